@@ -1,0 +1,57 @@
+# make help lists the targets. Each needs Python 3.11+, make and a package index once; then everything is in .venv.
+# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest.
+
+PYTHON ?=
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-fast test-nojit lint bench dist clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed-run ## count the words of the King James Bible into build/demo
+	@mkdir -p build
+	@$(BIN)/kernelmill demo --output build/demo
+
+test: $(VENV)/.installed-test ## the whole bounded test suite, then the kernels' tests as plain Python
+	@$(BIN)/kernelmill warm
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-nojit
+
+test-fast: $(VENV)/.installed-test ## what finishes within a minute
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-nojit: $(VENV)/.installed-test ## the kernels' tests with the compiler off
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest tests/kernels $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-test ## benchmarks against plain Python; bench/README.md names the comparison with peers
+	$(BIN)/python -m pytest bench $(PYTEST_ARGS)
+
+dist: $(VENV)/.installed-dev ## sdist, wheel made from it, both checked in a clean environment
+	@.ci/check-dist $(BIN)/python
+
+clean: ## remove what builds and tests left; the environment in .venv stays
+	rm -rf build dist src/kernelmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# One environment, three sizes. A stamp is younger than the pins it was installed from.
+$(VENV)/.installed-run: EXTRA :=
+$(VENV)/.installed-test: EXTRA := [test]
+$(VENV)/.installed-dev: EXTRA := [dev]
+$(VENV)/.installed-run $(VENV)/.installed-test $(VENV)/.installed-dev: $(BIN)/python $(PINS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$(EXTRA)"
+	@touch $@
+
+$(BIN)/python:
+	@python=$$(.ci/find-python "$(PYTHON)") && echo "$$python -m venv $(VENV)" && "$$python" -m venv --clear $(VENV)

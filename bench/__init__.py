@@ -1,0 +1,1 @@
+"""Benchmarks of kernelmill: corpora, peers, whole-process comparisons, and a pytest-benchmark suite."""

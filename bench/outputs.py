@@ -1,0 +1,94 @@
+"""Compare what engines wrote: `python -m bench.outputs words PATH` and `... groups PATH OTHER KEY...` print JSON.
+
+These run as processes of their own, so that the one that measures stays small (see bench.measure). A PATH is a Parquet
+file or a folder of them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import duckdb
+
+MEAN_TOLERANCE = 1e-9  # relative: engines add floats in different orders
+
+
+def parquet_glob(path: Path) -> str:
+    """The SQL literal that names the Parquet files of an output."""
+    files = path / "*.parquet" if path.is_dir() else path
+    return "'" + str(files).replace("'", "''") + "'"
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false; SET threads = 2")
+    return connection
+
+
+def codecs(path: Path) -> list[str]:
+    """The codecs of an output's column chunks, in lower case."""
+    found = _connect().execute(f"SELECT DISTINCT lower(compression) FROM parquet_metadata({parquet_glob(path)})")
+    return sorted(row[0] for row in found.fetchall())
+
+
+def word_facts(path: Path) -> dict[str, Any]:
+    """Facts of a word count with columns word and len: the same keys and digest as `bench.facts`, and the codecs."""
+    row = _connect().execute(
+        "SELECT count(*), count(DISTINCT word), coalesce(sum(len), 0)::BIGINT,"
+        " coalesce(sum(md5_number_lower(concat(len::BIGINT, ':', word))), 0) % 18446744073709551616"
+        f" FROM read_parquet({parquet_glob(path)})"
+    )
+    rows, distinct, words, digest = row.fetchall()[0]
+    facts = {"rows": rows, "distinct": distinct, "words": words, "digest": f"{int(digest):016x}"}
+    return {**facts, "codecs": codecs(path)}
+
+
+def group_differences(path: Path, other: Path, keys: list[str]) -> dict[str, Any]:
+    """How two group-bys with columns KEYS, total and average differ; all zero if they agree.
+
+    Sums must be equal, means to a part in 10^9.
+    """
+    names = ", ".join(keys)
+    far = f"abs(a.average - b.average) > {MEAN_TOLERANCE} * greatest(1, abs(b.average))"
+    result = _connect().execute(
+        "SELECT count(*), count(*) FILTER (WHERE a.total IS NULL), count(*) FILTER (WHERE b.total IS NULL),"
+        f" count(*) FILTER (WHERE a.total <> b.total), count(*) FILTER (WHERE {far})"
+        f" FROM read_parquet({parquet_glob(path)}) a FULL JOIN read_parquet({parquet_glob(other)}) b USING ({names})"
+    )
+    groups, absent, extra, sums, means = result.fetchall()[0]
+    return {
+        "groups": groups,
+        "differences": {"absent": absent, "extra": extra, "sums": sums, "means": means},
+        "codecs": sorted({*codecs(path), *codecs(other)}),
+    }
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Compare outputs; see the module's text."""
+
+
+path_argument = click.Path(exists=True, path_type=Path)
+
+
+@main.command()
+@click.argument("path", type=path_argument)
+def words(path: Path) -> None:
+    """Print the facts of a word count."""
+    click.echo(json.dumps(word_facts(path)))
+
+
+@main.command()
+@click.argument("path", type=path_argument)
+@click.argument("other", type=path_argument)
+@click.argument("keys", nargs=-1, required=True)
+def groups(path: Path, other: Path, keys: tuple[str, ...]) -> None:
+    """Print how two group-bys differ."""
+    click.echo(json.dumps(group_differences(path, other, list(keys))))
+
+
+if __name__ == "__main__":
+    main()

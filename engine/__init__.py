@@ -1,0 +1,1 @@
+"""Plans, input and output, shuffle, scheduling and the local runner; opens no socket."""

@@ -1,0 +1,97 @@
+"""`kernelmill show`, `check` and `clean`: look at an output, compare it with its manifest, clear up after dead jobs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+
+import kernelmill as km
+from kernelmill.engine.cli.console import common_options, print_json, the_console
+from kernelmill.engine.commit import MANIFEST_NAME, Manifest, read_manifest
+from kernelmill.engine.commit import check as check_output
+from kernelmill.engine.commit import clean as clean_leftovers
+from kernelmill.engine.io.source import list_files
+from kernelmill.engine.sizes import format_bytes, format_count
+
+
+@click.command(short_help="Print the first rows, the schema and the manifest of Parquet.")
+@click.argument("path")
+@click.option("-n", "--rows", type=click.IntRange(0), default=10, show_default=True, help="Rows to print.")
+@click.option("--json", "as_json", is_flag=True, help="Print rows, schema and manifest as JSON.")
+@common_options
+def show(path: str, rows: int, as_json: bool) -> None:
+    """Print the first rows of PATH (an output folder, a Parquet file or a glob), its schema and its manifest."""
+    frame = km.scan_parquet(path)
+    manifest = read_manifest(path) if os.path.isfile(os.path.join(path, MANIFEST_NAME)) else None
+    files = list_files(path, suffixes=(".parquet",))
+    total = manifest.rows if manifest else sum(pq.read_metadata(file.path).num_rows for file in files)
+    first = frame.head(rows).collect(progress=False)
+    if as_json:
+        print_json(_described(path, frame, manifest, total, [file.path for file in files], first))
+        return
+    size = sum(file.size_bytes for file in files)
+    count = f"{len(files)} file{'s' if len(files) != 1 else ''}"
+    click.echo(f"{path}: {format_count(total)} rows in {count}, {format_bytes(size)}")
+    for name, column_type in _columns(frame):
+        click.echo(f"  {name}: {column_type}")
+    if rows:
+        click.echo(str(first))
+    if manifest:
+        _print_manifest(manifest)
+
+
+def _columns(frame: km.LazyFrame) -> list[tuple[str, str]]:
+    return [(name, str(column_type)) for name, column_type in frame.schema.items()]
+
+
+def _described(
+    path: str, frame: km.LazyFrame, manifest: Manifest | None, total: int, files: list[str], first: km.DataFrame
+) -> dict[str, Any]:
+    described: dict[str, Any] = {"path": path, "rows": total, "files": files, "schema": dict(_columns(frame))}
+    if manifest:
+        described |= {"counters": manifest.counters, "rejects": manifest.rejects, "versions": manifest.versions}
+    return described | {"head": [dict(zip(first.columns, row, strict=True)) for row in first.rows()]}
+
+
+def _print_manifest(manifest: Manifest) -> None:
+    for title, counts in (("counters", manifest.counters), ("rejects", manifest.rejects)):
+        if counts:
+            click.echo(f"{title}: " + ", ".join(f"{name} {format_count(count)}" for name, count in counts.items()))
+    click.echo("written by: " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()))
+
+
+@click.command(short_help="Re-read an output and compare it with its manifest.")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@common_options
+def check(path: str, as_json: bool) -> int:
+    """Re-read the output at PATH: every file, size, checksum and row count. Exits with 1 if anything differs."""
+    report = check_output(path)
+    if as_json:
+        problems = [{"kind": found.kind, "name": found.name, "what": found.what} for found in report.problems]
+        print_json({"path": path, "ok": report.ok, "files": report.files, "rows": report.rows, "problems": problems})
+        return 0 if report.ok else 1
+    for found in report.problems:
+        click.echo(f"{found.kind}: {found.name}: {found.what}")
+    read = f"{format_count(report.files)} files, {format_count(report.rows)} rows, {format_bytes(report.bytes)}"
+    verdict = "as its manifest says" if report.ok else f"{len(report.problems)} differences from its manifest"
+    the_console().note(f"{path}: {read}: {verdict}")
+    return 0 if report.ok else 1
+
+
+@click.command(short_help="Remove what dead jobs left in a folder.")
+@click.argument("directory")
+@click.option("--json", "as_json", is_flag=True, help="Print the removed paths as JSON.")
+@common_options
+def clean(directory: str, as_json: bool) -> None:
+    """Remove staging that dead jobs left in DIRECTORY, or beside it if it is an output. Living jobs are left alone."""
+    removed = clean_leftovers(directory)
+    if as_json:
+        print_json(removed)
+        return
+    for path in removed:
+        click.echo(path)
+    the_console().note(f"removed {len(removed)} leftover{'s' if len(removed) != 1 else ''}")

@@ -1,0 +1,122 @@
+"""`kernelmill wordcount`: count the words of any text into Parquet, on the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import kernelmill as km
+from kernelmill.engine.cli.console import JobWatch, common_options, print_json, size, table_text, the_console
+from kernelmill.engine.sizes import format_bytes, format_count, format_duration
+
+
+def count_words(inputs: Sequence[str], *, tokens: str, lowercase: bool, invalid: str = "error") -> km.LazyFrame:
+    """Plan the word count of some text files: columns word and len."""
+    words = km.col("line").str.tokenize(tokens, lowercase=lowercase)
+    lines = km.scan_text(list(inputs), invalid=invalid)
+    return lines.select(word=words).explode("word").group_by("word").agg(km.len())
+
+
+def written_text(result: km.JobResult, output: str) -> str:
+    """Say what a job wrote, and where rejected records are."""
+    text = f"{result} · {format_bytes(result.bytes)} in {format_duration(result.seconds)}"
+    if not sum(result.rejects.values()):
+        return text
+    rejects = (
+        f"{output.removesuffix('.parquet')}.rejects.parquet" if output.endswith(".parquet") else f"{output}/_rejects"
+    )
+    return f"{text}: kernelmill show {rejects}"
+
+
+@click.command(short_help="Count the words of text files into Parquet.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--output", required=True, help="A folder for part files, or one file if it ends in .parquet.")
+@click.option(
+    "--tokens",
+    type=click.Choice(["whitespace", "word", "identifier"]),
+    default="whitespace",
+    show_default=True,
+    help="Words: what white space parts; runs of letters, digits, _ and bytes >= 0x80; such runs not led by a digit.",
+)
+@click.option("--lower", is_flag=True, help="Make ASCII capitals small.")
+@click.option("--top", type=click.IntRange(1), metavar="N", help="Print the N most frequent words.")
+@click.option(
+    "--invalid",
+    type=click.Choice(["error", "replace", "skip", "binary"]),
+    default="error",
+    show_default=True,
+    help="What to do about bytes that are not UTF-8.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads; default: the usable cores.")
+@click.option(
+    "--memory", type=size, metavar="SIZE", help="Memory to stay within, such as 4GiB; default: half of what there is."
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["zstd", "snappy", "lz4", "gzip", "none"]),
+    default="zstd",
+    show_default=True,
+    help="Codec of the Parquet files.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["error", "overwrite"]),
+    default="error",
+    show_default=True,
+    help="What to do if the output is there.",
+)
+@click.option(
+    "--split-size",
+    type=size,
+    metavar="SIZE",
+    help="Bytes of input that one task reads; default 64 MiB. Changes output bytes.",
+)
+@click.option("--partitions", type=click.IntRange(1), metavar="N", help="Part files; default from the input's size.")
+@click.option(
+    "--max-rejects", type=click.IntRange(0), metavar="N", help="With --invalid skip: more of them fail the job."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what --top prints as JSON.")
+@common_options
+def wordcount(
+    inputs: tuple[str, ...],
+    output: str,
+    tokens: str,
+    lower: bool,
+    top: int | None,
+    invalid: str,
+    compression: str,
+    mode: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Count the words of INPUT (files, globs, folders) into Parquet: columns word and len.
+
+    \b
+    kernelmill wordcount 'books/*.txt' -o counts/ --tokens word --lower --top 20
+    """
+    console = the_console()
+    frame = count_words(inputs, tokens=tokens, lowercase=lower, invalid=invalid)
+    settings = {name: value for name, value in given.items() if value is not None}
+    with JobWatch(console) as watch:
+        result = frame.sink_parquet(output, mode=mode, compression=compression, progress=watch, **settings)
+    if top:
+        _print_top(str(result.path), top, as_json)
+    console.note(written_text(result, output))
+    console.detail(watch.detail_text())
+
+
+def _print_top(path: str, count: int, as_json: bool) -> None:
+    rows = km.scan_parquet(path).top_k(count, by="len").collect(progress=False).rows()
+    if as_json:
+        print_json([{"word": _shown(word), "len": number} for word, number in rows])
+    else:
+        click.echo(
+            table_text(["word", "len"], [(_shown(word), format_count(number)) for word, number in rows], right=[1])
+        )
+
+
+def _shown(word: str | bytes) -> str:
+    """A word as a terminal can print it; --invalid binary gives bytes."""
+    return word if isinstance(word, str) else word.decode("utf-8", "backslashreplace")

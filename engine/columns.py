@@ -1,0 +1,58 @@
+"""What users write in the brackets of a verb, as named expressions: strings are columns, other values literals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.expr import Expr, as_node
+from kernelmill.engine.nodes import Call, Column, Node
+from kernelmill.engine.plan.lowering import unaliased
+from kernelmill.engine.plan.physical import NamedNode
+from kernelmill.engine.typing import output_name
+
+Columns = Any
+"""A column's name, an expression, or a list of these."""
+
+
+def expand(values: Iterable[Columns]) -> list[NamedNode]:
+    """Name each expression; lists and `km.col("a", "b")` give several. KM0107 for what is no column."""
+    return [NamedNode(output_name(node), unaliased(node)) for value in values for node in _nodes(value)]
+
+
+def expand_named(values: Iterable[Columns], named: Mapping[str, Any]) -> list[NamedNode]:
+    """The same, then the keyword arguments `name=expression`, where a value that is no expression is a literal."""
+    return expand(values) + [NamedNode(name, unaliased(_one(name, value))) for name, value in named.items()]
+
+
+def predicates(conditions: Iterable[Any], equals: Mapping[str, Any]) -> list[Node]:
+    """The conditions of a filter, and `column == value` for each keyword argument. KM0107 if there are none."""
+    nodes = [unaliased(node) for condition in conditions for node in _nodes(condition, "filter")]
+    nodes += [Call("eq", (Column(name), as_node(value))) for name, value in equals.items()]
+    if not nodes:
+        raise error(Code.BAD_SETTING, "filter needs a condition", hint='filter(km.col("n") > 3)')
+    return nodes
+
+
+def _one(name: str, value: Any) -> Node:
+    """The expression of `name=value`; a string is a column here too."""
+    nodes = _nodes(value) if isinstance(value, str | Expr | list | tuple) else [as_node(value)]
+    if len(nodes) != 1:
+        what = f"{name}= takes one expression, this is {len(nodes)}"
+        raise error(Code.BAD_SETTING, what, hint="name them one by one")
+    return nodes[0]
+
+
+def _nodes(value: Any, verb: str = "") -> list[Node]:
+    if isinstance(value, Expr):
+        return [value.node]
+    if isinstance(value, str) and verb != "filter":
+        return [Column(value)]
+    if isinstance(value, list | tuple):
+        return [node for item in value for node in _nodes(item, verb)]
+    if isinstance(value, bool):  # the result of comparing names, not columns
+        hint = 'compare columns: km.col("n") > 3, not "n" > 3'
+        raise error(Code.BAD_SETTING, f"{value!r} is no expression", hint=hint)
+    what = f"{value!r} is no expression" if verb else f"{value!r} is no column"
+    raise error(Code.BAD_SETTING, what, hint='give a name, km.col("name"), or km.lit(value)')

@@ -1,0 +1,242 @@
+"""The manifest: what a job left behind, written last inside the output folder. And re-reading an output against it.
+
+`_manifest.json`, version 1, UTF-8 JSON with two-space indents and a final newline; objects that are maps (counters,
+rejects, versions) have sorted keys, everything else the order below; equal content gives equal bytes (I1):
+
+    version   1; a reader takes this one and says KM0202 to later ones
+    rows      of all files
+    bytes     of all files
+    files     [{name, rows, bytes, checksum}]: name relative to the folder, checksum xxh3-128 of the file, hex
+    schema    [{name, type, nullable}]: type as Arrow prints it
+    counters  the user's own counters
+    rejects   {reason: records}
+    reject_files  as files, below _rejects/
+    versions  of kernelmill, pyarrow and the Parquet format: what the bytes depend on
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.leftovers import clean_folder, clean_target
+
+MANIFEST_NAME = "_manifest.json"
+MANIFEST_VERSION = 1
+REJECTS_FOLDER = "_rejects"
+_READ_BYTES = 1 << 20
+
+
+class PartFile(msgspec.Struct, frozen=True):
+    """One closed file: its name, rows, size in bytes, and the xxh3-128 of its bytes in hex."""
+
+    name: str
+    rows: int
+    bytes: int
+    checksum: str
+
+
+class ManifestField(msgspec.Struct, frozen=True):
+    """A column of the output; `type` as Arrow prints it."""
+
+    name: str
+    type: str
+    nullable: bool
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What an output holds; the same input and plan give the same manifest, whoever ran it and however."""
+
+    version: int
+    rows: int
+    bytes: int
+    files: tuple[PartFile, ...]
+    schema: tuple[ManifestField, ...]
+    counters: dict[str, int]
+    rejects: dict[str, int]
+    reject_files: tuple[PartFile, ...]
+    versions: dict[str, str]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One difference between a manifest and the files: `kind` is missing, extra, size, checksum, rows or unreadable."""
+
+    kind: str
+    name: str
+    what: str
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """What `check` read, and every difference it found."""
+
+    path: str
+    files: int
+    rows: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True if the output is exactly what its manifest says."""
+        return not self.problems
+
+
+def make_manifest(
+    files: Sequence[PartFile],
+    schema: pa.Schema,
+    *,
+    counters: Mapping[str, int],
+    rejects: Mapping[str, int],
+    reject_files: Sequence[PartFile],
+    versions: Mapping[str, str],
+) -> Manifest:
+    """Describe an output whose files have their final names."""
+    return Manifest(
+        version=MANIFEST_VERSION,
+        rows=sum(file.rows for file in files),
+        bytes=sum(file.bytes for file in files),
+        files=tuple(files),
+        schema=tuple(ManifestField(field.name, str(field.type), field.nullable) for field in schema),
+        counters=dict(counters),
+        rejects=dict(rejects),
+        reject_files=tuple(reject_files),
+        versions=dict(versions),
+    )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The canonical bytes of `_manifest.json`."""
+    compact = msgspec.json.encode(manifest, order="deterministic")
+    return msgspec.json.format(compact, indent=2) + b"\n"
+
+
+def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
+    """Read a manifest of this version. Raises KM0202 for a later version and for anything else."""
+    try:
+        version = msgspec.json.decode(data, type=_VersionOnly).version
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise error(Code.FORMAT, f"this is not a manifest: {problem}", where=where) from problem
+    if version > MANIFEST_VERSION:
+        what = f"the manifest has version {version}, this kernelmill reads up to {MANIFEST_VERSION}"
+        raise error(Code.FORMAT, what, where=where, hint="upgrade kernelmill: pip install -U kernelmill")
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise error(Code.FORMAT, f"the manifest is damaged: {problem}", where=where) from problem
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest of an output folder. Raises KM0201 if there is none, KM0202 if it cannot be understood."""
+    path = os.path.join(os.fspath(folder), MANIFEST_NAME)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as problem:
+        hint = "give the folder that a job wrote; an output that is one .parquet file has no manifest"
+        raise error(Code.INPUT_NOT_FOUND, f"no manifest: {problem.strerror}", where=path, hint=hint) from problem
+    return decode_manifest(data, where=path)
+
+
+def checksum_of(path: str) -> tuple[int, str]:
+    """Read a file: its size in bytes and its xxh3-128 in hex. Raises OSError."""
+    hasher = xxhash.xxh3_128()
+    size_bytes = 0
+    buffer = memoryview(bytearray(_READ_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            hasher.update(buffer[:count])
+            size_bytes += count
+    return size_bytes, hasher.hexdigest()
+
+
+def check(path: str | os.PathLike[str]) -> CheckReport:
+    """Re-read an output: a folder against its manifest, a single .parquet file by decoding all its pages.
+
+    Differences are in the report; raises KM0201 or KM0202 only where there is nothing to compare with.
+    """
+    place = os.fspath(path)
+    if os.path.isfile(place):
+        return _check_single(place)
+    manifest = read_manifest(place)
+    problems: list[Problem] = []
+    rows = size_bytes = 0
+    expected = (*manifest.files, *manifest.reject_files)
+    for file in expected:
+        found = _check_part(place, file, problems)
+        size_bytes += found
+        rows += file.rows if found and file in manifest.files else 0
+    names = {file.name for file in expected} | {MANIFEST_NAME}
+    problems += [Problem("extra", name, "the manifest does not name it") for name in files_below(place, names)]
+    return CheckReport(place, len(expected), rows, size_bytes, tuple(problems))
+
+
+def files_below(folder: str, known: set[str]) -> Iterator[str]:
+    """Names, relative to an output folder, of what is there and not in `known`, sorted; folders we make are entered."""
+    for name in sorted(os.listdir(folder)):
+        if name == REJECTS_FOLDER and os.path.isdir(os.path.join(folder, name)):
+            inside = sorted(os.listdir(os.path.join(folder, name)))
+            yield from (f"{name}/{entry}" for entry in inside if f"{name}/{entry}" not in known)
+        elif name not in known:
+            yield name
+
+
+def clean(directory: str | os.PathLike[str]) -> list[str]:
+    """Remove what dead jobs left in `directory`, and what a dead job that was writing `directory` left beside it.
+
+    Only staging whose lock is free is touched. Returns the paths removed. Raises KM0201, or KM0502 if one resists.
+    """
+    place = os.path.realpath(os.fspath(directory))
+    if not os.path.isdir(place) and not os.path.isdir(os.path.dirname(place)):
+        raise error(Code.INPUT_NOT_FOUND, "there is no such folder", where=os.fspath(directory))
+    inside = clean_folder(place) if os.path.isdir(place) else []
+    return clean_target(place) + inside
+
+
+class _VersionOnly(msgspec.Struct):
+    version: int
+
+
+def _check_part(folder: str, file: PartFile, problems: list[Problem]) -> int:
+    """Compare one file; its size, 0 if it could not be read."""
+    path = os.path.join(folder, file.name)
+    try:
+        size_bytes, checksum = checksum_of(path)
+    except FileNotFoundError:
+        problems.append(Problem("missing", file.name, "the manifest names it, it is not there"))
+        return 0
+    except OSError as problem:
+        problems.append(Problem("unreadable", file.name, str(problem.strerror)))
+        return 0
+    if size_bytes != file.bytes:
+        problems.append(Problem("size", file.name, f"{size_bytes} bytes, the manifest says {file.bytes}"))
+    elif checksum != file.checksum:
+        problems.append(Problem("checksum", file.name, f"{checksum}, the manifest says {file.checksum}"))
+    try:
+        rows = pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError) as problem:
+        problems.append(Problem("unreadable", file.name, f"no Parquet footer: {problem}"))
+        return size_bytes
+    if rows != file.rows:
+        problems.append(Problem("rows", file.name, f"{rows} rows, the manifest says {file.rows}"))
+    return size_bytes
+
+
+def _check_single(path: str) -> CheckReport:
+    size_bytes = os.path.getsize(path)
+    rows = 0
+    problems: list[Problem] = []
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(use_threads=False):
+                rows += batch.num_rows
+            if rows != file.metadata.num_rows:
+                problems.append(Problem("rows", path, f"{rows} rows, the footer says {file.metadata.num_rows}"))
+    except (pa.ArrowException, OSError) as problem:
+        problems.append(Problem("unreadable", path, str(problem)))
+    return CheckReport(path, 1, rows, size_bytes, tuple(problems))

@@ -1,0 +1,377 @@
+"""What pyarrow.compute lacks or does otherwise than USERS.md says, built from what it has. Row-wise, without state.
+
+Each function takes arrays or scalars already cast to what its rule says, and returns an array, or a scalar where all
+arguments were scalars. A value that has no result raises pa.ArrowInvalid; `exec/evaluate` finds its row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.promotion import is_text
+
+pc: Any = pyarrow.compute  # its stubs know fewer argument types than it takes
+Datum = Any  # pa.Array or pa.Scalar, of any type
+
+_EVERY = re.compile(r"(\d*)(ns|us|ms|s|mo|m|h|d|w|q|y)")
+_UNIT_OF = {
+    **{"ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second", "m": "minute", "h": "hour"},
+    **{"d": "day", "w": "week", "mo": "month", "q": "quarter", "y": "year"},
+}
+_HEX = "^[+-]?0[xX]"
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+
+def floor_divide(left: Datum, right: Datum) -> Datum:
+    """`//` as in Python; null where an integer is divided by zero, for floats what IEEE 754 says."""
+    return _divide(left, right, np.floor_divide)
+
+
+def modulo(left: Datum, right: Datum) -> Datum:
+    """`%` as in Python, with the divisor's sign; null where an integer is divided by zero."""
+    return _divide(left, right, np.remainder)
+
+
+def _divide(left: Datum, right: Datum, operate: Callable[..., Any]) -> Datum:
+    """numpy's operation over values that are neither null nor divided by an integer zero.
+
+    pyarrow has no floor_divide, and its way round, over trunc and sign, passes three times more over the data.
+    """
+    if isinstance(left, pa.Scalar) and isinstance(right, pa.Scalar):
+        return _divide(pa.array([left], left.type), right, operate)[0]
+    if pa.types.is_null(left.type):
+        return left if isinstance(left, pa.Array) else right
+    whole = pa.types.is_integer(left.type)
+    if whole:
+        right = pc.if_else(pc.equal(right, pa.scalar(0, right.type)), pa.scalar(None, right.type), right)
+    nulls = pc.or_(pc.is_null(left), pc.is_null(right))
+    rows = len(left if isinstance(left, pa.Array) else right)
+    one = pa.scalar(1, left.type) if whole else pa.scalar(1.0, left.type)
+    above, below = _numpy(pc.coalesce(left, one)), _numpy(pc.coalesce(right, one))
+    if whole and pa.types.is_signed_integer(left.type):
+        overflow = (above == np.iinfo(above.dtype).min) & (below == -1)
+        if operate is np.floor_divide and np.any(overflow & _numpy(pc.invert(nulls))):
+            raise pa.ArrowInvalid("overflow")
+    with np.errstate(all="ignore"):
+        result = np.broadcast_to(operate(above, below), (rows,))
+    mask = np.broadcast_to(_numpy(nulls), (rows,))
+    return pa.array(result, type=left.type, mask=mask if mask.any() else None)
+
+
+def _numpy(values: Datum) -> Any:
+    if isinstance(values, pa.Scalar):
+        return np.asarray(pa.array([values], values.type).to_numpy(zero_copy_only=False))[0]
+    return values.to_numpy(zero_copy_only=False)
+
+
+def power(base: Datum, exponent: Datum) -> Datum:
+    """`**`, checked for integers."""
+    return pc.power_checked(base, exponent) if pa.types.is_integer(base.type) else pc.power(base, exponent)
+
+
+def round_to(values: Datum, decimals: int) -> Datum:
+    """Round half to even to `decimals` places."""
+    if pa.types.is_integer(values.type) and decimals >= 0:
+        return values
+    return pc.round(values, ndigits=decimals, round_mode="half_to_even")
+
+
+def logarithm(values: Datum, base: float) -> Datum:
+    """The logarithm to `base`; the natural one is the most exact."""
+    if base == np.e:
+        return pc.ln(values)
+    exact = {2.0: pc.log2, 10.0: pc.log10}.get(base)
+    return exact(values) if exact else pc.logb(values, pa.scalar(float(base), values.type))
+
+
+def at_least(values: Datum, bound: Datum) -> Datum:
+    """`bound` where a value is below it; NaN stays."""
+    return pc.if_else(pc.coalesce(pc.less(values, bound), pa.scalar(False)), bound, values)
+
+
+def at_most(values: Datum, bound: Datum) -> Datum:
+    """`bound` where a value is above it; NaN stays."""
+    return pc.if_else(pc.coalesce(pc.greater(values, bound), pa.scalar(False)), bound, values)
+
+
+def fill_nan(values: Datum, other: Datum) -> Datum:
+    """`other` where a value is NaN; null stays null."""
+    return pc.if_else(pc.coalesce(pc.is_nan(values), pa.scalar(False)), other, values)
+
+
+# Any type ------------------------------------------------------------------------------------------------------------
+
+
+def equal_missing(left: Datum, right: Datum) -> Datum:
+    """Equality in which null equals null."""
+    both = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.if_else(both, pa.scalar(True), pc.coalesce(pc.equal(left, right), pa.scalar(False)))
+
+
+def choose(test: Datum, then: Datum, otherwise: Datum) -> Datum:
+    """`then` where the test is true, else `otherwise`, for null too."""
+    return pc.if_else(pc.coalesce(test, pa.scalar(False)), then, otherwise)
+
+
+def is_in(values: Datum, members: Datum) -> Datum:
+    """Tell whether each value is a member; null for null. Null members match nothing, NaN equals NaN."""
+    found = pc.is_in(values, value_set=members.values if members.is_valid else pa.array([], values.type))
+    return pc.if_else(pc.is_null(values), pa.scalar(None, pa.bool_()), found)
+
+
+def cast(values: Datum, target: pa.DataType, *, strict: bool) -> Datum:
+    """`values` as `target`; fractions and finer units of time are cut off. A bad value raises, or is null if lenient."""
+    if pa.types.is_dictionary(values.type):
+        values = pc.dictionary_decode(values)
+    if strict:
+        return _cast_all(values, target)
+    if isinstance(values, pa.Scalar):
+        return cast(pa.array([values], values.type), target, strict=False)[0]
+    return _cast_or_null(_without_hopeless(values, target), target)
+
+
+def _cast_all(values: Datum, target: pa.DataType) -> Datum:
+    source = values.type
+    if pa.types.is_floating(source) and pa.types.is_integer(target):
+        values = pc.trunc(values)  # and then exactly: what is out of range or NaN raises, where an unsafe cast wraps
+    elif pa.types.is_integer(source) and pa.types.is_floating(target):
+        return pc.cast(values, target, safe=False)  # rounds above 2^53, as Python's float() does
+    elif is_text(source) and pa.types.is_integer(target):
+        _refuse_hexadecimal(values)
+    return pc.cast(values, options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+def _refuse_hexadecimal(values: Datum) -> None:
+    # pyarrow reads "0x1F" as 31 (26.0); nobody else's cast does, so it would be a silent surprise
+    marked = pc.match_substring_regex(values, _HEX)
+    if pc.any(marked).as_py() if isinstance(marked, pa.Array) else marked.as_py():
+        raise pa.ArrowInvalid("Failed to parse string: it is hexadecimal")
+
+
+def _without_hopeless(values: Datum, target: pa.DataType) -> Datum:
+    """Null for most values that cannot be cast, found at once: trying halves is slow where every other value fails."""
+    if is_text(values.type) and (pa.types.is_integer(target) or pa.types.is_floating(target)):
+        form = r"^-?[0-9]+$" if pa.types.is_integer(target) else r"^[+-]?([0-9.]+([eE][+-]?[0-9]+)?|[a-zA-Z]+)$"
+        good = pc.match_substring_regex(values, form)
+    elif pa.types.is_floating(values.type) and pa.types.is_integer(target):
+        good = pc.is_finite(values)
+    elif is_text(values.type) and (pa.types.is_date(target) or pa.types.is_timestamp(target)):
+        good = pc.match_substring_regex(values, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}")
+    else:
+        return values
+    return pc.if_else(good, values, pa.scalar(None, values.type))
+
+
+def _cast_or_null(values: Any, target: Any) -> Any:
+    try:
+        return _cast_all(values, target)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, target)
+    half = len(values) // 2
+    return pa.concat_arrays([_cast_or_null(values[:half], target), _cast_or_null(values[half:], target)])
+
+
+# Text ----------------------------------------------------------------------------------------------------------------
+
+
+def join_text(left: Datum, right: Datum) -> Datum:
+    """Texts one after the other; null where one is null."""
+    return pc.binary_join_element_wise(left, right, pa.scalar("" if is_text(left.type) else b"", left.type))
+
+
+def strip_prefix(values: Datum, prefix: str) -> Datum:
+    """Values without `prefix`, once, where they start with it."""
+    cut = slice_text(values, _width(values, prefix), None)
+    return pc.if_else(pc.starts_with(values, pattern=prefix), cut, values)
+
+
+def strip_suffix(values: Datum, suffix: str) -> Datum:
+    """Values without `suffix`, once, where they end with it."""
+    if not suffix:
+        return values
+    cut = _cut(values, 0, -_width(values, suffix))
+    return pc.if_else(pc.ends_with(values, pattern=suffix), cut, values)
+
+
+def slice_text(values: Datum, offset: int, length: int | None) -> Datum:
+    """`length` characters (bytes of binary) from `offset`, which counts from the end if it is negative."""
+    if length is None:
+        return _cut(values, offset, None)
+    if offset >= 0:
+        return _cut(values, offset, offset + length)
+    # The text may be shorter than -offset: then the part before its start is counted too, as in Polars
+    return _cut(_cut(values, offset, None), 0, length) if offset + length >= 0 else _cut(values, offset, offset + length)
+
+
+def _cut(values: Datum, start: int, stop: int | None) -> Datum:
+    if is_text(values.type):
+        return pc.utf8_slice_codeunits(values, start=start, stop=stop)
+    if pa.types.is_large_binary(values.type):  # binary_slice has no kernel for it (pyarrow 26)
+        return pc.cast(pc.binary_slice(pc.cast(values, pa.binary()), start=start, stop=stop), values.type)
+    return pc.binary_slice(values, start=start, stop=stop)
+
+
+def _width(values: Datum, part: str) -> int:
+    return len(part) if is_text(values.type) else len(part.encode())
+
+
+def find(values: Datum, pattern: str, *, literal: bool) -> Datum:
+    """The byte offset of the first match, null if there is none."""
+    found = (pc.find_substring if literal else pc.find_substring_regex)(values, pattern=pattern)
+    return pc.if_else(pc.less(found, pa.scalar(0, found.type)), pa.scalar(None, found.type), found)
+
+
+def replace(values: Datum, pattern: str, value: str, *, literal: bool, most: int | None) -> Datum:
+    r"""Matches replaced by `value`, at most `most` of them; a group is `\1` in `value` (RE2)."""
+    if literal:
+        return pc.replace_substring(values, pattern=pattern, replacement=value, max_replacements=most)
+    return pc.replace_substring_regex(values, pattern=pattern, replacement=value, max_replacements=most)
+
+
+def extract(values: Datum, pattern: str, group: int) -> Datum:
+    """What group `group` (0: the whole) of the first match holds; null without a match."""
+    named, names = name_groups(pattern)
+    found = pc.extract_regex(values, pattern=named)
+    part = pc.struct_field(found, names[group])
+    return pc.if_else(pc.is_valid(found), part, pa.scalar(None, part.type))
+
+
+@lru_cache(maxsize=256)
+def name_groups(pattern: str) -> tuple[str, list[str]]:
+    """The pattern with a name for each of its groups, the whole being the first, and the names.
+
+    pyarrow's extract_regex takes only patterns whose groups are all named.
+    """
+    out, names, place, in_class = ["(?P<g0>"], ["g0"], 0, False
+    while place < len(pattern):
+        here = pattern[place]
+        if here == "\\":
+            end = pattern.find("\\E", place) + 2 if pattern[place + 1 : place + 2] == "Q" else place + 2
+            end = len(pattern) if end < place + 2 else end
+            out.append(pattern[place:end])
+            place = end
+            continue
+        if in_class:
+            in_class = here != "]"
+        elif here == "[":
+            in_class = True
+            # a "]" that comes first, or first after "^", is itself a member
+            more = re.match(r"\[\^?\]?", pattern[place:])
+            here = more[0] if more else here
+        elif here == "(":
+            given = re.match(r"\(\?P?<(\w+)>", pattern[place:])
+            if given or pattern[place + 1 : place + 2] != "?":
+                names.append(f"g{len(names)}")
+                here, skipped = f"(?P<{names[-1]}>", len(given[0]) if given else 1
+                out.append(here)
+                place += skipped
+                continue
+        out.append(here)
+        place += len(here)
+    return "".join([*out, ")"]), names
+
+
+def to_moment(values: Datum, form: str | None, target: pa.DataType, *, strict: bool) -> Datum:
+    """Text as a date or timestamp: ISO 8601, or as `form` says (strptime)."""
+    if form is None:
+        return cast(values, target, strict=strict)
+    parsed = pc.strptime(values, format=form, unit="us", error_is_null=not strict)
+    return pc.cast(parsed, options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+def check_pattern(pattern: str, *, literal: bool, group: int | None = None) -> None:
+    """Raise KM0107 where `pattern` is no regular expression of RE2, or has no such group."""
+    if literal:
+        return
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern=pattern)
+    except pa.ArrowInvalid as exc:
+        hint = "patterns are RE2's: no look-around, no back-references; literal=True takes the text as it is"
+        raise error(Code.BAD_SETTING, f"pattern {pattern!r}: {exc}", hint=hint) from exc
+    if group is not None and not 0 <= group < len(name_groups(pattern)[1]):
+        groups = len(name_groups(pattern)[1]) - 1
+        raise error(Code.BAD_SETTING, f"pattern {pattern!r} has no group {group}", hint=f"it has {groups}; 0 is all")
+
+
+# Dates and times -----------------------------------------------------------------------------------------------------
+
+
+def parse_every(every: str) -> tuple[int, str]:
+    """The number and unit of a length of time such as "15m" or "1mo"; KM0107 for what is none."""
+    form = _EVERY.fullmatch(every)
+    if form is None or form[1].strip("0") == "" != form[1]:
+        raise error(Code.BAD_SETTING, f"{every!r} is no length of time", hint="a number and ns us ms s m h d w mo q y")
+    return int(form[1] or 1), _UNIT_OF[form[2]]
+
+
+def truncate(values: Datum, every: str) -> Datum:
+    """The start of the window of length `every` that a moment is in; weeks start on Monday."""
+    multiple, unit = parse_every(every)
+    if pa.types.is_date(values.type) and unit in ("hour", "minute", "second", "millisecond", "microsecond"):
+        return values
+    return pc.floor_temporal(values, multiple=multiple, unit=unit, week_starts_monday=True)
+
+
+def format_moment(values: Datum, form: str) -> Datum:
+    """A moment as text, by strftime's rules in the C locale; %S is whole seconds."""
+    if pa.types.is_timestamp(values.type) and values.type.unit != "s":
+        # pyarrow's %S shows the fraction of the column's unit; Python's and Polars' do not
+        floored = pc.floor_temporal(values, unit="second")
+        values = pc.cast(floored, pa.timestamp("s", values.type.tz))
+    return pc.strftime(values, format=form, locale="C")
+
+
+# Lists ---------------------------------------------------------------------------------------------------------------
+
+
+def list_get(lists: Datum, index: int) -> Datum:
+    """Element `index` of each list, from the end if negative; null where there is none."""
+    if isinstance(lists, pa.Scalar):
+        return list_get(pa.array([lists], lists.type), index)[0]
+    starts, ends = _numpy(lists.offsets)[:-1], _numpy(lists.offsets)[1:]
+    place = (starts if index >= 0 else ends) + index
+    absent = (place < starts) | (place >= ends) | _numpy(pc.is_null(lists))
+    return lists.values.take(pa.array(place, mask=absent))
+
+
+def list_contains(lists: Datum, item: Datum) -> Datum:
+    """Tell whether a list has an element equal to `item`; null for a null list or a null item."""
+    if isinstance(lists, pa.Scalar):
+        if isinstance(item, pa.Scalar):
+            return list_contains(pa.array([lists], lists.type), item)[0]
+        lists = pa.array([lists.as_py()] * len(item), lists.type)
+    parents = pc.list_parent_indices(lists)
+    sought = item if isinstance(item, pa.Scalar) else item.take(parents)
+    hits = pc.coalesce(pc.equal(lists.flatten(), sought), pa.scalar(False))
+    found = np.zeros(len(lists), dtype=bool)
+    found[_numpy(parents.filter(hits))] = True
+    known = pc.and_(pc.is_valid(lists), pc.is_valid(item))
+    return pc.if_else(known, pa.array(found), pa.scalar(None, pa.bool_()))
+
+
+def list_join(lists: Datum, separator: str) -> Datum:
+    """The elements of each list in one text with `separator` between; null elements are left out."""
+    if isinstance(lists, pa.Scalar):
+        return list_join(pa.array([lists], lists.type), separator)[0]
+    if lists.flatten().null_count:
+        lists = _without_null_elements(lists)
+    between = separator if is_text(lists.type.value_type) else separator.encode()
+    return pc.binary_join(lists, pa.scalar(between, lists.type.value_type))
+
+
+def _without_null_elements(lists: Any) -> Any:
+    values = lists.values
+    kept_before = np.concatenate([[0], np.cumsum(_numpy(pc.is_valid(values)))])
+    offsets = pa.array(kept_before[_numpy(lists.offsets)].astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values.drop_null(), type=lists.type, mask=pc.is_null(lists))

@@ -1,0 +1,232 @@
+"""Every error a user can meet: one table of codes, the classes that carry them, and the text form.
+
+Pure: the scheduler and a cluster's master import this module, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class CodeInfo(NamedTuple):
+    """One row of the table: `code` is never reused, `wire` is its name between processes."""
+
+    code: str
+    wire: str
+    about: str
+
+
+class Code(enum.Enum):
+    """The kinds of error. `docs/errors.md` and `kernelmill error CODE` are made from this table."""
+
+    COLUMN_NOT_FOUND = CodeInfo("KM0101", "COLUMN_NOT_FOUND", "A plan names a column that its input does not have.")
+    TYPE_MISMATCH = CodeInfo("KM0102", "TYPE_MISMATCH", "An operation does not take values of this type.")
+    DUPLICATE_COLUMN = CodeInfo("KM0103", "DUPLICATE_COLUMN", "Two output columns would have the same name.")
+    SCHEMA_REQUIRED = CodeInfo("KM0104", "SCHEMA_REQUIRED", "The schema cannot be known without running; give one.")
+    AMBIGUOUS_TRUTH = CodeInfo("KM0105", "AMBIGUOUS_TRUTH", "An expression was used as a Python truth value.")
+    UNKNOWN_NAME = CodeInfo("KM0106", "UNKNOWN_NAME", "No method, function or option has this name.")
+    BAD_SETTING = CodeInfo("KM0107", "BAD_SETTING", "A setting or argument has a value outside what it allows.")
+    INPUT_NOT_FOUND = CodeInfo("KM0201", "INPUT_NOT_FOUND", "An input is missing, unreadable or matches no file.")
+    FORMAT = CodeInfo("KM0202", "FORMAT", "An input's bytes are not what its format asks for.")
+    INPUT_CHANGED = CodeInfo("KM0203", "INPUT_CHANGED", "An input changed while the job ran.")
+    ENCODING = CodeInfo("KM0204", "ENCODING", "Text is not valid in its encoding.")
+    TRUNCATED = CodeInfo("KM0205", "TRUNCATED", "A compressed or columnar input ends too early.")
+    SCHEMA_CONFLICT = CodeInfo("KM0206", "SCHEMA_CONFLICT", "Files that are read together disagree on a column's type.")
+    CAST = CodeInfo("KM0207", "CAST", "A value does not fit the type it is cast to.")
+    OVERFLOW = CodeInfo("KM0208", "OVERFLOW", "An integer result does not fit 64 bits.")
+    RECORD_TOO_LONG = CodeInfo("KM0209", "RECORD_TOO_LONG", "A line is longer than max_line.")
+    FUNCTION_FAILED = CodeInfo("KM0301", "FUNCTION_FAILED", "A user's function raised an exception.")
+    MEMORY_LIMIT = CodeInfo("KM0401", "MEMORY_LIMIT", "The job cannot run in the memory it was given.")
+    DISK_FULL = CodeInfo("KM0402", "DISK_FULL", "A disk is full: the output's, or the one used for spilling.")
+    FILE_LIMIT = CodeInfo("KM0403", "FILE_LIMIT", "The process may not open more files.")
+    OUTPUT_EXISTS = CodeInfo("KM0501", "OUTPUT_EXISTS", "The output is already there and mode='error'.")
+    COMMIT = CodeInfo("KM0502", "COMMIT", "The output could not be written or published.")
+    REJECT_LIMIT = CodeInfo("KM0503", "REJECT_LIMIT", "More records were rejected than max_rejects allows.")
+    OUTPUT_BUSY = CodeInfo("KM0504", "OUTPUT_BUSY", "Another job is writing this output.")
+    CORRUPT_BLOCK = CodeInfo("KM0605", "CORRUPT_BLOCK", "A shuffle block's bytes do not match its checksum.")
+    CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
+    INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
+
+    @property
+    def id(self) -> str:
+        """The stable code, such as KM0204."""
+        return self.value.code
+
+    def __str__(self) -> str:
+        return self.value.code
+
+
+class KernelmillError(Exception):
+    """What went wrong, where, and what to do. Crosses processes as its code and texts, never pickled by value.
+
+    `where` is the user's file and line or the input's file and offset, `hint` what to do; both may be empty.
+    """
+
+    def __init__(self, code: Code, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(code, what, where, hint)
+        self.code, self.what, self.where, self.hint = code, what, where, hint
+
+    def __str__(self) -> str:
+        lines = [f"[{self.code}] {self.what}"]
+        lines += [f"  at {self.where}"] if self.where else []
+        lines += [f"  fix: {self.hint}"] if self.hint else []
+        return "\n".join(lines)
+
+
+class PlanError(KernelmillError, ValueError):
+    """The plan cannot be what the user meant; raised by the verb that is wrong, before anything runs."""
+
+
+class ColumnNotFoundError(PlanError, KeyError):
+    """KM0101."""
+
+    __str__ = KernelmillError.__str__  # KeyError's own would print the repr of the tuple
+
+
+class TypeMismatchError(PlanError, TypeError):
+    """KM0102."""
+
+
+class DuplicateColumnError(PlanError):
+    """KM0103."""
+
+
+class AmbiguousTruthError(PlanError, TypeError):
+    """KM0105."""
+
+
+class UnknownNameError(PlanError, AttributeError):
+    """KM0106."""
+
+
+class BadSettingError(PlanError):
+    """KM0107."""
+
+
+class InputError(KernelmillError):
+    """The input is wrong, not the plan."""
+
+
+class InputNotFoundError(InputError, FileNotFoundError):
+    """KM0201."""
+
+    __str__ = KernelmillError.__str__  # OSError's own would print an errno
+
+
+class FormatError(InputError, ValueError):
+    """KM0202, and KM0205 where the bytes end too early."""
+
+
+class InputChangedError(InputError):
+    """KM0203."""
+
+
+class EncodingError(InputError, ValueError):
+    """KM0204."""
+
+
+class SchemaConflictError(InputError, TypeError):
+    """KM0206."""
+
+
+class CastError(InputError, ValueError):
+    """KM0207."""
+
+
+class OverflowedError(InputError, OverflowError):
+    """KM0208."""
+
+
+class RecordTooLongError(InputError, ValueError):
+    """KM0209."""
+
+
+class UserCodeError(KernelmillError):
+    """The user's own function failed."""
+
+
+class ResourceError(KernelmillError):
+    """The machine has too little of something."""
+
+
+class MemoryLimitError(ResourceError, MemoryError):
+    """KM0401."""
+
+
+class DiskFullError(ResourceError, OSError):
+    """KM0402."""
+
+    __str__ = KernelmillError.__str__
+
+
+class OutputError(KernelmillError):
+    """The output could not be made."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """KM0501."""
+
+    __str__ = KernelmillError.__str__
+
+
+class OutputBusyError(OutputError):
+    """KM0504."""
+
+
+class CommitError(OutputError, OSError):
+    """KM0502."""
+
+    __str__ = KernelmillError.__str__
+
+
+class RejectLimitError(OutputError):
+    """KM0503."""
+
+
+class CorruptBlockError(KernelmillError):
+    """KM0605."""
+
+
+class CancelledError(KernelmillError):
+    """KM0701."""
+
+
+class InternalError(KernelmillError):
+    """KM0901: not the user's fault; the hint says what to attach to a report."""
+
+
+_CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
+    Code.COLUMN_NOT_FOUND: ColumnNotFoundError,
+    Code.TYPE_MISMATCH: TypeMismatchError,
+    Code.DUPLICATE_COLUMN: DuplicateColumnError,
+    Code.SCHEMA_REQUIRED: PlanError,
+    Code.AMBIGUOUS_TRUTH: AmbiguousTruthError,
+    Code.UNKNOWN_NAME: UnknownNameError,
+    Code.BAD_SETTING: BadSettingError,
+    Code.INPUT_NOT_FOUND: InputNotFoundError,
+    Code.FORMAT: FormatError,
+    Code.INPUT_CHANGED: InputChangedError,
+    Code.ENCODING: EncodingError,
+    Code.TRUNCATED: FormatError,
+    Code.SCHEMA_CONFLICT: SchemaConflictError,
+    Code.CAST: CastError,
+    Code.OVERFLOW: OverflowedError,
+    Code.RECORD_TOO_LONG: RecordTooLongError,
+    Code.FUNCTION_FAILED: UserCodeError,
+    Code.MEMORY_LIMIT: MemoryLimitError,
+    Code.DISK_FULL: DiskFullError,
+    Code.FILE_LIMIT: ResourceError,
+    Code.OUTPUT_EXISTS: OutputExistsError,
+    Code.COMMIT: CommitError,
+    Code.REJECT_LIMIT: RejectLimitError,
+    Code.OUTPUT_BUSY: OutputBusyError,
+    Code.CORRUPT_BLOCK: CorruptBlockError,
+    Code.CANCELLED: CancelledError,
+    Code.INTERNAL: InternalError,
+}
+
+
+def error(code: Code, what: str, *, where: str = "", hint: str = "") -> KernelmillError:
+    """Make the exception whose class belongs to `code`: `raise error(Code.CAST, "...", hint="...")`."""
+    return _CLASS_OF_CODE[code](code, what, where=where, hint=hint)

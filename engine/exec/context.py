@@ -1,0 +1,94 @@
+"""What a task is given beside its value and its blocks, and what it hands back: the two ends of `run_task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kernelmill.engine.commit import PartFile
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.ids import AttemptId
+from kernelmill.engine.io.context import Reject
+from kernelmill.engine.io.rejects import RejectList
+
+
+class Scratch:
+    """Buffers and tables that a worker thread uses again from task to task: first touch of memory costs as much as the work."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, bytearray] = {}
+        self._others: dict[Any, Any] = {}
+
+    def buffer(self, name: str, size_bytes: int) -> bytearray:
+        """The buffer called `name`, at least `size_bytes` long; contents undefined."""
+        found = self._buffers.get(name)
+        if found is None or len(found) < size_bytes:
+            found = self._buffers[name] = bytearray(size_bytes)
+        return found
+
+    def keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The object kept under `key`, made at first use."""
+        if key not in self._others:
+            self._others[key] = make()
+        return self._others[key]
+
+
+class TaskContext:
+    """One attempt's surroundings; satisfies `io.context.ReadContext`. Used by the one thread that runs the attempt.
+
+    part_path: where a sink task writes its file; max_rejects: more rejects than this end the attempt with KM0503;
+    on_progress: told the input bytes done so far.
+    """
+
+    def __init__(
+        self,
+        attempt: AttemptId,
+        *,
+        scratch: Scratch | None = None,
+        part_path: str | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[int], None] = lambda _: None,
+        max_rejects: int = 1000,
+    ) -> None:
+        self.attempt, self.scratch, self.part_path = attempt, scratch or Scratch(), part_path
+        self._is_cancelled, self._on_progress = is_cancelled, on_progress
+        self._rejects = RejectList(max_rejects)
+        self.counters: dict[str, int] = {}
+
+    def check_cancelled(self) -> None:
+        """Raise KM0701 if the job is cancelled."""
+        if self._is_cancelled():
+            raise error(Code.CANCELLED, "the job was cancelled")
+
+    def progress(self, bytes_done: int) -> None:
+        """Report input bytes done so far."""
+        self._on_progress(bytes_done)
+
+    def reject(self, record: Reject) -> None:
+        """Set a record aside. Raises KM0503 where there are more than max_rejects in this task alone."""
+        self._rejects.add(record)
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The records set aside so far."""
+        return self._rejects.records
+
+    def count(self, name: str, n: int) -> None:
+        """Add to a counter."""
+        self.counters[name] = self.counters.get(name, 0) + n
+
+    def buffer(self, name: str, size_bytes: int) -> bytearray:
+        """A reused buffer of the thread; see ReadContext."""
+        return self.scratch.buffer(name, size_bytes)
+
+
+class TaskResult(NamedTuple):
+    """What an attempt came to. `part` is the file of a sink task; others left blocks in the store."""
+
+    rows: int
+    bytes: int
+    spilled_bytes: int
+    part: PartFile | None
+    counters: dict[str, int]
+    rejects: list[Reject]
+

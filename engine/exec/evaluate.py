@@ -1,0 +1,175 @@
+"""Expressions over a record batch: `evaluate(node, batch)` gives one array as long as the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from kernelmill.engine import compute
+from kernelmill.engine.compute import Datum, pc
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.functions import FUNCTIONS
+from kernelmill.engine.node_text import node_text
+from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.promotion import arg_of, is_bytes, is_text, plain_type
+from kernelmill.engine.schema import dtype_text, find
+
+Tokenizer = Callable[[Any, Tokenize], Any]
+"""Takes an array of string or binary and the node; gives a ListArray of the same type, as long as the array."""
+
+Rows = TypeVar("Rows")
+_VALUE_CHARACTERS_MAX = 80
+
+
+def evaluate(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None = None) -> Any:
+    """The values of `node` for each row of `batch`, as one pa.Array of the type that `type_of` told.
+
+    KM0207 and KM0208 name the expression, the first value that has no result, and its row in the batch.
+    `tokenize` does the work of Tokenize nodes; the kernels that do it are not for this module to import.
+    """
+    result = _values(node, batch, tokenize)
+    return _repeated(result, batch.num_rows) if isinstance(result, pa.Scalar) else result
+
+
+def split_bad_rows(
+    batch: pa.RecordBatch, work: Callable[[pa.RecordBatch], Rows]
+) -> tuple[list[Rows], list[tuple[int, KernelmillError]]]:
+    """Do `work` on `batch` and, if a value in it is bad, on halves until the bad rows stand alone.
+
+    Gives the results, in row order, of the parts that went well, and (row number, error) of each bad row. What is bad
+    is what raises KM0207 or KM0208; any other error is raised. `work` must be row-wise. For on_bad="reject".
+    """
+    good: list[Rows] = []
+    bad: list[tuple[int, KernelmillError]] = []
+
+    def attempt(start: int, rows: int) -> None:
+        try:
+            good.append(work(batch.slice(start, rows)))
+        except KernelmillError as exc:
+            if exc.code not in (Code.CAST, Code.OVERFLOW):
+                raise
+            if rows == 1:
+                bad.append((start, exc))
+                return
+            attempt(start, rows // 2)
+            attempt(start + rows // 2, rows - rows // 2)
+
+    attempt(0, batch.num_rows)
+    return good, bad
+
+
+def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Datum:
+    match node:
+        case Column(name=name):
+            find(batch.schema, name)
+            return batch.column(name)
+        case Literal(value=value):
+            return value
+        case Alias(input=below):
+            return _values(below, batch, tokenize)
+        case Call(args=args):
+            return _call(node, [_values(arg, batch, tokenize) for arg in args])
+        case Cast(input=below, dtype=dtype, strict=strict):
+            values = _values(below, batch, tokenize)
+
+            def turn(args: Sequence[Datum]) -> Datum:
+                return compute.cast(args[0], dtype, strict=strict)
+
+            return _checked(node, [values], turn, Code.CAST)
+        case Tokenize(input=below):
+            if tokenize is None:
+                raise error(Code.INTERNAL, f"{node_text(node)} was to be computed without a tokenizer")
+            return _tokenized(node, _values(below, batch, tokenize), batch.num_rows, tokenize)
+        case Aggregate():
+            raise error(Code.INTERNAL, f"{node_text(node)} has no value for a row")
+
+
+def _tokenized(node: Tokenize, values: Datum, rows: int, tokenize: Tokenizer) -> Any:
+    if isinstance(values, pa.Scalar):
+        values = _repeated(values, rows)
+    plain = _plain(values)
+    if not (is_text(plain.type) or is_bytes(plain.type)):
+        raise error(Code.INTERNAL, f"{node_text(node)} over values of type {dtype_text(plain.type)}")
+    return tokenize(_as(plain, pa.string() if is_text(plain.type) else pa.binary()), node)
+
+
+def _call(node: Call, args: list[Datum]) -> Datum:
+    function = FUNCTIONS[node.function]
+    options = dict(node.options)
+    args = [_plain(arg) for arg in args]
+    described = [arg_of(below, arg.type, True) for below, arg in zip(node.args, args, strict=True)]
+    signature = function.rule(node.function, described, options)
+    args = [_as(arg, dtype) for arg, dtype in zip(args, signature.args, strict=True)]
+
+    def work(some: Sequence[Datum]) -> Datum:
+        return _as(function.apply(list(some), options), signature.result)
+
+    return _checked(node, args, work, function.fails)
+
+
+def _checked(node: Node, args: list[Datum], work: Callable[[Sequence[Datum]], Datum], fails: Code | None) -> Datum:
+    try:
+        result = work(args)
+    except pa.ArrowInvalid as exc:
+        if fails is None:
+            raise error(Code.INTERNAL, f"{node_text(node)}: {exc}", hint="report this as a bug") from exc
+        raise _bad_value(node, args, work, fails) from exc
+    return result.combine_chunks() if isinstance(result, pa.ChunkedArray) else result
+
+
+def _bad_value(node: Node, args: list[Datum], work: Callable[[Sequence[Datum]], Datum], fails: Code) -> KernelmillError:
+    """The error for the first row that fails: found by halving, for pyarrow does not tell which it was."""
+    rows = max((len(arg) for arg in args if isinstance(arg, pa.Array)), default=1)
+    start, stop = 0, rows  # the first bad row is in this range
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        try:
+            work([arg.slice(start, middle - start) if isinstance(arg, pa.Array) else arg for arg in args])
+        except pa.ArrowInvalid:
+            stop = middle
+        else:
+            start = middle
+    values = [_shown(arg[start] if isinstance(arg, pa.Array) else arg) for arg in args]
+    where = f"row {start} of its batch"
+    if fails is Code.CAST:
+        return _bad_cast(node, values[0], where)
+    dtype = dtype_text(args[0].type)
+    what = f"{node_text(node)} has no {dtype} result for {' and '.join(values)}"
+    wider = "float64" if dtype == "int64" else "int64"
+    return error(fails, what, where=where, hint=f'cast to "{wider}" before, if that is wide enough')
+
+
+def _bad_cast(node: Node, value: str, where: str) -> KernelmillError:
+    if isinstance(node, Cast):
+        what = f"{node_text(node.input)} is {value}, which is no {dtype_text(node.dtype)}"
+    else:
+        what = f"{node_text(node)} cannot read {value}"
+    return error(Code.CAST, what, where=where, hint="strict=False gives null instead; on_bad='reject' sets rows aside")
+
+
+def _repeated(value: Any, rows: int) -> Any:
+    return pa.repeat(value, rows) if value.is_valid else pa.nulls(rows, value.type)
+
+
+def _shown(value: Any) -> str:
+    text = str(value) if pa.types.is_temporal(value.type) else repr(value.as_py())
+    return text if len(text) <= _VALUE_CHARACTERS_MAX else f"{text[: _VALUE_CHARACTERS_MAX - 3]}..."
+
+
+def _plain(values: Datum) -> Datum:
+    """Values in the type in which functions see them: dictionaries and views are opened."""
+    if pa.types.is_dictionary(values.type):
+        return _plain(pc.dictionary_decode(values) if isinstance(values, pa.Array) else values.value)
+    plain = plain_type(values.type)
+    return values if plain == values.type else pc.cast(values, plain)
+
+
+def _as(values: Datum, dtype: pa.DataType) -> Datum:
+    """Values in a type that holds them all: never fails, but rounds integers that become floats."""
+    if values.type == dtype:
+        return values
+    if pa.types.is_decimal(dtype) and pa.types.is_floating(values.type):
+        return pa.scalar(str(values.as_py())).cast(dtype)  # a bare 0.1 beside decimals is one tenth
+    return pc.cast(values, dtype, safe=not pa.types.is_floating(dtype))

@@ -1,0 +1,126 @@
+"""The map side of a shuffle: rows to partitions by the partition hash, stable within each (I1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernelmill.engine.batch import (
+    Bytes,
+    Words,
+    array_of_strings,
+    fixed_view,
+    is_string_like,
+    key_words,
+    plain,
+    strings_view,
+    validity_buffer,
+    validity_bytes,
+)
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.kernels import gathering, hashing, partitioning
+
+Rows = NDArray[np.int32]
+
+
+def hash_rows(columns: list[pa.Array[Any]]) -> Words:
+    """The partition hash of each row; its bytes are a contract, see kernels/hashing."""
+    hashes = hashing.first_seeds(len(columns[0]))
+    for column in columns:
+        values = plain(column)
+        if is_string_like(values.type):
+            hashing.hash_strings(*strings_view(values), validity_bytes(values), hashes)
+        else:
+            hashing.hash_words(key_words(values), validity_bytes(values), hashes)
+    return hashes
+
+
+def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
+    """Row numbers in order of partition, stable, and where each partition begins (partitions + 1 entries)."""
+    part_of_row = np.empty(hashes.size, np.uint16)
+    rows_of_part = np.zeros(partitions, np.int64)
+    partitioning.partition_of_hashes(hashes, partitions, part_of_row, rows_of_part)
+    bounds = np.zeros(partitions + 1, np.int64)
+    np.cumsum(rows_of_part, out=bounds[1:])
+    order = np.empty(hashes.size, np.int32)
+    partitioning.order_by_partition(part_of_row, bounds[:-1].copy(), order)
+    return order, bounds
+
+
+def to_partitions(
+    batches: Iterator[pa.RecordBatch], keys: tuple[str, ...], partitions: int, context: TaskContext
+) -> list[list[pa.RecordBatch]]:
+    """The rows of all batches, by partition; without keys everything is partition 0."""
+    made: list[list[pa.RecordBatch]] = [[] for _ in range(partitions)]
+    for batch in batches:
+        context.check_cancelled()
+        if not batch.num_rows:
+            continue
+        if partitions == 1 or not keys:
+            made[0].append(batch)
+            continue
+        order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
+        sources = [_Source(column) for column in batch.columns]
+        for part in range(partitions):
+            rows = order[bounds[part] : bounds[part + 1]]
+            if rows.size:
+                columns = [source.take(rows) for source in sources]
+                made[part].append(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
+    return made
+
+
+def take_rows(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
+    """These rows of a batch, in this order."""
+    columns = [_Source(column).take(rows) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+class _Source:
+    """A column ready to be gathered from: its buffers as numpy, or the Arrow array where kernels have no form for it."""
+
+    def __init__(self, column: pa.Array[Any]) -> None:
+        self._column, dtype = column, column.type
+        self._strings: tuple[Bytes, NDArray[np.int32]] | None = None
+        self._fixed: NDArray[Any] | None = None
+        self._gather: Any = None
+        width = getattr(dtype, "bit_width", 0) if pa.types.is_primitive(dtype) else 0
+        if pa.types.is_string(dtype) or pa.types.is_binary(dtype):
+            self._strings = strings_view(column)
+        elif width in _GATHER:
+            self._gather, numpy_type = _GATHER[width]
+            self._fixed = fixed_view(column, numpy_type)
+        self._validity = validity_bytes(column)
+
+    def take(self, rows: Rows) -> pa.Array[Any]:
+        """The values of these rows."""
+        if self._strings is None and self._fixed is None:
+            return self._column.take(pa.array(rows))
+        validity, nulls = self._validity, 0
+        if validity.size:
+            kept = np.empty(rows.size, np.uint8)
+            gathering.gather_u8(validity, rows, kept)
+            validity, nulls = kept, int(rows.size - np.count_nonzero(kept))
+        if self._strings is not None:
+            data, offsets = self._strings
+            out_offsets = np.empty(rows.size + 1, np.int32)
+            total = gathering.gather_string_lengths(offsets, rows, 0, rows.size, out_offsets)
+            out = np.empty(total + gathering.SLACK_BYTES, np.uint8)
+            gathering.gather_strings(data, offsets, rows, 0, rows.size, out_offsets, out)
+            return array_of_strings(out, out_offsets, validity, nulls, self._column.type)
+        assert self._fixed is not None
+        taken = np.empty(rows.size, self._fixed.dtype)
+        self._gather(self._fixed, rows, taken)
+        bits = validity_buffer(validity, nulls)
+        return pa.Array.from_buffers(self._column.type, rows.size, [bits, pa.py_buffer(taken)], nulls)
+
+
+_GATHER: dict[int, tuple[Any, Any]] = {
+    8: (gathering.gather_u8, np.uint8),
+    16: (gathering.gather_u16, np.uint16),
+    32: (gathering.gather_u32, np.uint32),
+    64: (gathering.gather_u64, np.uint64),
+}

@@ -1,0 +1,142 @@
+"""Group keys of batches: from Arrow columns to group numbers of a key table, and back to columns.
+
+One fixed-width column is a word, one string column its bytes, one dictionary column the bytes of its values looked up once each;
+several columns become one string a row (`kernels/rowkeys`). All four meet in one key table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kernelmill.engine.batch import (
+    Bytes,
+    Words,
+    array_of_strings,
+    array_of_words,
+    is_string_like,
+    is_word_like,
+    key_words,
+    plain,
+    strings_view,
+    validity_bytes,
+)
+from kernelmill.engine.errors import Code, error
+from kernelmill.kernels import rowkeys
+from kernelmill.kernels.table import Groups, KeyTable
+
+STRINGS_BYTES_MAX = 1 << 30
+"""Keys of one output batch: int32 offsets end at 2 GiB."""
+
+
+class KeyColumns:
+    """Numbers the keys of batches in one table; the columns are those of `fields`, in order."""
+
+    def __init__(self, fields: list[pa.Field[Any]]) -> None:
+        for field in fields:
+            value = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            if not (is_string_like(value) or is_word_like(value)):
+                what = f"cannot group by {field.name!r}: its type is {field.type}"
+                raise error(Code.TYPE_MISMATCH, what, hint=f"cast it first, e.g. km.col({field.name!r}).cast('string')")
+        self._fields = fields
+        self._dictionary: tuple[pa.Array[Any], tuple[Any, ...], Groups] | None = None
+
+    def forget(self) -> None:
+        """The table was cleared: groups remembered from it are void."""
+        self._dictionary = None
+
+    def group(self, table: KeyTable, columns: list[pa.Array[Any]], first: int, groups: Groups) -> int:
+        """Number the rows from `first` on; returns the first row not done: below the end, the table wants a flush."""
+        if len(columns) > 1:
+            return self._group_several(table, columns, first, groups)
+        column = columns[0]
+        if isinstance(column, pa.DictionaryArray) and is_string_like(column.type.value_type):
+            return self._group_codes(table, column, first, groups)
+        column = plain(column)
+        if is_string_like(column.type):
+            return table.group_strings(*strings_view(column), validity_bytes(column), first, groups)
+        return table.group_words(key_words(column), validity_bytes(column), first, groups)
+
+    def columns(self, table: KeyTable, first: int, last: int) -> list[pa.Array[Any]]:
+        """The key columns of groups [first, last), in first-seen order."""
+        if len(self._fields) > 1:
+            return self._several_columns(table, first, last)
+        dtype = self._fields[0].type
+        if is_string_like(dtype):
+            data, offsets, validity, nulls = table.strings(first, last)
+            return [array_of_strings(data, offsets, validity, nulls, dtype)]
+        values, validity, nulls = table.words(first, last)
+        return [array_of_words(values, validity, nulls, dtype)]
+
+    def _group_codes(self, table: KeyTable, column: pa.DictionaryArray[Any, Any], first: int, groups: Groups) -> int:
+        values = column.dictionary
+        if self._dictionary is None or not self._dictionary[0].equals(values):
+            views = (*strings_view(values), validity_bytes(values))
+            self._dictionary = (values, views, np.full(len(values), -1, np.int32))
+        _, views, direct = self._dictionary
+        codes = column.indices.cast(pa.int32())
+        numbers = np.frombuffer(codes.buffers()[1], np.int32)[codes.offset : codes.offset + len(codes)]
+        return table.group_codes(numbers, validity_bytes(codes), views, direct, first, groups)
+
+    def _group_several(self, table: KeyTable, columns: list[pa.Array[Any]], first: int, groups: Groups) -> int:
+        data, offsets = encode_rows([plain(column) for column in columns])
+        return table.group_strings(data, offsets, np.empty(0, np.uint8), first, groups)
+
+    def _several_columns(self, table: KeyTable, first: int, last: int) -> list[pa.Array[Any]]:
+        data, offsets, _, _ = table.strings(first, last)
+        return decode_rows(data, offsets, [field.type for field in self._fields])
+
+
+def encode_rows(columns: list[pa.Array[Any]]) -> tuple[Bytes, np.ndarray[Any, np.dtype[np.int32]]]:
+    """Each row's columns as one string; see `kernels/rowkeys` for the bytes. Raises KM0401 past 2 GiB."""
+    rows = len(columns[0])
+    views: list[tuple[Words, Bytes] | tuple[Bytes, Any, Bytes]] = []
+    lengths = np.zeros(rows, np.int64)
+    for column in columns:
+        validity = validity_bytes(column)
+        if is_string_like(column.type):
+            data, offsets = strings_view(column)
+            widths = np.diff(offsets).astype(np.int64) + rowkeys.STRING_HEAD_BYTES
+            lengths += np.where(validity != 0, widths, 1) if validity.size else widths
+            views.append((data, offsets, validity))
+        else:
+            lengths += rowkeys.FIXED_BYTES
+            views.append((key_words(column), validity))
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if rows else 0
+    if total >= 1 << 31:
+        raise error(Code.MEMORY_LIMIT, f"{total:,} bytes of keys in one batch", hint="read it in smaller batches")
+    out = np.empty(total + rowkeys.SLACK_BYTES, np.uint8)
+    cursors = ends - lengths
+    offsets = np.zeros(rows + 1, np.int32)
+    offsets[1:] = ends
+    for view in views:
+        if len(view) == 3:
+            rowkeys.put_strings(*view, cursors, out)
+        else:
+            rowkeys.put_words(*view, cursors, out)
+    return out, offsets
+
+
+def decode_rows(data: Bytes, offsets: np.ndarray[Any, np.dtype[np.int32]], types: list[pa.DataType]) -> list[pa.Array[Any]]:
+    """The columns behind `encode_rows`."""
+    cursors = offsets[:-1].astype(np.int64)
+    rows = cursors.size
+    columns = []
+    for dtype in types:
+        validity = np.empty(rows, np.uint8)
+        if is_string_like(dtype):
+            lengths = np.empty(rows, np.int64)
+            rowkeys.take_lengths(data, cursors, lengths, validity)
+            own_offsets = np.zeros(rows + 1, np.int32)
+            np.cumsum(lengths, out=own_offsets[1:])
+            text = np.empty(int(own_offsets[-1]) + rowkeys.SLACK_BYTES, np.uint8)
+            rowkeys.take_strings(data, cursors, own_offsets, validity, text)
+            columns.append(array_of_strings(text, own_offsets, validity, int(rows - np.count_nonzero(validity)), dtype))
+        else:
+            words = np.empty(rows, np.uint64)
+            rowkeys.take_words(data, cursors, words, validity)
+            columns.append(array_of_words(words, validity, int(rows - np.count_nonzero(validity)), dtype))
+    return columns

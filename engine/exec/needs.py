@@ -1,0 +1,77 @@
+"""Which kernels a job's pipelines call: they are loaded or compiled before its first task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from kernelmill.engine.plan import physical
+from kernelmill.kernels import combining, counting, gathering, hashing, keytable, lowercase, partitioning, rowkeys, utf8
+from kernelmill.kernels import lines as line_kernels
+from kernelmill.kernels import tokenize as tokenizing
+from kernelmill.kernels._jit import Kernel
+
+_SCATTER = [
+    hashing.hash_words,
+    hashing.hash_strings,
+    partitioning.partition_of_hashes,
+    partitioning.order_by_partition,
+    gathering.gather_u32,
+    gathering.gather_u64,
+    gathering.gather_string_lengths,
+    gathering.gather_strings,
+]
+_STRING_KEYS = [keytable.group_strings, keytable.read_offsets, keytable.read_strings, keytable.fill_slots]
+_WORD_KEYS = [keytable.group_words, keytable.read_words, keytable.fill_slots]
+_SEVERAL_KEYS = [rowkeys.put_words, rowkeys.put_strings, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
+_OF_AGGREGATE = {
+    "len": [combining.count_rows, combining.add_integers],
+    "count": [combining.count_rows, combining.add_integers],
+    "sum": [combining.add_integers, combining.add_floats],
+    "mean": [combining.add_and_count, combining.add_floats, combining.add_integers],
+    "min": [combining.keep_least],
+    "max": [combining.keep_least],
+}
+
+
+def kernels_of(pipelines: Iterable[physical.Pipeline]) -> list[Kernel]:
+    """The kernels these pipelines will call, each once; a rarely needed one may still be loaded at its first call."""
+    found = dict.fromkeys(kernel for pipeline in pipelines for kernel in _of_pipeline(pipeline))
+    return [kernel for kernel in found if isinstance(kernel, Kernel)]
+
+
+def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Kernel]:
+    source = pipeline.source
+    if isinstance(source, physical.CountTokens):
+        yield from (counting.count_tokens, keytable.read_counts, keytable.read_offsets, keytable.read_strings)
+        yield keytable.fill_slots
+        yield from (lowercase.lower_ascii, lowercase.lower_utf8) if source.lowercase else ()
+        yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
+    if isinstance(source, physical.ReadText):
+        yield from (utf8.find_invalid_utf8, line_kernels.split_lines)
+    for step in pipeline.steps:
+        match step:
+            case physical.PartialAggregate():
+                yield from _of_aggregate(step.aggs)
+            case physical.MergeAggregate():
+                yield from _of_keys([step.schema.field(key).type for key in step.keys])
+                yield from _of_aggregate(step.aggs)
+            case physical.TokenizeExplode():
+                yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
+    if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
+        yield from _SCATTER
+
+
+def _of_aggregate(aggs: Iterable[physical.AggSpec]) -> Iterator[Kernel]:
+    for agg in aggs:
+        yield from _OF_AGGREGATE[agg.kind]
+
+
+def _of_keys(types: list[pa.DataType]) -> Iterator[Kernel]:
+    if len(types) > 1:
+        yield from (*_SEVERAL_KEYS, *_STRING_KEYS)
+    elif types and (pa.types.is_string(types[0]) or pa.types.is_binary(types[0])):
+        yield from (*_STRING_KEYS, keytable.group_codes)
+    elif types:
+        yield from _WORD_KEYS

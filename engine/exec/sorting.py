@@ -1,0 +1,62 @@
+"""Sort of result-sized data: all rows of a task in memory, or the first `limit` of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kernelmill.engine.batch import is_string_like, numbers_of, plain, strings_view, validity_bytes
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.exchange import take_rows
+from kernelmill.engine.plan.physical import Sort
+from kernelmill.kernels.sorting import SortKey, argsort
+
+_COMPACT_ROWS = 1 << 18
+
+
+def sort_rows(batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext) -> Iterator[pa.RecordBatch]:
+    """All rows in order, ties in the order in which they came; at most `limit` of them."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        context.check_cancelled()
+        held.append(batch)
+        rows += batch.num_rows
+        if operator.limit is not None and rows > max(_COMPACT_ROWS, 2 * operator.limit):
+            held = [_in_order(held, operator)]
+            rows = held[0].num_rows
+    if held:
+        yield _in_order(held, operator)
+
+
+def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:
+    batch = held[0] if len(held) == 1 else _concatenated(held)
+    keys = [
+        _sort_key(plain(batch.column(name)), name, descending, nulls_last)
+        for name, descending, nulls_last in operator.keys
+    ]
+    order = argsort(keys).view(np.int32)  # below 2^31 rows
+    return take_rows(batch, order if operator.limit is None else order[: operator.limit])
+
+
+def _concatenated(held: list[pa.RecordBatch]) -> pa.RecordBatch:
+    try:
+        return pa.concat_batches(held)
+    except pa.ArrowInvalid as problem:  # int32 offsets end at 2 GiB
+        rows = sum(batch.num_rows for batch in held)
+        hint = "sort fewer rows or columns: filter or aggregate first, or take top_k"
+        raise error(Code.MEMORY_LIMIT, f"{rows:,} rows to sort hold more than 2 GiB of text", hint=hint) from problem
+
+
+def _sort_key(column: pa.Array[Any], name: str, descending: bool, nulls_last: bool) -> SortKey:
+    if is_string_like(column.type):
+        return SortKey(strings_view(column), validity_bytes(column), descending, nulls_last)
+    try:
+        return SortKey(numbers_of(column), validity_bytes(column), descending, nulls_last)
+    except (AttributeError, ValueError, KeyError) as problem:
+        what = f"cannot sort by {name!r}: its type is {column.type}"
+        raise error(Code.TYPE_MISMATCH, what, hint="cast it to a number, a date or a string first") from problem

@@ -1,0 +1,162 @@
+"""run_task: one task from its value and its input blocks to blocks or a file. Nothing else runs kernels or user code.
+
+A task is a function of its value and its blocks (I3): no global state, no clock, no randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from kernelmill.engine.batch import batch_bytes
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec import operators
+from kernelmill.engine.exec.aggregate import merge_aggregate, partial_aggregate
+from kernelmill.engine.exec.context import TaskContext, TaskResult
+from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
+from kernelmill.engine.exec.sorting import sort_rows
+from kernelmill.engine.exec.tokens import count_tokens
+from kernelmill.engine.io.text import read_batches
+from kernelmill.engine.io.parquet import read_row_groups
+from kernelmill.engine.io.parquet_write import PartWriter
+from kernelmill.engine.plan import physical
+from kernelmill.engine.plan.codec import decode_pipeline
+from kernelmill.engine.plan.partial import finished_schema, partial_schema
+from kernelmill.engine.plan.stages import BlockRef, Task
+from kernelmill.engine.shuffle.store import BlockStore
+from kernelmill.engine.splits import ParquetSplit, TableSplit, TextSplit
+
+MERGE_ROWS_MAX = 1 << 21
+MERGE_BYTES_MAX = 128 << 20
+"""A partition of more partial rows is merged in sub-partitions, one after the other: their number follows from the blocks alone,
+never from free memory, for it decides the order of rows in the file (I1)."""
+
+Tables = Mapping[str, Sequence[pa.RecordBatch]]
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def run_task(task: Task, store: BlockStore, context: TaskContext, tables: Tables | None = None) -> TaskResult:
+    """Run one attempt: reads its split or blocks, leaves blocks in `store` or the file context.part_path.
+
+    `tables` holds the batches that a TableSplit names. Raises typed errors only for what is expected to go wrong.
+    """
+    pipeline = _pipeline(task.operators)
+    batches = _run_steps(_source(task, pipeline, store, context, tables or {}), task, pipeline, store, context)
+    if isinstance(pipeline.end, physical.ToParquet):
+        return _write_part(batches, pipeline.end, context)
+    blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context)
+    context.check_cancelled()
+    put = store.put(task.stage, task.index, pipeline.schema, blocks)
+    return TaskResult(put.rows, put.bytes, put.spilled_bytes, None, context.counters, context.rejects)
+
+
+@lru_cache(maxsize=64)
+def _pipeline(operators_: bytes) -> physical.Pipeline:
+    return decode_pipeline(operators_)
+
+
+def _source(
+    task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext, tables: Tables
+) -> Iterator[pa.RecordBatch]:
+    source, split = pipeline.source, task.split
+    match source, split:
+        case physical.CountTokens(), TextSplit():
+            schema = _input_schema(task, pipeline, store)
+            return count_tokens(split, source, schema, context)
+        case physical.ReadText(), TextSplit():
+            return read_batches(split, source.options, source.schema, context)
+        case physical.ReadParquet(), ParquetSplit():
+            return read_row_groups(split, source, context)
+        case physical.ReadTable(), TableSplit():
+            return iter(tables[split.table][split.start : split.stop])
+        case None, None:
+            return _blocks(task, store)
+    raise error(Code.INTERNAL, f"a {type(source).__name__} cannot read a {type(split).__name__}")
+
+
+def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) -> pa.Schema:
+    """The columns of the rows that reach the first step."""
+    source = pipeline.source
+    if isinstance(source, physical.CountTokens):
+        text = pa.binary() if source.text.invalid == "binary" else pa.string()
+        return partial_schema((source.key,), source.aggs, pa.schema([pa.field(source.key, text, nullable=False)]))
+    return store.schema(_refs(task)[0]) if source is None else source.schema
+
+
+def _refs(task: Task) -> list[BlockRef]:
+    return [ref for one in task.inputs for ref in one.blocks()]
+
+
+def _blocks(task: Task, store: BlockStore) -> Iterator[pa.RecordBatch]:
+    for ref in _refs(task):
+        yield from store.read(ref)
+
+
+def _run_steps(
+    batches: Iterator[pa.RecordBatch], task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    schema = _input_schema(task, pipeline, store)
+    for step in pipeline.steps:
+        match step:
+            case physical.Filter():
+                batches = operators.filter_rows(batches, step, context)
+            case physical.Project():
+                schema = operators.projected(step, schema)
+                batches = operators.project(batches, step, schema, context)
+            case physical.Explode():
+                schema = operators.exploded(step.column, schema)
+                batches = operators.explode(batches, step, schema, context)
+            case physical.TokenizeExplode():
+                schema = operators.tokens_exploded(step, schema)
+                batches = operators.explode_tokens(batches, step, schema, context)
+            case physical.PartialAggregate():
+                batches = partial_aggregate(batches, step, schema, context)
+                schema = partial_schema(step.keys, step.aggs, schema)
+            case physical.MergeAggregate():
+                batches = _merge(task, step, store, context)
+                schema = step.schema
+            case physical.Sort():
+                batches = sort_rows(batches, step, context)
+            case physical.Limit():
+                batches = operators.limit(batches, step, context)
+    return batches
+
+
+def _merge(
+    task: Task, step: physical.MergeAggregate, store: BlockStore, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
+    sizes = store.rows(iter(_refs(task)))
+    rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
+    pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // MERGE_BYTES_MAX), 1) if step.keys else 1
+    for piece in range(pieces):
+
+        def blocks(piece: int = piece) -> Iterator[pa.RecordBatch]:
+            for ref in _refs(task):
+                for batch in store.read(ref):
+                    yield batch if pieces == 1 else _sub_partition(batch, step.keys, piece, pieces)
+                if piece == pieces - 1:
+                    store.drop_partition(ref)
+
+        yield from merge_aggregate(blocks, rows, step, context)
+
+
+def _sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pieces: int) -> pa.RecordBatch:
+    """The rows of a batch that fall into `piece`: by other bits than the partition was chosen by."""
+    hashes = hash_rows([batch.column(key) for key in keys]) * _SPREAD
+    order, bounds = partition_rows(hashes, pieces)
+    return take_rows(batch, order[bounds[piece] : bounds[piece + 1]])
+
+
+def _write_part(batches: Iterator[pa.RecordBatch], end: physical.ToParquet, context: TaskContext) -> TaskResult:
+    if context.part_path is None:
+        raise error(Code.INTERNAL, "a sink task was given no place for its file")
+    with PartWriter(context.part_path, end) as writer:
+        for batch in batches:
+            context.check_cancelled()
+            writer.write(batch)
+        part = writer.close()
+    return TaskResult(part.rows, part.bytes, 0, part, context.counters, context.rejects)

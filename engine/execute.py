@@ -1,0 +1,78 @@
+"""How a frame runs its plan: settings of the run, and the one way to the runner."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.events import Event
+from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
+from kernelmill.engine.options import whole_number
+from kernelmill.engine.origin import users_line
+from kernelmill.engine.plan.planner import JobPlan
+from kernelmill.engine.settings import Settings, resolve
+
+Progress = bool | Callable[[Event], None] | None
+
+
+def run_settings(progress: Progress, **given: Any) -> tuple[Settings, Callable[[Event], None] | None]:
+    """The settings of one run, and who hears its events beside the progress line; KM0107 for wrong ones."""
+    if progress is None or isinstance(progress, bool):
+        shown = None if progress is None else ("on" if progress else "off")
+        return resolve(progress=shown, **given), None
+    if not callable(progress):
+        hint = "give True, False, or a function that takes events"
+        raise error(Code.BAD_SETTING, f"progress cannot be {progress!r}", where=users_line(), hint=hint)
+    return resolve(progress="off", **given), progress
+
+
+def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
+    """Run a job whose last stage writes files, and publish them at `target`."""
+    result: JobResult = _runner().run_sink(job, target, options, settings)
+    return result
+
+
+def run_collect(
+    job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None
+) -> tuple[pa.Table, CollectSummary]:
+    """Run a job and hold its rows; the runner's iterator may return a summary of counters and rejects."""
+    source = _batches(job, settings, on_event)
+    batches: list[pa.RecordBatch] = []
+    while True:
+        try:
+            batches.append(next(source))
+        except StopIteration as stop:
+            return pa.Table.from_batches(batches, schema=job.schema), stop.value or CollectSummary()
+
+
+def run_batches(
+    job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Run a job as its batches are asked for, none above `batch_rows` rows; closing the iterator cancels the job."""
+    whole_number("batch_rows", batch_rows, 1)
+    return _cut(_batches(job, settings, on_event), batch_rows)
+
+
+def _cut(source: Iterator[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in source:
+            for start in range(0, batch.num_rows, batch_rows):
+                yield batch.slice(start, batch_rows)
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()
+
+
+def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> Iterator[pa.RecordBatch]:
+    batches: Iterator[pa.RecordBatch] = iter(_runner().run_collect(job, settings, on_event))
+    return batches
+
+
+def _runner() -> Any:
+    """The runner, imported at the first execution: it brings the kernels and with them numba."""
+    return importlib.import_module("kernelmill.engine.runner")

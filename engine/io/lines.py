@@ -1,0 +1,232 @@
+"""Text as Arrow batches: a row a line (or a document), with the file's path and the row's offset on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernelmill.engine.io.blocks import FileReader, TextBlock
+from kernelmill.engine.io.bytestream import InputFile
+from kernelmill.engine.io.context import ReadContext
+from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.splits import FileRange, TextSplit
+from kernelmill.kernels.intrinsics import SLACK_BYTES
+from kernelmill.kernels.lines import count_characters_before, split_lines, split_records
+from kernelmill.kernels.utf8 import repair_utf8
+
+BATCH_ROWS = 64 << 10
+BATCH_BYTES = 2 << 20
+"""Text of a batch of lines: 64 Ki of them are rarely longer, and the columns beside it stay in the cache too."""
+_JOIN_BELOW_ROWS, _JOIN_BELOW_BYTES = BATCH_ROWS // 2, BATCH_BYTES // 2
+_STRING_BYTES_MAX = (1 << 31) - 1
+
+
+def read_batches(
+    split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext
+) -> Iterator[pa.RecordBatch]:
+    r"""Read the lines that begin in the split as batches of `schema`, at most 64 Ki rows or about 2 MiB each.
+
+    Columns: `options.path_column` (string, or a dictionary, which costs 4 bytes a row), `options.offset_column`
+    (int64, where the line begins, as TextBlock.offset counts), any other is the line: string, or binary for
+    `invalid="binary"`. A \r before the separator \n is dropped; with `whole_file` nothing is. An empty file has no
+    lines, but is one document. No empty batches. Raises what `read_blocks` raises, and KM0209 for a line over
+    `max_line_bytes`.
+    """
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in _batches(split, options, schema, context):
+        if not waiting and (batch.num_rows >= _JOIN_BELOW_ROWS or batch.nbytes >= _JOIN_BELOW_BYTES):
+            yield batch
+            continue
+        if waiting and (rows + batch.num_rows > BATCH_ROWS or size + batch.nbytes > 2 * BATCH_BYTES):
+            yield _joined(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    if not batches[0].num_columns:
+        return _of_columns([], batches[0].schema, sum(batch.num_rows for batch in batches))
+    return pa.concat_batches(batches)
+
+
+def _batches(
+    split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext
+) -> Iterator[pa.RecordBatch]:
+    done_bytes = 0
+    for part in split.ranges:
+        with InputFile(part.file) as file:
+            reader = FileReader(file, part, options, context, done_bytes)
+            rows = _Rows(reader, part, options, schema, context)
+            try:
+                yield from rows.documents() if options.whole_file else rows.lines()
+                file.check()
+            finally:
+                reader.close()
+        done_bytes += part.stop - part.start
+        context.progress(done_bytes)
+
+
+class _Rows:
+    """Makes the batches of one range."""
+
+    def __init__(
+        self, reader: FileReader, part: FileRange, options: TextOptions, schema: pa.Schema, context: ReadContext
+    ) -> None:
+        self._reader, self._part, self._options = reader, part, options
+        self._schema, self._context = schema, context
+        self._length_max = min(options.max_line_bytes, _STRING_BYTES_MAX)
+        self._separator = np.frombuffer(options.separator, np.uint8)
+        rows = BATCH_ROWS
+        self._ends = np.frombuffer(context.buffer("line_ends", 4 * (rows + 1)), np.int32)[: rows + 1]
+        self._starts = np.frombuffer(context.buffer("line_starts", 8 * (rows + 1)), np.int64)[: rows + 1]
+
+    def lines(self) -> Iterator[pa.RecordBatch]:
+        """A row a line."""
+        for block in self._reader.blocks(BATCH_BYTES, None, self._length_max):
+            bad = -1 if self._options.invalid == "binary" else self._reader.find_invalid(block, block.start)
+            if bad >= 0 and self._options.invalid == "error":
+                raise self._reader.encoding_error(block, bad)
+            at = block.start
+            while at < block.stop:
+                begin = at
+                rows, at, data = self._cut(block, begin)
+                bad_rows, bad = self._bad_rows(block, rows, at, bad)
+                batch = self._batch(block, rows, data, bad_rows)
+                if batch.num_rows:
+                    yield batch
+
+    def documents(self) -> Iterator[pa.RecordBatch]:
+        """One row: the whole file."""
+        block_bytes = min(self._part.file.size_bytes, self._length_max) + SLACK_BYTES
+        found = list(self._reader.blocks(block_bytes, None, self._length_max))
+        nothing = TextBlock(np.zeros(SLACK_BYTES, np.uint8), 0, 0, self._part.file, 0)
+        block = found[0] if found else nothing
+        size = block.stop - block.start
+        if size > self._length_max:
+            raise self._reader.too_long(block, block.start, size, self._length_max)
+        bad = -1 if self._options.invalid == "binary" else self._reader.find_invalid(block, block.start)
+        if bad >= 0 and self._options.invalid == "error":
+            raise self._reader.encoding_error(block, bad)
+        self._ends[0], self._ends[1], self._starts[0] = 0, size, block.start
+        data = pa.py_buffer(block.data[block.start : block.stop].tobytes())
+        batch = self._batch(block, 1, data, [0] if bad >= 0 else [])
+        if batch.num_rows:
+            yield batch
+
+    def _cut(self, block: TextBlock, begin: int) -> tuple[int, int, pa.Buffer]:
+        """Cut lines from data[begin] on, up to a batch: their number, where to go on, their bytes."""
+        size = block.stop - begin
+        buffer = pa.allocate_buffer(size + SLACK_BYTES, resizable=True)
+        out = np.frombuffer(buffer, np.uint8)
+        where = np.zeros(1, np.int64)
+        self._ends[0] = 0
+        ends, starts = self._ends[1:], self._starts[:-1]
+        if self._options.separator == b"\n":
+            rows = int(split_lines(block.data, begin, block.stop, out, ends, starts, where))
+        else:
+            rows = int(split_records(block.data, begin, block.stop, self._separator, out, ends, starts, where))
+        del out  # a buffer that numpy looks at cannot be made smaller
+        if size > self._length_max:
+            lengths = np.diff(self._ends[: rows + 1])
+            too_long = int(np.argmax(lengths > self._length_max))  # the first such row, else 0
+            if lengths[too_long] > self._length_max:
+                raise self._reader.too_long(block, int(starts[too_long]), int(lengths[too_long]), self._length_max)
+        buffer.resize(int(self._ends[rows]), shrink_to_fit=int(where[0]) < block.stop)
+        return rows, int(where[0]), buffer
+
+    def _bad_rows(self, block: TextBlock, rows: int, stop: int, bad: int) -> tuple[list[int], int]:
+        """The rows, all before data[stop], that are not UTF-8, and the first bad byte from data[stop] on (or -1)."""
+        found: list[int] = []
+        while 0 <= bad < stop:
+            row = int(np.searchsorted(self._starts[:rows], bad, side="right")) - 1
+            found.append(row)
+            bad = self._reader.find_invalid(block, int(self._starts[row + 1]) if row + 1 < rows else stop)
+        return found, bad
+
+    def _batch(self, block: TextBlock, rows: int, data: pa.Buffer, bad_rows: list[int]) -> pa.RecordBatch:
+        ends, keep = self._ends[: rows + 1].copy(), None
+        offsets = None
+        if self._options.offset_column in self._schema.names or bad_rows:
+            offsets = self._offsets(block, rows)
+        if bad_rows and self._options.invalid == "replace":
+            ends, data = self._repaired(block, ends, data, bad_rows)
+        elif bad_rows and offsets is not None:
+            content = memoryview(data)
+            for row in bad_rows:
+                self._reader.reject(bytes(content[ends[row] : ends[row + 1]]), int(offsets[row]))
+            keep = np.ones(rows, np.bool_)
+            keep[bad_rows] = False
+        columns = [self._column(field, rows, ends, data, offsets, keep) for field in self._schema]
+        return _of_columns(columns, self._schema, rows if keep is None else int(keep.sum()))
+
+    def _column(
+        self,
+        field: pa.Field,
+        rows: int,
+        ends: NDArray[np.int32],
+        data: pa.Buffer,
+        offsets: NDArray[np.int64] | None,
+        keep: NDArray[np.bool_] | None,
+    ) -> pa.Array:
+        if field.name == self._options.path_column:
+            kept = rows if keep is None else int(keep.sum())
+            codes = pa.array(np.zeros(kept, np.int32))
+            paths = pa.DictionaryArray.from_arrays(codes, pa.array([self._part.file.path], pa.string()))
+            return paths.cast(field.type) if field.type != paths.type else paths
+        if field.name == self._options.offset_column:
+            array = pa.array(offsets)
+        else:
+            raw = field.type in (pa.binary(), pa.large_binary())
+            kind = pa.binary() if raw or keep is not None else pa.string()
+            array = pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(ends), data], null_count=0)
+        if keep is not None:  # as binary first: rows that are not UTF-8 must not be called strings
+            array = array.filter(pa.array(keep))
+        return array if array.type == field.type else array.cast(field.type)
+
+    def _offsets(self, block: TextBlock, rows: int) -> NDArray[np.int64]:
+        starts = self._starts[:rows]
+        if not block.offset_counts_characters:
+            return starts + (block.offset - block.start)
+        characters = np.empty(rows, np.int64)
+        count_characters_before(block.data, block.start, starts, rows, characters)
+        return characters + block.offset
+
+    def _repaired(
+        self, block: TextBlock, ends: NDArray[np.int32], data: pa.Buffer, bad_rows: list[int]
+    ) -> tuple[NDArray[np.int32], pa.Buffer]:
+        content = memoryview(data)
+        pieces: list[bytes | memoryview] = []
+        lengths = np.diff(ends).astype(np.int64)
+        replaced = np.zeros(1, np.int64)
+        done = 0
+        for row in bad_rows:
+            pieces.append(content[done : ends[row]])
+            line = np.frombuffer(bytes(content[ends[row] : ends[row + 1]]) + bytes(SLACK_BYTES), np.uint8)
+            size = line.size - SLACK_BYTES
+            out = np.empty(3 * size + 2 * SLACK_BYTES, np.uint8)
+            pieces.append(out[: int(repair_utf8(line, 0, size, out, replaced))].tobytes())
+            lengths[row] = len(pieces[-1])
+            done = int(ends[row + 1])
+        pieces.append(content[done : ends[-1]])
+        if (size := int(lengths.sum())) > _STRING_BYTES_MAX:  # only a huge document of bad bytes grows so far
+            raise self._reader.too_long(block, block.start, size, _STRING_BYTES_MAX)
+        self._context.count("utf8_replaced", int(replaced[0]))
+        new_ends = np.zeros(ends.size, np.int32)
+        np.cumsum(lengths, out=new_ends[1:])
+        return new_ends, pa.py_buffer(b"".join(pieces))
+
+
+def _of_columns(columns: list[pa.Array], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    if columns:
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+    # from_arrays would say that a batch of no columns has no rows
+    return pa.RecordBatch.from_struct_array(pa.Array.from_buffers(pa.struct([]), rows, [None]))

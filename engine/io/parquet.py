@@ -1,0 +1,223 @@
+"""Reading Parquet: row groups of a split as record batches of the operator's schema, and schemas of several files.
+
+Files are read, not mapped: a mapping of a file that shrinks kills the process, and buffered reads cost the same
+(measured, 1e7 rows of int64 and two float64: 9.9 ns a row mapped, 10.0 through a 1 MiB buffer; 64 Ki rows a batch or a
+row group at once make no difference either).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.io.context import ReadContext
+from kernelmill.engine.io.parquet_footer import ParquetInfo, RowGroup, parquet_info, system_error
+from kernelmill.engine.io.parquet_pages import worth_a_dictionary
+from kernelmill.engine.io.widening import unify_schemas
+from kernelmill.engine.plan.physical import ReadParquet
+from kernelmill.engine.splits import FileStamp, ParquetSplit
+
+__all__ = ["BATCH_ROWS", "ParquetInfo", "RowGroup", "parquet_info", "read_row_groups", "unify_schemas"]
+
+BATCH_ROWS = 1 << 16
+_BUFFER_BYTES = 1 << 20
+# Up to this many uncompressed bytes a row group with dictionary columns is decoded at once, so that its batches share
+# one dictionary; batch by batch, each would carry its own copy of it and whoever groups by it would start again.
+_WHOLE_GROUP_BYTES = 128 << 20
+_FILES_OPEN = 4  # per thread
+_thread = threading.local()
+
+
+def read_row_groups(split: ParquetSplit, operator: ReadParquet, context: ReadContext) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a split in batches of at most 64 Ki rows, with the columns of `operator.schema` in its order.
+
+    A column of `operator.dictionary_columns` comes as dictionary<int32, its type> in the row groups where its pages are
+    coded so, and plain in others; the batches of a row group then share one dictionary. Values are widened to the
+    schema's types. Raises KM0202 for damaged pages, KM0203 if the file is no longer what was scanned, KM0206 for a
+    column that is missing, KM0207 for a value that does not fit the schema's type.
+    """
+    info = parquet_info(split.file)
+    _check_unchanged(split.file)
+    source = _Source(info, operator)
+    done = 0
+    context.progress(0)
+    for number in split.row_groups:
+        group = info.row_groups[number]
+        size_bytes = group.bytes_of(operator.schema.names)
+        rows = 0
+        for batch in _guarded(source, number, context):
+            rows += batch.num_rows
+            yield batch
+            context.progress(done + size_bytes * rows // max(1, group.rows))
+        if rows != group.rows:
+            raise _damaged(split.file, number, f"it has {rows} rows, the footer says {group.rows}")
+        done += size_bytes
+        context.progress(done)
+    _check_unchanged(split.file)
+
+
+class _Source:
+    """One file and what is wanted of it."""
+
+    def __init__(self, info: ParquetInfo, operator: ReadParquet) -> None:
+        self.info, self.operator, self.file = info, operator, info.file
+        self.present = [name for name in operator.schema.names if info.schema.get_field_index(name) >= 0]
+        absent = [name for name in operator.schema.names if name not in self.present]
+        if absent and operator.missing != "null":
+            hint = "missing_columns='null' fills such columns with nulls"
+            raise error(Code.SCHEMA_CONFLICT, f"the file has no column {absent[0]!r}", where=self.file.path, hint=hint)
+
+    def batches(self, number: int) -> Iterator[pa.RecordBatch]:
+        """The batches of row group `number`, fitted to the schema."""
+        group = self.info.metadata.row_group(number)
+        if not self.present:
+            for start in range(0, group.num_rows, BATCH_ROWS):
+                yield self._fit(None, min(BATCH_ROWS, group.num_rows - start), number)
+            return
+        coded = self._coded_columns(group)
+        reader = _open(self.info, coded)
+        if coded and group.total_byte_size <= _WHOLE_GROUP_BYTES:
+            table = reader.read_row_group(number, columns=self.present, use_threads=False).combine_chunks()
+            pieces: Iterator[pa.RecordBatch] = iter(table.to_batches(max_chunksize=BATCH_ROWS))
+        else:
+            pieces = reader.iter_batches(BATCH_ROWS, row_groups=[number], columns=self.present, use_threads=False)
+        for piece in pieces:
+            yield self._fit(piece, piece.num_rows, number)
+
+    def _coded_columns(self, group: pq.RowGroupMetaData) -> tuple[str, ...]:
+        wanted = set(self.operator.dictionary_columns) & set(self.present)
+        if not wanted:
+            return ()
+        handle = os.open(self.file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            columns = (group.column(number) for number in range(group.num_columns))
+            return tuple(
+                column.path_in_schema
+                for column in columns
+                if column.path_in_schema in wanted and worth_a_dictionary(handle, column, group.num_rows)
+            )
+        finally:
+            os.close(handle)
+
+    def _fit(self, piece: pa.RecordBatch | None, rows: int, number: int) -> pa.RecordBatch:
+        fields: list[pa.Field[Any]] = []
+        arrays: list[pa.Array[Any]] = []
+        for field in self.operator.schema:
+            if piece is None or field.name not in self.present:
+                array: pa.Array[Any] = pa.nulls(rows, field.type)
+            else:
+                array = self._cast(piece.column(field.name), field, number)
+            arrays.append(array)
+            fields.append(pa.field(field.name, array.type, field.nullable))
+        if not arrays:
+            return _rows_without_columns(rows)
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _cast(self, array: Any, field: pa.Field[Any], number: int) -> Any:
+        kind = field.type
+        if pa.types.is_dictionary(array.type):
+            if field.name in self.operator.dictionary_columns:
+                if array.type.index_type == pa.int32() and array.type.value_type == kind:
+                    return array
+                values = array.dictionary.cast(kind)
+                return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), values)
+            array = array.dictionary_decode()
+        if array.type == kind:
+            return array
+        try:
+            return array.cast(kind)
+        except pa.ArrowInvalid as problem:
+            where = f"{self.file.path}, row group {number}, column {field.name!r}"
+            what = f"a {array.type} value does not fit {kind}, the type that all files were given: {problem}"
+            raise error(Code.CAST, what, where=where, hint="read these files apart, or cast the column") from problem
+
+
+def _guarded(source: _Source, number: int, context: ReadContext) -> Iterator[pa.RecordBatch]:
+    """The batches of a row group, with what pyarrow raises turned into typed errors."""
+    context.check_cancelled()
+    batches = source.batches(number)
+    while True:
+        try:
+            batch = next(batches, None)
+        except KernelmillError:
+            raise
+        except pa.ArrowMemoryError as problem:
+            where = f"{source.file.path}, row group {number}"
+            hint = "give the job less memory, so that fewer tasks run at once; or the file is damaged"
+            raise error(Code.MEMORY_LIMIT, f"no memory to decode: {problem}", where=where, hint=hint) from problem
+        except (pa.ArrowException, OSError) as problem:
+            _forget(source.info)
+            _check_unchanged(source.file)
+            if isinstance(problem, OSError) and problem.errno:
+                raise system_error(problem, source.file.path) from problem
+            raise _damaged(source.file, number, str(problem)) from problem
+        if batch is None:
+            return
+        yield batch
+        context.check_cancelled()
+
+
+def _damaged(file: FileStamp, number: int, what: str) -> KernelmillError:
+    hint = "write or copy the file again: its pages are damaged"
+    return error(Code.FORMAT, f"cannot decode: {what}", where=f"{file.path}, row group {number}", hint=hint)
+
+
+def _check_unchanged(file: FileStamp) -> None:
+    hint = "run again when nothing writes to the inputs"
+    try:
+        status = os.stat(file.path)
+    except FileNotFoundError:
+        raise error(Code.INPUT_CHANGED, "the file is gone since it was scanned", where=file.path, hint=hint) from None
+    except OSError as problem:
+        raise system_error(problem, file.path) from problem
+    if (status.st_size, status.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
+        what = f"the file changed since it was scanned: {file.size_bytes} bytes then, {status.st_size} now"
+        raise error(Code.INPUT_CHANGED, what, where=file.path, hint=hint)
+
+
+def _rows_without_columns(rows: int) -> pa.RecordBatch:
+    """A batch that has rows and no columns: what counting needs."""
+    nothing: Any = pa.StructArray.from_buffers(pa.struct([]), rows, [None])
+    return pa.RecordBatch.from_struct_array(nothing)
+
+
+def _open(info: ParquetInfo, coded: tuple[str, ...]) -> pq.ParquetFile:
+    """This thread's reader of the file; the last few stay open, since a thread's next split is often of one of them."""
+    readers = _readers()
+    key = (info.file, coded)
+    found = readers.pop(key, None)
+    if found is None:
+        found = pq.ParquetFile(
+            info.file.path,
+            metadata=info.metadata,
+            read_dictionary=list(coded),
+            memory_map=False,
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        while len(readers) >= _FILES_OPEN:
+            readers.popitem(last=False)[1].close()
+    readers[key] = found
+    return found
+
+
+def _forget(info: ParquetInfo) -> None:
+    readers = _readers()
+    for key in [key for key in readers if key[0] == info.file]:
+        readers.pop(key).close()
+
+
+def _readers() -> OrderedDict[tuple[FileStamp, tuple[str, ...]], pq.ParquetFile]:
+    readers: OrderedDict[tuple[FileStamp, tuple[str, ...]], pq.ParquetFile] | None
+    readers = getattr(_thread, "readers", None)
+    if readers is None:
+        readers = _thread.readers = OrderedDict()
+    return readers

@@ -1,0 +1,211 @@
+"""Parquet parts whose bytes depend on their rows alone (I1), however batches were cut and whoever wrote them.
+
+Every setting of the writer is pinned here. Rows are collected until a row group is full and go down in one call, as one
+contiguous array a column: pages end at borders of write calls *and* of chunks (measured), so neither may vary.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from kernelmill.engine.commit import PartFile
+from kernelmill.engine.durable import output_errors
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.io.rowbytes import bytes_before
+from kernelmill.engine.plan.physical import ToParquet
+
+FORMAT_VERSION = "2.6"
+# A row group ends at `row_group_rows`, or before the row whose values would take it past this: bounded memory (I4) for
+# wide tables and long texts. It is counted in bytes of values, row by row, so it falls at the same row every time.
+ROW_GROUP_BYTES_MAX = 128 << 20
+_PAGE_BYTES = 1 << 20
+_WRITE_BATCH_ROWS = 1024
+# Our names of codecs -> pyarrow's name and the pinned level. zstd and gzip: see docs of the measurement in the tests.
+_CODECS: dict[str, tuple[str, int | None]] = {
+    "zstd": ("zstd", 1),
+    "snappy": ("snappy", None),
+    "lz4": ("lz4", None),
+    "gzip": ("gzip", 6),
+    "none": ("none", None),
+}
+
+
+def check_compression(name: str) -> str:
+    """Return the codec's name. Raises KM0107 with what was probably meant."""
+    if name in _CODECS:
+        return name
+    close = difflib.get_close_matches(str(name).lower().replace("uncompressed", "none"), _CODECS, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    what = f"compression={name!r} is not a codec that is written"
+    raise error(Code.BAD_SETTING, what, hint=f"{meant}there are: {', '.join(_CODECS)}")
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """Tell as which type a column is written: text as string or binary, a dictionary as its values."""
+    if pa.types.is_dictionary(kind):
+        return stored_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    return kind
+
+
+class PartWriter:
+    """Write batches to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
+
+    `path` must not exist. Leaving the context without `close` deletes the file. Errors: KM0402 disk full, KM0502
+    other refusals of the system, KM0107 unknown compression.
+    """
+
+    def __init__(self, path: str, operator: ToParquet) -> None:
+        codec, level = _CODECS[check_compression(operator.compression)]
+        self.path = path
+        self._schema = pa.schema(
+            [pa.field(field.name, stored_type(field.type), field.nullable) for field in operator.schema]
+        )
+        self._group_rows = max(1, operator.row_group_rows)
+        self._rows = self._waiting_rows = self._waiting_bytes = 0
+        self._waiting: list[list[pa.Array[Any]]] = []
+        with output_errors("making a part file", path):
+            self._sink = _Sink(path)
+        pinned: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "compression": codec,
+            "compression_level": level,
+            "use_dictionary": _dictionary_columns(self._schema, operator.unique_columns),
+            "write_statistics": operator.statistics,
+            "data_page_version": "1.0",
+            "data_page_size": _PAGE_BYTES,
+            "write_batch_size": _WRITE_BATCH_ROWS,
+            "write_page_checksum": True,
+            "store_schema": False,
+        }
+        sink: Any = self._sink
+        self._writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), self._schema, **pinned)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append the rows of a batch; columns go by position and must fit the operator's schema."""
+        columns = [_stored(column) for column in batch.columns]
+        start, rows = 0, batch.num_rows
+        sums = bytes_before(columns, rows)
+        while start < rows:
+            room_bytes = ROW_GROUP_BYTES_MAX - self._waiting_bytes
+            fits = int(np.searchsorted(sums, sums[start] + room_bytes, side="right")) - 1 - start
+            count = min(rows - start, self._group_rows - self._waiting_rows, fits)
+            if count == 0 and self._waiting_rows == 0:
+                count = 1  # a row larger than the bound has a row group to itself
+            if count:
+                self._waiting.append([column.slice(start, count) for column in columns])
+                self._waiting_rows += count
+                self._waiting_bytes += int(sums[start + count] - sums[start])
+                start += count
+            if start < rows or self._waiting_rows == self._group_rows:
+                self._flush()
+
+    def close(self) -> PartFile:
+        """Write what waits and the footer, make the file durable, and describe it under its base name."""
+        self._flush()
+        with output_errors("finishing a part file", self.path):
+            self._writer.close()
+            self._sink.finish()
+        return PartFile(os.path.basename(self.path), self._rows, self._sink.tell(), self._sink.checksum())
+
+    def abort(self) -> None:
+        """Give the file up and delete it. Does nothing after `close`."""
+        if not self._sink.closed:
+            self._waiting.clear()
+            self._sink.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def _flush(self) -> None:
+        if not self._waiting_rows:
+            return
+        pieces = self._waiting
+        arrays = pieces[0] if len(pieces) == 1 else [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
+        with output_errors("writing a part file", self.path):
+            table = pa.Table.from_arrays(cast("list[pa.Array[Any]]", arrays), schema=self._schema)
+            self._writer.write_table(table, row_group_size=self._waiting_rows)
+        self._rows += self._waiting_rows
+        self._waiting_rows = self._waiting_bytes = 0
+        self._waiting = []
+
+
+def join_parts(paths: Sequence[str], target: str) -> PartFile:
+    """Write the rows of small Parquet files of one schema, in order, to the new file `target`."""
+    schema = pq.read_schema(paths[0])
+    with PartWriter(target, ToParquet("zstd", 1 << 20, True, schema)) as writer:
+        for path in paths:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(use_threads=False):
+                    writer.write(batch)
+        return writer.close()
+
+
+def _stored(column: pa.Array[Any]) -> pa.Array[Any]:
+    kind = stored_type(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def _dictionary_columns(schema: pa.Schema, unique: Sequence[str]) -> list[str] | bool:
+    """Leave out the columns whose values never repeat: building their dictionary is work thrown away."""
+    if not unique:
+        return True
+    return [field.name for field in schema if field.name not in unique]
+
+
+class _Sink:
+    """A new file that hashes what goes into it; what ParquetWriter needs of a Python file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._hasher = xxhash.xxh3_128()
+        self._bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._hasher.update(data)
+        rest = memoryview(data).cast("B")
+        self._bytes += len(rest)
+        while rest:
+            rest = rest[os.write(self._handle, rest) :]
+        return len(data)
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def close(self) -> None:
+        """Left to `finish` and `discard`: pyarrow closes its sink when it is merely forgotten."""
+
+    def finish(self) -> None:
+        os.fsync(self._handle)
+        self.closed = True
+        os.close(self._handle)
+
+    def discard(self) -> None:
+        self.closed = True
+        os.close(self._handle)
+        os.unlink(self._path)
+
+    def checksum(self) -> str:
+        return self._hasher.hexdigest()

@@ -1,0 +1,133 @@
+"""Rejected records: bounded while tasks run, then one Parquet file in an order that threads do not change."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.ids import TaskId
+from kernelmill.engine.io.context import Reject
+
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("file", pa.string(), nullable=False),
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("line", pa.int64()),
+    pa.field("record", pa.binary(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("code", pa.string(), nullable=False),
+]
+REJECT_SCHEMA = pa.schema(_FIELDS)
+"""`offset` and `line` say where the record is, as Reject does; `record` is binary, for it may be no text."""
+
+_SHOWN = 10
+_SHOWN_BYTES = 80
+_ROW_GROUP_ROWS = 64 << 10
+
+
+class RejectList:
+    """The rejects of one task while it runs: `add` raises KM0503 as soon as there are more than `rejects_max`."""
+
+    def __init__(self, rejects_max: int) -> None:
+        self.records: list[Reject] = []
+        self._rejects_max = rejects_max
+
+    def add(self, record: Reject) -> None:
+        """Set a record aside, in order of occurrence."""
+        self.records.append(record)
+        if len(self.records) > self._rejects_max:
+            raise too_many_rejects(self.records, self._rejects_max)
+
+
+class RejectWriter:
+    """The rejects of a job: take each task's once, in whatever order tasks end, and write them in task order.
+
+    Raises KM0503, with counts by reason and the first ten, once there are more than `rejects_max` in all.
+    """
+
+    def __init__(self, rejects_max: int) -> None:
+        self._rejects_max = rejects_max
+        self._of_task: dict[TaskId, tuple[Reject, ...]] = {}
+        self._rows = 0
+
+    @property
+    def rows(self) -> int:
+        """How many records are rejected so far."""
+        return self._rows
+
+    def add(self, task: TaskId, records: Iterable[Reject]) -> None:
+        """Take the rejects of the attempt whose result counts; a task's second result replaces its first."""
+        self._rows -= len(self._of_task.pop(task, ()))
+        kept = tuple(records)
+        if kept:
+            self._of_task[task] = kept
+            self._rows += len(kept)
+        if self._rows > self._rejects_max:
+            raise too_many_rejects(self.records(), self._rejects_max)
+
+    def records(self) -> list[Reject]:
+        """All rejects: by task, within a task in order of occurrence."""
+        return [record for task in sorted(self._of_task) for record in self._of_task[task]]
+
+    def by_reason(self) -> dict[str, int]:
+        """How many for each reason, in the order of the reasons' text; the manifest holds this."""
+        counts = Counter(record.reason for record in self.records())
+        return {reason: counts[reason] for reason in sorted(counts)}
+
+    def table(self) -> pa.Table:
+        """All rejects as a table of REJECT_SCHEMA."""
+        return reject_table(self.records())
+
+    def write(self, path: str | Path) -> int:
+        """Write the Parquet file, pinned so that equal rejects give equal bytes; returns the rows. Does not fsync.
+
+        Raises KM0402 where the disk is full, KM0502 where the file cannot be written.
+        """
+        try:
+            pq.write_table(
+                self.table(),
+                path,
+                compression="zstd",
+                compression_level=1,
+                row_group_size=_ROW_GROUP_ROWS,
+                version="2.6",
+                data_page_version="1.0",
+                write_statistics=True,
+                store_schema=False,
+            )
+        except OSError as exc:
+            raise _unwritable(str(path), exc) from exc
+        return self._rows
+
+
+def reject_table(records: Sequence[Reject]) -> pa.Table:
+    """Rejects as a table of REJECT_SCHEMA, in the order given."""
+    names = REJECT_SCHEMA.names
+    columns = [pa.array([getattr(r, name) for r in records], REJECT_SCHEMA.field(name).type) for name in names]
+    return pa.Table.from_arrays(columns, schema=REJECT_SCHEMA)
+
+
+def too_many_rejects(records: Sequence[Reject], rejects_max: int) -> KernelmillError:
+    """KM0503: counts by reason, most frequent first, and the first ten records."""
+    counts = sorted(Counter(record.reason for record in records).items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"{len(records):,} records were rejected, max_rejects allows {rejects_max:,}"]
+    lines += [f"  {count:,} x {reason}" for reason, count in counts[:_SHOWN]]
+    lines += ["  the first of them:" if len(records) > 1 else "  it is:"]
+    for record in records[:_SHOWN]:
+        where = f"{record.file}, byte {record.offset:,}" + (f", line {record.line:,}" if record.line else "")
+        lines.append(f"  {where}: {record.record[:_SHOWN_BYTES]!r}")
+    hint = "look at the input, or raise max_rejects= if so many bad records are expected"
+    return error(Code.REJECT_LIMIT, "\n".join(lines), hint=hint)
+
+
+def _unwritable(path: str, exc: OSError) -> KernelmillError:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(exc):
+        return error(Code.DISK_FULL, f"no space left for the rejects in {path}", where=path, hint="free some space")
+    hint = "check that the output's folder is there and writable"
+    return error(Code.COMMIT, f"the rejects cannot be written to {path}: {exc}", where=path, hint=hint)

@@ -1,0 +1,94 @@
+"""Expressions as text, for explain and for errors: `(col("n") + 1).cast("int64") > 3`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.schema import dtype_text
+
+# Infix operators: function -> (symbol, Python's precedence of it)
+_INFIX: dict[str, tuple[str, int]] = {
+    **{"eq": ("==", 1), "ne": ("!=", 1), "lt": ("<", 1), "le": ("<=", 1), "gt": (">", 1), "ge": (">=", 1)},
+    **{"or": ("|", 2), "xor": ("^", 3), "and": ("&", 4), "add": ("+", 5), "sub": ("-", 5)},
+    **{"mul": ("*", 6), "truediv": ("/", 6), "floordiv": ("//", 6), "mod": ("%", 6), "pow": ("**", 8)},
+}
+_PREFIX = {"neg": "-", "not": "~"}
+_PREFIX_LEVEL = 7
+_ATOM_LEVEL = 9
+
+
+def node_text(node: Node) -> str:
+    """The expression as a user would write it."""
+    return _text(node)[0]
+
+
+def _text(node: Node) -> tuple[str, int]:
+    match node:
+        case Column(name=name):
+            return f'col("{name}")', _ATOM_LEVEL
+        case Literal(value=value):
+            text = _value_text(value)
+            return text, _PREFIX_LEVEL if text.startswith("-") else _ATOM_LEVEL
+        case Call():
+            return _call_text(node)
+        case Cast(input=below, dtype=dtype, strict=strict):
+            return f'{_at(below, 9)}.cast("{dtype_text(dtype)}"{"" if strict else ", strict=False"})', _ATOM_LEVEL
+        case Alias(input=below, name=name):
+            return f'{_at(below, 9)}.alias("{name}")', _ATOM_LEVEL
+        case Tokenize():
+            return f"{_at(node.input, 9)}.str.tokenize({_tokenize_text(node)})", _ATOM_LEVEL
+        case Aggregate(kind=kind, input=taken):
+            return f"{kind}()" if taken is None else f"{_at(taken, 9)}.{kind}()", _ATOM_LEVEL
+
+
+def _at(node: Node, level: int) -> str:
+    text, own = _text(node)
+    if isinstance(node, Literal) and level == _ATOM_LEVEL:
+        return f"lit({text})"  # a method is called on it
+    return text if own >= level else f"({text})"
+
+
+def _call_text(node: Call) -> tuple[str, int]:
+    if node.function in _INFIX:
+        symbol, level = _INFIX[node.function]
+        left, right = node.args
+        # a comparison in a comparison needs parentheses on both sides: Python would chain them
+        left_level = level + 1 if level == 1 or node.function == "pow" else level
+        return f"{_operand(left, left_level)} {symbol} {_operand(right, level + 1)}", level
+    if node.function in _PREFIX:
+        return f"{_PREFIX[node.function]}{_operand(node.args[0], _PREFIX_LEVEL)}", _PREFIX_LEVEL
+    if node.function == "if_else":
+        test, then, otherwise = (_text(arg)[0] for arg in node.args)
+        return f"when({test}).then({then}).otherwise({otherwise})", _ATOM_LEVEL
+    first, *others = node.args
+    inner = [_text(other)[0] for other in others]
+    inner += [f"{name}={value!r}" for name, value in node.options]
+    return f"{_at(first, _ATOM_LEVEL)}.{node.function}({', '.join(inner)})", _ATOM_LEVEL
+
+
+def _operand(node: Node, level: int) -> str:
+    text, own = _text(node)
+    return text if own >= level or isinstance(node, Literal) else f"({text})"
+
+
+def _tokenize_text(node: Tokenize) -> str:
+    parts = [f"separators={node.separators!r}" if node.mode == "separators" else f'"{node.mode}"']
+    parts += ["lowercase=True"] if node.lowercase else []
+    parts += [f"min_len={node.min_len}"] if node.min_len != 1 else []
+    return ", ".join(parts)
+
+
+def _value_text(value: pa.Scalar[Any]) -> str:
+    if pa.types.is_list(value.type) and value.is_valid:
+        shown = [_value_text(item) for item in value[:10]]  # type: ignore[index]
+        return f"[{', '.join(shown)}{', ...' if len(value) > 10 else ''}]"  # type: ignore[arg-type]
+    if not value.is_valid:
+        return "None"
+    if pa.types.is_temporal(value.type):
+        return f'"{value}"'  # as_py() of nanoseconds would need pandas
+    plain = value.as_py()
+    text = f'"{plain}"' if isinstance(plain, str) else repr(plain)
+    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"

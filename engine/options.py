@@ -1,0 +1,52 @@
+"""Checks of arguments that name one of a few things, or that people know under another name elsewhere."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.origin import users_line
+
+
+def one_of(name: str, value: object, words: Collection[str]) -> str:
+    """Give back `value` if it is one of `words`; else KM0107 with the nearest of them."""
+    if isinstance(value, str) and value in words:
+        return value
+    near = difflib.get_close_matches(str(value), words, n=1)
+    hint = (f"did you mean {near[0]!r}? " if near else "") + f"{name} is one of {', '.join(words)}"
+    raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
+
+
+def whole_number(name: str, value: object, low: int) -> int:
+    """Give back `value` if it is an integer of at least `low`; else KM0107."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= low:
+        return value
+    hint = f"give an integer, at least {low}"
+    raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
+
+
+def flag(name: str, value: object) -> bool:
+    """Give back `value` if it is True or False; else KM0107."""
+    if isinstance(value, bool):
+        return value
+    raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint="give True or False")
+
+
+def no_options(function: str, given: Mapping[str, Any], known: Collection[str], foreign: Mapping[str, str]) -> None:
+    """Raise KM0107 for the first keyword argument that `function` does not have, with its name here if there is one."""
+    for name in given:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = foreign.get(name) or (f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}")
+        what = f"{function} has no option {name!r}"
+        raise error(Code.BAD_SETTING, what, where=users_line(), hint=hint)
+
+
+def unknown_name(
+    owner: str, name: str, known: Collection[str], foreign: Mapping[str, str], *, near_cutoff: float = 0.6
+) -> KernelmillError:
+    """KM0106 for a method that `owner` does not have: `foreign` knows what other libraries call it."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=near_cutoff)
+    hint = foreign.get(name) or (f"did you mean {near[0]!r}?" if near else "")
+    return error(Code.UNKNOWN_NAME, f"{owner} has no {name!r}", where=users_line(), hint=hint)

@@ -1,0 +1,44 @@
+"""The user's file and line: where a verb was called, for errors and for explain."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kernelmill.engine.errors import KernelmillError
+
+
+def users_line() -> str:
+    """The innermost caller outside kernelmill as "file.py:12"; empty if there is none.
+
+    A path below the working directory is shown relative to it, any other by its name alone.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+@contextmanager
+def located(origin: str) -> Iterator[None]:
+    """Give errors raised inside, if they name no place yet, `origin` as theirs."""
+    try:
+        yield
+    except KernelmillError as exc:
+        if not exc.where:
+            exc.where = origin
+        raise
+
+
+def _is_ours(module: str) -> bool:
+    # contextlib stands between a `with` block's error and its caller, and is nobody's line
+    return module == "kernelmill" or module.startswith("kernelmill.") or module == "contextlib"
+
+
+def _short(path: str) -> str:
+    here = os.getcwd() + os.sep
+    return path[len(here) :] if path.startswith(here) else os.path.basename(path)

@@ -1,0 +1,227 @@
+"""Plans as text: the tree of what was asked or optimized, and the stages that it becomes; also JSON and Mermaid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from kernelmill.engine.nodes import Column, Tokenize
+from kernelmill.engine.plan import logical, physical
+from kernelmill.engine.plan.logical import LogicalPlan
+from kernelmill.engine.plan.optimizer import optimize
+from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
+from kernelmill.engine.plan.planner import JobPlan, plan_stages
+from kernelmill.engine.plan.stages import EdgeKind, Stage
+from kernelmill.engine.schema import dtype_text
+from kernelmill.engine.sizes import format_bytes
+from kernelmill.engine.typing import node_text
+
+_COLUMNS_SHOWN_MAX = 20
+
+
+def explain_plan(plan: LogicalPlan, *, optimized: bool, format: str, split_bytes: int, partitions: int | None) -> str:
+    """The plan, as asked or as it would run, and its stages. `format` is text, json or mermaid."""
+    shown = optimize(plan) if optimized else plan
+    job = plan_stages(shown, split_bytes=split_bytes, partitions=partitions)
+    if format == "json":
+        tree = {"optimized": optimized, "plan": plan_tree(shown), "stages": [_stage_tree(job, s) for s in _stages(job)]}
+        return msgspec.json.format(msgspec.json.encode(tree), indent=2).decode()
+    if format == "mermaid":
+        return _mermaid(job)
+    title = "plan, optimized" if optimized else "plan, as asked"
+    return f"{title}\n{_indented(plan_text(shown))}\n\nstages\n{_indented(stages_text(job))}"
+
+
+def plan_text(plan: LogicalPlan, *, origins: bool = True) -> str:
+    """The plan as an indented tree, what happens last on top; `origins` adds the users' file and line."""
+    lines: list[tuple[str, str]] = []
+    node: LogicalPlan | None = plan
+    while node is not None:
+        lines.append(("  " * len(lines) + node_line(node), node.origin))
+        node = node.inputs[0] if node.inputs else None
+    width = max(len(text) for text, origin in lines) + 2
+    width = min(width, 100)
+    return "\n".join(f"{text:<{width}}  {origin}" if origins and origin else text for text, origin in lines)
+
+
+def plan_tree(plan: LogicalPlan) -> dict[str, Any]:
+    """The plan as nested plain values."""
+    return {
+        "node": type(plan).__name__,
+        "text": node_line(plan),
+        "origin": plan.origin,
+        "schema": {item.name: dtype_text(item.type) for item in plan.schema},
+        "inputs": [plan_tree(below) for below in plan.inputs],
+    }
+
+
+def node_line(plan: LogicalPlan) -> str:
+    """One node of a plan on one line."""
+    match plan:
+        case logical.ScanText():
+            return f"ScanText {_source(plan.label, plan.files)}: {_fields(plan.schema)}{_text_options(plan.options)}"
+        case logical.ScanParquet():
+            skip = f", row groups where {node_text(plan.predicate)}" if plan.predicate is not None else ""
+            return f"ScanParquet {_source(plan.label, plan.files)}: {_fields(plan.schema)}{skip}"
+        case logical.ScanTable():
+            return f"ScanTable {plan.label}: {_fields(plan.schema)}"
+        case logical.Project(columns=columns):
+            return f"Project {_columns(columns)}"
+        case logical.Filter(predicate=predicate):
+            return f"Filter {node_text(predicate)}"
+        case logical.Explode():
+            return f"Explode {plan.column}{_flags(empty_as_null=plan.empty_as_null, drop_nulls=not plan.keep_nulls)}"
+        case logical.Aggregate():
+            return f"Aggregate by {', '.join(plan.keys)}: {_aggs(plan.aggs)}"
+        case logical.Sort():
+            return f"Sort {_sort(plan.keys)}" if plan.limit is None else f"TopK {plan.limit} by {_sort(plan.keys)}"
+        case logical.Limit(rows=rows):
+            return f"Limit {rows}"
+        case logical.SinkParquet():
+            shape = "one file" if plan.single_file else "folder"
+            return f"SinkParquet {plan.path} ({shape}, {plan.compression})"
+        case logical.CountTokens():
+            return f"CountTokens {plan.key_field.name}={node_text(plan.tokens)}, {plan.name}=len()"
+        case logical.TokenizeExplode():
+            parts = [*plan.others, NamedNode(plan.name, plan.tokens)]
+            return f"TokenizeExplode {_columns([part for name in plan.names for part in parts if part.name == name])}"
+        case _:
+            return type(plan).__name__
+
+
+def stages_text(job: JobPlan) -> str:
+    """The stages in the order in which they run, each with its operators."""
+    lines: list[str] = []
+    for stage in _stages(job):
+        pipeline = job.pipelines[stage.number]
+        lines.append(f"stage {stage.number}: {stage.label}, {_tasks(stage)}{_reads(stage)}")
+        lines += [f"  {operator_line(operator)}" for operator in _operators(pipeline)]
+        lines[-1] += f" -> {stage.partitions} partitions" if stage.partitions > 1 else ""
+    return "\n".join(lines)
+
+
+def operator_line(operator: physical.Source | physical.Step | physical.End) -> str:
+    """One operator of a stage on one line."""
+    match operator:
+        case physical.ReadText():
+            return f"ReadText {_fields(operator.schema)}{_text_options(operator.options)}"
+        case physical.CountTokens():
+            tokens = Tokenize(Column("bytes"), operator.mode, operator.lowercase, 1, operator.separators)
+            return f"CountTokens {operator.key}={node_text(tokens)}: {_aggs(operator.aggs)}"
+        case physical.ReadParquet():
+            as_codes = ", ".join(operator.dictionary_columns)
+            return f"ReadParquet {_fields(operator.schema)}{f', as dictionaries: {as_codes}' if as_codes else ''}"
+        case physical.ReadTable():
+            return f"ReadTable {_fields(operator.schema)}"
+        case physical.Filter(predicate=predicate):
+            return f"Filter {node_text(predicate)}"
+        case physical.Project(columns=columns):
+            return f"Project {_columns(columns)}"
+        case physical.Explode():
+            return f"Explode {operator.column}"
+        case physical.TokenizeExplode():
+            return f"TokenizeExplode {operator.name}={node_text(operator.tokens)}, {_columns(operator.others)}"
+        case physical.PartialAggregate() | physical.MergeAggregate():
+            return f"{type(operator).__name__} by {', '.join(operator.keys)}: {_aggs(operator.aggs)}"
+        case physical.Sort():
+            return f"Sort {_sort(operator.keys)}{'' if operator.limit is None else f', first {operator.limit}'}"
+        case physical.Limit(rows=rows):
+            return f"Limit {rows}"
+        case physical.ToBlocks(keys=keys):
+            return f"ToBlocks{f' by hash of {chr(44).join(keys)}' if keys else ''}"
+        case physical.ToParquet():
+            return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}"
+
+
+def _stages(job: JobPlan) -> Sequence[Stage]:
+    return job.graph.stages
+
+
+def _operators(pipeline: Pipeline) -> list[physical.Source | physical.Step | physical.End]:
+    source = [] if pipeline.source is None else [pipeline.source]
+    return [*source, *pipeline.steps, pipeline.end]
+
+
+def _stage_tree(job: JobPlan, stage: Stage) -> dict[str, Any]:
+    return {
+        "number": stage.number,
+        "label": stage.label,
+        "tasks": stage.tasks,
+        "partitions": stage.partitions,
+        "inputs": [{"stage": edge.source, "kind": edge.kind.value} for edge in stage.inputs],
+        "input_bytes": sum(split.size_bytes for split in stage.splits),
+        "operators": [operator_line(operator) for operator in _operators(job.pipelines[stage.number])],
+    }
+
+
+def _mermaid(job: JobPlan) -> str:
+    lines = ["flowchart TD"]
+    for stage in _stages(job):
+        rows = [f"stage {stage.number}: {stage.label}, {_tasks(stage)}"]
+        rows += [operator_line(operator) for operator in _operators(job.pipelines[stage.number])]
+        text = "<br/>".join(row.replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;") for row in rows)
+        lines.append(f'  s{stage.number}["{text}"]')
+        lines += [f"  s{edge.source} -->|{edge.kind.value}| s{stage.number}" for edge in stage.inputs]
+    return "\n".join(lines)
+
+
+def _tasks(stage: Stage) -> str:
+    size = sum(split.size_bytes for split in stage.splits)
+    tasks = f"{stage.tasks} task" + ("s" if stage.tasks != 1 else "")
+    return f"{tasks}, {format_bytes(size)}" if stage.splits else tasks
+
+
+def _reads(stage: Stage) -> str:
+    words = {EdgeKind.GATHER: "all of", EdgeKind.HASH: "by hash from", EdgeKind.RANGE: "by range from"}
+    return "".join(f", reads {words.get(edge.kind, edge.kind.value)} stage {edge.source}" for edge in stage.inputs)
+
+
+def _source(label: str, files: Sequence[object]) -> str:
+    return label if len(files) == 1 else f"{label} ({len(files)} files)"
+
+
+def _fields(schema: pa.Schema) -> str:
+    shown = [f"{item.name}: {dtype_text(item.type)}" for item in schema][:_COLUMNS_SHOWN_MAX]
+    more = [f"{len(schema) - len(shown)} more"] if len(schema) > len(shown) else []
+    return ", ".join([*shown, *more])
+
+
+def _columns(columns: Sequence[NamedNode]) -> str:
+    shown = [
+        column.name if column.node == Column(column.name) else f"{column.name}={node_text(column.node)}"
+        for column in columns[:_COLUMNS_SHOWN_MAX]
+    ]
+    more = [f"{len(columns) - len(shown)} more"] if len(columns) > len(shown) else []
+    return ", ".join([*shown, *more])
+
+
+def _aggs(aggs: Sequence[AggSpec]) -> str:
+    return ", ".join(f"{agg.name}={agg.kind}({agg.column or ''})" for agg in aggs) or "distinct"
+
+
+def _sort(keys: Sequence[tuple[str, bool, bool]]) -> str:
+    words = [f"{name}{' descending' if down else ''}{' nulls last' if last else ''}" for name, down, last in keys]
+    return ", ".join(words)
+
+
+def _text_options(options: physical.TextOptions) -> str:
+    """What differs from the usual."""
+    usual = physical.TextOptions()
+    told = [
+        f"{name}={getattr(options, name)!r}"
+        for name in ("invalid", "separator", "whole_file", "encoding")
+        if getattr(options, name) != getattr(usual, name)
+    ]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _flags(**flags: bool) -> str:
+    told = [name for name, is_set in flags.items() if is_set]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,308 @@
+"""What the user asked, as frozen nodes, each checked when it is built: a wrong plan cannot exist.
+
+Schemas are derived. Nodes compare by identity: a rule that changes nothing returns the node it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.nodes import Column, Node, Tokenize
+from kernelmill.engine.origin import located
+from kernelmill.engine.plan.partial import finished_schema
+from kernelmill.engine.plan.physical import AggSpec, NamedNode, TextOptions
+from kernelmill.engine.schema import find
+from kernelmill.engine.splits import FileStamp
+from kernelmill.engine.typing import contains_aggregate, node_text, type_of
+
+if TYPE_CHECKING:
+    from kernelmill.engine.io.parquet_footer import ParquetInfo  # the type alone: text plans need no Parquet reader
+
+P = TypeVar("P", bound="LogicalPlan")
+
+
+@dataclass(frozen=True, eq=False)
+class LogicalPlan:
+    """A node of the plan; `origin` is the user's "file.py:12" that asked for it."""
+
+    origin: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        with located(self.origin):
+            self.schema  # noqa: B018 -- deriving the schema is the check
+
+    @property
+    def inputs(self) -> tuple[LogicalPlan, ...]:
+        """The nodes this one reads, none for a scan."""
+        below = getattr(self, "input", None)
+        return () if below is None else (below,)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of the rows that come out."""
+        return self._derive()
+
+    def _derive(self) -> pa.Schema:
+        raise error(Code.INTERNAL, f"{type(self).__name__} derives no schema")
+
+
+def with_input(node: P, below: LogicalPlan) -> P:
+    """`node` over another input; the node itself if that is the input it has."""
+    return node if getattr(node, "input", None) is below else replace(node, input=below)  # type: ignore[call-arg]
+
+
+# Scans ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ScanText(LogicalPlan):
+    """Lines, or whole documents, of text files; `label` is how the user named the source."""
+
+    files: tuple[FileStamp, ...]
+    options: TextOptions
+    label: str = ""
+
+    @property
+    def text_column(self) -> str:
+        """`line`, or `text` where a record is a whole file."""
+        return "text" if self.options.whole_file else "line"
+
+    def _derive(self) -> pa.Schema:
+        text = pa.binary() if self.options.invalid == "binary" else pa.string()
+        fields = [pa.field(self.text_column, text, nullable=False)]
+        if self.options.path_column is not None:
+            fields.append(pa.field(self.options.path_column, pa.string(), nullable=False))
+        if self.options.offset_column is not None:
+            fields.append(pa.field(self.options.offset_column, pa.int64(), nullable=False))
+        return _unique(fields)
+
+
+@dataclass(frozen=True, eq=False)
+class ScanParquet(LogicalPlan):
+    """Columns of Parquet files. `predicate` only serves to skip row groups: a Filter above still tests each row."""
+
+    files: tuple[FileStamp, ...]
+    infos: tuple[ParquetInfo, ...] = field(repr=False)
+    columns: pa.Schema
+    missing: str = "error"
+    predicate: Node | None = None
+    label: str = ""
+
+    def _derive(self) -> pa.Schema:
+        return _unique(list(self.columns))
+
+
+@dataclass(frozen=True, eq=False)
+class ScanTable(LogicalPlan):
+    """Columns of record batches in memory."""
+
+    batches: tuple[pa.RecordBatch, ...] = field(repr=False)
+    columns: pa.Schema
+    label: str = "<memory>"
+
+    def _derive(self) -> pa.Schema:
+        return _unique(list(self.columns))
+
+
+# Verbs ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Project(LogicalPlan):
+    """Exactly these columns, in this order."""
+
+    input: LogicalPlan
+    columns: tuple[NamedNode, ...]
+
+    def _derive(self) -> pa.Schema:
+        fields = []
+        for column in self.columns:
+            _no_aggregate(column.node, "select", "use group_by(...).agg(...)")
+            fields.append(type_of(column.node, self.input.schema).with_name(column.name))
+        if not fields:
+            raise error(Code.BAD_SETTING, "a frame needs at least one column", hint="name one to keep")
+        return _unique(fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Filter(LogicalPlan):
+    """The rows for which `predicate` is true; null counts as false, as in SQL."""
+
+    input: LogicalPlan
+    predicate: Node
+
+    def _derive(self) -> pa.Schema:
+        _no_aggregate(self.predicate, "filter", "aggregate first, then filter the result")
+        kind = type_of(self.predicate, self.input.schema).type
+        if not pa.types.is_boolean(kind):
+            text = node_text(self.predicate)
+            what = f"filter({text}) needs a boolean, this is {kind}"
+            raise error(Code.TYPE_MISMATCH, what, hint=f"compare it with something: {text} == ...")
+        return self.input.schema
+
+
+@dataclass(frozen=True, eq=False)
+class Explode(LogicalPlan):
+    """A row for each element of the list in `column`; an empty list gives no row, a null list one null row."""
+
+    input: LogicalPlan
+    column: str
+    empty_as_null: bool = False
+    keep_nulls: bool = True
+
+    def _derive(self) -> pa.Schema:
+        schema = self.input.schema
+        lists = find(schema, self.column, where=self.origin)
+        if not _is_list(lists.type):
+            what = f"explode({self.column!r}) needs a column of lists, this is {lists.type}"
+            raise error(Code.TYPE_MISMATCH, what, hint=f'make lists first, e.g. km.col("{self.column}").str.tokenize()')
+        item = lists.type.value_field
+        nullable = item.nullable or self.empty_as_null or (self.keep_nulls and lists.nullable)
+        index = schema.get_field_index(self.column)
+        return schema.set(index, pa.field(self.column, item.type, nullable=nullable))
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregate(LogicalPlan):
+    """One row for each distinct combination of `keys`: the keys, then one column an aggregate."""
+
+    input: LogicalPlan
+    keys: tuple[str, ...]
+    aggs: tuple[AggSpec, ...]
+
+    def _derive(self) -> pa.Schema:
+        schema = self.input.schema
+        if not self.keys:
+            raise error(Code.BAD_SETTING, "group_by needs at least one key", hint='name it: group_by("word")')
+        for key in self.keys:
+            kind = find(schema, key, where=self.origin).type
+            if not _may_be_key(kind):
+                what = f"group_by({key!r}): values of type {kind} cannot be a key"
+                raise error(Code.TYPE_MISMATCH, what, hint="group by its parts, or cast it")
+        for agg in self.aggs:
+            if agg.column is not None:
+                _check_aggregate(agg, find(schema, agg.column, where=self.origin).type)
+        return _unique(list(finished_schema(self.keys, self.aggs, schema)))
+
+
+@dataclass(frozen=True, eq=False)
+class Sort(LogicalPlan):
+    """All rows in order of the keys (column, descending, nulls_last); stable; only the first `limit` if given."""
+
+    input: LogicalPlan
+    keys: tuple[tuple[str, bool, bool], ...]
+    limit: int | None = None
+
+    def _derive(self) -> pa.Schema:
+        for name, _, _ in self.keys:
+            kind = find(self.input.schema, name, where=self.origin).type
+            if pa.types.is_nested(kind):
+                what = f"sort({name!r}): values of type {kind} have no order"
+                raise error(Code.TYPE_MISMATCH, what, hint="sort by one of its parts")
+        return self.input.schema
+
+
+@dataclass(frozen=True, eq=False)
+class Limit(LogicalPlan):
+    """The first `rows` rows of the input's order."""
+
+    input: LogicalPlan
+    rows: int
+
+    def _derive(self) -> pa.Schema:
+        return self.input.schema
+
+
+@dataclass(frozen=True, eq=False)
+class SinkParquet(LogicalPlan):
+    """Parquet at `path`: one file if `single_file`, else a folder with a part file a task."""
+
+    input: LogicalPlan
+    path: str
+    single_file: bool
+    compression: str = "zstd"
+    row_group_rows: int = 1_048_576
+    statistics: bool = True
+
+    def _derive(self) -> pa.Schema:
+        return self.input.schema
+
+
+# Made by the optimizer -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class CountTokens(LogicalPlan):
+    """How often each token of a text scan occurs, in one kernel: `key_field`, then the count `name`."""
+
+    input: ScanText
+    tokens: Tokenize
+    key_field: pa.Field
+    name: str
+
+    def _derive(self) -> pa.Schema:
+        return pa.schema([self.key_field, pa.field(self.name, pa.int64(), nullable=False)])
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizeExplode(LogicalPlan):
+    """Each token of a text column in a row of its own, beside the `others`, columns in the order of `names`.
+
+    A null text gives one null row.
+    """
+
+    input: LogicalPlan
+    name: str
+    tokens: Tokenize
+    others: tuple[NamedNode, ...]
+    names: tuple[str, ...]
+
+    def _derive(self) -> pa.Schema:
+        fields = {other.name: type_of(other.node, self.input.schema).with_name(other.name) for other in self.others}
+        lists = type_of(self.tokens, self.input.schema)
+        item = lists.type.value_field
+        fields[self.name] = pa.field(self.name, item.type, nullable=item.nullable or lists.nullable)
+        return pa.schema([fields[name] for name in self.names])
+
+
+# Helpers -------------------------------------------------------------------------------------------------------------
+
+
+def keep(schema: pa.Schema, names: Sequence[str]) -> tuple[NamedNode, ...]:
+    """The columns of a Project that passes `names` through as they are; KM0101 for one that is not there."""
+    return tuple(NamedNode(name, Column(find(schema, name, where="").name)) for name in names)
+
+
+def _unique(fields: Sequence[pa.Field]) -> pa.Schema:
+    seen: set[str] = set()
+    for item in fields:
+        if item.name in seen:
+            what = f"two columns would be called {item.name!r}"
+            raise error(Code.DUPLICATE_COLUMN, what, hint='rename one: km.col("x").alias("y"), or y=km.col("x")')
+        seen.add(item.name)
+    return pa.schema(list(fields))
+
+
+def _no_aggregate(node: Node, verb: str, hint: str) -> None:
+    if contains_aggregate(node):
+        raise error(Code.TYPE_MISMATCH, f"{verb} works row by row, {node_text(node)} is an aggregate", hint=hint)
+
+
+def _check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
+    if agg.kind in ("min", "max") and (pa.types.is_nested(kind) or pa.types.is_null(kind)):
+        what = f"{agg.kind} of {agg.column!r}: values of type {kind} have no order"
+        raise error(Code.TYPE_MISMATCH, what, hint="take it of one of its parts")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _may_be_key(kind: pa.DataType) -> bool:
+    return not (pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or pa.types.is_null(kind))

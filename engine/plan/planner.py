@@ -1,0 +1,266 @@
+"""From a logical plan to stages: operators of one task until rows must change places, then an exchange.
+
+Aggregate     partial rows -> hash by keys -> merge        (partitions: `partition_count`)
+Sort, Limit   each task its own first rows -> gather -> one task for all rows
+one file      gather -> one writer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.io.pruning import may_match
+from kernelmill.engine.nodes import Column, Node
+from kernelmill.engine.plan import logical, physical
+from kernelmill.engine.plan.codec import encode_pipeline
+from kernelmill.engine.plan.lowering import unaliased
+from kernelmill.engine.plan.optimizer import optimize
+from kernelmill.engine.plan.partial import partial_schema
+from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
+from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
+from kernelmill.engine.splits import ParquetSplit, Split, TableSplit, split_row_groups, split_text_files
+from kernelmill.engine.typing import columns_of
+
+BYTES_PER_PARTITION = 128 << 20
+BLOCKS_MAX = 1 << 23
+_COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """All that a runner needs: the stages, the tables that splits name, and what the result looks like.
+
+    `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to.
+    """
+
+    graph: StageGraph
+    pipelines: tuple[Pipeline, ...]
+    tables: dict[str, tuple[pa.RecordBatch, ...]]
+    schema: pa.Schema
+    input_bytes: int
+
+
+def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
+    """Optimize `plan` and cut it into stages. A SinkParquet at its top writes files, else the last stage leaves blocks.
+
+    Splits depend on inputs and `split_bytes` alone, partitions on plan and input size, or on `partitions` if given.
+    """
+    return plan_stages(optimize(plan), split_bytes=split_bytes, partitions=partitions)
+
+
+def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
+    """Cut an already optimized plan into stages: see `plan_job`."""
+    planner = _Planner(split_bytes, partitions)
+    if isinstance(plan, logical.SinkParquet):
+        pipe = planner.open(plan.input)
+        if plan.single_file and pipe.tasks > 1:
+            pipe = planner.gather(pipe)
+        unique = unique_columns(plan.input)
+        end = physical.ToParquet(plan.compression, plan.row_group_rows, plan.statistics, pipe.schema, unique)
+        planner.close(pipe, end, 0)
+    else:
+        planner.close(planner.open(plan), physical.ToBlocks(), 1)
+    graph = StageGraph(tuple(planner.stages))
+    return JobPlan(graph, tuple(planner.pipelines), planner.tables, plan.schema, planner.input_bytes)
+
+
+def partition_count(input_bytes: int, map_tasks: int) -> int:
+    """How many partitions an exchange has: one for 128 MiB of input, at most 2^23 blocks for all map tasks."""
+    wanted = -(-input_bytes // BYTES_PER_PARTITION)
+    return max(1, min(wanted, BLOCKS_MAX // max(1, map_tasks)))
+
+
+def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
+    """The column, if there is one, whose values are all different: the key of a group_by by one column."""
+    match plan:
+        case logical.Aggregate(keys=(key,)):
+            return (key,)
+        case logical.CountTokens():
+            return (plan.key_field.name,)
+        case logical.Project():
+            below = unique_columns(plan.input)
+            kept = (c.name for c in plan.columns if isinstance(n := unaliased(c.node), Column) and n.name in below)
+            return tuple(kept)
+        case logical.Filter() | logical.Sort() | logical.Limit():
+            return unique_columns(plan.input)
+        case _:
+            return ()
+
+
+@dataclass(frozen=True)
+class _Pipe:
+    """A stage that is still open at its end: steps may be added. `schema` is that of its rows so far."""
+
+    label: str
+    schema: pa.Schema
+    tasks: int
+    source: physical.Source | None = None
+    splits: tuple[Split, ...] = ()
+    inputs: tuple[Edge, ...] = ()
+    steps: tuple[physical.Step, ...] = field(default=())
+
+    def then(self, step: physical.Step, schema: pa.Schema) -> _Pipe:
+        return replace(self, steps=(*self.steps, step), schema=schema)
+
+
+class _Planner:
+    """Walks a plan from its scans up; holds the stages that are closed."""
+
+    def __init__(self, split_bytes: int, partitions: int | None) -> None:
+        self.split_bytes, self.partitions = split_bytes, partitions
+        self.stages: list[Stage] = []
+        self.pipelines: list[Pipeline] = []
+        self.tables: dict[str, tuple[pa.RecordBatch, ...]] = {}
+        self.input_bytes = 0
+
+    def close(self, pipe: _Pipe, end: physical.End, partitions: int) -> int:
+        """Make a stage of `pipe`; its number."""
+        number = len(self.stages)
+        pipeline = Pipeline(pipe.source, pipe.steps, end, pipe.schema)
+        self.pipelines.append(pipeline)
+        operators = encode_pipeline(pipeline)
+        self.stages.append(Stage(number, pipe.label, operators, pipe.tasks, partitions, pipe.inputs, pipe.splits))
+        return number
+
+    def gather(self, pipe: _Pipe, label: str = "gather") -> _Pipe:
+        """One task that reads all rows of `pipe`, in the order of its tasks."""
+        number = self.close(pipe, physical.ToBlocks(), 1)
+        return _Pipe(label, pipe.schema, 1, inputs=(Edge(number, EdgeKind.GATHER),))
+
+    def open(self, plan: logical.LogicalPlan) -> _Pipe:
+        """The open stage whose rows are those of `plan`."""
+        match plan:
+            case logical.ScanText():
+                return self._scan_text(plan)
+            case logical.ScanParquet():
+                return self._scan_parquet(plan)
+            case logical.ScanTable():
+                return self._scan_table(plan)
+            case logical.CountTokens():
+                return self._count_tokens(plan)
+            case logical.Aggregate():
+                return self._aggregate(plan)
+            case logical.Sort(limit=limit):
+                pipe = self.open(plan.input)
+                if pipe.tasks > 1:
+                    first = pipe if limit is None else pipe.then(physical.Sort(plan.keys, limit), pipe.schema)
+                    pipe = self.gather(first, "sort" if limit is None else "top_k")
+                return pipe.then(physical.Sort(plan.keys, limit), pipe.schema)
+            case logical.Limit(rows=rows):
+                pipe = self.open(plan.input)
+                pipe = pipe.then(physical.Limit(rows), pipe.schema)
+                return self.gather(pipe, "head").then(physical.Limit(rows), pipe.schema) if pipe.tasks > 1 else pipe
+            case logical.Filter(predicate=predicate):
+                return self.open(plan.input).then(physical.Filter(predicate), plan.schema)
+            case logical.Project(columns=columns):
+                return self.open(plan.input).then(physical.Project(columns), plan.schema)
+            case logical.Explode():
+                step = physical.Explode(plan.column, plan.empty_as_null, plan.keep_nulls)
+                return self.open(plan.input).then(step, plan.schema)
+            case logical.TokenizeExplode():
+                tokens = physical.TokenizeExplode(plan.name, plan.tokens, plan.others, plan.names)
+                return self.open(plan.input).then(tokens, plan.schema)
+            case _:
+                raise error(Code.INTERNAL, f"{type(plan).__name__} cannot be planned here")
+
+    def _aggregate(self, plan: logical.Aggregate) -> _Pipe:
+        pipe = _read_keys_as_dictionaries(self.open(plan.input), plan)
+        partial = physical.PartialAggregate(plan.keys, plan.aggs)
+        return self._merge(pipe.then(partial, partial_schema(plan.keys, plan.aggs, plan.input.schema)), plan, plan.aggs)
+
+    def _count_tokens(self, plan: logical.CountTokens) -> _Pipe:
+        aggs = (AggSpec(plan.name, "len", None),)
+        tokens, options = plan.tokens, plan.input.options
+        source = physical.CountTokens(
+            options, tokens.mode, tokens.lowercase, tokens.separators, plan.key_field.name, aggs
+        )
+        splits = self._text_splits(plan.input)
+        # no token is null, whatever the plan's types can say of lists of them
+        schema = partial_schema((plan.key_field.name,), aggs, pa.schema([plan.key_field.with_nullable(False)]))
+        return self._merge(_Pipe("count tokens", schema, len(splits), source, splits), plan, aggs)
+
+    def _merge(self, pipe: _Pipe, plan: logical.LogicalPlan, aggs: tuple[AggSpec, ...]) -> _Pipe:
+        """Close `pipe`, whose rows are partial, and open the stage that merges them by key."""
+        keys = tuple(plan.schema.names[: len(plan.schema) - len(aggs)])
+        partitions = self.partitions or partition_count(self.input_bytes, pipe.tasks)
+        partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks))
+        number = self.close(pipe, physical.ToBlocks(keys), partitions)
+        merged = _Pipe("merge", plan.schema, partitions, inputs=(Edge(number, EdgeKind.HASH),))
+        return merged.then(physical.MergeAggregate(keys, aggs, plan.schema), plan.schema)
+
+    def _text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:
+        whole = scan.options.whole_file or scan.options.encoding.lower().replace("_", "-").startswith("utf-16")
+        may_cut = [not whole and not file.path.endswith(_COMPRESSED) for file in scan.files]
+        self.input_bytes += sum(file.size_bytes for file in scan.files)
+        return tuple(split_text_files(scan.files, self.split_bytes, splittable=may_cut))
+
+    def _scan_text(self, scan: logical.ScanText) -> _Pipe:
+        splits = self._text_splits(scan)
+        return _Pipe("read text", scan.schema, len(splits), physical.ReadText(scan.options, scan.schema), splits)
+
+    def _scan_parquet(self, scan: logical.ScanParquet) -> _Pipe:
+        splits: list[Split] = []
+        # a quarter: compressed columns unpack to several times their size, text does not
+        size_max = max(1, self.split_bytes // 4)
+        for file, info in zip(scan.files, scan.infos, strict=True):
+            kept = [
+                (number, group.bytes_of(scan.columns.names))
+                for number, group in enumerate(info.row_groups)
+                if scan.predicate is None or may_match(scan.predicate, group.stats)
+            ]
+            splits += split_row_groups(file, kept, size_max)
+            self.input_bytes += sum(size for _, size in kept)
+        tasks = tuple(splits) or (ParquetSplit(scan.files[0], (), 0),)
+        return _Pipe("read parquet", scan.schema, len(tasks), physical.ReadParquet(scan.schema, scan.missing), tasks)
+
+    def _scan_table(self, scan: logical.ScanTable) -> _Pipe:
+        name = f"table{len(self.tables)}"
+        batches = tuple(batch.select(scan.schema.names) for batch in scan.batches)
+        self.tables[name] = batches
+        splits: list[Split] = []
+        start = size = 0
+        for stop, batch in enumerate(batches):
+            if stop > start and size + batch.nbytes > self.split_bytes:
+                splits.append(TableSplit(name, start, stop, size))
+                start, size = stop, 0
+            size += batch.nbytes
+            self.input_bytes += batch.nbytes
+        splits.append(TableSplit(name, start, len(batches), size))
+        return _Pipe("read table", scan.schema, len(splits), physical.ReadTable(scan.schema), tuple(splits))
+
+
+def _read_keys_as_dictionaries(pipe: _Pipe, plan: logical.Aggregate) -> _Pipe:
+    """Let Parquet text columns that do nothing but serve as keys arrive as dictionaries: fewer strings to hash."""
+    if not isinstance(pipe.source, physical.ReadParquet):
+        return pipe
+    used: set[str] = {agg.column for agg in plan.aggs if agg.column is not None}
+    names = {key: key for key in plan.keys}
+    for step in reversed(pipe.steps):
+        match step:
+            case physical.Filter(predicate=predicate):
+                used |= columns_of(predicate)
+            case physical.Project(columns=columns):
+                names, used = _through(columns, names, used)
+            case _:
+                return pipe
+    schema = pipe.source.schema
+    only_keys = [name for name in schema.names if name in names.values() and name not in used]
+    texts = tuple(name for name in only_keys if _is_text(schema.field(name).type))
+    return replace(pipe, source=physical.ReadParquet(schema, pipe.source.missing, texts)) if texts else pipe
+
+
+def _through(columns: Sequence[NamedNode], names: dict[str, str], used: set[str]) -> tuple[dict[str, str], set[str]]:
+    """Key names and used columns, as they are called below a Project."""
+    below: dict[str, Node] = {column.name: unaliased(column.node) for column in columns}
+    keys = {key: node.name for key, name in names.items() if isinstance(node := below[name], Column)}
+    others = [below[name] for name in below if name in used or name not in names.values()]
+    others += [node for node in below.values() if not isinstance(node, Column)]
+    return keys, set().union(*(columns_of(node) for node in others))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind)

@@ -1,0 +1,99 @@
+"""Projection pushdown: each node is left with the columns that something above it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.plan.logical import (
+    Aggregate,
+    CountTokens,
+    Explode,
+    Filter,
+    Limit,
+    LogicalPlan,
+    Project,
+    ScanParquet,
+    ScanTable,
+    ScanText,
+    SinkParquet,
+    Sort,
+    TokenizeExplode,
+    with_input,
+)
+from kernelmill.engine.typing import columns_of
+
+
+def prune_columns(plan: LogicalPlan) -> LogicalPlan:
+    """The same plan, its scans and Projects without the columns that nobody uses; the schema at the top stays."""
+    return _prune(plan, set(plan.schema.names))
+
+
+def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
+    """`plan` with at least the columns `needed`, in their old order."""
+    match plan:
+        case ScanText() | ScanParquet() | ScanTable():
+            return _prune_scan(plan, needed)
+        case Project():
+            columns = tuple(column for column in plan.columns if column.name in needed) or plan.columns[:1]
+            below = _prune(plan.input, _columns_of(column.node for column in columns))
+            if len(columns) < len(plan.columns):
+                return Project(below, columns, origin=plan.origin)
+            return with_input(plan, below)
+        case Filter():
+            return with_input(plan, _prune(plan.input, needed | columns_of(plan.predicate)))
+        case Explode():
+            return with_input(plan, _prune(plan.input, needed | {plan.column}))
+        case Aggregate():
+            aggs = tuple(agg for agg in plan.aggs if agg.name in needed)
+            below = _prune(plan.input, {*plan.keys, *(agg.column for agg in aggs if agg.column is not None)})
+            return with_input(plan if len(aggs) == len(plan.aggs) else replace(plan, aggs=aggs), below)
+        case Sort():
+            return with_input(plan, _prune(plan.input, needed | {name for name, _, _ in plan.keys}))
+        case Limit():
+            return with_input(plan, _prune(plan.input, needed))
+        case SinkParquet():
+            return with_input(plan, _prune(plan.input, set(plan.schema.names)))
+        case CountTokens():
+            return plan
+        case TokenizeExplode():
+            others = tuple(other for other in plan.others if other.name in needed)
+            names = tuple(name for name in plan.names if name in needed or name == plan.name)
+            below = _prune(plan.input, _columns_of([plan.tokens, *(other.node for other in others)]))
+            if len(names) < len(plan.names):
+                plan = replace(plan, others=others, names=names, input=below)
+            return with_input(plan, below)
+        case _:
+            raise error(Code.INTERNAL, f"{type(plan).__name__} has no rule for its columns")
+
+
+def _prune_scan(plan: ScanText | ScanParquet | ScanTable, needed: set[str]) -> LogicalPlan:
+    if isinstance(plan, ScanText):
+        options = plan.options
+        path = options.path_column if options.path_column in needed else None
+        offset = options.offset_column if options.offset_column in needed else None
+        if (path, offset) == (options.path_column, options.offset_column):
+            return plan
+        fields = {**{name: getattr(options, name) for name in options.__struct_fields__}}
+        return replace(plan, options=type(options)(**{**fields, "path_column": path, "offset_column": offset}))
+    kept = [field for field in plan.columns if field.name in needed] or [_cheapest(plan.columns)]
+    return plan if len(kept) == len(plan.columns) else replace(plan, columns=pa.schema(kept))
+
+
+def _cheapest(schema: pa.Schema) -> pa.Field:
+    """The column to read where only the number of rows matters: the narrowest of fixed width, else the first."""
+
+    def width(field: pa.Field) -> int:
+        try:
+            return int(field.type.bit_width)
+        except ValueError:  # what pyarrow says of types without one
+            return 1 << 30
+
+    return min(schema, key=width)
+
+
+def _columns_of(nodes: Iterable[object]) -> set[str]:
+    return set().union(*(columns_of(node) for node in nodes))  # type: ignore[arg-type]

@@ -1,0 +1,306 @@
+"""Type rules of scalar functions: from the arguments' types to what they are cast to, and what comes out.
+
+Checking a plan and running it use the same rule, so a plan that was accepted runs with the types it showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.node_text import node_text
+from kernelmill.engine.promotion import Arg, is_bytes, is_number, is_text, mixes_signs, unify
+from kernelmill.engine.schema import dtype_text
+
+Options = Mapping[str, Any]
+
+
+class Signature(NamedTuple):
+    """What a call does with types: `args` is what each argument is cast to, `result` what comes out."""
+
+    args: tuple[pa.DataType, ...]
+    result: pa.DataType
+    nullable: bool
+
+
+Rule = Callable[[str, Sequence[Arg], Options], Signature]
+
+_VERBS = {
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "eq_missing", "ne_missing"), "compare"),
+    **{"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "divide"},
+    **{"mod": "take the remainder of", "pow": "raise", "and": "and", "or": "or", "xor": "xor"},
+}
+
+
+def compare(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Two values of one kind that has an order; null where one of them is null."""
+    meeting = _meet(function, args)
+    if pa.types.is_nested(meeting):
+        raise _mismatch(function, args, "compare its parts")
+    return Signature((meeting, meeting), pa.bool_(), _any_null(args))
+
+
+def compare_missing(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """As `compare`, but null is a value like others."""
+    return compare(function, args, options)._replace(nullable=False)
+
+
+def arithmetic(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """`+ - *`: numbers; text is joined by +; moments and durations go as they do in Python."""
+    if function in ("add", "sub") and any(pa.types.is_temporal(arg.type) for arg in args):
+        return _temporal(function, args)
+    meeting = _meet(function, args)
+    if function == "add" and (is_text(meeting) or is_bytes(meeting)):
+        return Signature((meeting, meeting), meeting, _any_null(args))
+    _need_numbers(function, args, meeting)
+    return Signature((meeting, meeting), meeting, _any_null(args))
+
+
+def true_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """`/`: float64 whatever the numbers were; dividing by zero gives an infinity or NaN."""
+    _need_numbers(function, args, _meet(function, args))
+    return Signature((pa.float64(), pa.float64()), pa.float64(), _any_null(args))
+
+
+def floor_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """`//` and `%`: floored as in Python; null where an integer is divided by zero."""
+    meeting = _meet(function, args)
+    _need_numbers(function, args, meeting)
+    divisor = args[1].literal
+    never_zero = divisor is not None and divisor.is_valid and divisor.as_py() != 0
+    nullable = _any_null(args) or (pa.types.is_integer(meeting) and not never_zero)
+    return Signature((meeting, meeting), meeting, nullable)
+
+
+def power(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """`**`: integers stay integers, unless the exponent is a negative number written out."""
+    meeting = _meet(function, args)
+    _need_numbers(function, args, meeting)
+    exponent = args[1].literal
+    if exponent is not None and exponent.is_valid and pa.types.is_integer(meeting) and exponent.as_py() < 0:
+        meeting = pa.float64()
+    return Signature((meeting, meeting), meeting, _any_null(args))
+
+
+def logic(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """`& | ^ ~`: three-valued logic of booleans, or bits of integers."""
+    meeting = _meet(function, args)
+    if not (pa.types.is_boolean(meeting) or pa.types.is_integer(meeting)):
+        hint = "`&`, `|` and `~` take comparisons; put each in parentheses: (a > 1) & (b < 2)"
+        raise _mismatch(function, args, hint)
+    return Signature((meeting,) * len(args), meeting, _any_null(args))
+
+
+def negative(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Signed integers, floats and durations."""
+    dtype = args[0].type
+    if pa.types.is_unsigned_integer(dtype):
+        raise _mismatch(function, args, f'{node_text(args[0].node)}.cast("int64") can be negative')
+    if not pa.types.is_duration(dtype):
+        _need_numbers(function, args, dtype)
+    return same(function, args, options)
+
+
+def number(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A number in, the same type out."""
+    _need_numbers(function, args, args[0].type)
+    return same(function, args, options)
+
+
+def number_to_float(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A number in, a float out: float64 but for float32."""
+    dtype = args[0].type
+    _need_numbers(function, args, dtype)
+    real = dtype if pa.types.is_floating(dtype) and dtype.bit_width >= 32 else pa.float64()
+    return Signature((real,), real, _any_null(args))
+
+
+def number_to_bool(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A number in, a yes or no out."""
+    _need_numbers(function, args, args[0].type)
+    dtype = pa.float64() if pa.types.is_integer(args[0].type) else args[0].type
+    return Signature((dtype,), pa.bool_(), _any_null(args))
+
+
+def numbers_alike(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Numbers or moments of one kind in, the same type out (clip)."""
+    meeting = _meet(function, args)
+    if not pa.types.is_temporal(meeting) and not pa.types.is_decimal(meeting):
+        _need_numbers(function, args, meeting)
+    return Signature((meeting,) * len(args), meeting, _any_null(args))
+
+
+def fill_not_a_number(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A float and what stands in for its NaN."""
+    meeting = _meet(function, args)
+    if not pa.types.is_floating(meeting):
+        raise _mismatch(function, args, "only floats can be NaN")
+    return Signature((meeting, meeting), meeting, _any_null(args))
+
+
+def same(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Any type in, the same out."""
+    return Signature(tuple(arg.type for arg in args), args[0].type, _any_null(args))
+
+
+def null_test(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Any type in, a yes or no that is never null out."""
+    return Signature((args[0].type,), pa.bool_(), False)
+
+
+def coalesce(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Values of one kind; null only where all are."""
+    meeting = _meet(function, args)
+    return Signature((meeting,) * len(args), meeting, all(arg.nullable for arg in args))
+
+
+def choose(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A test, then two values of one kind; a null test counts as false."""
+    test, *values = args
+    if not pa.types.is_boolean(test.type) and not pa.types.is_null(test.type):
+        text = node_text(test.node)
+        what = f"when({text}) needs a boolean, this is {dtype_text(test.type)}"
+        raise error(Code.TYPE_MISMATCH, what, hint=f"compare it with something: {text} == ...")
+    meeting = _meet(function, values)
+    return Signature((pa.bool_(), meeting, meeting), meeting, _any_null(values))
+
+
+def member(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A value and a literal list (is_in): a yes or no, null for null."""
+    value, members = args
+    item = Arg(members.node, members.type.value_type, False)  # type: ignore[attr-defined]
+    literal: Any = members.literal
+    items = [Arg(members.node, item.type, False, one, members.bare) for one in literal] if literal.is_valid else []
+    meeting = unify([value, *items]) if members.bare else unify([value, item])
+    if meeting is None or pa.types.is_nested(meeting):
+        shown = Arg(members.node, item.type, False, None, False)
+        raise _mismatch("eq", [value, shown], "give values of the column's type, or cast the column")
+    return Signature((meeting, pa.list_(meeting)), pa.bool_(), value.nullable)
+
+
+def text(result: pa.DataType | None, *, nullable: bool = False, bytes_too: bool = True) -> Rule:
+    """Text (and bytes if `bytes_too`) in; `result` out, None: the type that came in."""
+
+    def rule(function: str, args: Sequence[Arg], options: Options) -> Signature:
+        dtype = pa.string() if pa.types.is_null(args[0].type) else args[0].type
+        if not is_text(dtype) and not (bytes_too and is_bytes(dtype)):
+            raise _mismatch(function, args, f'{node_text(args[0].node)}.cast("string")')
+        out = result or dtype
+        lenient = options.get("strict") is False
+        return Signature((dtype,), out, nullable or lenient or _any_null(args))
+
+    return rule
+
+
+def split_text(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Text or bytes in, lists of it out."""
+    signature = text(None)(function, args, options)
+    return signature._replace(result=pa.list_(signature.args[0]))
+
+
+def moment(result: pa.DataType | None, *, dates_too: bool = True) -> Rule:
+    """A date or timestamp in; `result` out, None: the type that came in."""
+
+    def rule(function: str, args: Sequence[Arg], options: Options) -> Signature:
+        dtype = args[0].type
+        if pa.types.is_date(dtype) and dates_too:
+            return Signature((pa.date32(),), result or pa.date32(), _any_null(args))
+        if not pa.types.is_timestamp(dtype):
+            hint = "a date has no time of day" if pa.types.is_date(dtype) else "cast it to date32 or timestamp[us] first"
+            raise _mismatch(function, args, hint)
+        return Signature((dtype,), result or dtype, _any_null(args))
+
+    return rule
+
+
+def of_list(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A list in; int64 out for len, text for join, a boolean for contains, else an element or null."""
+    dtype: Any = args[0].type
+    if not (pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)):
+        raise _mismatch(function, args, "only columns of lists have .list")
+    item = dtype.value_type
+    lists = pa.list_(item)
+    match function:
+        case "list.len":
+            return Signature((lists,), pa.int64(), _any_null(args))
+        case "list.join":
+            if not is_text(item) and not is_bytes(item):
+                raise _mismatch(function, args, "only lists of text can be joined")
+            return Signature((lists,), item, _any_null(args))
+        case "list.contains":
+            meeting = unify([Arg(args[0].node, item, True), args[1]])
+            if meeting is None or pa.types.is_nested(meeting):
+                raise _mismatch(function, args, "look for a value of the elements' type")
+            return Signature((pa.list_(meeting), meeting), pa.bool_(), _any_null(args))
+    return Signature((lists,), item, True)
+
+
+def _temporal(function: str, args: Sequence[Arg]) -> Signature:
+    left, right = args[0].type, args[1].type
+    nullable = _any_null(args)
+    if pa.types.is_duration(left) and pa.types.is_duration(right):
+        meeting: Any = _meet(function, args)
+        return Signature((meeting, meeting), meeting, nullable)
+    if function == "add" and pa.types.is_duration(left):
+        (second, first), result, _ = _temporal(function, [args[1], args[0]])
+        return Signature((first, second), result, nullable)
+    if pa.types.is_timestamp(left) and pa.types.is_duration(right):
+        bare = Arg(args[1].node, right, False)
+        meeting = unify([bare, Arg(args[0].node, pa.duration(left.unit), False)])
+        unit: Any = meeting.unit if meeting is not None else None
+        return Signature((pa.timestamp(unit, left.tz), pa.duration(unit)), pa.timestamp(unit, left.tz), nullable)
+    if function == "sub" and not pa.types.is_time(left):
+        meeting = _meet(function, args)
+        if pa.types.is_timestamp(meeting):
+            return Signature((meeting, meeting), pa.duration(meeting.unit), nullable)
+        if pa.types.is_date(meeting):
+            return Signature((meeting, meeting), pa.duration("s"), nullable)
+    raise _mismatch(function, args, "a timestamp and a duration go together; cast dates to timestamp[us]")
+
+
+def _any_null(args: Sequence[Arg]) -> bool:
+    return any(arg.nullable for arg in args)
+
+
+def _meet(function: str, args: Sequence[Arg]) -> pa.DataType:
+    meeting = unify(args)
+    if meeting is None:
+        raise _mismatch(function, args, _how_to_meet(args))
+    return meeting
+
+
+def _need_numbers(function: str, args: Sequence[Arg], dtype: pa.DataType) -> None:
+    if is_number(dtype) or pa.types.is_null(dtype):
+        return
+    fixed = "int64" if pa.types.is_boolean(dtype) else "float64"
+    raise _mismatch(function, args, f'numbers are needed: {node_text(args[0].node)}.cast("{fixed}")')
+
+
+def _mismatch(function: str, args: Sequence[Arg], hint: str) -> KernelmillError:
+    types = [dtype_text(arg.type) for arg in args]
+    if len(args) == 2 and function in _VERBS:
+        joiner = {"raise": "to the power of", "divide": "by"}.get(_VERBS[function], "with")
+        what = f"cannot {_VERBS[function]} {types[0]} {joiner} {types[1]}"
+    else:
+        name = "when/then/otherwise" if function == "if_else" else function
+        what = f"{name} does not take {' and '.join(types)}"
+    shown = "; ".join(f"{node_text(arg.node)} is {kind}" for arg, kind in zip(args, types, strict=True))
+    return error(Code.TYPE_MISMATCH, f"{what}: {shown}", hint=hint)
+
+
+def _how_to_meet(args: Sequence[Arg]) -> str:
+    left, right = args[0], args[-1]
+    if mixes_signs(left.type, right.type):
+        unsigned = left if left.type == pa.uint64() else right
+        return f'no integer type holds both: {node_text(unsigned.node)}.cast("int64")'
+    column, other = (left, right) if not left.bare else (right, left)
+    if is_number(other.type) and (is_text(column.type) or pa.types.is_boolean(column.type)):
+        return f'{node_text(column.node)}.cast("{dtype_text(other.type)}")'
+    if is_number(column.type) and is_text(other.type) and not other.bare:
+        return f'{node_text(other.node)}.cast("{dtype_text(column.type)}")'
+    if is_text(other.type) and pa.types.is_temporal(column.type):
+        return "compare it with a datetime.date or datetime.datetime"
+    return f'make them one type, e.g. {node_text(column.node)}.cast("{dtype_text(other.type)}")'

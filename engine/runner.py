@@ -1,0 +1,300 @@
+"""LocalRunner: the pure scheduler around threads of this process, then the commit.
+
+One thread (the caller's) hears what happened and asks the scheduler; the others run attempts. Errors of input, output or plan are
+not tried again here: the same thread would meet them again. A spilled block that is found damaged is: its map task runs again.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+
+from kernelmill.engine.commit import PartFile
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.events import (
+    Event,
+    JobFinished,
+    JobStarted,
+    PhaseEnded,
+    PhaseStarted,
+    SpillWritten,
+    StageInfo,
+    StageStarted,
+    TaskFailed,
+    TaskFinished,
+    TaskProgress,
+    TaskStarted,
+    fan_out,
+)
+from kernelmill.engine.exec.context import Scratch, TaskContext, TaskResult
+from kernelmill.engine.exec.needs import kernels_of
+from kernelmill.engine.exec.task import run_task
+from kernelmill.engine.grants import Grants, plan_grants
+from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.io.parquet_write import PartWriter
+from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectWriter
+from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
+from kernelmill.engine.plan.physical import ToParquet
+from kernelmill.engine.plan.planner import JobPlan
+from kernelmill.engine.plan.stages import BlockRef, task_of
+from kernelmill.engine.progress import progress_sink
+from kernelmill.engine.schedule import events as schedule
+from kernelmill.engine.schedule.machine import Scheduler
+from kernelmill.engine.schedule.state import Policy, shapes_of
+from kernelmill.engine.settings import Settings
+from kernelmill.engine.shuffle.store import BlockStore, LostBlockError
+from kernelmill.engine.staging import Staging
+from kernelmill.kernels import _jit
+
+_WORKER = "local"
+_COMPILE_PHASE = "compile kernels"
+_Report = tuple[AttemptId, TaskResult | BaseException]
+
+
+def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
+    """Run a job whose last stage writes files, and publish them at `target`, all or nothing."""
+    began = time.perf_counter()
+    with Staging.open(target, mode=options.mode) as staging, LocalRunner(job, settings, options.on_event, staging) as run:
+        for _ in run.results():
+            pass
+        parts = [run.result_of(index).part for index in range(job.graph.last.tasks)]
+        reject_files = run.write_rejects(staging)
+        manifest = staging.publish(
+            [part for part in parts if part is not None],
+            job.schema,
+            rejects=run.rejects.by_reason(),
+            reject_files=reject_files,
+        )
+        run.finished(manifest.rows, manifest.bytes)
+    files = tuple(file.name for file in manifest.files)
+    seconds = time.perf_counter() - began
+    return JobResult(target, manifest.rows, manifest.bytes, files, run.counters(), manifest.rejects, seconds)
+
+
+def run_collect(
+    job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None
+) -> Iterator[pa.RecordBatch]:
+    """Run a job whose last stage leaves blocks: its batches in order; closing the iterator cancels the job.
+
+    The iterator's value (StopIteration.value) is a CollectSummary.
+    """
+    last = job.graph.last
+    with LocalRunner(job, settings, on_event, None) as run:
+        rows = size = 0
+        for index in run.results():
+            for batch in run.store.read(BlockRef(last.number, index, 0)):
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                yield batch
+            run.store.drop(last.number, index)
+        run.finished(rows, size)
+        rejects = run.rejects.table() if run.rejects.rows else None
+        return CollectSummary(run.counters(), rejects)
+
+
+class LocalRunner:
+    """One job on threads of this process. Use it in a `with`: leaving it cancels what still runs and frees everything."""
+
+    def __init__(
+        self, job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None, staging: Staging | None
+    ) -> None:
+        self._job, self._settings, self._staging = job, settings, staging
+        self._graph = job.graph
+        self._grants: Grants = plan_grants(job, settings)
+        self._progress = progress_sink(settings)
+        self._emit = fan_out(*(sink for sink in (self._progress, on_event) if sink is not None))
+        self.store = BlockStore(
+            memory_bytes_max=self._grants.store_bytes,
+            spill_dir=settings.spill_dir,
+            spill_bytes_max=settings.spill_limit_bytes,
+        )
+        self.rejects = RejectWriter(settings.max_rejects)
+        self._scheduler = Scheduler(shapes_of(self._graph), Policy(max_attempts=settings.max_attempts))
+        self._orders: queue.SimpleQueue[AttemptId | None] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._cancelled = threading.Event()
+        self._results: dict[TaskId, TaskResult] = {}
+        self._errors: dict[AttemptId, BaseException] = {}
+        self._stages_started: set[int] = set()
+        self._running = 0
+        self._began = time.perf_counter()
+        self._is_over = False
+
+    def __enter__(self) -> LocalRunner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._cancelled.set()
+        for _ in self._threads:
+            self._orders.put(None)
+        for thread in self._threads:
+            thread.join()
+        self.store.close()
+        if not self._is_over:
+            cancelled = kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit)
+            self._finish("cancelled" if cancelled else "failed", 0, 0)
+        if self._progress is not None:
+            self._progress.close()
+
+    def results(self) -> Iterator[int]:
+        """Run the job; yields the index of each task of the last stage as soon as it and all before it are done."""
+        self._emit(self._started())
+        self._load_kernels()
+        self._start_threads()
+        last, given_out = self._graph.last, 0
+        self._handle(schedule.WorkerJoined(_WORKER, self._slots_now()))
+        while True:
+            while given_out < last.tasks and TaskId(last.number, given_out) in self._results:
+                yield given_out
+                given_out += 1
+            if self._scheduler.outcome is not None:
+                break
+            self._hear(*self._reports.get())
+
+    def result_of(self, index: int) -> TaskResult:
+        """The result of a task of the last stage."""
+        return self._results[TaskId(self._graph.last.number, index)]
+
+    def counters(self) -> dict[str, int]:
+        """The sums of the winning attempts' counters, by name."""
+        sums: dict[str, int] = {}
+        for task in sorted(self._results):
+            for name, n in self._results[task].counters.items():
+                sums[name] = sums.get(name, 0) + n
+        return dict(sorted(sums.items()))
+
+    def write_rejects(self, staging: Staging) -> list[PartFile]:
+        """Write the rejected records, if any, to one staged file."""
+        if not self.rejects.rows:
+            return []
+        operator = ToParquet("zstd", 1 << 16, True, REJECT_SCHEMA)
+        with PartWriter(staging.reject_path(0, 0), operator) as writer:
+            for batch in self.rejects.table().to_batches():
+                writer.write(batch)
+            return [writer.close()]
+
+    def finished(self, rows: int, size: int) -> None:
+        """The output is in place: say so."""
+        self._finish("done", rows, size)
+
+    def _finish(self, outcome: str, rows: int, size: int) -> None:
+        self._is_over = True
+        self._emit(JobFinished(outcome, rows, size, time.perf_counter() - self._began))
+
+    def _started(self) -> JobStarted:
+        stages = tuple(
+            StageInfo(stage.number, stage.label, stage.tasks, sum(split.size_bytes for split in stage.splits))
+            for stage in self._graph.stages
+        )
+        job_id = secrets.token_hex(8)
+        return JobStarted(job_id, stages, self._settings.threads, self._settings.memory_bytes)
+
+    def _load_kernels(self) -> None:
+        """Compile what the cache lacks before any thread starts: one process, one lock, and a phase with a name."""
+        compiled: list[str] = []
+
+        def on_compile(name: str) -> None:
+            compiled.append(name)
+            self._emit(PhaseStarted(_COMPILE_PHASE, name))
+
+        seconds = _jit.load(kernels_of(self._job.pipelines), on_compile)
+        if compiled:
+            self._emit(PhaseEnded(_COMPILE_PHASE, seconds, f"{len(compiled)} compiled"))
+
+    def _start_threads(self) -> None:
+        for number in range(min(self._settings.threads, max(stage.tasks for stage in self._graph.stages))):
+            thread = threading.Thread(target=self._work, name=f"kernelmill-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    # In the caller's thread ------------------------------------------------------------------------------------------
+
+    def _slots_now(self) -> int:
+        """Slots for the first stage that has tasks to run: memory decides how many run at once, never what they hold."""
+        for stage in self._graph.stages:
+            if self._scheduler.counts_of(stage.number).done < stage.tasks:
+                return self._grants.slots_of_stage[stage.number]
+        return 1
+
+    def _handle(self, event: schedule.Event) -> None:
+        for action in self._scheduler.handle(event, time.monotonic()):
+            match action:
+                case schedule.StartAttempt():
+                    self._start(action.attempt)
+                case schedule.CancelAttempt():
+                    self._cancelled.set()  # locally attempts are cancelled all together
+                case schedule.FinishStage() if action.stage != self._graph.last.number:
+                    self._handle(schedule.SlotsChanged(_WORKER, self._slots_now()))
+                case schedule.FinishJob():
+                    self._raise_failure(action)
+
+    def _start(self, attempt: AttemptId) -> None:
+        if attempt.task.stage not in self._stages_started:
+            self._stages_started.add(attempt.task.stage)
+            self._emit(StageStarted(attempt.task.stage))
+        self._orders.put(attempt)
+
+    def _hear(self, attempt: AttemptId, outcome: TaskResult | BaseException) -> None:
+        if isinstance(outcome, TaskResult):
+            self._results[attempt.task] = outcome
+            self.rejects.add(attempt.task, outcome.rejects)
+            self._emit(TaskFinished(attempt, outcome.rows, outcome.bytes))
+            if outcome.spilled_bytes:
+                self._emit(SpillWritten(outcome.spilled_bytes, attempt.task.stage))
+            self._handle(schedule.AttemptFinished(attempt))
+            return
+        self._errors[attempt] = outcome
+        lost = outcome if isinstance(outcome, LostBlockError) else None
+        code = outcome.code if isinstance(outcome, KernelmillError) else Code.INTERNAL
+        self._emit(TaskFailed(attempt, str(code), str(outcome), lost is not None))
+        holder = self._scheduler.winner_of(TaskId(lost.ref.stage, lost.ref.task)) if lost is not None else None
+        self._handle(schedule.AttemptFailed(attempt, retryable=lost is not None))
+        if holder is not None:
+            self._results.pop(holder.task, None)
+            self._handle(schedule.OutputLost(holder))
+
+    def _raise_failure(self, action: schedule.FinishJob) -> None:
+        if action.outcome is schedule.Outcome.FAILED:
+            first = self._errors[action.culprit] if action.culprit is not None else next(iter(self._errors.values()))
+            raise first
+        if action.outcome is schedule.Outcome.CANCELLED:
+            raise error(Code.CANCELLED, "the job was cancelled")
+
+    # In the worker threads -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        scratch = Scratch()
+        while (attempt := self._orders.get()) is not None:
+            try:
+                outcome: TaskResult | BaseException = self._run(attempt, scratch)
+            except KernelmillError as problem:
+                outcome = problem
+            except MemoryError as problem:
+                outcome = error(Code.MEMORY_LIMIT, "the system has no more memory", hint="lower memory= or threads=")
+                outcome.__cause__ = problem
+            except BaseException as problem:  # whatever it is, the job must hear of it rather than wait for ever
+                hint = "report this with the command, the input's shape and the text above"
+                outcome = error(Code.INTERNAL, f"{type(problem).__name__}: {problem}", hint=hint)
+                outcome.__cause__ = problem
+            self._reports.put((attempt, outcome))
+
+    def _run(self, attempt: AttemptId, scratch: Scratch) -> TaskResult:
+        self._emit(TaskStarted(attempt, threading.current_thread().name))
+        task = task_of(self._graph, attempt.task.stage, attempt.task.index)
+        part_path = None
+        if self._staging is not None and not task.partitions:
+            part_path = self._staging.part_path(task.index, attempt.number)
+        context = TaskContext(
+            attempt,
+            scratch=scratch,
+            part_path=part_path,
+            is_cancelled=self._cancelled.is_set,
+            on_progress=lambda done: self._emit(TaskProgress(attempt, done)),
+            max_rejects=self._settings.max_rejects,
+        )
+        return run_task(task, self.store, context, self._job.tables)

@@ -1,0 +1,179 @@
+"""Readers: `scan_*` looks at names, sizes and footers, and gives a LazyFrame; no row is read before it runs."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.dataframe import DataFrame
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.frame import LazyFrame
+from kernelmill.engine.io.parquet_footer import parquet_info
+from kernelmill.engine.io.source import Source, describe, list_files
+from kernelmill.engine.io.widening import unify_schemas
+from kernelmill.engine.options import flag, no_options, one_of
+from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.plan.logical import ScanParquet, ScanTable, ScanText
+from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.sizes import parse_bytes
+
+BATCH_ROWS = 65_536
+
+_TEXT_OPTIONS = (
+    "encoding",
+    "invalid",
+    "separator",
+    "max_line",
+    "whole_file",
+    "include_file_paths",
+    "include_offsets",
+)
+_PARQUET_OPTIONS = ("missing_columns",)
+_FOREIGN_OPTIONS = {
+    "errors": "it is called invalid=: error, replace, skip or binary",
+    "lineterminator": "it is called separator=",
+    "line_separator": "it is called separator=",
+    "wholetext": "it is called whole_file=",
+    "columns": "add .select(...): only the columns that are used are read",
+    "use_columns": "add .select(...): only the columns that are used are read",
+    "n_rows": "add .head(n)",
+    "allow_missing_columns": 'it is called missing_columns="null"',
+    "include_file_names": "it is called include_file_paths=",
+}
+
+
+def scan_text(
+    source: Source,
+    *,
+    encoding: str = "utf-8",
+    invalid: str = "error",
+    separator: str = "\n",
+    max_line: str | int = "64MiB",
+    whole_file: bool = False,
+    include_file_paths: str | None = None,
+    include_offsets: str | None = None,
+    **unknown: Any,
+) -> LazyFrame:
+    r"""Scan text files, `.gz .zst .bz2 .lz4` among them: one column `line`, or `text` where `whole_file` is set.
+
+    source: a path, glob, directory or list. encoding: of the files, UTF-8 or any codec of Python. invalid: what is
+    done with bytes that are not valid: error (KM0204), replace, skip (into the rejects) or binary. separator: what
+    ends a line; a `\r` before it goes. max_line: longest line, as bytes or "64MiB" (KM0209). include_file_paths,
+    include_offsets: names of further columns, string and int64 (bytes from the file's start).
+    KM0201 if a file is missing, KM0107 for a bad option.
+    """
+    origin = users_line()
+    no_options("scan_text", unknown, _TEXT_OPTIONS, _FOREIGN_OPTIONS)
+    with located(origin):
+        options = TextOptions(
+            invalid=one_of("invalid", invalid, ("error", "replace", "skip", "binary")),
+            separator=_separator(separator),
+            max_line_bytes=parse_bytes(max_line, name="max_line"),
+            whole_file=flag("whole_file", whole_file),
+            path_column=_column("include_file_paths", include_file_paths),
+            offset_column=_column("include_offsets", include_offsets),
+            encoding=_encoding(encoding),
+        )
+        return LazyFrame(ScanText(list_files(source), options, describe(source), origin=origin))
+
+
+def read_text(source: Source, **options: Any) -> DataFrame:
+    """Read text files into memory: `scan_text` and `collect`, with the options of the first."""
+    return scan_text(source, **options).collect()
+
+
+def scan_parquet(source: Source, *, missing_columns: str = "error", **unknown: Any) -> LazyFrame:
+    """Scan Parquet files; their footers are read now. Columns and filters of the plan decide what is read later.
+
+    source: a path, glob, directory or list. missing_columns: error, or null for columns that some files lack.
+    Types are widened across files; KM0206 names two files that disagree, KM0202 one that is not Parquet.
+    """
+    origin = users_line()
+    no_options("scan_parquet", unknown, _PARQUET_OPTIONS, _FOREIGN_OPTIONS)
+    with located(origin):
+        missing = one_of("missing_columns", missing_columns, ("error", "null"))
+        files = list_files(source, suffixes=(".parquet", ".parq", ".pq"))
+        infos = tuple(parquet_info(file) for file in files)
+        schema = unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing)
+        return LazyFrame(ScanParquet(files, infos, read_as(schema), missing, None, describe(source), origin=origin))
+
+
+def read_parquet(source: Source, **options: Any) -> DataFrame:
+    """Read Parquet files into memory: `scan_parquet` and `collect`, with the options of the first."""
+    return scan_parquet(source, **options).collect()
+
+
+def from_arrow(data: Any) -> LazyFrame:
+    """Make a LazyFrame of anything with `__arrow_c_stream__`: pandas, Polars, DuckDB, pyarrow tables and batches.
+
+    The data is taken once and kept. Strings of any layout become string, dictionaries their values.
+    KM0107 if `data` is something else.
+    """
+    origin = users_line()
+    if isinstance(data, pa.RecordBatch):
+        table = pa.Table.from_batches([data])
+    elif isinstance(data, pa.Table):
+        table = data
+    elif isinstance(data, pa.RecordBatchReader) or hasattr(data, "__arrow_c_stream__"):
+        table = pa.RecordBatchReader.from_stream(data).read_all()
+    else:
+        what = f"from_arrow cannot read a {type(data).__name__}"
+        hint = "give it something with __arrow_c_stream__: a pyarrow.Table, a pandas, Polars or DuckDB frame"
+        raise error(Code.BAD_SETTING, what, where=origin, hint=hint)
+    with located(origin):
+        schema = read_as(table.schema)
+        # cut first: a cast of one slice at a time cannot overflow the 32-bit offsets of string
+        slices = [part for batch in table.to_batches(max_chunksize=BATCH_ROWS) for part in _cut(batch)]
+        batches = tuple(part.cast(schema) for part in slices if part.num_rows)
+        return LazyFrame(ScanTable(batches, schema, origin=origin))
+
+
+def read_as(schema: pa.Schema) -> pa.Schema:
+    """The types that columns have inside plans: one string and one binary type, dictionaries as their values."""
+    return pa.schema([pa.field(item.name, _plain(item.type), nullable=item.nullable) for item in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = kind.value_field
+        return pa.list_(pa.field(item.name, _plain(item.type), nullable=item.nullable))
+    return kind
+
+
+def _cut(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """`batch` in pieces whose strings stay below 2 GiB."""
+    if batch.num_rows <= 1 or batch.nbytes < 1 << 30:
+        return [batch]
+    half = batch.num_rows // 2
+    return [*_cut(batch.slice(0, half)), *_cut(batch.slice(half))]
+
+
+def _separator(value: object) -> bytes:
+    if isinstance(value, str) and value:
+        return value.encode()
+    if isinstance(value, bytes) and value:
+        return value
+    raise error(Code.BAD_SETTING, f"separator cannot be {value!r}", hint=r'give what ends a line, such as "\n"')
+
+
+def _column(option: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    hint = f'name the column: {option}="path"'
+    raise error(Code.BAD_SETTING, f"{option} cannot be {value!r}", hint=hint)
+
+
+def _encoding(value: object) -> str:
+    try:
+        return codecs.lookup(str(value)).name
+    except LookupError:
+        hint = 'codecs are named as in Python: "utf-8", "latin-1", "cp1252"'
+        raise error(Code.BAD_SETTING, f"encoding cannot be {value!r}", hint=hint) from None

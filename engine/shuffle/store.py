@@ -1,0 +1,247 @@
+"""BlockStore: where shuffle blocks live between stages: in memory as Arrow arrays, or on disk.
+
+A map attempt's output is put as a whole and becomes visible as a whole. Memory decides only where it lives: what would pass the
+budget is written to one data file and one index file per map attempt (`block`), never one file per (map, partition).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import pyarrow as pa
+
+from kernelmill.engine.batch import batch_bytes
+from kernelmill.engine.durable import output_error
+from kernelmill.engine.errors import Code, CorruptBlockError, error
+from kernelmill.engine.plan.stages import BlockRef
+from kernelmill.engine.shuffle.block import Place, decode_block, decode_index, encode_block, encode_index
+
+Partitions = Sequence[Sequence[pa.RecordBatch]]
+"""The batches of each partition, in order."""
+
+_PREFIX = "kernelmill-spill-"
+
+
+class LostBlockError(CorruptBlockError):
+    """KM0605 for the block `ref`: running its map task again mends it."""
+
+    def __init__(self, problem: str, ref: BlockRef, where: str) -> None:
+        super().__init__(Code.CORRUPT_BLOCK, problem, where=where, hint="check the disk of spill_dir, then run again")
+        self.ref = ref
+
+
+class PutResult(NamedTuple):
+    """What a put came to: rows, bytes in memory form, and the bytes written to disk (0: it stayed in memory)."""
+
+    rows: int
+    bytes: int
+    spilled_bytes: int
+
+
+class _InMemory(NamedTuple):
+    schema: pa.Schema
+    partitions: list[list[pa.RecordBatch]]
+    bytes: int
+
+
+class _OnDisk(NamedTuple):
+    stem: Path
+    schema: pa.Schema
+    places: list[Place]
+
+
+class BlockStore:
+    """Blocks of one job, by (stage, map task, partition). Safe for many threads.
+
+    memory_bytes_max: what may stay in memory; 0 writes everything to disk. Close it, or use it in a `with`.
+    """
+
+    def __init__(self, *, memory_bytes_max: int, spill_dir: str, spill_bytes_max: int, keep: Path | None = None) -> None:
+        self._memory_bytes_max, self._spill_dir, self._spill_bytes_max = memory_bytes_max, spill_dir, spill_bytes_max
+        self._outputs: dict[tuple[int, int], _InMemory | _OnDisk] = {}
+        self._lock = threading.Lock()
+        self._folder = keep
+        self._kept = keep is not None
+        self._folder_lock: IO[bytes] | None = None
+        self._memory_bytes = self._spilled_bytes = 0
+        self._numbers = iter(range(1 << 62))
+
+    def __enter__(self) -> BlockStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of blocks that are in memory now."""
+        return self._memory_bytes
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Bytes written to disk so far."""
+        return self._spilled_bytes
+
+    def put(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions) -> PutResult:
+        """Keep the output of a map task; a second output of the same task replaces the first. Raises KM0402."""
+        kept = [[batch for batch in batches if batch.num_rows] for batches in partitions]
+        rows = sum(batch.num_rows for batches in kept for batch in batches)
+        size = sum(batch_bytes(batch) for batches in kept for batch in batches)
+        with self._lock:
+            fits = self._memory_bytes + size <= self._memory_bytes_max
+            if fits:
+                self._memory_bytes += size
+        if fits:
+            self._place(stage, task, _InMemory(schema, kept, size))
+            return PutResult(rows, size, 0)
+        written = self._write(stage, task, schema, kept)
+        self._place(stage, task, written)
+        return PutResult(rows, size, sum(length for _, length, _ in written.places))
+
+    def schema(self, ref: BlockRef) -> pa.Schema:
+        """The columns of a map task's rows, also where it made none."""
+        return self._find(ref).schema
+
+    def rows(self, refs: Iterator[BlockRef]) -> list[tuple[int, int]]:
+        """Rows and bytes of each block, without reading it."""
+        found = []
+        for ref in refs:
+            output = self._find(ref)
+            if isinstance(output, _OnDisk):
+                _, length, rows = output.places[ref.partition]
+                found.append((rows, length))
+            else:
+                batches = output.partitions[ref.partition]
+                found.append((sum(b.num_rows for b in batches), sum(batch_bytes(b) for b in batches)))
+        return found
+
+    def read(self, ref: BlockRef) -> list[pa.RecordBatch]:
+        """The record batches of a block. Raises KM0605 if its bytes are not what was written."""
+        output = self._find(ref)
+        if isinstance(output, _InMemory):
+            return output.partitions[ref.partition]
+        offset, length, _ = output.places[ref.partition]
+        if not length:
+            return []
+        path = output.stem.with_suffix(".data")
+        try:
+            with pa.OSFile(str(path), "rb") as file:
+                file.seek(offset)
+                data = file.read_buffer(length)
+            return decode_block(data, output.schema, where=f"{path}, byte {offset}")
+        except CorruptBlockError as problem:
+            raise LostBlockError(problem.what, ref, problem.where) from problem
+        except (OSError, pa.ArrowException) as problem:
+            raise LostBlockError(f"a shuffle block cannot be read: {problem}", ref, str(path)) from problem
+
+    def drop(self, stage: int, task: int) -> None:
+        """Forget the output of a map task and free what it used."""
+        with self._lock:
+            output = self._outputs.pop((stage, task), None)
+            if isinstance(output, _InMemory):
+                self._memory_bytes -= output.bytes
+        if isinstance(output, _OnDisk) and not self._kept:
+            _remove(output.stem)
+
+    def drop_partition(self, ref: BlockRef) -> None:
+        """Free one block in memory that its only reader has finished with."""
+        with self._lock:
+            output = self._outputs.get((ref.stage, ref.task))
+            if isinstance(output, _InMemory):
+                output.partitions[ref.partition] = []
+
+    def close(self) -> None:
+        """Forget all blocks and remove the spill folder."""
+        with self._lock:
+            self._outputs.clear()
+            folder, self._folder = self._folder, None
+            self._memory_bytes = 0
+        if folder is not None and not self._kept:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._folder_lock is not None:
+            self._folder_lock.close()
+
+    def _place(self, stage: int, task: int, output: _InMemory | _OnDisk) -> None:
+        self.drop(stage, task)
+        with self._lock:
+            self._outputs[stage, task] = output
+
+    def _find(self, ref: BlockRef) -> _InMemory | _OnDisk:
+        output = self._outputs.get((ref.stage, ref.task))
+        if output is None and self._kept and self._folder is not None:
+            stem = self._folder / f"{ref.stage}-{ref.task}"
+            schema, places = decode_index(stem.with_suffix(".index").read_bytes(), where=str(stem))
+            output = self._outputs[ref.stage, ref.task] = _OnDisk(stem, schema, places)
+        if output is None:
+            raise error(Code.CORRUPT_BLOCK, f"no output of task {ref.stage}.{ref.task} is here")
+        return output
+
+    def _write(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions) -> _OnDisk:
+        folder = self._open_folder()
+        name = f"{stage}-{task}" if self._kept else f"{stage}-{task}-{next(self._numbers)}"
+        stem = folder / name
+        places: list[Place] = []
+        at = 0
+        try:
+            with open(stem.with_suffix(".data.new"), "wb", buffering=1 << 20) as file:
+                for batches in partitions:
+                    began = at
+                    for piece in encode_block(batches):
+                        self._charge(len(piece))
+                        at += file.write(piece)
+                    places.append((began, at - began, sum(batch.num_rows for batch in batches)))
+            stem.with_suffix(".index.new").write_bytes(encode_index(schema, places))
+            os.replace(stem.with_suffix(".data.new"), stem.with_suffix(".data"))
+            os.replace(stem.with_suffix(".index.new"), stem.with_suffix(".index"))
+        except OSError as problem:
+            _remove(stem)
+            raise output_error(problem, "spilling shuffle blocks", str(stem)) from problem
+        return _OnDisk(stem, schema, places)
+
+    def _charge(self, size: int) -> None:
+        with self._lock:
+            self._spilled_bytes += size
+            over = self._spilled_bytes > self._spill_bytes_max
+        if over:
+            what = f"more than {self._spill_bytes_max:,} bytes would be spilled"
+            hint = "raise spill_limit, raise memory, or point spill_dir to a larger disk"
+            raise error(Code.DISK_FULL, what, where=self._spill_dir, hint=hint)
+
+    def _open_folder(self) -> Path:
+        with self._lock:
+            if self._folder is None:
+                clear_dead_spills(self._spill_dir)
+                try:
+                    os.makedirs(self._spill_dir, exist_ok=True)
+                    self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._spill_dir))
+                    self._folder_lock = open(self._folder / "lock", "wb")  # noqa: SIM115 - held while the job lives
+                    fcntl.flock(self._folder_lock, fcntl.LOCK_EX)
+                except OSError as problem:
+                    raise output_error(problem, "spilling shuffle blocks", self._spill_dir) from problem
+            return self._folder
+
+
+def clear_dead_spills(spill_dir: str) -> list[str]:
+    """Remove the spill folders of processes that died: those whose lock nobody holds. Returns their paths."""
+    removed = []
+    for folder in sorted(Path(spill_dir).glob(f"{_PREFIX}*")):
+        try:
+            with open(folder / "lock", "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+        except OSError:  # alive, being made, somebody else's, or gone meanwhile: not ours to remove
+            continue
+        removed.append(str(folder))
+    return removed
+
+
+def _remove(stem: Path) -> None:
+    for suffix in (".data", ".index", ".data.new", ".index.new"):
+        stem.with_suffix(suffix).unlink(missing_ok=True)

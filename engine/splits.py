@@ -1,0 +1,98 @@
+"""Splits: pieces of input, fixed by the inputs and the split size alone (I1). Pure values, no file is opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+
+class FileStamp(msgspec.Struct, frozen=True, array_like=True):
+    """A file as it was when it was scanned; a difference at the end of a read is KM0203."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+class FileRange(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes [start, stop) of a file. A line belongs to the range in which its first byte lies."""
+
+    file: FileStamp
+    start: int
+    stop: int
+
+
+class TextSplit(msgspec.Struct, frozen=True, tag="text"):
+    """A byte range of one large file, or several small whole files in order."""
+
+    ranges: tuple[FileRange, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of input, as they lie in the files."""
+        return sum(part.stop - part.start for part in self.ranges)
+
+
+class ParquetSplit(msgspec.Struct, frozen=True, tag="parquet"):
+    """Consecutive row groups of one Parquet file; `size_bytes` counts the projected columns only."""
+
+    file: FileStamp
+    row_groups: tuple[int, ...]
+    size_bytes: int
+
+
+class TableSplit(msgspec.Struct, frozen=True, tag="table"):
+    """Record batches [start, stop) of an in-memory table that the runner holds under `table`."""
+
+    table: str
+    start: int
+    stop: int
+    size_bytes: int
+
+
+Split = TextSplit | ParquetSplit | TableSplit
+
+
+def split_text_files(files: Sequence[FileStamp], split_bytes: int, *, splittable: Sequence[bool]) -> list[TextSplit]:
+    """Cut large splittable files at multiples of `split_bytes`; put runs of small whole files into shared splits.
+
+    `splittable[i]` is False for a file that can only be read from its beginning (compressed, whole documents).
+    """
+    splits: list[TextSplit] = []
+    waiting: list[FileRange] = []
+    waiting_bytes = 0
+
+    def flush() -> None:
+        nonlocal waiting, waiting_bytes
+        if waiting:
+            splits.append(TextSplit(tuple(waiting)))
+        waiting, waiting_bytes = [], 0
+
+    for file, may_cut in zip(files, splittable, strict=True):
+        if waiting and waiting_bytes + file.size_bytes > split_bytes:
+            flush()
+        if file.size_bytes > split_bytes:
+            cuts = [*range(0, file.size_bytes, split_bytes), file.size_bytes] if may_cut else [0, file.size_bytes]
+            splits += [TextSplit((FileRange(file, a, b),)) for a, b in zip(cuts, cuts[1:], strict=False)]
+        else:
+            waiting.append(FileRange(file, 0, file.size_bytes))
+            waiting_bytes += file.size_bytes
+    flush()
+    return splits
+
+
+def split_row_groups(file: FileStamp, group_bytes: Iterable[tuple[int, int]], split_bytes: int) -> list[ParquetSplit]:
+    """Put consecutive row groups, given as (number, projected bytes), together up to `split_bytes` each."""
+    splits: list[ParquetSplit] = []
+    groups: list[int] = []
+    total = 0
+    for number, size in group_bytes:
+        if groups and total + size > split_bytes:
+            splits.append(ParquetSplit(file, tuple(groups), total))
+            groups, total = [], 0
+        groups.append(number)
+        total += size
+    if groups:
+        splits.append(ParquetSplit(file, tuple(groups), total))
+    return splits

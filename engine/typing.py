@@ -1,0 +1,183 @@
+"""What an expression is, given the columns it reads: its type, its name, the columns it needs; and rewriting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.functions import FUNCTIONS
+from kernelmill.engine.node_text import node_text as node_text
+from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.promotion import Arg, arg_of, is_bytes, is_number, is_text, plain_type
+from kernelmill.engine.schema import dtype_text, find
+
+
+def type_of(node: Node, schema: pa.Schema, *, where: str = "") -> pa.Field[Any]:
+    """The field (name, type, nullable) that `node` gives over rows of `schema`.
+
+    `where` is the user's file and line. KM0101 for a column that is not there, KM0102 for a type that does not go.
+    """
+    try:
+        dtype, nullable = _type_of(node, schema)
+    except KernelmillError as exc:
+        exc.where = exc.where or where
+        raise
+    return pa.field(output_name(node), dtype, nullable=nullable)
+
+
+def output_name(node: Node) -> str:
+    """The name of the column that `node` makes when no other is given: that of its leftmost column, as in Polars."""
+    match node:
+        case Column(name=name) | Alias(name=name):
+            return name
+        case Literal():
+            return "literal"
+        case Call(function="if_else", args=args):
+            return output_name(args[1])
+        case Call(args=args):
+            return output_name(args[0])
+        case Aggregate(kind=kind, input=taken):
+            return kind if taken is None else output_name(taken)
+        case Cast(input=below) | Tokenize(input=below):
+            return output_name(below)
+
+
+def columns_of(node: Node) -> set[str]:
+    """The names of all input columns that `node` reads."""
+    if isinstance(node, Column):
+        return {node.name}
+    return set().union(*(columns_of(below) for below in children(node)))
+
+
+def contains_aggregate(node: Node) -> bool:
+    """Tell whether an aggregate occurs anywhere in `node`."""
+    return isinstance(node, Aggregate) or any(contains_aggregate(below) for below in children(node))
+
+
+def substitute(node: Node, mapping: Mapping[str, Node]) -> Node:
+    """`node` with each column named in `mapping` replaced by the expression there.
+
+    What a bare literal stands for was settled where it was written: it keeps the type that it has alone.
+    """
+    if isinstance(node, Column):
+        return _settled(mapping[node.name]) if node.name in mapping else node
+    return rebuild(node, lambda below: substitute(below, mapping))
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The expressions directly below `node`."""
+    match node:
+        case Call(args=args):
+            return args
+        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
+            return (below,)
+        case Aggregate(input=below):
+            return () if below is None else (below,)
+        case Column() | Literal():
+            return ()
+
+
+def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
+    """`node` with `change` applied to each expression directly below it."""
+    match node:
+        case Call(args=args):
+            return msgspec.structs.replace(node, args=tuple(change(arg) for arg in args))
+        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
+            return msgspec.structs.replace(node, input=change(below))
+        case Aggregate(input=below):
+            return node if below is None else msgspec.structs.replace(node, input=change(below))
+        case Column() | Literal():
+            return node
+
+
+def _settled(node: Node) -> Node:
+    while isinstance(node, Alias):
+        node = node.input
+    return msgspec.structs.replace(node, bare=False) if isinstance(node, Literal) else node
+
+
+def _type_of(node: Node, schema: pa.Schema) -> tuple[pa.DataType, bool]:
+    match node:
+        case Column(name=name):
+            field = find(schema, name)
+            return field.type, field.nullable
+        case Literal(value=value):
+            return value.type, not value.is_valid
+        case Alias(input=below):
+            return _type_of(below, schema)
+        case Call(function=function, args=args, options=options):
+            if function not in FUNCTIONS:
+                raise error(Code.INTERNAL, f"no function is called {function!r}")
+            signature = FUNCTIONS[function].rule(function, [_arg(arg, schema) for arg in args], dict(options))
+            return signature.result, signature.nullable
+        case Cast():
+            return _cast_type(node, schema)
+        case Tokenize(input=below):
+            dtype, nullable = _type_of(below, schema)
+            if not (is_text(dtype) or is_bytes(dtype)):
+                what = f"{node_text(node)} needs text, {node_text(below)} is {dtype_text(dtype)}"
+                raise error(Code.TYPE_MISMATCH, what, hint=f'{node_text(below)}.cast("string")')
+            return pa.list_(pa.string() if is_text(dtype) else pa.binary()), nullable
+        case Aggregate():
+            return _aggregate_type(node, schema)
+
+
+def _arg(node: Node, schema: pa.Schema) -> Arg:
+    dtype, nullable = _type_of(node, schema)
+    return arg_of(node, dtype, nullable)
+
+
+def _cast_type(node: Cast, schema: pa.Schema) -> tuple[pa.DataType, bool]:
+    dtype, nullable = _type_of(node.input, schema)
+    if not can_cast(plain_type(dtype), node.dtype):
+        what = f"{node_text(node.input)} is {dtype_text(dtype)}, which cannot be cast to {dtype_text(node.dtype)}"
+        raise error(Code.TYPE_MISMATCH, what, hint="cast over a type between them, or cast its parts")
+    return node.dtype, nullable or not node.strict
+
+
+@lru_cache(maxsize=4096)
+def can_cast(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether values of `source` have any cast to `target`; asked of pyarrow with an array of no rows."""
+    if pa.types.is_dictionary(target):
+        return False  # an encoding, not a type of ours: it is the reader's and the writer's business
+    try:
+        pc.cast(pa.array([], type=source), target)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bool]:
+    if node.input is None:
+        return pa.int64(), False
+    if contains_aggregate(node.input):
+        what = f"{node_text(node)} takes an aggregate of an aggregate"
+        raise error(Code.TYPE_MISMATCH, what, hint="aggregate twice: group_by(...).agg(...) and again on its result")
+    dtype, nullable = _type_of(node.input, schema)
+    match node.kind:
+        case "count":
+            return pa.int64(), False
+        case "sum" | "mean":
+            if not is_number(dtype) and not pa.types.is_boolean(dtype):
+                what = f"{node_text(node)} needs numbers, {node_text(node.input)} is {dtype_text(dtype)}"
+                raise error(Code.TYPE_MISMATCH, what, hint=f'{node_text(node.input)}.cast("float64").{node.kind}()')
+            return (sum_type(dtype), False) if node.kind == "sum" else (pa.float64(), nullable)
+        case "min" | "max":
+            if pa.types.is_nested(dtype) or pa.types.is_null(dtype):
+                what = f"{node_text(node)}: values of type {dtype_text(dtype)} have no order"
+                raise error(Code.TYPE_MISMATCH, what, hint="take it of one of its parts")
+            return dtype, nullable
+    raise error(Code.INTERNAL, f"no aggregate is called {node.kind!r}")
+
+
+def sum_type(dtype: pa.DataType) -> pa.DataType:
+    """The type of a sum of values of the number type `dtype`: int64 (bool too), uint64 or float64."""
+    if pa.types.is_floating(dtype):
+        return pa.float64()
+    return pa.uint64() if pa.types.is_unsigned_integer(dtype) else pa.int64()

@@ -1,0 +1,1 @@
+"""Numba kernels over numpy views of Arrow buffers; imports neither pyarrow nor zmq."""

@@ -1,0 +1,138 @@
+"""Aggregate states: one dense array each, indexed by group number, updated a column at a time.
+
+Rows are taken in order, so a float sum is the same whatever else happens (I1). `validity` has one byte a row, 0 for null; empty
+means that nothing is null. Minimum and maximum work on words whose unsigned order is the values' order (`ordered_words`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernelmill.kernels._jit import (
+    f64_in,
+    f64_out,
+    i32_in,
+    i64,
+    i64_in,
+    i64_out,
+    kernel,
+    u8_in,
+    u8_out,
+    u64_in,
+    u64_out,
+    void,
+)
+
+_SIGN = np.uint64(1 << 63)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@kernel(void(i32_in, u8_in, i64_out))
+def count_rows(groups: Any, validity: Any, counts: Any) -> None:
+    """Add one to counts[group] for each row that is valid."""
+    if validity.size == 0:
+        for row in range(groups.size):
+            counts[np.uint64(groups[row])] += 1
+        return
+    for row in range(groups.size):
+        counts[np.uint64(groups[row])] += np.int64(validity[row])
+
+
+@kernel(i64(i32_in, i64_in, u8_in, i64_out))
+def add_integers(groups: Any, values: Any, validity: Any, sums: Any) -> Any:
+    """Add values[row] to sums[group]; returns the first row whose sum leaves int64, else -1."""
+    masked = validity.size != 0
+    bad = np.int64(-1)
+    for row in range(groups.size):
+        if masked and validity[row] == 0:
+            continue
+        group = np.uint64(groups[row])
+        before = sums[group]
+        value = values[row]
+        after = before + value
+        sums[group] = after
+        if ((before ^ after) & (value ^ after)) < 0 and bad < 0:
+            bad = row
+    return bad
+
+
+@kernel(i64(i32_in, u64_in, u8_in, u64_out))
+def add_unsigned(groups: Any, values: Any, validity: Any, sums: Any) -> Any:
+    """As `add_integers`, for uint64."""
+    masked = validity.size != 0
+    bad = np.int64(-1)
+    for row in range(groups.size):
+        if masked and validity[row] == 0:
+            continue
+        group = np.uint64(groups[row])
+        after = sums[group] + values[row]
+        sums[group] = after
+        if after < values[row] and bad < 0:
+            bad = row
+    return bad
+
+
+@kernel(void(i32_in, f64_in, u8_in, f64_out))
+def add_floats(groups: Any, values: Any, validity: Any, sums: Any) -> None:
+    """Add values[row] to sums[group] in row order."""
+    if validity.size == 0:
+        for row in range(groups.size):
+            sums[np.uint64(groups[row])] += values[row]
+        return
+    for row in range(groups.size):
+        if validity[row] != 0:
+            sums[np.uint64(groups[row])] += values[row]
+
+
+@kernel(void(i32_in, f64_in, u8_in, f64_out, i64_out))
+def add_and_count(groups: Any, values: Any, validity: Any, sums: Any, counts: Any) -> None:
+    """The two states of a mean in one pass."""
+    masked = validity.size != 0
+    for row in range(groups.size):
+        if masked and validity[row] == 0:
+            continue
+        group = np.uint64(groups[row])
+        sums[group] += values[row]
+        counts[group] += 1
+
+
+@kernel(void(i32_in, u64_in, u8_in, u64_out, u8_out))
+def keep_least(groups: Any, words: Any, validity: Any, least: Any, seen: Any) -> None:
+    """Keep the smallest word of each group; seen[group] becomes 1 with its first valid row."""
+    masked = validity.size != 0
+    for row in range(groups.size):
+        if masked and validity[row] == 0:
+            continue
+        group = np.uint64(groups[row])
+        if seen[group] == 0 or words[row] < least[group]:
+            least[group] = words[row]
+            seen[group] = 1
+
+
+def ordered_words(values: NDArray[Any], *, descending: bool) -> NDArray[np.uint64]:
+    """Words whose unsigned order is the order of int64, uint64 or float64 `values` (reversed if descending).
+
+    -0.0 counts as 0.0; NaN is the caller's to mask.
+    """
+    if values.dtype == np.float64:
+        bits = (values + 0.0).view(np.uint64)
+        words = np.where(bits & _SIGN, ~bits, bits | _SIGN)
+    elif values.dtype == np.int64:
+        words = values.view(np.uint64) ^ _SIGN
+    else:
+        words = values.astype(np.uint64)
+    return words ^ _ALL if descending else words
+
+
+def values_of_words(words: NDArray[np.uint64], dtype: Any, *, descending: bool) -> NDArray[Any]:
+    """The values behind `ordered_words`."""
+    if descending:
+        words = words ^ _ALL
+    if dtype == np.float64:
+        return np.where(words & _SIGN, words ^ _SIGN, ~words).view(np.float64)
+    if dtype == np.int64:
+        return (words ^ _SIGN).view(np.int64)
+    return words

@@ -1,0 +1,110 @@
+"""Take rows of a column in a given order: fixed widths, and strings by lengths first, then bytes.
+
+Row numbers are uint32, offsets int32: a column of strings is below 2 GiB. Validity, as one byte a row, is gathered by
+`gather_u8`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernelmill.kernels._jit import (
+    helper,
+    i32_in,
+    i32_out,
+    i64,
+    kernel,
+    u8_in,
+    u8_out,
+    u16_in,
+    u16_out,
+    u32_in,
+    u32_out,
+    u64_in,
+    u64_out,
+    void,
+)
+from kernelmill.kernels.intrinsics import load_u64, prefetch, store_u64
+
+SLACK_BYTES = 8
+"""How much longer the output bytes must be than the strings they hold: copies are made in 8-byte steps."""
+
+_ONE = np.uint64(1)
+_AHEAD = 16  # rows; measured against 8 and 32 on arrays of 160 MB
+
+
+@helper
+def _gather(values: Any, rows: Any, out: Any) -> None:
+    near = max(0, rows.size - _AHEAD)
+    for i in range(near):
+        prefetch(values, rows[i + _AHEAD])
+        out[i] = values[np.uint64(rows[i])]
+    for i in range(near, rows.size):
+        out[i] = values[np.uint64(rows[i])]
+
+
+@kernel(void(u64_in, u32_in, u64_out))
+def gather_u64(values: Any, rows: Any, out: Any) -> None:
+    """Set out[i] = values[rows[i]] for 8-byte values. Shapes: rows u32[n], each within values; out u64[n]."""
+    _gather(values, rows, out)
+
+
+@kernel(void(u32_in, u32_in, u32_out))
+def gather_u32(values: Any, rows: Any, out: Any) -> None:
+    """Set out[i] = values[rows[i]] for 4-byte values. Shapes: rows u32[n], each within values; out u32[n]."""
+    _gather(values, rows, out)
+
+
+@kernel(void(u16_in, u32_in, u16_out))
+def gather_u16(values: Any, rows: Any, out: Any) -> None:
+    """Set out[i] = values[rows[i]] for 2-byte values. Shapes: rows u32[n], each within values; out u16[n]."""
+    _gather(values, rows, out)
+
+
+@kernel(void(u8_in, u32_in, u8_out))
+def gather_u8(values: Any, rows: Any, out: Any) -> None:
+    """Set out[i] = values[rows[i]] for 1-byte values. Shapes: rows u32[n], each within values; out u8[n]."""
+    _gather(values, rows, out)
+
+
+@kernel(i64(i32_in, u32_in, i64, i64, i32_out))
+def gather_string_lengths(offsets: Any, rows: Any, first: Any, last: Any, out_offsets: Any) -> Any:
+    """Fill the output's offsets for the strings of rows[first:last]; returns their bytes.
+
+    Shapes: offsets i32[m + 1]; rows u32[n]; out_offsets i32[last - first + 1]. If the result is over 2^31 - 1, the
+    offsets have wrapped: gather fewer rows.
+    """
+    total = np.int64(0)
+    out_offsets[0] = 0
+    for i in range(first, last):
+        prefetch(offsets, rows[min(i + _AHEAD, last - 1)])
+        row = np.uint64(rows[i])
+        total += np.int64(offsets[row + _ONE]) - np.int64(offsets[row])
+        out_offsets[i - first + 1] = np.int32(total & 0x7FFFFFFF)
+    return total
+
+
+@kernel(void(u8_in, i32_in, u32_in, i64, i64, i32_in, u8_out))
+def gather_strings(
+    data: Any, offsets: Any, rows: Any, first: Any, last: Any, out_offsets: Any, out: Any
+) -> None:  # fmt: skip
+    """Copy the strings of rows[first:last] one behind the other.
+
+    Shapes: data u8, no slack needed; offsets i32[m + 1]; rows u32[n]; out_offsets i32[last - first + 1] as
+    `gather_string_lengths` filled it; out u8 with SLACK_BYTES more than the strings take, which may be overwritten.
+    """
+    for i in range(first, last):
+        # The bytes of a row further on are fetched once its offset is here, its offset earlier still.
+        prefetch(offsets, rows[min(i + 2 * _AHEAD, last - 1)])
+        prefetch(data, np.int64(offsets[np.uint64(rows[min(i + _AHEAD, last - 1)])]))
+        start = np.int64(offsets[np.uint64(rows[i])])
+        to = np.int64(out_offsets[i - first])
+        length = np.int64(out_offsets[i - first + 1]) - to
+        if start + length + 7 < data.size:
+            for k in range(0, length, 8):
+                store_u64(out, to + k, load_u64(data, start + k))
+        else:  # a foreign buffer ends where it ends
+            for k in range(length):
+                out[to + k] = data[start + k]

@@ -1,0 +1,177 @@
+"""KeyTable: the arrays of a key table, their growth, and reading the groups back. Numpy only; the loops are kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernelmill.kernels import counting, keytable
+from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_SEEN, USED
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+Groups = NDArray[np.int32]
+
+NO_MASK: Bytes = np.empty(0, np.uint8)
+"""Stands for "every value is valid" wherever a kernel takes a validity of one byte a row."""
+
+_SEEDS = [np.uint64(0x2545F4914F6CDD1D * k & 0xFFFFFFFFFFFFFFFF) for k in range(1, 17)]
+_FIRST_SLOTS = 1 << 14
+_SLOTS_CAREFUL = 1 << 20  # from here slots grow x2 instead of x4: 8 MiB and more would lie idle
+_DIRECT_MAX = 1 << 20
+_NO_DIRECT: Groups = np.empty(0, np.int32)
+
+
+class KeyTable:
+    """Numbers distinct keys in first-seen order.
+
+    `groups_max` and `key_bytes_max` say when it must be flushed: the `group_*` methods then stop early. `groups_capacity`
+    is the number of records there is room for; memory is touched only as it is used.
+    """
+
+    def __init__(self, *, groups_max: int, key_bytes_max: int, groups_capacity: int | None = None) -> None:
+        capacity = groups_capacity or groups_max + counting.CHUNK_TOKENS
+        self._groups_max, self._key_bytes_max = groups_max, key_bytes_max
+        self.slots: Words = np.zeros(_FIRST_SLOTS, np.uint64)
+        self.rows: Words = np.empty((max(capacity, 1), 4), np.uint64)
+        self.arena: Bytes = np.empty(1 << 20, np.uint8)
+        self.state: NDArray[np.int64] = np.zeros(keytable.STATE_SIZE, np.int64)
+        self._seed = 0
+        self._scratch: Words = np.empty(keytable.SCRATCH_WORDS, np.uint64)
+        self._direct, self._direct_base = _NO_DIRECT, np.uint64(0)
+
+    def __len__(self) -> int:
+        return int(self.state[USED])
+
+    @property
+    def rows_seen(self) -> int:
+        """Tokens counted since the table was cleared."""
+        return int(self.state[ROWS_SEEN])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, untouched capacity not counted."""
+        return int(self.slots.nbytes + 32 * len(self) + min(self.arena.nbytes, int(self.state[ARENA_USED]) + (1 << 20)))
+
+    def clear(self) -> None:
+        """Forget all keys, keep the memory."""
+        self.slots[:] = 0
+        self.state[:] = 0
+        self._direct[:] = -1
+
+    # Adding keys -----------------------------------------------------------------------------------------------------
+
+    def group_words(self, values: Words, validity: Bytes, first: int, groups: Groups) -> int:
+        """Number fixed-width keys from row `first` on; returns the first row not done: below the end, flush."""
+        self._aim_direct(values)
+        return self._run(
+            keytable.group_words, (values, validity), first, values.size,
+            (self._direct, self._direct_base, self._scratch), groups,
+        )  # fmt: skip
+
+    def group_strings(self, data: Bytes, offsets: NDArray[np.int32], validity: Bytes, first: int, groups: Groups) -> int:
+        """Number strings data[offsets[r]:offsets[r + 1]] from row `first` on, as `group_words` does."""
+        columns = (data, offsets, validity)
+        return self._run(keytable.group_strings, columns, first, offsets.size - 1, (self._scratch,), groups)
+
+    def group_codes(
+        self, codes: NDArray[np.int32], validity: Bytes, dictionary: tuple[Bytes, NDArray[np.int32], Bytes],
+        direct: Groups, first: int, groups: Groups,
+    ) -> int:  # fmt: skip
+        """Number dictionary codes; `direct` holds the groups of the codes seen since the table was cleared, else -1."""
+        return self._run(
+            keytable.group_codes, (codes, validity), first, codes.size, (*dictionary, direct, self._scratch), groups
+        )
+
+    def count_tokens(
+        self, data: Bytes, at: int, stop: int, mode: int, separators: Bytes, scratch: tuple[Groups, Groups, Words]
+    ) -> int:
+        """Count the tokens of data[at:stop); returns where it stopped: before `stop`, flush."""
+        while True:
+            at = counting.count_tokens(
+                data, at, stop, mode, separators, _SEEDS[self._seed], *scratch,
+                self._groups_max, self._key_bytes_max, self.slots, self.rows, self.arena, self.state,
+            )  # fmt: skip
+            if not self._make_room(stop - at):
+                return at
+
+    def _run(
+        self, kernel: Any, columns: tuple[Any, ...], first: int, last: int, extra: tuple[Any, ...], groups: Groups
+    ) -> int:
+        while True:
+            first = kernel(
+                *columns, first, last, _SEEDS[self._seed], *extra,
+                self._groups_max, self._key_bytes_max, self.slots, self.rows, self.arena, self.state, groups,
+            )  # fmt: skip
+            if not self._make_room(columns[0].size):
+                return first
+
+    def _make_room(self, incoming_bytes: int) -> bool:
+        """Grow what the kernel found full; False if it is done or wants a flush, which is the caller's."""
+        reason = self.state[REASON]
+        if reason in (keytable.DONE, FLUSH):
+            return False
+        if reason == ARENA_FULL:
+            needed = int(self.state[ARENA_USED]) + min(incoming_bytes, max(self.arena.size, 1 << 20)) + 64
+            grown = np.empty(max(2 * self.arena.size, needed), np.uint8)
+            grown[: self.state[ARENA_USED]] = self.arena[: self.state[ARENA_USED]]
+            self.arena = grown
+            return True
+        reseed = bool(self.state[LONGEST_PROBE] > keytable.PROBE_LENGTH_MAX)
+        if reseed:
+            self._seed = (self._seed + 1) % len(_SEEDS)
+        size = self.slots.size
+        self.slots = np.zeros(size * (4 if size < _SLOTS_CAREFUL else 2), np.uint64)
+        longest = keytable.fill_slots(self.rows, len(self), self.arena, self.slots, reseed, _SEEDS[self._seed])
+        self.state[LONGEST_PROBE] = 0 if reseed else longest
+        return True
+
+    def _aim_direct(self, values: Words) -> None:
+        """Lay the direct cache over the first batch's values if they span little; it only saves time."""
+        if self._direct.size or not values.size or len(self):
+            return
+        signed = values.view(np.int64)
+        low, high = int(signed.min()), int(signed.max())
+        if high - low < _DIRECT_MAX:
+            self._direct_base = np.uint64(low & 0xFFFFFFFFFFFFFFFF)
+            self._direct = np.full(2 * (high - low + 1), -1, np.int32)
+
+    def cut(self, first: int, groups_max: int, key_bytes_max: int) -> int:
+        """The end of a run of groups from `first`: at most `groups_max`, and keys of `key_bytes_max` (but one at least)."""
+        last = min(first + groups_max, len(self))
+        if int(self.state[ARENA_USED]) + 16 * (last - first) <= key_bytes_max:
+            return last
+        lengths = self.rows[first:last, 3] & np.uint64(0xFFFFFFFF)
+        lengths[lengths == np.uint64(0x80000000)] = 0
+        fitting = int(np.searchsorted(np.cumsum(lengths), np.uint64(key_bytes_max), side="right"))
+        return first + max(1, fitting)
+
+    # Reading groups --------------------------------------------------------------------------------------------------
+
+    def words(self, first: int, last: int) -> tuple[Words, Bytes, int]:
+        """Fixed-width keys of groups [first, last), one validity byte each, and the number of nulls."""
+        values, validity = np.empty(last - first, np.uint64), np.empty(last - first, np.uint8)
+        nulls = keytable.read_words(self.rows, first, last, values, validity)
+        return values, validity, nulls
+
+    def strings(self, first: int, last: int) -> tuple[Bytes, NDArray[np.int32], Bytes, int]:
+        """Strings of groups [first, last): data (16 slack bytes at the end), offsets, validity bytes, nulls."""
+        offsets, validity = np.empty(last - first + 1, np.int32), np.empty(last - first, np.uint8)
+        nulls = keytable.read_offsets(self.rows, first, last, offsets, validity)
+        data = np.empty(int(offsets[-1]) + 16, np.uint8)
+        keytable.read_strings(self.rows, self.arena, first, last, offsets, data)
+        return data, offsets, validity, nulls
+
+    def counts(self) -> NDArray[np.int64]:
+        """The counts that `count_tokens` left."""
+        counts = np.empty(len(self), np.int64)
+        keytable.read_counts(self.rows, 0, len(self), counts)
+        return counts
+
+
+def counting_scratch() -> tuple[Groups, Groups, Words]:
+    """Working arrays for `KeyTable.count_tokens`, one set a thread."""
+    tokens = counting.CHUNK_TOKENS
+    return np.empty(tokens, np.int32), np.empty(tokens, np.int32), np.empty(3 * tokens, np.uint64)

@@ -1,0 +1,88 @@
+"""Columnar MapReduce for Python: compiled kernels over Arrow record batches, Parquet in and out.
+
+Names are imported on first use (PEP 562), so that `import kernelmill` costs milliseconds: no pyarrow, numpy or numba.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kernelmill.engine import errors as errors
+    from kernelmill.engine.dataframe import DataFrame as DataFrame
+    from kernelmill.engine.expr import Expr as Expr
+    from kernelmill.engine.expr import col as col
+    from kernelmill.engine.expr import len as len
+    from kernelmill.engine.expr import lit as lit
+    from kernelmill.engine.expr import when as when
+    from kernelmill.engine.frame import LazyFrame as LazyFrame
+    from kernelmill.engine.job import JobResult as JobResult
+    from kernelmill.engine.scan import from_arrow as from_arrow
+    from kernelmill.engine.scan import read_parquet as read_parquet
+    from kernelmill.engine.scan import read_text as read_text
+    from kernelmill.engine.scan import scan_parquet as scan_parquet
+    from kernelmill.engine.scan import scan_text as scan_text
+    from kernelmill.engine.schema import Schema as Schema
+    from kernelmill.engine.settings import configure as configure
+
+_HOME_OF_NAME = {
+    "DataFrame": "dataframe",
+    "Expr": "expr",
+    "JobResult": "job",
+    "LazyFrame": "frame",
+    "Schema": "schema",
+    "col": "expr",
+    "configure": "settings",
+    "from_arrow": "scan",
+    "len": "expr",
+    "lit": "expr",
+    "read_parquet": "scan",
+    "read_text": "scan",
+    "scan_parquet": "scan",
+    "scan_text": "scan",
+    "when": "expr",
+}
+
+__all__ = [  # noqa: PLE0604 -- the names of the table above, and those that are here already
+    *_HOME_OF_NAME,
+    "__version__",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("kernelmill.engine.errors")
+    if name in _HOME_OF_NAME:
+        value = getattr(importlib.import_module(f"kernelmill.engine.{_HOME_OF_NAME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name.startswith("_"):
+        raise AttributeError(f"module 'kernelmill' has no attribute {name!r}")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> Exception:
+    """KM0106 with the nearest public names. The table of errors is only loaded once it is needed."""
+    foreign = {
+        "scan_lines": "scan_text",
+        "read_lines": "read_text",
+        "from_pandas": "from_arrow",
+        "from_polars": "from_arrow",
+        "DataFrames": "DataFrame",
+        "column": "col",
+        "count": "len",
+    }
+    near = [foreign[name]] if name in foreign else difflib.get_close_matches(name, _HOME_OF_NAME, n=1)
+    errors = importlib.import_module("kernelmill.engine.errors")
+    hint = f"did you mean {near[0]!r}?" if near else "the public names are: " + ", ".join(sorted(_HOME_OF_NAME))
+    unknown: Exception = errors.error(errors.Code.UNKNOWN_NAME, f"kernelmill has no {name!r}", hint=hint)
+    return unknown
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

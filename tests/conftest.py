@@ -1,0 +1,23 @@
+"""All tests: no deadline for generated examples (a first call may compile), no settings from outside."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("kernelmill", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("kernelmill")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _settings_of_the_user_do_not_count(tmp_path_factory):
+    """KERNELMILL_* of the shell and the user's config.toml would change what tests see; the kernel cache may stay."""
+    patch = pytest.MonkeyPatch()
+    for name in list(os.environ):
+        if name.startswith("KERNELMILL_") and name != "KERNELMILL_CACHE_DIR":
+            patch.delenv(name)
+    patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    yield
+    patch.undo()

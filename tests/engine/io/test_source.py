@@ -1,0 +1,142 @@
+"""Inputs by path, glob, directory and list: which files, in which order, and what is said when there are none."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.io.source import describe, list_files
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.txt", "a.txt", "_hidden.txt", ".dot.txt", "sub/c.txt", "_part/d.txt", ".git/e.txt", "sub/f.log"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def names_of(root: Path, source: object, **options: object) -> list[str]:
+    return [os.path.relpath(file.path, root) for file in list_files(source, **options)]  # type: ignore[arg-type]
+
+
+def code_of(source: object, **options: object) -> Code:
+    with pytest.raises(KernelmillError) as caught:
+        list_files(source, **options)  # type: ignore[arg-type]
+    return caught.value.code
+
+
+def test_a_path_is_one_file_with_its_size_and_time(tree):
+    (file,) = list_files(tree / "a.txt")
+    status = os.stat(tree / "a.txt")
+    assert (file.path, file.size_bytes, file.mtime_ns) == (str(tree / "a.txt"), 5, status.st_mtime_ns)
+
+
+def test_a_directory_is_searched_to_the_bottom_without_hidden_names(tree):
+    assert names_of(tree, tree) == ["a.txt", "b.txt", "sub/c.txt", "sub/f.log"]
+
+
+def test_a_directory_can_be_narrowed_to_endings(tree):
+    assert names_of(tree, tree, suffixes=(".txt",)) == ["a.txt", "b.txt", "sub/c.txt"]
+
+
+def test_a_glob_skips_hidden_names_and_comes_sorted(tree):
+    assert names_of(tree, str(tree / "*.txt")) == ["a.txt", "b.txt"]
+
+
+def test_a_glob_with_two_stars_goes_down(tree):
+    assert names_of(tree, str(tree / "**" / "*.txt")) == ["a.txt", "b.txt", "sub/c.txt"]
+
+
+def test_a_list_keeps_the_order_of_its_items_and_names_no_file_twice(tree):
+    assert names_of(tree, [tree / "b.txt", str(tree / "*.txt")]) == ["b.txt", "a.txt"]
+
+
+def test_files_sort_by_the_bytes_of_their_paths(tmp_path):
+    for name in ("é.txt", "z.txt", "Z.txt", "10.txt", "9.txt"):
+        (tmp_path / name).touch()
+    assert names_of(tmp_path, tmp_path) == ["10.txt", "9.txt", "Z.txt", "z.txt", "é.txt"]
+
+
+def test_a_name_with_glob_characters_that_exists_is_that_file(tmp_path):
+    (tmp_path / "a[1].txt").touch()
+    assert names_of(tmp_path, tmp_path / "a[1].txt") == ["a[1].txt"]
+
+
+def test_an_output_of_ours_is_read_by_its_manifest(tmp_path):
+    for name in ("part-00000.parquet", "part-00001.parquet", "stray.parquet"):
+        (tmp_path / name).touch()
+    files = [{"name": "part-00000.parquet"}, {"name": "part-00001.parquet"}]
+    (tmp_path / "_manifest.json").write_text(json.dumps({"files": files}))
+    assert names_of(tmp_path, tmp_path) == ["part-00000.parquet", "part-00001.parquet"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"files": [{"name": "../../etc/passwd"}]}'])
+def test_a_manifest_that_is_none_is_a_format_error(tmp_path, text):
+    (tmp_path / "_manifest.json").write_text(text)
+    assert code_of(tmp_path) is Code.FORMAT
+
+
+def test_a_missing_file_suggests_its_neighbour(tree):
+    with pytest.raises(FileNotFoundError) as caught:
+        list_files(tree / "aa.txt")
+    assert isinstance(caught.value, KernelmillError)
+    assert caught.value.code is Code.INPUT_NOT_FOUND
+    assert str(tree / "a.txt") in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["nowhere/x.txt", "nowhere/*.txt", "*.csv", "_part/*.csv"])
+def test_what_matches_nothing_is_not_found(tree, name):
+    assert code_of(tree / name) is Code.INPUT_NOT_FOUND
+
+
+def test_a_directory_without_matches_is_not_found(tree):
+    (tree / "empty").mkdir()
+    assert code_of(tree / "empty") is Code.INPUT_NOT_FOUND
+    assert code_of(tree, suffixes=(".parquet",)) is Code.INPUT_NOT_FOUND
+
+
+def test_a_pipe_is_no_input_but_may_lie_in_a_directory(tree):
+    os.mkfifo(tree / "pipe")
+    assert code_of(tree / "pipe") is Code.INPUT_NOT_FOUND
+    assert "pipe" not in names_of(tree, tree)
+
+
+def test_a_dangling_link_in_a_directory_is_an_error(tree):
+    (tree / "gone.txt").symlink_to(tree / "nothing")
+    assert code_of(tree) is Code.INPUT_NOT_FOUND
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_named(tree):
+    (tree / "a.txt").chmod(0)
+    assert code_of(tree / "a.txt") is Code.INPUT_NOT_FOUND
+
+
+@pytest.mark.parametrize("source", [3, None, [None], b"", ""])
+def test_what_is_no_path_is_a_bad_setting(source):
+    assert code_of(source) is Code.BAD_SETTING
+
+
+@pytest.mark.parametrize("source", [[], "s3://bucket/x.txt"])
+def test_no_input_and_a_remote_one_are_not_found(source):
+    assert code_of(source) is Code.INPUT_NOT_FOUND
+
+
+def test_a_source_is_described_by_its_first_name():
+    assert describe("x/*.txt") == "x/*.txt"
+    assert describe(["a", Path("b"), "c"]) == "a and 2 more"
+
+
+def test_a_glob_that_spells_the_underscore_gets_it(tree):
+    assert names_of(tree, str(tree / "_*.txt")) == ["_hidden.txt"]
+    assert names_of(tree, str(tree / "_part" / "*.txt")) == ["_part/d.txt"]
+
+
+def test_a_glob_of_directories_gives_their_files(tree):
+    assert names_of(tree, str(tree / "s*")) == ["sub/c.txt", "sub/f.log"]
