@@ -93,7 +93,7 @@ class DataFrame:
         for batch in self._table.to_batches(max_chunksize=8192):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
-    def __getitem__(self, name: str) -> pa.ChunkedArray[Any]:
+    def __getitem__(self, name: Any) -> pa.ChunkedArray[Any]:
         """One column as a pyarrow array; KM0101 if it is not there."""
         if not isinstance(name, str):
             what, hint = f"a column is asked for by its name, not by {name!r}", "df.row(0), df.head(3)"
@@ -153,7 +153,7 @@ class DataFrame:
         return self._table.schema.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested_schema)
+        return self._table.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):  # copy, pickle and notebooks ask for names that are not there

@@ -19,7 +19,7 @@ from kernelmill.engine.settings import Settings, resolve
 Progress = bool | Callable[[Event], None] | None
 
 
-def run_settings(progress: Progress, **given: Any) -> tuple[Settings, Callable[[Event], None] | None]:
+def run_settings(progress: Any, **given: Any) -> tuple[Settings, Callable[[Event], None] | None]:
     """The settings of one run, and who hears its events beside the progress line; KM0107 for wrong ones."""
     if progress is None or isinstance(progress, bool):
         shown = None if progress is None else ("on" if progress else "off")

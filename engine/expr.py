@@ -384,7 +384,7 @@ def lit(value: object, dtype: object = None) -> Expr:
         return Expr(_literal(value))
     target = parse_dtype(dtype)
     try:
-        plain = value if isinstance(value, pa.Scalar) else pa.scalar(value)
+        plain = value if isinstance(value, pa.Scalar) else _scalar(value, None)
         return Expr(Literal(plain.cast(target) if plain.type != target else plain))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError) as exc:
         raise error(Code.CAST, f"lit({value!r}) is no {target}: {exc}", where=users_line()) from exc

@@ -83,7 +83,7 @@ class LazyFrame:
             left = [name for name in self._plan.schema.names if name not in names]
             return LazyFrame(Project(self._plan, keep(self._plan.schema, left), origin=origin))
 
-    def rename(self, mapping: Mapping[str, str], *, strict: bool = True) -> LazyFrame:
+    def rename(self, mapping: Any, *, strict: bool = True) -> LazyFrame:
         """Give columns new names: `rename({"old": "new"})`. KM0101 for one that is not there, unless `strict=False`."""
         origin = users_line()
         with located(origin):
@@ -302,7 +302,7 @@ class LazyFrame:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         batches = self.collect_batches()
         reader = pa.RecordBatchReader.from_batches(self._plan.schema, batches)
-        return reader.__arrow_c_stream__(requested_schema)
+        return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
 
     def _job(self, settings: Settings) -> JobPlan:
         return plan_job(self._plan, split_bytes=settings.split_bytes, partitions=settings.partitions)

@@ -83,8 +83,9 @@ def _tokenize_text(node: Tokenize) -> str:
 
 def _value_text(value: pa.Scalar[Any]) -> str:
     if pa.types.is_list(value.type) and value.is_valid:
-        shown = [_value_text(item) for item in value[:10]]  # type: ignore[index]
-        return f"[{', '.join(shown)}{', ...' if len(value) > 10 else ''}]"  # type: ignore[arg-type]
+        items: Any = value.values  # type: ignore[attr-defined]
+        shown = [_value_text(item) for item in items[:10]]
+        return f"[{', '.join(shown)}{', ...' if len(items) > 10 else ''}]"
     if not value.is_valid:
         return "None"
     if pa.types.is_temporal(value.type):

@@ -16,7 +16,7 @@ def users_line() -> str:
     A path below the working directory is shown relative to it, any other by its name alone.
     """
     frame = sys._getframe(1)
-    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+    while _is_ours(frame.f_globals.get("__name__", "")):
         if frame.f_back is None:
             return ""
         frame = frame.f_back

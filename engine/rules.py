@@ -209,7 +209,8 @@ def moment(result: pa.DataType | None, *, dates_too: bool = True) -> Rule:
         if pa.types.is_date(dtype) and dates_too:
             return Signature((pa.date32(),), result or pa.date32(), _any_null(args))
         if not pa.types.is_timestamp(dtype):
-            hint = "a date has no time of day" if pa.types.is_date(dtype) else "cast it to date32 or timestamp[us] first"
+            timeless = pa.types.is_date(dtype)
+            hint = "a date has no time of day" if timeless else "cast it to date32 or timestamp[us] first"
             raise _mismatch(function, args, hint)
         return Signature((dtype,), result or dtype, _any_null(args))
 

@@ -24,7 +24,7 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.kernels import gathering, hashing, partitioning
 
-Rows = NDArray[np.int32]
+Rows = NDArray[np.uint32]
 
 
 def hash_rows(columns: list[pa.Array[Any]]) -> Words:
@@ -41,12 +41,12 @@ def hash_rows(columns: list[pa.Array[Any]]) -> Words:
 
 def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
     """Row numbers in order of partition, stable, and where each partition begins (partitions + 1 entries)."""
-    part_of_row = np.empty(hashes.size, np.uint16)
+    part_of_row = np.empty(hashes.size, np.uint32)
     rows_of_part = np.zeros(partitions, np.int64)
     partitioning.partition_of_hashes(hashes, partitions, part_of_row, rows_of_part)
     bounds = np.zeros(partitions + 1, np.int64)
     np.cumsum(rows_of_part, out=bounds[1:])
-    order = np.empty(hashes.size, np.int32)
+    order = np.empty(hashes.size, np.uint32)
     partitioning.order_by_partition(part_of_row, bounds[:-1].copy(), order)
     return order, bounds
 

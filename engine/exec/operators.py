@@ -109,7 +109,7 @@ def _elements(lists: pa.Array[Any], lengths: np.ndarray[Any, Any], lone: np.ndar
 def _spread(
     batch: pa.RecordBatch, name: str, elements: pa.Array[Any], counts: np.ndarray[Any, Any], schema: pa.Schema
 ) -> pa.RecordBatch:
-    rows = np.repeat(np.arange(batch.num_rows, dtype=np.int32), counts)
+    rows = np.repeat(np.arange(batch.num_rows, dtype=np.uint32), counts)
     others = [other for other in batch.schema.names if other != name]
     repeated = take_rows(batch.select(others), rows) if others else None
     columns = []

@@ -39,7 +39,7 @@ def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:
         _sort_key(plain(batch.column(name)), name, descending, nulls_last)
         for name, descending, nulls_last in operator.keys
     ]
-    order = argsort(keys).view(np.int32)  # below 2^31 rows
+    order = argsort(keys)
     return take_rows(batch, order if operator.limit is None else order[: operator.limit])
 
 

@@ -130,7 +130,7 @@ def _tokens_of(array: pa.Array[Any], node: Tokenize, dtype: pa.DataType) -> tupl
     found = int(counts.sum())
     spans = np.empty(2 * found + 1, np.int32)
     spans[0:-1:2], spans[1:-1:2] = starts[:found], starts[:found] + lengths[:found]
-    rows = np.arange(0, 2 * found, 2, dtype=np.int32)
+    rows = np.arange(0, 2 * found, 2, dtype=np.uint32)
     token_offsets = np.empty(found + 1, np.int32)
     total = gathering.gather_string_lengths(spans, rows, 0, found, token_offsets)
     out = np.empty(total + gathering.SLACK_BYTES, np.uint8)

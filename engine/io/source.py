@@ -62,7 +62,7 @@ def stamp(path: str) -> FileStamp:
     return FileStamp(path, status.st_size, status.st_mtime_ns)
 
 
-def _items(source: Source) -> list[str]:
+def _items(source: Any) -> list[str]:
     if isinstance(source, str | os.PathLike):
         return [_text(source)]
     if isinstance(source, bytes):  # iterable, yet no list of paths

@@ -41,13 +41,16 @@ class OpenText(msgspec.Struct, frozen=True):
 
 
 def open_text(file: InputFile, part: FileRange, options: TextOptions, context: ReadContext) -> OpenText:
-    """Open the records that begin in the range, whole. Raises KM0204 for a part of what cannot be split."""
+    """Open the records that begin in the range, whole.
+
+    Raises KM0204 for a part of what cannot be split, KM0107 for a separator or an encoding that is none.
+    """
     size = part.file.size_bytes
     start, stop = part.start, part.stop
+    separator = encoded_separator(options)
     if (start, stop) != (0, size):
         if not is_splittable(part.file.path, options):
             raise needs_whole_file(part.file.path, options.encoding)
-        separator = encoded_separator(options)
         start = record_start(file, part.start, part.stop, separator, context)
         stop = record_start(file, part.stop, size, separator, context) if start < part.stop else start
     stream = _undecoded(file, start, stop, options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -75,7 +75,7 @@ class ScanText(LogicalPlan):
 
     def _derive(self) -> pa.Schema:
         text = pa.binary() if self.options.invalid == "binary" else pa.string()
-        fields = [pa.field(self.text_column, text, nullable=False)]
+        fields: list[pa.Field[Any]] = [pa.field(self.text_column, text, nullable=False)]
         if self.options.path_column is not None:
             fields.append(pa.field(self.options.path_column, pa.string(), nullable=False))
         if self.options.offset_column is not None:
@@ -243,7 +243,7 @@ class CountTokens(LogicalPlan):
 
     input: ScanText
     tokens: Tokenize
-    key_field: pa.Field
+    key_field: pa.Field[Any]
     name: str
 
     def _derive(self) -> pa.Schema:
@@ -279,7 +279,7 @@ def keep(schema: pa.Schema, names: Sequence[str]) -> tuple[NamedNode, ...]:
     return tuple(NamedNode(name, Column(find(schema, name, where="").name)) for name in names)
 
 
-def _unique(fields: Sequence[pa.Field]) -> pa.Schema:
+def _unique(fields: Sequence[pa.Field[Any]]) -> pa.Schema:
     seen: set[str] = set()
     for item in fields:
         if item.name in seen:

@@ -100,7 +100,7 @@ def _check(schema: pa.Schema, keys: Sequence[NamedNode], outputs: Sequence[Named
     for output in outputs:
         type_of(output.node, schema)
         _check_nesting(output.node)
-        loose = columns_of(_above(output.node, lambda agg: Literal(pa.scalar(None)))) - key_names
+        loose = columns_of(_above(output.node, lambda agg: Literal(pa.scalar(True)))) - key_names
         if loose or not (contains_aggregate(output.node) or columns_of(output.node)):
             what = f"agg({node_text(output.node)}) is not one value a group"
             name = min(loose, default="x")

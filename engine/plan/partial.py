@@ -13,6 +13,7 @@ Planner and executors share this module, so that both sides of a shuffle agree.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,7 +34,7 @@ def sum_type(dtype: pa.DataType) -> pa.DataType:
     raise error(Code.TYPE_MISMATCH, f"cannot add up values of type {dtype}", hint="cast it to a number first")
 
 
-def partial_fields(agg: AggSpec, dtype: pa.DataType | None) -> list[pa.Field]:
+def partial_fields(agg: AggSpec, dtype: pa.DataType | None) -> list[pa.Field[Any]]:
     """The state columns of `agg` over a column of `dtype` (None for len), in order."""
     if agg.kind in ("len", "count"):
         return [pa.field(agg.name, pa.uint32(), nullable=False)]
@@ -58,7 +59,7 @@ def partial_schema(keys: Sequence[str], aggs: Sequence[AggSpec], input_schema: p
     return pa.schema(fields)
 
 
-def finished_field(agg: AggSpec, field: pa.Field | None) -> pa.Field:
+def finished_field(agg: AggSpec, field: pa.Field[Any] | None) -> pa.Field[Any]:
     """The finished column of `agg` over the column `field` (None for len).
 
     A group has at least one row, so min, max and mean are null only where the input may be.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -83,10 +84,10 @@ def _prune_scan(plan: ScanText | ScanParquet | ScanTable, needed: set[str]) -> L
     return plan if len(kept) == len(plan.columns) else replace(plan, columns=pa.schema(kept))
 
 
-def _cheapest(schema: pa.Schema) -> pa.Field:
+def _cheapest(schema: pa.Schema) -> pa.Field[Any]:
     """The column to read where only the number of rows matters: the narrowest of fixed width, else the first."""
 
-    def width(field: pa.Field) -> int:
+    def width(field: pa.Field[Any]) -> int:
         try:
             return int(field.type.bit_width)
         except ValueError:  # what pyarrow says of types without one

@@ -266,20 +266,17 @@ def test_of_two_processes_one_wins(tmp_path):
 # Kill -9 -----------------------------------------------------------------------------------------------------------
 
 
-def die_at(step, when):
-    """Make this process kill itself at its `step`th call that changes files, before or after the call is done."""
+def die_at(step):
+    """Make this process kill itself just before its `step`th call that changes files: just after the one before it."""
     seen = 0
 
     def deadly(call):
         def wrapped(*args, **kwargs):
             nonlocal seen
             seen += 1
-            if seen == step and when == "before":
+            if seen == step:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = call(*args, **kwargs)
-            if seen == step and when == "after":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            return call(*args, **kwargs)
 
         return wrapped
 
@@ -309,30 +306,26 @@ def test_kill_at_any_step_leaves_old_nothing_or_new(tmp_path, name, mode, old_re
         job(parked / name, "old", rejects=old_rejects)
     old, new = public(parked), public(wanted)
     main = "out/_manifest.json" if name == "out" else name
-    step, outcomes = 0, set()
-    while True:
+    step, ended, outcomes = 0, -signal.SIGKILL, set()
+    while ended != 0:
         step += 1
-        for when in ("before", "after"):
-            place = tmp_path / f"{step}-{when}"
-            shutil.copytree(parked, place)
+        place = tmp_path / str(step)
+        shutil.copytree(parked, place)
 
-            def dies(place=place, when=when):
-                die_at(step, when)
-                job(place / name, "new", mode=mode, rejects=new_rejects)
+        def dies(place=place, step=step):
+            die_at(step)
+            job(place / name, "new", mode=mode, rejects=new_rejects)
 
-            ended = in_child(dies)
-            assert ended in (0, -signal.SIGKILL)
-            right_after = public(place).get(main)
-            assert right_after in (old.get(main), new[main], None)
-            clean(place)
-            assert staging_left(place) == []
-            assert public(place) in (old, new)
-            outcomes.add(public(place) == new)
-            job(place / name, "new", mode="overwrite", rejects=new_rejects)
-            assert public(place) == new
-            shutil.rmtree(place)
-        if ended == 0:
-            break
+        ended = in_child(dies)
+        assert ended in (0, -signal.SIGKILL)
+        assert public(place).get(main) in (old.get(main), new[main], None)
+        clean(place)
+        assert staging_left(place) == []
+        assert public(place) in (old, new)
+        outcomes.add(public(place) == new)
+        job(place / name, "new", mode="overwrite", rejects=new_rejects)
+        assert public(place) == new
+        shutil.rmtree(place)
     assert outcomes == {True, False}
     assert step > 15
 

@@ -75,10 +75,6 @@ def test_imports_are_absolute_and_no_folder_is_imported_by_its_bare_name():
     assert found == []
 
 
-# The one place where running begins: frame is all planning, and a runner loads numba.
-IMPORTS_OF_OURS_INSIDE_FUNCTIONS = {"engine/job.py", "engine/frame.py"}
-
-
 def test_our_own_modules_are_imported_at_the_head_of_a_file():
     found = set()
     for path, tree in modules(*PACKAGES):
@@ -88,7 +84,7 @@ def test_our_own_modules_are_imported_at_the_head_of_a_file():
             for node in ast.walk(function):
                 if any(name.split(".")[0] == "kernelmill" for name in imported_names(node)):
                     found.add(str(path.relative_to(ROOT)))
-    assert found <= IMPORTS_OF_OURS_INSIDE_FUNCTIONS
+    assert found == set()
 
 
 def test_only_jit_uses_numbas_decorators():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kernelmill.kernels import tokenize
 from kernelmill.kernels.hashing import PARTITION_SEED
+from kernelmill.kernels.lowercase import LOWER_TABLE_SIZE
 
 GUARD = 8
 EDGE_LENGTHS = (0, 1, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 63, 64, 65)
@@ -81,3 +82,41 @@ def xxh64(raw):
 def contract_hash(raw, seed):
     """One column's hash of a value's bytes, None for null."""
     return xxhash.xxh64_intdigest(b"", seed ^ (2**64 - 1)) if raw is None else xxhash.xxh64_intdigest(raw, seed)
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def order_by(parts):
+    """The rows in the order of their parts; Python's sort is stable."""
+    return sorted(range(len(parts)), key=lambda row: parts[row])
+
+
+def sorted_rows(columns):
+    """The rows by (values, descending, nulls_last) columns, None for null, the first column first."""
+    order = list(range(len(columns[0][0])))
+    for values, descending, nulls_last in reversed(columns):
+        nulls = [row for row in order if values[row] is None]
+        order = sorted((r for r in order if values[r] is not None), key=lambda r: _rank(values[r]), reverse=descending)
+        order = order + nulls if nulls_last else nulls + order
+    return order
+
+
+def _rank(value):
+    return (value != value, value if value == value else 0)  # NaN, the only value unlike itself, is greatest
+
+
+# Text -----------------------------------------------------------------------------------------------------------------
+
+
+def lower_table():
+    """Code point -> lower code point, as Python has it where that is one code point."""
+    lowered = (chr(point).lower() for point in range(LOWER_TABLE_SIZE))
+    return np.array([ord(c) if len(c) == 1 else point for point, c in enumerate(lowered)], np.uint32)
+
+
+def lower(raw, table):
+    """UTF-8 in lower case by the table, code point by code point; what is no UTF-8 stays as it is."""
+    text = raw.decode("utf-8", "surrogateescape")
+    lowered = (chr(table[ord(c)]) if ord(c) < table.size and not 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+    return "".join(lowered).encode("utf-8", "surrogateescape")

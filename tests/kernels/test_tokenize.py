@@ -94,9 +94,7 @@ def tokens_of_rows(values, mode, room, before=0):
             room *= 2
             continue
         bounds = np.cumsum([0, *counts[: done - row]])
-        spans = [
-            (int(offsets[row]) + s, n) for s, n in zip(starts.check().tolist(), lengths.check().tolist(), strict=True)
-        ]
+        spans = [(s, n) for s, n in zip(starts.check().tolist(), lengths.check().tolist(), strict=True)]
         for k in range(done - row):
             found.append([data[s : s + n].tobytes() for s, n in spans[bounds[k] : bounds[k + 1]]])
         row = done
