@@ -139,5 +139,5 @@ def plain(array: pa.Array[Any]) -> pa.Array[Any]:
 
 def batch_bytes(batch: pa.RecordBatch) -> int:
     """Bytes of the buffers that belong to this batch's rows: a slice counts its own part only."""
-    return int(batch.get_total_buffer_size()) if batch.num_rows else 0
+    return int(batch.nbytes) if batch.num_rows else 0
 

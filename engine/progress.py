@@ -29,7 +29,7 @@ from kernelmill.engine.events import (
 )
 from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.settings import Settings
-from kernelmill.engine.sizes import format_bytes, format_count, format_duration, format_rate
+from kernelmill.engine.sizes import format_bytes, format_count, format_duration, format_rate, format_things
 
 _DRAW_EVERY_S = 0.2
 _LOG_EVERY_S = 30.0
@@ -122,7 +122,7 @@ class JobView:
         if parts and self._spill_bytes:
             parts.append(f"spilled {format_bytes(self._spill_bytes)}")
         if parts and self._retries:
-            parts.append(f"{format_count(self._retries)} tasks tried again")
+            parts.append(f"{format_things(self._retries, 'task')} tried again")
         return " · ".join(parts)
 
 

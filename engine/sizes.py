@@ -64,6 +64,11 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
+def format_things(count: int, noun: str) -> str:
+    """Write a number of things: 1 file, 1,200 files."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """Write a duration: 0.09 s, 41 s, 3 min 20 s, 2 h 05 min; below 10 s with the digits that still say something."""
     if seconds < 9.95:

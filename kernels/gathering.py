@@ -28,8 +28,8 @@ from kernelmill.kernels._jit import (
 )
 from kernelmill.kernels.intrinsics import load_u64, prefetch, store_u64
 
-SLACK_BYTES = 8
-"""How much longer the output bytes must be than the strings they hold: copies are made in 8-byte steps."""
+SLACK_BYTES = 16
+"""How much longer the output bytes must be than the strings they hold: each gets 16 bytes at once, the next overwrites."""
 
 _ONE = np.uint64(1)
 _AHEAD = 16  # rows; measured against 8 and 32 on arrays of 160 MB
@@ -102,8 +102,11 @@ def gather_strings(
         start = np.int64(offsets[np.uint64(rows[i])])
         to = np.int64(out_offsets[i - first])
         length = np.int64(out_offsets[i - first + 1]) - to
-        if start + length + 7 < data.size:
-            for k in range(0, length, 8):
+        if start + length + SLACK_BYTES <= data.size:
+            # Most strings are done with these two words, whatever their length: no branch to guess wrong.
+            store_u64(out, to, load_u64(data, start))
+            store_u64(out, to + 8, load_u64(data, start + 8))
+            for k in range(16, length, 8):
                 store_u64(out, to + k, load_u64(data, start + k))
         else:  # a foreign buffer ends where it ends
             for k in range(length):

@@ -48,10 +48,13 @@ def lower_ascii(data: Any, start: Any, stop: Any) -> Any:
 @helper
 def _decode(data: Any, at: Any, size: Any) -> Any:
     """The code point of a sequence of 2 to 4 bytes."""
-    point = np.int64(data[at]) & (0x7F >> size)
-    for i in range(1, size):
-        point = (point << 6) | (np.int64(data[at + i]) & 0x3F)
-    return point
+    first, second = np.int64(data[at]), np.int64(data[at + 1]) & 0x3F
+    if size == 2:
+        return (first & 0x1F) << 6 | second
+    third = np.int64(data[at + 2]) & 0x3F
+    if size == 3:
+        return (first & 0x0F) << 12 | second << 6 | third
+    return (first & 0x07) << 18 | second << 12 | third << 6 | (np.int64(data[at + 3]) & 0x3F)
 
 
 @helper
@@ -60,12 +63,20 @@ def _encode(point: Any, out: Any, to: Any) -> Any:
     if point < 0x80:
         out[to] = point
         return 1
-    size = 2 if point < 0x800 else 3 if point < 0x10000 else 4
-    for i in range(size - 1, 0, -1):
-        out[to + i] = 0x80 | (point & 0x3F)
-        point >>= 6
-    out[to] = ((0xF00 >> size) & 0xFF) | point
-    return size
+    if point < 0x800:
+        out[to] = 0xC0 | point >> 6
+        out[to + 1] = 0x80 | (point & 0x3F)
+        return 2
+    if point < 0x10000:
+        out[to] = 0xE0 | point >> 12
+        out[to + 1] = 0x80 | (point >> 6 & 0x3F)
+        out[to + 2] = 0x80 | (point & 0x3F)
+        return 3
+    out[to] = 0xF0 | point >> 18
+    out[to + 1] = 0x80 | (point >> 12 & 0x3F)
+    out[to + 2] = 0x80 | (point >> 6 & 0x3F)
+    out[to + 3] = 0x80 | (point & 0x3F)
+    return 4
 
 
 @kernel(i64(u8_in, i64, i64, u8_out, u32_in))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelmill.kernels._jit import helper, i32_in, i64, i64_out, kernel, u8_in, u32_in, u32_out, u64_out, void
-from kernelmill.kernels.intrinsics import byte_swapped, load_u64
+from kernelmill.kernels.intrinsics import byte_swapped, load_u64, prefetch
 
 _DIGIT_BITS = 11
 _DIGITS = 1 << _DIGIT_BITS
@@ -24,6 +24,7 @@ _PASSES_MAX = 6  # 66 bits
 _SPLIT_ROWS = 1 << 18  # keys and rows of so many, twice, are 6 MiB: 12 ns a row up to here, 35 ns at 3 million
 _SPLIT_BITS = 8
 _INSERTION_ROWS = 12
+_AHEAD = 16  # rows that are fetched before they are needed
 _LONG_RUN_ROWS = 4096  # a run's cost in Python, some 50 us, is small against sorting so many rows
 _SIGN, _ZERO, _EIGHT, _ALL = np.uint64(1 << 63), np.uint64(0), np.uint64(8), np.uint64(0xFFFFFFFFFFFFFFFF)
 _DIGIT_MASK, _WORD_BITS = np.uint64(_DIGITS - 1), np.uint64(64)
@@ -354,6 +355,19 @@ def _merge(
         to += 1
 
 
+@helper
+def _load_run(data: Any, offsets: Any, depth: Any, keys: Any, order: Any, first: Any, stop: Any) -> Any:
+    """Fill keys[first:stop] with the 8 bytes from `depth` on; True if these rows are equal to the end, as words are."""
+    least, greatest, differ = np.int64(1 << 40), np.int64(0), False
+    for i in range(first, stop):
+        row = order[i]
+        begin, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
+        least, greatest = min(least, end - begin), max(greatest, end - begin)
+        keys[i] = _prefix(data, begin + depth, end)
+        differ |= keys[i] != keys[first]
+    return not differ and least == greatest and greatest <= depth + 8
+
+
 @kernel(i64(u8_in, i32_in, i64, u64_out, u32_out, u64_out, u32_out, i64_out))
 def mend_runs(
     data: Any, offsets: Any, depth: Any, keys: Any, order: Any, spare_keys: Any, spare_order: Any, long_runs: Any
@@ -363,9 +377,10 @@ def mend_runs(
     Shapes: data u8, no slack needed; offsets i32; keys u64[n], sorted, overwritten; order u32[n]; the spare ones the
     same, overwritten; long_runs i64, two entries (start, stop) for each 4,096 rows and two more.
     """
-    found = 0
-    start = 0
+    found, start, last = 0, 0, keys.size - 1
     while start < keys.size:
+        prefetch(offsets, order[min(start + 2 * _AHEAD, last)])
+        prefetch(data, np.int64(offsets[order[min(start + _AHEAD, last)]]) + depth)
         stop = start + 1
         while stop < keys.size and keys[stop] == keys[start]:
             stop += 1
@@ -373,10 +388,7 @@ def mend_runs(
             long_runs[2 * found] = start
             long_runs[2 * found + 1] = stop
             found += 1
-        elif stop - start > 1:
-            for i in range(start, stop):
-                row = order[i]
-                keys[i] = _prefix(data, np.int64(offsets[row]) + depth, np.int64(offsets[row + 1]))
+        elif stop - start > 1 and not _load_run(data, offsets, depth, keys, order, start, stop):
             for low in range(start, stop, _INSERTION_ROWS):
                 _insert(data, offsets, depth + 8, keys, order, low, min(low + _INSERTION_ROWS, stop))
             width = _INSERTION_ROWS
@@ -384,6 +396,10 @@ def mend_runs(
                 for low in range(start, stop - width, 2 * width):
                     high = min(low + 2 * width, stop)
                     middle = low + width
+                    if not _comes_before(
+                        data, offsets, depth + 8, keys[middle], order[middle], keys[middle - 1], order[middle - 1]
+                    ):
+                        continue
                     _merge(data, offsets, depth + 8, keys, order, low, middle, high, spare_keys, spare_order)
                 width *= 2
         start = stop

@@ -21,22 +21,21 @@ _SEEDS = [np.uint64(0x2545F4914F6CDD1D * k & 0xFFFFFFFFFFFFFFFF) for k in range(
 _FIRST_SLOTS = 1 << 14
 _SLOTS_CAREFUL = 1 << 20  # from here slots grow x2 instead of x4: 8 MiB and more would lie idle
 _DIRECT_MAX = 1 << 20
+_ARENA_SPARE = 1 << 20  # one chunk more than the flush size; only a giant key makes the arena grow
 _NO_DIRECT: Groups = np.empty(0, np.int32)
 
 
 class KeyTable:
-    """Numbers distinct keys in first-seen order.
+    """Numbers distinct keys in first-seen order. Made once a thread and used again: `reset` before each task.
 
-    `groups_max` and `key_bytes_max` say when it must be flushed: the `group_*` methods then stop early. `groups_capacity`
-    is the number of records there is room for; memory is touched only as it is used.
+    Records and arena are allocated for all that may come, but pages are touched only as they are used.
     """
 
-    def __init__(self, *, groups_max: int, key_bytes_max: int, groups_capacity: int | None = None) -> None:
-        capacity = groups_capacity or groups_max + counting.CHUNK_TOKENS
-        self._groups_max, self._key_bytes_max = groups_max, key_bytes_max
+    def __init__(self) -> None:
+        self._groups_max = self._key_bytes_max = 0
         self.slots: Words = np.zeros(_FIRST_SLOTS, np.uint64)
-        self.rows: Words = np.empty((max(capacity, 1), 4), np.uint64)
-        self.arena: Bytes = np.empty(1 << 20, np.uint8)
+        self.rows: Words = np.empty((0, 4), np.uint64)
+        self.arena: Bytes = np.empty(0, np.uint8)
         self.state: NDArray[np.int64] = np.zeros(keytable.STATE_SIZE, np.int64)
         self._seed = 0
         self._scratch: Words = np.empty(keytable.SCRATCH_WORDS, np.uint64)
@@ -55,11 +54,20 @@ class KeyTable:
         """Bytes held, untouched capacity not counted."""
         return int(self.slots.nbytes + 32 * len(self) + min(self.arena.nbytes, int(self.state[ARENA_USED]) + (1 << 20)))
 
+    def reset(self, *, groups_max: int, key_bytes_max: int) -> None:
+        """Forget all keys; from now on it wants a flush at `groups_max` groups or `key_bytes_max` bytes of long keys."""
+        self._groups_max, self._key_bytes_max = groups_max, key_bytes_max
+        if len(self.rows) < groups_max + counting.CHUNK_TOKENS:
+            self.rows = np.empty((groups_max + counting.CHUNK_TOKENS, 4), np.uint64)
+        if self.arena.size < key_bytes_max + _ARENA_SPARE:
+            self.arena = np.empty(key_bytes_max + _ARENA_SPARE, np.uint8)
+        self.clear()
+
     def clear(self) -> None:
         """Forget all keys, keep the memory."""
         self.slots[:] = 0
         self.state[:] = 0
-        self._direct[:] = -1
+        self._direct = _NO_DIRECT
 
     # Adding keys -----------------------------------------------------------------------------------------------------
 

@@ -90,12 +90,11 @@ def _without_numbers(word: Any, digits: Any, run_carry: Any, number_carry: Any) 
 
 @helper
 def _find_tokens(
-    data: Any, start: Any, stop: Any, origin: Any, mode: Any, table: Any, starts: Any, lengths: Any, count: Any
+    data: Any, start: Any, stop: Any, origin: Any, mode: Any, table: Any, starts: Any, ends: Any, count: Any
 ) -> Any:
     """Append the tokens of data[start:stop] from entry `count` on, offsets from `origin`; returns the new count."""
     carry, run_carry, number_carry = _ZERO, _ZERO, _ZERO
     opened, closed = count, count
-    ends = lengths  # holds the ends until the last loop
     for at in range(start, stop, 64):
         word = _word_mask(data, at, mode, table)
         if stop - at < 64:
@@ -127,9 +126,13 @@ def _find_tokens(
         closed += lasts
     if closed < opened:
         ends[closed] = stop - origin
-    for i in range(count, opened):
-        lengths[i] -= starts[i]
     return opened
+
+
+@helper
+def _ends_to_lengths(starts: Any, ends: Any, count: Any) -> None:
+    for i in range(count):
+        ends[i] -= starts[i]
 
 
 @helper
@@ -140,7 +143,9 @@ def tokenize_block(data: Any, start: Any, stop: Any, mode: Any, table: Any, star
     table u8[256]; starts and lengths i32 with at least tokens_max(stop - start) entries each. Units: bytes, starts
     counted from `start`. Entries past the last token may be overwritten with anything.
     """
-    return _find_tokens(data, start, stop, start, mode, table, starts, lengths, 0)
+    count = _find_tokens(data, start, stop, start, mode, table, starts, lengths, 0)
+    _ends_to_lengths(starts, lengths, count)
+    return count
 
 
 @kernel(i64(u8_in, i32_in, u8_in, i64, i64, i64, u8_in, i32_out, i32_out, i32_out))
@@ -156,14 +161,16 @@ def tokenize_rows(
     tokens_max(k) entries are left in starts or lengths, or when data has no 64 bytes past it; the tokens found are the
     first sum(tokens_of_row).
     """
-    count = 0
+    count, row = 0, first_row
     room = min(starts.size, lengths.size)
-    for row in range(first_row, last_row):
+    while row < last_row:
         start, stop = np.int64(offsets[row]), np.int64(offsets[row + 1])
         before = count
         if validity.size == 0 or validity[row] != 0:
             if stop + SLACK_BYTES > data.size or room - count < (stop - start) // 2 + 1:
-                return row
+                break
             count = _find_tokens(data, start, stop, 0, mode, table, starts, lengths, count)
         tokens_of_row[row - first_row] = count - before
-    return last_row
+        row += 1
+    _ends_to_lengths(starts, lengths, count)
+    return row

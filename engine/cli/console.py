@@ -23,7 +23,7 @@ from kernelmill.engine.events import (
 )
 from kernelmill.engine.progress import ProgressSink, progress_sink
 from kernelmill.engine.settings import resolve
-from kernelmill.engine.sizes import format_bytes, format_duration, parse_bytes
+from kernelmill.engine.sizes import format_bytes, format_duration, format_things, parse_bytes
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -150,10 +150,10 @@ class JobWatch:
     def detail_text(self) -> str:
         """Say in one line what -v asks for."""
         parts = [
-            f"{self.threads} threads",
+            format_things(self.threads, "thread"),
             f"memory {format_bytes(self.memory_bytes, binary=True)}",
             self.kernels_text(),
         ]
         parts += [f"spilled {format_bytes(self.spill_bytes)}"] if self.spill_bytes else []
-        parts += [f"{self.retries} tasks tried again"] if self.retries else []
+        parts += [f"{format_things(self.retries, 'task')} tried again"] if self.retries else []
         return " · ".join(parts)

@@ -15,7 +15,7 @@ from kernelmill.engine.cli.console import JobWatch, common_options, size, the_co
 from kernelmill.engine.cli.wordcount import count_words
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.settings import resolve
-from kernelmill.engine.sizes import format_bytes, format_count, format_duration
+from kernelmill.engine.sizes import format_bytes, format_count, format_duration, format_things
 
 _ROWS_SHOWN = 3
 _COLUMNS_SHOWN = 2
@@ -37,7 +37,7 @@ def demo(output: str, threads: int | None, memory: int | None) -> None:
     lines = sum(book.read_bytes().count(b"\n") for book in books)
     place = _nearest_name(books[0].parent)
     title = f"word count of {place}: {len(books)} files, {format_bytes(sum(sizes))}, {format_count(lines)} lines"
-    means = f"{settings.threads} threads, memory {format_bytes(settings.memory_bytes, binary=True)}"
+    means = f"{format_things(settings.threads, 'thread')}, memory {format_bytes(settings.memory_bytes, binary=True)}"
     console.note(_spread(title, means))
     frame = count_words([str(book) for book in books], tokens="word", lowercase=True)
     with JobWatch(console) as watch:

@@ -14,7 +14,7 @@ from kernelmill.engine.commit import MANIFEST_NAME, Manifest, read_manifest
 from kernelmill.engine.commit import check as check_output
 from kernelmill.engine.commit import clean as clean_leftovers
 from kernelmill.engine.io.source import list_files
-from kernelmill.engine.sizes import format_bytes, format_count
+from kernelmill.engine.sizes import format_bytes, format_count, format_things
 
 
 @click.command(short_help="Print the first rows, the schema and the manifest of Parquet.")
@@ -33,8 +33,7 @@ def show(path: str, rows: int, as_json: bool) -> None:
         print_json(_described(path, frame, manifest, total, [file.path for file in files], first))
         return
     size = sum(file.size_bytes for file in files)
-    count = f"{len(files)} file{'s' if len(files) != 1 else ''}"
-    click.echo(f"{path}: {format_count(total)} rows in {count}, {format_bytes(size)}")
+    click.echo(f"{path}: {format_things(total, 'row')} in {format_things(len(files), 'file')}, {format_bytes(size)}")
     for name, column_type in _columns(frame):
         click.echo(f"  {name}: {column_type}")
     if rows:
@@ -76,9 +75,9 @@ def check(path: str, as_json: bool) -> int:
         return 0 if report.ok else 1
     for found in report.problems:
         click.echo(f"{found.kind}: {found.name}: {found.what}")
-    read = f"{format_count(report.files)} files, {format_count(report.rows)} rows, {format_bytes(report.bytes)}"
-    verdict = "as its manifest says" if report.ok else f"{len(report.problems)} differences from its manifest"
-    the_console().note(f"{path}: {read}: {verdict}")
+    read = f"{format_things(report.files, 'file')}, {format_things(report.rows, 'row')}, {format_bytes(report.bytes)}"
+    verdict = f"{format_things(len(report.problems), 'difference')} from its manifest"
+    the_console().note(f"{path}: {read}: {'as its manifest says' if report.ok else verdict}")
     return 0 if report.ok else 1
 
 
@@ -94,4 +93,4 @@ def clean(directory: str, as_json: bool) -> None:
         return
     for path in removed:
         click.echo(path)
-    the_console().note(f"removed {len(removed)} leftover{'s' if len(removed) != 1 else ''}")
+    the_console().note(f"removed {format_things(len(removed), 'leftover')}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -231,7 +231,6 @@ class _Grouping:
         self._keys = KeyColumns(keys) if keys else None
         self._groups: Groups = np.empty(0, np.int32)
         self._used = 0 if keys else 1  # without keys there is one group, even of no rows
-        table.clear()
 
     def __len__(self) -> int:
         return self._used
@@ -316,24 +315,24 @@ def partial_aggregate(
 
 
 def map_table(context: TaskContext) -> KeyTable:
-    """The thread's table for combining in a map task."""
-    made: KeyTable = context.scratch.keep(
-        "map table", lambda: KeyTable(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
-    )
-    return made
+    """The thread's table, empty, for combining in a map task."""
+    table: KeyTable = context.scratch.keep("key table", KeyTable)
+    table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
+    return table
 
 
 def merge_aggregate(
-    blocks: Callable[[], Iterator[pa.RecordBatch]], rows: int, operator: MergeAggregate, context: TaskContext
+    blocks: Iterator[pa.RecordBatch], rows: int, size: int, operator: MergeAggregate, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
     """Merge the partial rows of a partition in block order: yields finished rows in first-seen order.
 
-    `rows` is at least the number of partial rows that `blocks` gives.
+    There are at most `rows` partial rows, of `size` bytes.
     """
     states = [_state_of(agg, operator.schema.field(agg.name).type, merging=True) for agg in operator.aggs]
-    table = KeyTable(groups_max=rows + 1, key_bytes_max=1 << 62, groups_capacity=rows + 1)
+    table: KeyTable = context.scratch.keep("key table", KeyTable)
+    table.reset(groups_max=rows + 1, key_bytes_max=2 * size + 1)  # rows of several columns grow when they are encoded
     grouping = _Grouping(table, [operator.schema.field(key) for key in operator.keys], states)
-    for batch in blocks():
+    for batch in blocks:
         context.check_cancelled()
         values, at = [], len(operator.keys)
         for agg in operator.aggs:

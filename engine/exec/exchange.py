@@ -64,12 +64,10 @@ def to_partitions(
             made[0].append(batch)
             continue
         order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
-        sources = [_Source(column) for column in batch.columns]
+        placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
         for part in range(partitions):
-            rows = order[bounds[part] : bounds[part + 1]]
-            if rows.size:
-                columns = [source.take(rows) for source in sources]
-                made[part].append(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
+            if bounds[part + 1] > bounds[part]:
+                made[part].append(placed.slice(bounds[part], bounds[part + 1] - bounds[part]))
     return made
 
 

@@ -5,7 +5,7 @@ A task is a function of its value and its blocks (I3): no global state, no clock
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -138,10 +138,8 @@ def _merge(
             for ref in _refs(task):
                 for batch in store.read(ref):
                     yield batch if pieces == 1 else _sub_partition(batch, step.keys, piece, pieces)
-                if piece == pieces - 1:
-                    store.drop_partition(ref)
 
-        yield from merge_aggregate(blocks, rows, step, context)
+        yield from merge_aggregate(blocks(), rows, size, step, context)
 
 
 def _sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pieces: int) -> pa.RecordBatch:

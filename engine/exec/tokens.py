@@ -40,7 +40,6 @@ def count_tokens(
     separators = kernels.separator_table(mode, operator.separators)
     scratch = context.scratch.keep("counting", counting_scratch)
     table = map_table(context)
-    table.clear()
     for block in read_blocks(split, operator.text, context, is_separator=separators):
         context.check_cancelled()
         data, at, stop = block.data, block.start, block.stop

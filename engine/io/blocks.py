@@ -12,6 +12,7 @@ from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import ReadContext, Reject
 from kernelmill.engine.io.cutting import last_record_end, last_token_end
+from kernelmill.engine.io.decompress import codec_of
 from kernelmill.engine.io.text_errors import encoding_error, too_long_error
 from kernelmill.engine.io.text_stream import OpenText, RecordCounter, open_text
 from kernelmill.engine.plan.physical import TextOptions
@@ -160,7 +161,8 @@ class FileReader:
         begin = max(block.start, bad - 64)
         around = block.data[begin : min(block.stop, bad + 64)].tobytes()
         offset = block.offset_of(bad)
-        path, head, encoding = self._part.file.path, self._file.read(0, 16), self._options.encoding
+        path, encoding = self._part.file.path, self._options.encoding
+        head = self._file.read(0, 16) if codec_of(path) is None else b""  # of the text, not of what it is packed in
         return encoding_error(path, offset, self._line_for_error(offset), around, bad - begin, head, encoding)
 
     def reject(self, record: bytes, offset: int) -> None:

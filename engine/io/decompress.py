@@ -1,10 +1,14 @@
 """Compressed input by extension: .gz .zst .bz2 .lz4, streamed, several members one after the other.
 
 pyarrow decompresses, with the GIL released; it takes compressed bytes in pieces of 64 KiB through `_Reader`, which
-keeps the file to its stamp and knows where in it an error lies.
+keeps the file to its stamp and knows where in it an error lies. Only bzip2 is Python's own (it releases the GIL too):
+pyarrow 26 fails with "wrong sequence of calls to bz2 library" on some files of several members.
 """
 
 from __future__ import annotations
+
+import bz2
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -13,6 +17,7 @@ from kernelmill.engine.io.bytestream import InputFile
 
 CODEC_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
+_PIECE_BYTES = 64 << 10
 _MAGIC = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"BZh", ".bz2"), (b"\x04\x22\x4d\x18", ".lz4"))
 
 
@@ -45,6 +50,38 @@ class _Reader:
         self.closed = True
 
 
+class _Decompressor(Protocol):
+    def readinto(self, view: memoryview) -> int: ...
+
+
+class _Bzip2:
+    """Decompressed bytes of all members; raises OSError("Truncated ...") at an end inside a member, as pyarrow does."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        self._member = bz2.BZ2Decompressor()
+        self._pending = b""
+        self._is_inside = False
+
+    def readinto(self, view: memoryview) -> int:
+        while True:
+            if self._member.eof:
+                self._pending, self._member = self._member.unused_data, bz2.BZ2Decompressor()
+                self._is_inside = False
+            if not self._pending and self._member.needs_input:
+                self._pending = self._reader.read(_PIECE_BYTES)
+                if not self._pending:
+                    if self._is_inside:
+                        raise OSError("Truncated bzip2 data")
+                    return 0
+            self._is_inside = True
+            made = self._member.decompress(self._pending, len(view))
+            self._pending = b""
+            if made:
+                view[: len(made)] = made
+                return len(made)
+
+
 class DecompressedStream:
     """The text of a whole compressed file. Raises KM0205 where it ends too early, KM0202 where it is corrupt."""
 
@@ -54,7 +91,11 @@ class DecompressedStream:
         self._made_bytes = 0
         if file.stamp.size_bytes == 0:  # gzip, zstd, bzip2 and lz4 all refuse a file of no bytes, pyarrow does not
             raise self._truncated()
-        self._stream = pa.CompressedInputStream(pa.PythonFile(self._reader, mode="r"), codec)
+        self._stream: _Decompressor
+        if codec == "bz2":
+            self._stream = _Bzip2(self._reader)
+        else:
+            self._stream = pa.CompressedInputStream(pa.PythonFile(self._reader, mode="r"), codec)
 
     @property
     def file_position(self) -> int:
@@ -65,9 +106,9 @@ class DecompressedStream:
         """Fill `view` with decompressed bytes; see ByteStream."""
         try:
             got = int(self._stream.readinto(view)) if len(view) else 0
-        except OSError as exc:
-            if isinstance(exc, KernelmillError):
-                raise
+        except KernelmillError:
+            raise
+        except (OSError, pa.ArrowException) as exc:
             if "Truncated" in str(exc):
                 raise self._truncated() from None
             what = f"{self._stamp.path} is corrupt: {exc}"

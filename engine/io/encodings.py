@@ -36,7 +36,7 @@ def codec_name(encoding: str) -> str:
     """Python's name of an encoding, "utf-8" for UTF-8 with or without BOM; KM0107 if there is none such."""
     try:
         name = codecs.lookup(encoding).name
-        b"".decode(name)  # refuses rot13, hex and other codecs that are no encodings
+        "a".encode(name)  # refuses rot13, hex and other codecs that are no encodings; "" would not ask the codec
     except (LookupError, ValueError):
         raise error(Code.BAD_SETTING, f"there is no encoding {encoding!r}", hint=_HINT) from None
     return "utf-8" if name == "utf-8-sig" else name

@@ -71,8 +71,6 @@ def _outcomes(node: Node, stats: Mapping[str, ColumnStats]) -> int:
             return _comparison(name, left, right, stats)
         case Call(function="is_in", args=(inner, *values)):
             return _is_in(inner, tuple(values), stats)
-        case Call(function="is_between", args=(inner, low, high), options=options):
-            return _is_between(inner, low, high, dict(options), stats)
         case _:
             return ANY
 
@@ -204,20 +202,6 @@ def _is_in(inner: Node, values: tuple[Node, ...], stats: Mapping[str, ColumnStat
 def _no_null_matches(column: ColumnStats, members: list[Literal]) -> bool:
     """A null row may count as a member only if null is among the values."""
     return column.null_count == 0 or all(member.value.is_valid for member in members)
-
-
-def _is_between(
-    inner: Node, low: Node, high: Node, options: Mapping[str, Any], stats: Mapping[str, ColumnStats]
-) -> int:
-    closed = options.get("closed", "both")
-    if closed not in ("both", "left", "right", "none"):
-        return ANY
-    above = _comparison("ge" if closed in ("both", "left") else "gt", inner, low, stats)
-    below = _comparison("le" if closed in ("both", "right") else "lt", inner, high, stats)
-    found = 0
-    for a, b in product((a for a in _BITS if a & above), (b for b in _BITS if b & below)):
-        found |= _kleene_and(a, b)
-    return found
 
 
 def _readings(column: ColumnStats, literal: Literal) -> list[tuple[Any, Any, Any]]:

@@ -34,7 +34,10 @@ class WorkerDrained(msgspec.Struct, frozen=True):
 
 
 class SlotsChanged(msgspec.Struct, frozen=True):
-    """The worker now takes `slots` attempts at a time; with fewer than it runs, nothing is cancelled."""
+    """The worker now takes `slots` attempts at a time; with fewer than it runs, nothing is cancelled.
+
+    An event's answer already fills the slots it frees: where the next stage may use fewer, say so before that event.
+    """
 
     worker: str
     slots: int
@@ -51,6 +54,7 @@ class AttemptFailed(msgspec.Struct, frozen=True):
 
     retryable: False ends the job at once (errors of input and of user code in a local run).
     charged: whether it uses the task's budget; False where the task is not to blame (a lost block, a full disk).
+    If it failed over a lost input, OutputLost of that input comes first, or the answer starts it on the same input.
     """
 
     attempt: AttemptId

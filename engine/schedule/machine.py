@@ -395,7 +395,7 @@ class Scheduler:
             if not self._pool.free or not watch.may_start(self._pool.slots):
                 return
             stage, index = self._task_at(record.key)
-            worker = self._pool.choose_for_backup(stage.number, record.worker)
+            worker = self._pool.choose_for_backup(stage.number)
             if worker is not None and self._board.has_inputs(stage, index):
                 watch.forget(stage, record)
                 self._start(stage, index, worker, record)

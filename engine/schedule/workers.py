@@ -129,12 +129,12 @@ class WorkerPool:
                 return self.free[avoid]
         return None
 
-    def choose_for_backup(self, stage: int, original: WorkerRecord) -> WorkerRecord | None:
-        """Choose a free worker other than the original's that is not late itself."""
+    def choose_for_backup(self, stage: int) -> WorkerRecord | None:
+        """Choose a free worker without a late attempt; so it is never the one on which the late original runs."""
         excluded = self._excluded.get(stage, ())
         for number, worker in self.free.items():
             is_late = any(record.is_late for record in worker.attempts.values())
-            if worker is not original and number not in excluded and not is_late:
+            if number not in excluded and not is_late:
                 return worker
         return None
 

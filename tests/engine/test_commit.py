@@ -78,9 +78,7 @@ def golden_manifest():
     ]
     versions = {"pyarrow": "26.0.1", "kernelmill": "0.1.0", "parquet": "2.6"}
     counters, rejects = {"b": 2, "a": 1}, {"bad year": 3}
-    return make_manifest(
-        files, SCHEMA, counters=counters, rejects=rejects, reject_files=(), versions=versions
-    )
+    return make_manifest(files, SCHEMA, counters=counters, rejects=rejects, reject_files=(), versions=versions)
 
 
 def write_output(target, parts=2, mode="error", word="w"):

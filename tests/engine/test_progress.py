@@ -63,7 +63,7 @@ def test_finished_and_running_attempts_both_count():
 def test_a_failed_attempt_takes_its_bytes_back_and_its_retry_is_told():
     failed = TaskFailed(MAP_0, "KM0402", "disk full", will_retry=True)
     view = view_after(STARTED, StageStarted(0), TaskProgress(MAP_0, 500_000_000), failed)
-    assert view.text(1.0) == "map  0 B of 1.0 GB  0 B/s · 1 tasks tried again"
+    assert view.text(1.0) == "map  0 B of 1.0 GB  0 B/s · 1 task tried again"
 
 
 def test_the_reduce_phase_counts_tasks_and_spills_show():

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.sizes import format_bytes, format_count, format_duration, format_rate, parse_bytes
+from kernelmill.engine.sizes import format_bytes, format_count, format_duration, format_rate, format_things, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,4 @@ def test_durations_keep_the_digits_that_say_something(seconds, expected):
 def test_rates_and_counts():
     assert format_rate(812_000_000) == "812 MB/s"
     assert format_count(12544) == "12,544"
+    assert [format_things(n, "file") for n in (0, 1, 1200)] == ["0 files", "1 file", "1,200 files"]

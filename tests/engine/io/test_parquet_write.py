@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io import parquet_write
 from kernelmill.engine.io.parquet_write import PartWriter, check_compression
-from kernelmill.engine.io.rowbytes import bytes_before
+from kernelmill.engine.io.rowbytes import bytes_before, bytes_of
 from kernelmill.engine.plan.physical import ToParquet
 
 SCHEMA = pa.schema([pa.field("word", pa.string(), nullable=False), pa.field("len", pa.int64())])
-ROWS = pa.record_batch([[f"w{n * 7919 % 1000}" for n in range(5000)], [n % 50 or None for n in range(5000)]], schema=SCHEMA)
+ROWS = pa.record_batch(
+    [[f"w{n * 7919 % 1000}" for n in range(5000)], [n % 50 or None for n in range(5000)]], schema=SCHEMA
+)
 
 
 def operator(schema=SCHEMA, *, compression="snappy", rows=1000, unique=()):
@@ -147,6 +149,7 @@ def test_bytes_of_rows_are_those_of_their_slices(lists, start):
     copied = pa.array(part.to_pylist(), array.type)
     assert whole[0] == 0
     assert list(bytes_before([part], len(part))) == list(bytes_before([copied], len(copied)))
+    assert bytes_of([part]) == bytes_before([part], len(part))[-1]
     if start <= len(array):
         assert list(bytes_before([part], len(part))) == [int(n - whole[start]) for n in whole[start:]]
 
@@ -158,6 +161,8 @@ def test_bytes_of_rows_count_each_kind_of_value():
         pa.array([{"a": 1, "b": "x"}, None, {"a": 2, "b": "yz"}]),
         pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())),
     ]
+    assert bytes_of(columns) == bytes_before(columns, 3)[-1] == 93
+    assert list(bytes_before([pa.array([True, False])], 2)) == [0, 1, 2]
     assert list(bytes_before(columns[:1], 3)) == [0, 4, 8, 12]
     assert list(bytes_before(columns[1:2], 3)) == [0, 6, 10, 17]
     assert list(bytes_before(columns[2:3], 3)) == [0, 13, 25, 39]

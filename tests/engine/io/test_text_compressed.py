@@ -91,10 +91,11 @@ def test_a_file_cut_anywhere_is_truncated_and_the_error_names_it(packed):
 
 def test_flipped_bits_and_trailing_garbage_are_corrupt(packed):
     path, pack = packed
-    content = bytearray(pack(TEXT))
-    content[len(content) // 2] ^= 0x55
-    path.write_bytes(content)
-    assert error_of(path).code in (Code.FORMAT, Code.TRUNCATED)
+    if path.suffix != ".lz4":  # whose checksum is optional, and not written by pyarrow
+        content = bytearray(pack(TEXT))
+        content[len(content) // 2] ^= 0x55
+        path.write_bytes(content)
+        assert error_of(path).code in (Code.FORMAT, Code.TRUNCATED)
     path.write_bytes(pack(TEXT) + b"what is this doing here")
     assert error_of(path).code is Code.FORMAT
     path.write_bytes(TEXT)

@@ -211,6 +211,16 @@ def test_an_exclusion_is_lifted_when_it_would_leave_a_stage_without_workers(make
     assert scheduler.handle(AttemptFailed(attempt(0, 1, 1)), 1.0) == [start(0, 1, 3)]
 
 
+def test_a_worker_that_comes_back_in_a_new_session_is_no_longer_excluded(make):
+    scheduler = make(StageShape(6))
+    scheduler.handle(WorkerJoined("a", 2), 0.0)
+    scheduler.handle(WorkerJoined("b", 1), 0.0)
+    scheduler.handle(AttemptFailed(attempt(0, 0, 0)), 1.0)
+    scheduler.handle(AttemptFailed(attempt(0, 1, 1)), 1.0)
+    scheduler.handle(WorkerLost("a"), 2.0)
+    assert [action.worker for action in scheduler.handle(WorkerJoined("a", 1), 3.0)] == ["a"]
+
+
 def test_uncharged_failures_exclude_nobody(make):
     scheduler = make(StageShape(5))
     scheduler.handle(WorkerJoined("a", 2), 0.0)
@@ -323,6 +333,24 @@ def test_a_lost_output_sends_waiting_readers_back_and_is_made_again(make, map_re
     assert failed == [start(0, 1, 4)]
     assert scheduler.handle(AttemptFinished(attempt(0, 1, 4)), 4.0) == [FinishStage(0), start(1, 0, 5)]
     assert scheduler.winner_of(TaskId(0, 1)) == attempt(0, 1, 4)
+
+
+def test_a_reader_whose_input_is_reported_lost_after_its_failure_starts_once_more_in_vain(make, map_reduce):
+    scheduler = make(*map_reduce)
+    scheduler.handle(WorkerJoined("a", 1), 0.0)
+    for index in range(3):
+        scheduler.handle(AttemptFinished(attempt(0, index, index)), 1.0)  # 1.0 runs
+    assert scheduler.handle(AttemptFailed(attempt(1, 0, 3), charged=False), 2.0) == [start(1, 0, 4)]
+    assert scheduler.handle(OutputLost(attempt(0, 1, 1)), 2.0) == []
+
+
+def test_slots_that_shrink_before_the_last_task_of_a_stage_bind_the_next_stage(make, map_reduce):
+    scheduler = make(*map_reduce)
+    scheduler.handle(WorkerJoined("a", 3), 0.0)
+    scheduler.handle(AttemptFinished(attempt(0, 0, 0)), 1.0)
+    scheduler.handle(AttemptFinished(attempt(0, 1, 1)), 1.0)
+    scheduler.handle(SlotsChanged("a", 1), 1.0)
+    assert scheduler.handle(AttemptFinished(attempt(0, 2, 2)), 1.0) == [FinishStage(0), start(1, 0, 3)]
 
 
 def test_a_report_about_an_output_that_was_replaced_changes_nothing(make, map_reduce):
