@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-test ## benchmarks against plain Python; bench/README.md names the comparison with peers
+bench: $(VENV)/.installed-test ## benchmarks of the engine against plain Python on the same input
 	$(BIN)/python -m pytest bench $(PYTEST_ARGS)
 
 dist: $(VENV)/.installed-dev ## sdist, wheel made from it, both checked in a clean environment

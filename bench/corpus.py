@@ -202,7 +202,9 @@ def _build(name: str, force: bool, builder: Callable[[], dict[str, Any]]) -> Non
 existing = click.Path(exists=True, path_type=Path)
 force_option = click.option("--force", is_flag=True, help="Build it again though it is there.")
 deb_option = click.option("--deb", type=existing, help="The Debian package, if it is already on this machine.")
-kjv_option = click.option("--kjv", type=existing, default=ROOT / "data" / "kjv", help="King James text: file or folder.")
+kjv_option = click.option(
+    "--kjv", type=existing, default=ROOT / "data" / "kjv", help="King James text: file or folder."
+)
 
 
 @click.group(help=__doc__)

@@ -1,7 +1,7 @@
 """What is true of a text, counted in plain Python: the answer that every engine's output is checked against.
 
 The digest of a word count does not depend on the order of its rows: it is the sum, modulo 2^64, over all rows of the
-last 8 bytes (little-endian) of MD5(b"<count>:<word>"). `bench.outputs` computes the same from Parquet files with DuckDB.
+last 8 bytes (little-endian) of MD5(b"<count>:<word>"). `bench.outputs` computes it from Parquet files with DuckDB.
 """
 
 from __future__ import annotations

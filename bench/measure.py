@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 READ_BYTES = 1 << 20
+OWN_VARIABLE = "KERNELMILL_BENCH_DATA"  # not passed on: kernelmill refuses KERNELMILL_* that it does not know
 
 
 class CommandFailedError(Exception):
@@ -35,6 +36,7 @@ class Run:
 
 def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
     """Run `command` to its end and measure it; CommandFailedError if it fails. `environment` adds to our own."""
+    inherited = {name: value for name, value in os.environ.items() if name != OWN_VARIABLE}
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -42,7 +44,7 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=complained,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began

@@ -15,9 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 1_000_000
-SCHEMA = pa.schema(
-    [("id3", pa.string()), ("id6", pa.int64()), ("v1", pa.int64()), ("v2", pa.int64()), ("v3", pa.float64())]
-)
+FIELDS: list[pa.Field[Any]] = [
+    pa.field("id3", pa.string()),
+    pa.field("id6", pa.int64()),
+    pa.field("v1", pa.int64()),
+    pa.field("v2", pa.int64()),
+    pa.field("v3", pa.float64()),
+]
+SCHEMA = pa.schema(FIELDS)
 
 
 def write_group_by_table(target: Path, *, rows: int, groups: int, seed: int) -> dict[str, Any]:
@@ -31,7 +36,7 @@ def write_group_by_table(target: Path, *, rows: int, groups: int, seed: int) -> 
             id3, id6 = random.integers(0, groups, count), random.integers(0, groups, count)
             distinct_id3[id3] = distinct_id6[id6] = True
             columns = [
-                key_names.take(pa.array(id3)),
+                key_names.take(id3),
                 pa.array(id6 + 1),
                 pa.array(random.integers(1, 6, count)),
                 pa.array(random.integers(1, 16, count)),

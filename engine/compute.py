@@ -49,8 +49,6 @@ def _divide(left: Datum, right: Datum, operate: Callable[..., Any]) -> Datum:
     """
     if isinstance(left, pa.Scalar) and isinstance(right, pa.Scalar):
         return _divide(pa.array([left], left.type), right, operate)[0]
-    if pa.types.is_null(left.type):
-        return left if isinstance(left, pa.Array) else right
     whole = pa.types.is_integer(left.type)
     if whole:
         right = pc.if_else(pc.equal(right, pa.scalar(0, right.type)), pa.scalar(None, right.type), right)
@@ -125,14 +123,12 @@ def choose(test: Datum, then: Datum, otherwise: Datum) -> Datum:
 
 def is_in(values: Datum, members: Datum) -> Datum:
     """Tell whether each value is a member; null for null. Null members match nothing, NaN equals NaN."""
-    found = pc.is_in(values, value_set=members.values if members.is_valid else pa.array([], values.type))
+    found = pc.is_in(values, value_set=members.values)
     return pc.if_else(pc.is_null(values), pa.scalar(None, pa.bool_()), found)
 
 
 def cast(values: Datum, target: pa.DataType, *, strict: bool) -> Datum:
-    """`values` as `target`; fractions and finer units of time are cut off. A bad value raises, or is null if lenient."""
-    if pa.types.is_dictionary(values.type):
-        values = pc.dictionary_decode(values)
+    """`values` as `target`; fractions and finer units of time are cut off. A bad value raises, or else is null."""
     if strict:
         return _cast_all(values, target)
     if isinstance(values, pa.Scalar):
@@ -210,8 +206,8 @@ def slice_text(values: Datum, offset: int, length: int | None) -> Datum:
         return _cut(values, offset, None)
     if offset >= 0:
         return _cut(values, offset, offset + length)
-    # The text may be shorter than -offset: then the part before its start is counted too, as in Polars
-    return _cut(_cut(values, offset, None), 0, length) if offset + length >= 0 else _cut(values, offset, offset + length)
+    # where the text is shorter than -offset, what would lie before its start counts too, as in Polars
+    return _cut(values, offset, offset + length if offset + length < 0 else None)
 
 
 def _cut(values: Datum, start: int, stop: int | None) -> Datum:
@@ -351,7 +347,8 @@ def list_contains(lists: Datum, item: Datum) -> Datum:
         if isinstance(item, pa.Scalar):
             return list_contains(pa.array([lists], lists.type), item)[0]
         lists = pa.array([lists.as_py()] * len(item), lists.type)
-    parents = pc.list_parent_indices(lists)
+    lengths = _numpy(pc.coalesce(pc.list_value_length(lists), pa.scalar(0, pa.int32())))
+    parents = pa.array(np.repeat(np.arange(len(lists)), lengths))  # a null list may have elements below it: not these
     sought = item if isinstance(item, pa.Scalar) else item.take(parents)
     hits = pc.coalesce(pc.equal(lists.flatten(), sought), pa.scalar(False))
     found = np.zeros(len(lists), dtype=bool)

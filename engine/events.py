@@ -12,7 +12,6 @@ import msgspec
 
 from kernelmill.engine.ids import AttemptId
 
-
 COMPILE_KERNELS = "compile kernels"
 
 

@@ -15,6 +15,7 @@ from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import users_line
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings, resolve
+from kernelmill.engine.sizes import format_bytes
 
 Progress = bool | Callable[[Event], None] | None
 
@@ -39,14 +40,23 @@ def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings
 def run_collect(
     job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None
 ) -> tuple[pa.Table, CollectSummary]:
-    """Run a job and hold its rows; the runner's iterator may return a summary of counters and rejects."""
+    """Run a job and hold its rows; the runner's iterator returns a summary of counters and rejects.
+
+    KM0401 as soon as the rows exceed the memory budget.
+    """
     source = _batches(job, settings, on_event)
     batches: list[pa.RecordBatch] = []
-    while True:
+    size = 0
+    while size <= settings.memory_bytes:
         try:
-            batches.append(next(source))
+            batch = next(source)
         except StopIteration as stop:
             return pa.Table.from_batches(batches, schema=job.schema), stop.value or CollectSummary()
+        batches.append(batch)
+        size += batch.nbytes
+    _close(source)
+    what = f"the result exceeds the memory budget of {format_bytes(settings.memory_bytes, binary=True)}"
+    raise error(Code.MEMORY_LIMIT, what, where=users_line(), hint="use sink_parquet or collect_batches, or head(n)")
 
 
 def run_batches(
@@ -63,9 +73,14 @@ def _cut(source: Iterator[pa.RecordBatch], batch_rows: int) -> Iterator[pa.Recor
             for start in range(0, batch.num_rows, batch_rows):
                 yield batch.slice(start, batch_rows)
     finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()
+        _close(source)
+
+
+def _close(source: Iterator[pa.RecordBatch]) -> None:
+    """Cancel the job behind an iterator, where there is one: generators have `close`, other iterators need none."""
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()
 
 
 def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> Iterator[pa.RecordBatch]:

@@ -20,7 +20,7 @@ from kernelmill.engine.namespaces import DateTimeNamespace, ListNamespace, Strin
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node
 from kernelmill.engine.origin import users_line
-from kernelmill.engine.schema import parse_dtype
+from kernelmill.engine.schema import dtype_text, parse_dtype
 
 Option = str | int | float | bool | None
 _VALUES = (bool, int, float, str, bytes, date, datetime, time, timedelta, Decimal, pa.Scalar)
@@ -387,7 +387,9 @@ def lit(value: object, dtype: object = None) -> Expr:
         plain = value if isinstance(value, pa.Scalar) else _scalar(value, None)
         return Expr(Literal(plain.cast(target) if plain.type != target else plain))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError) as exc:
-        raise error(Code.CAST, f"lit({value!r}) is no {target}: {exc}", where=users_line()) from exc
+        raise _bad(
+            f"lit({value!r:.80}) is no {dtype_text(target)}: {exc}", "a value of that type, or another type"
+        ) from exc
 
 
 def when(predicate: object) -> When:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -274,7 +275,7 @@ class LazyFrame:
         """
         origin = users_line()
         with located(origin):
-            target = str(path)
+            target = _target(path)
             single = target.endswith(".parquet")
             sink = SinkParquet(
                 self._plan,
@@ -342,6 +343,16 @@ class GroupBy:
 
     def __repr__(self) -> str:
         return f"GroupBy({', '.join(key.name for key in self._keys)})"
+
+
+def _target(path: Any) -> str:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise error(Code.BAD_SETTING, f"an output cannot be {path!r}", hint='give a path: "out/" or "out.parquet"')
+    target = os.path.expanduser(os.fsdecode(os.fspath(path)))
+    if "://" in target:  # it would become a folder called "s3:"
+        what = f"{target}: only paths of this machine can be written"
+        raise error(Code.BAD_SETTING, what, hint="write to a local or shared file system and copy it from there")
+    return target
 
 
 def _plain_name(column: NamedNode, verb: str) -> str:

@@ -181,13 +181,9 @@ _MOMENTS: dict[str, Function] = {
     "dt.ordinal_day": Function(1, _MOMENT_TO_INT, _arrow("day_of_year")),
     "dt.week": Function(1, _MOMENT_TO_INT, _arrow("iso_week")),
     "dt.iso_year": Function(1, _MOMENT_TO_INT, _arrow("iso_year")),
-    "dt.date": Function(
-        1, rules.moment(pa.date32()), lambda args, o: compute.cast(args[0], pa.date32(), strict=True)
-    ),
+    "dt.date": Function(1, rules.moment(pa.date32()), lambda args, o: compute.cast(args[0], pa.date32(), strict=True)),
     "dt.truncate": Function(1, rules.moment(None), lambda args, o: compute.truncate(args[0], o["every"])),
-    "dt.strftime": Function(
-        1, rules.moment(pa.string()), lambda args, o: compute.format_moment(args[0], o["format"])
-    ),
+    "dt.strftime": Function(1, rules.moment(pa.string()), lambda args, o: compute.format_moment(args[0], o["format"])),
 }
 _LISTS: dict[str, Function] = {
     "list.len": Function(1, rules.of_list, _arrow("list_value_length")),

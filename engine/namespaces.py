@@ -74,7 +74,8 @@ class StringNamespace(_Namespace):
 
     def strip_chars_end(self, characters: str | None = None) -> Expr:
         """Cut `characters` (None: Unicode white space) off the end."""
-        return self._expr._call("str.strip_chars_end", characters=_maybe_text("strip_chars_end", "characters", characters))
+        given = _maybe_text("strip_chars_end", "characters", characters)
+        return self._expr._call("str.strip_chars_end", characters=given)
 
     def strip_prefix(self, prefix: str) -> Expr:
         """Cut `prefix` off the start, once, where it is there."""

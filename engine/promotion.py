@@ -37,11 +37,13 @@ def arg_of(node: Node, dtype: pa.DataType, nullable: bool) -> Arg:
 
 
 def plain_type(dtype: pa.DataType) -> pa.DataType:
-    """The type as functions see it: of a dictionary its values', of a view its plain form."""
+    """The type as functions see it: of a dictionary its values', of a view its plain form, float32 for float16."""
     if pa.types.is_dictionary(dtype):
         return plain_type(dtype.value_type)
     if dtype == pa.string_view():
         return pa.string()
+    if pa.types.is_float16(dtype):
+        return pa.float32()  # pyarrow computes nothing in 16 bits
     return pa.binary() if dtype == pa.binary_view() else dtype
 
 

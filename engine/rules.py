@@ -6,12 +6,14 @@ Checking a plan and running it use the same rule, so a plan that was accepted ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.node_text import node_text
+from kernelmill.engine.nodes import Column
 from kernelmill.engine.promotion import Arg, is_bytes, is_number, is_text, mixes_signs, unify
 from kernelmill.engine.schema import dtype_text
 
@@ -40,6 +42,7 @@ def compare(function: str, args: Sequence[Arg], options: Options) -> Signature:
     meeting = _meet(function, args)
     if pa.types.is_nested(meeting):
         raise _mismatch(function, args, "compare its parts")
+    meeting = pa.bool_() if pa.types.is_null(meeting) else meeting  # pyarrow compares no nulls without a type
     return Signature((meeting, meeting), pa.bool_(), _any_null(args))
 
 
@@ -55,20 +58,20 @@ def arithmetic(function: str, args: Sequence[Arg], options: Options) -> Signatur
     meeting = _meet(function, args)
     if function == "add" and (is_text(meeting) or is_bytes(meeting)):
         return Signature((meeting, meeting), meeting, _any_null(args))
-    _need_numbers(function, args, meeting)
+    meeting = _numbers(function, args, meeting)
     return Signature((meeting, meeting), meeting, _any_null(args))
 
 
 def true_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """`/`: float64 whatever the numbers were; dividing by zero gives an infinity or NaN."""
-    _need_numbers(function, args, _meet(function, args))
+    _numbers(function, args, _meet(function, args))
     return Signature((pa.float64(), pa.float64()), pa.float64(), _any_null(args))
 
 
 def floor_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """`//` and `%`: floored as in Python; null where an integer is divided by zero."""
     meeting = _meet(function, args)
-    _need_numbers(function, args, meeting)
+    meeting = _numbers(function, args, meeting)
     divisor = args[1].literal
     never_zero = divisor is not None and divisor.is_valid and divisor.as_py() != 0
     nullable = _any_null(args) or (pa.types.is_integer(meeting) and not never_zero)
@@ -78,7 +81,7 @@ def floor_divide(function: str, args: Sequence[Arg], options: Options) -> Signat
 def power(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """`**`: integers stay integers, unless the exponent is a negative number written out."""
     meeting = _meet(function, args)
-    _need_numbers(function, args, meeting)
+    meeting = _numbers(function, args, meeting)
     exponent = args[1].literal
     if exponent is not None and exponent.is_valid and pa.types.is_integer(meeting) and exponent.as_py() < 0:
         meeting = pa.float64()
@@ -88,6 +91,7 @@ def power(function: str, args: Sequence[Arg], options: Options) -> Signature:
 def logic(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """`& | ^ ~`: three-valued logic of booleans, or bits of integers."""
     meeting = _meet(function, args)
+    meeting = pa.bool_() if pa.types.is_null(meeting) else meeting
     if not (pa.types.is_boolean(meeting) or pa.types.is_integer(meeting)):
         hint = "`&`, `|` and `~` take comparisons; put each in parentheses: (a > 1) & (b < 2)"
         raise _mismatch(function, args, hint)
@@ -100,28 +104,27 @@ def negative(function: str, args: Sequence[Arg], options: Options) -> Signature:
     if pa.types.is_unsigned_integer(dtype):
         raise _mismatch(function, args, f'{node_text(args[0].node)}.cast("int64") can be negative')
     if not pa.types.is_duration(dtype):
-        _need_numbers(function, args, dtype)
-    return same(function, args, options)
+        dtype = _numbers(function, args, dtype)
+    return Signature((dtype,), dtype, _any_null(args))
 
 
 def number(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A number in, the same type out."""
-    _need_numbers(function, args, args[0].type)
-    return same(function, args, options)
+    dtype = _numbers(function, args, args[0].type)
+    return Signature((dtype,), dtype, _any_null(args))
 
 
 def number_to_float(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A number in, a float out: float64 but for float32."""
-    dtype = args[0].type
-    _need_numbers(function, args, dtype)
+    dtype = _numbers(function, args, args[0].type)
     real = dtype if pa.types.is_floating(dtype) and dtype.bit_width >= 32 else pa.float64()
     return Signature((real,), real, _any_null(args))
 
 
 def number_to_bool(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A number in, a yes or no out."""
-    _need_numbers(function, args, args[0].type)
-    dtype = pa.float64() if pa.types.is_integer(args[0].type) else args[0].type
+    dtype = _numbers(function, args, args[0].type)
+    dtype = pa.float64() if pa.types.is_integer(dtype) else dtype
     return Signature((dtype,), pa.bool_(), _any_null(args))
 
 
@@ -129,21 +132,16 @@ def numbers_alike(function: str, args: Sequence[Arg], options: Options) -> Signa
     """Numbers or moments of one kind in, the same type out (clip)."""
     meeting = _meet(function, args)
     if not pa.types.is_temporal(meeting) and not pa.types.is_decimal(meeting):
-        _need_numbers(function, args, meeting)
+        meeting = _numbers(function, args, meeting)
     return Signature((meeting,) * len(args), meeting, _any_null(args))
 
 
 def fill_not_a_number(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A float and what stands in for its NaN."""
-    meeting = _meet(function, args)
+    meeting = _numbers(function, args, _meet(function, args))
     if not pa.types.is_floating(meeting):
         raise _mismatch(function, args, "only floats can be NaN")
     return Signature((meeting, meeting), meeting, _any_null(args))
-
-
-def same(function: str, args: Sequence[Arg], options: Options) -> Signature:
-    """Any type in, the same out."""
-    return Signature(tuple(arg.type for arg in args), args[0].type, _any_null(args))
 
 
 def null_test(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -171,14 +169,21 @@ def choose(function: str, args: Sequence[Arg], options: Options) -> Signature:
 def member(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A value and a literal list (is_in): a yes or no, null for null."""
     value, members = args
-    item = Arg(members.node, members.type.value_type, False)  # type: ignore[attr-defined]
-    literal: Any = members.literal
-    items = [Arg(members.node, item.type, False, one, members.bare) for one in literal] if literal.is_valid else []
-    meeting = unify([value, *items]) if members.bare else unify([value, item])
+    meeting = _type_among(value.type, members.literal, members.bare)
     if meeting is None or pa.types.is_nested(meeting):
-        shown = Arg(members.node, item.type, False, None, False)
+        item: Any = members.type
+        shown = Arg(members.node, item.value_type, False)
         raise _mismatch("eq", [value, shown], "give values of the column's type, or cast the column")
     return Signature((meeting, pa.list_(meeting)), pa.bool_(), value.nullable)
+
+
+@lru_cache(maxsize=256)  # asked for each batch, and lists of members may be long
+def _type_among(dtype: pa.DataType, members: Any, bare: bool) -> pa.DataType | None:
+    """The type in which values of `dtype` meet the elements of a list."""
+    column = Arg(Column(""), dtype, True)
+    if not bare:
+        return unify([column, Arg(Column(""), members.type.value_type, True)])
+    return unify([column, *(Arg(Column(""), one.type, True, one, True) for one in members.values)])
 
 
 def text(result: pa.DataType | None, *, nullable: bool = False, bytes_too: bool = True) -> Rule:
@@ -273,9 +278,10 @@ def _meet(function: str, args: Sequence[Arg]) -> pa.DataType:
     return meeting
 
 
-def _need_numbers(function: str, args: Sequence[Arg], dtype: pa.DataType) -> None:
+def _numbers(function: str, args: Sequence[Arg], dtype: pa.DataType) -> pa.DataType:
+    """`dtype`, which must be of numbers; float64 for columns that hold nothing but nulls."""
     if is_number(dtype) or pa.types.is_null(dtype):
-        return
+        return pa.float64() if pa.types.is_null(dtype) else dtype
     fixed = "int64" if pa.types.is_boolean(dtype) else "float64"
     raise _mismatch(function, args, f'numbers are needed: {node_text(args[0].node)}.cast("{fixed}")')
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.events import (
+    COMPILE_KERNELS,
     Event,
     JobFinished,
     JobStarted,
@@ -52,7 +53,6 @@ from kernelmill.engine.staging import Staging
 from kernelmill.kernels import _jit
 
 _WORKER = "local"
-_COMPILE_PHASE = "compile kernels"
 _Report = tuple[AttemptId, TaskResult | BaseException]
 
 
@@ -117,11 +117,12 @@ class LocalRunner:
         self._orders: queue.SimpleQueue[AttemptId | None] = queue.SimpleQueue()
         self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._scratches: list[Scratch] = []
         self._cancelled = threading.Event()
         self._results: dict[TaskId, TaskResult] = {}
         self._errors: dict[AttemptId, BaseException] = {}
         self._stages_started: set[int] = set()
-        self._running = 0
+        self._slots = 0
         self._began = time.perf_counter()
         self._is_over = False
 
@@ -147,7 +148,8 @@ class LocalRunner:
         self._load_kernels()
         self._start_threads()
         last, given_out = self._graph.last, 0
-        self._handle(schedule.WorkerJoined(_WORKER, self._slots_now()))
+        self._slots = self._slots_after(None)
+        self._handle(schedule.WorkerJoined(_WORKER, self._slots))
         while True:
             while given_out < last.tasks and TaskId(last.number, given_out) in self._results:
                 yield given_out
@@ -200,26 +202,36 @@ class LocalRunner:
 
         def on_compile(name: str) -> None:
             compiled.append(name)
-            self._emit(PhaseStarted(_COMPILE_PHASE, name))
+            self._emit(PhaseStarted(COMPILE_KERNELS, name))
 
+        _jit.use_cache_root(self._settings.cache_dir)
         seconds = _jit.load(kernels_of(self._job.pipelines), on_compile)
         if compiled:
-            self._emit(PhaseEnded(_COMPILE_PHASE, seconds, f"{len(compiled)} compiled"))
+            self._emit(PhaseEnded(COMPILE_KERNELS, seconds, f"{len(compiled)} compiled"))
 
     def _start_threads(self) -> None:
-        for number in range(min(self._settings.threads, max(stage.tasks for stage in self._graph.stages))):
+        slots = zip(self._grants.slots_of_stage, self._graph.stages, strict=True)
+        threads = max(min(count, stage.tasks) for count, stage in slots)
+        # The last one given back is the first taken: with fewer slots than threads, fewer tables are resident.
+        self._scratches = [Scratch() for _ in range(threads)]
+        for number in range(threads):
             thread = threading.Thread(target=self._work, name=f"kernelmill-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     # In the caller's thread ------------------------------------------------------------------------------------------
 
-    def _slots_now(self) -> int:
-        """Slots for the first stage that has tasks to run: memory decides how many run at once, never what they hold."""
-        for stage in self._graph.stages:
-            if self._scheduler.counts_of(stage.number).done < stage.tasks:
-                return self._grants.slots_of_stage[stage.number]
-        return 1
+    def _slots_after(self, finished: TaskId | None) -> int:
+        """Slots once `finished` is done: the least that memory allows any stage that may then run."""
+        left = {stage.number: stage.tasks - self._scheduler.counts_of(stage.number).done for stage in self._graph.stages}
+        if finished is not None:
+            left[finished.stage] -= 1
+        runnable = [
+            self._grants.slots_of_stage[stage.number]
+            for stage in self._graph.stages
+            if left[stage.number] > 0 and not any(left[edge.source] > 0 for edge in stage.inputs)
+        ]
+        return min(runnable, default=1)
 
     def _handle(self, event: schedule.Event) -> None:
         for action in self._scheduler.handle(event, time.monotonic()):
@@ -228,8 +240,6 @@ class LocalRunner:
                     self._start(action.attempt)
                 case schedule.CancelAttempt():
                     self._cancelled.set()  # locally attempts are cancelled all together
-                case schedule.FinishStage() if action.stage != self._graph.last.number:
-                    self._handle(schedule.SlotsChanged(_WORKER, self._slots_now()))
                 case schedule.FinishJob():
                     self._raise_failure(action)
 
@@ -246,6 +256,10 @@ class LocalRunner:
             self._emit(TaskFinished(attempt, outcome.rows, outcome.bytes))
             if outcome.spilled_bytes:
                 self._emit(SpillWritten(outcome.spilled_bytes, attempt.task.stage))
+            slots = self._slots_after(attempt.task)
+            if slots != self._slots:  # said first: the answer to the next line fills the slots with the next stage's tasks
+                self._slots = slots
+                self._handle(schedule.SlotsChanged(_WORKER, slots))
             self._handle(schedule.AttemptFinished(attempt))
             return
         self._errors[attempt] = outcome
@@ -253,10 +267,10 @@ class LocalRunner:
         code = outcome.code if isinstance(outcome, KernelmillError) else Code.INTERNAL
         self._emit(TaskFailed(attempt, str(code), str(outcome), lost is not None))
         holder = self._scheduler.winner_of(TaskId(lost.ref.stage, lost.ref.task)) if lost is not None else None
-        self._handle(schedule.AttemptFailed(attempt, retryable=lost is not None))
-        if holder is not None:
+        if holder is not None:  # said first, or the reader would be started on the same block again
             self._results.pop(holder.task, None)
             self._handle(schedule.OutputLost(holder))
+        self._handle(schedule.AttemptFailed(attempt, retryable=lost is not None, charged=lost is None))
 
     def _raise_failure(self, action: schedule.FinishJob) -> None:
         if action.outcome is schedule.Outcome.FAILED:
@@ -268,8 +282,8 @@ class LocalRunner:
     # In the worker threads -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        scratch = Scratch()
         while (attempt := self._orders.get()) is not None:
+            scratch = self._scratches.pop()
             try:
                 outcome: TaskResult | BaseException = self._run(attempt, scratch)
             except KernelmillError as problem:
@@ -281,6 +295,7 @@ class LocalRunner:
                 hint = "report this with the command, the input's shape and the text above"
                 outcome = error(Code.INTERNAL, f"{type(problem).__name__}: {problem}", hint=hint)
                 outcome.__cause__ = problem
+            self._scratches.append(scratch)
             self._reports.put((attempt, outcome))
 
     def _run(self, attempt: AttemptId, scratch: Scratch) -> TaskResult:

@@ -13,7 +13,7 @@ from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.io.parquet_footer import parquet_info
 from kernelmill.engine.io.source import Source, describe, list_files
 from kernelmill.engine.io.widening import unify_schemas
-from kernelmill.engine.options import flag, no_options, one_of
+from kernelmill.engine.options import flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import ScanParquet, ScanTable, ScanText
 from kernelmill.engine.plan.physical import TextOptions
@@ -70,7 +70,7 @@ def scan_text(
         options = TextOptions(
             invalid=one_of("invalid", invalid, ("error", "replace", "skip", "binary")),
             separator=_separator(separator),
-            max_line_bytes=parse_bytes(max_line, name="max_line"),
+            max_line_bytes=whole_number("max_line", parse_bytes(max_line, name="max_line"), 1),
             whole_file=flag("whole_file", whole_file),
             path_column=_column("include_file_paths", include_file_paths),
             offset_column=_column("include_offsets", include_offsets),

@@ -22,6 +22,7 @@ import json
 import os
 import pkgutil
 import platform
+import shutil
 import sys
 import tempfile
 import threading
@@ -139,18 +140,30 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def cache_root() -> Path:
-    """Where this user's kernels are kept: KERNELMILL_CACHE_DIR, else XDG_CACHE_HOME/kernelmill, else ~/.cache."""
-    given = os.environ.get("KERNELMILL_CACHE_DIR")
+    """Where kernels are kept: as `use_cache_root` said, KERNELMILL_CACHE_DIR, XDG_CACHE_HOME/kernelmill, ~/.cache."""
+    given = _GIVEN_ROOT[-1] if _GIVEN_ROOT else os.environ.get("KERNELMILL_CACHE_DIR")
     if given:
         return Path(given)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(home) / "kernelmill"
 
 
+def use_cache_root(root: str) -> None:
+    """Keep kernels below `root` from now on; those already loaded stay as they are."""
+    with _LOCK:
+        if not _GIVEN_ROOT or _GIVEN_ROOT[-1] != root:
+            _GIVEN_ROOT[:] = [root]
+            _CACHE.clear()
+
+
 def cache_key() -> str:
-    """Names the machine code that this process would make: equal keys, equal kernels."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).resolve().parent.glob("*.py")):
+    """Names the machine code that this process would make: equal keys, equal kernels.
+
+    The package's place is part of it, for numba names a subfolder after it: two installs would void each other's sums.
+    """
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256(os.fsencode(package) + b"\0")
+    for source in sorted(package.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     cpu = numba.config.CPU_NAME or llvm.get_host_cpu_name()
     features = numba.config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
@@ -176,6 +189,8 @@ class _Cache:
             if root.stat().st_uid != os.getuid():
                 raise PermissionError(f"it belongs to another user than {getpass.getuser()}")
             directory = root / f"kernels-{cache_key()}"
+            if not directory.is_dir():
+                _prune(root)
             directory.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
                 pass
@@ -228,6 +243,15 @@ class _Cache:
         fresh.replace(self._sums_file)
 
 
+def _prune(root: Path) -> None:
+    """Remove all but the newest caches: each version of the package leaves one behind."""
+    caches = sorted(root.glob("kernels-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in caches[_CACHES_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)  # a process that still loads from it compiles anew
+
+
+_CACHES_KEPT = 7
+_GIVEN_ROOT: list[str] = []
 _CACHE: list[_Cache | None] = []  # opened at first use, not at import: nothing is written by importing
 
 

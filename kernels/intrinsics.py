@@ -265,7 +265,7 @@ else:
     def copy_lower_ascii(typingctx, data, at, out, to):  # type: ignore[no-untyped-def]
         """Copy 64 bytes, A-Z made a-z; `out` may be `data`. Bit i of the result is set where data[at + i] >= 0x80."""
 
-        def splat(byte):  # type: ignore[no-untyped-def]
+        def splat(byte: int) -> Any:
             return ir.Constant(_V64, [byte] * 64)
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]

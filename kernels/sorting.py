@@ -379,10 +379,10 @@ def mend_runs(
     """
     found, start, last = 0, 0, keys.size - 1
     while start < keys.size:
-        prefetch(offsets, order[min(start + 2 * _AHEAD, last)])
-        prefetch(data, np.int64(offsets[order[min(start + _AHEAD, last)]]) + depth)
-        stop = start + 1
+        stop = start
         while stop < keys.size and keys[stop] == keys[start]:
+            prefetch(offsets, order[min(stop + 2 * _AHEAD, last)])
+            prefetch(data, np.int64(offsets[order[min(stop + _AHEAD, last)]]) + depth)
             stop += 1
         if stop - start >= _LONG_RUN_ROWS:
             long_runs[2 * found] = start

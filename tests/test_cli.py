@@ -289,6 +289,32 @@ def test_clean_reports_what_it_removed(run):
     assert run("clean", "nowhere/at/all")[0] == 3
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_ctrl_c_in_the_middle_of_a_job_leaves_nothing(tmp_path):
+    book = b"".join(path.read_bytes() for path in sorted(KJV.glob("*.txt")))
+    with open("books.txt", "wb") as file:
+        for _ in range(20):
+            file.write(book)
+    arguments = ["wordcount", "books.txt", "-o", "out", "--threads", "1", "--split-size", "64KiB"]
+    # The interrupt comes with the first finished task of a thousand: as Ctrl-C does, in the main thread.
+    program = (
+        "import sys, _thread\n"
+        "from kernelmill import __main__ as cli\n"
+        "from kernelmill.engine.cli.console import JobWatch\n"
+        "from kernelmill.engine.events import TaskFinished\n"
+        "hear = JobWatch.__call__\n"
+        "def interrupt(self, event):\n"
+        "    hear(self, event)\n"
+        "    if isinstance(event, TaskFinished):\n"
+        "        _thread.interrupt_main()\n"
+        "JobWatch.__call__ = interrupt\n"
+        "sys.exit(cli.run(sys.argv[1:]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted: no output was published\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["books.txt"]
+
+
 def test_the_demo_prints_the_counts_of_the_book(tmp_path):
     done = subprocess.run([sys.executable, "-m", "kernelmill", "demo"], capture_output=True, text=True, check=True)
     assert "66 files, 4.1 MB, 31,102 lines" in done.stderr

@@ -72,7 +72,7 @@ def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Da
         case Call(args=args):
             return _call(node, [_values(arg, batch, tokenize) for arg in args])
         case Cast(input=below, dtype=dtype, strict=strict):
-            values = _values(below, batch, tokenize)
+            values = _plain(_values(below, batch, tokenize))
 
             def turn(args: Sequence[Datum]) -> Datum:
                 return compute.cast(args[0], dtype, strict=strict)
@@ -112,8 +112,8 @@ def _call(node: Call, args: list[Datum]) -> Datum:
 def _checked(node: Node, args: list[Datum], work: Callable[[Sequence[Datum]], Datum], fails: Code | None) -> Datum:
     try:
         result = work(args)
-    except pa.ArrowInvalid as exc:
-        if fails is None:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowCapacityError) as exc:
+        if fails is None or not isinstance(exc, pa.ArrowInvalid):
             raise error(Code.INTERNAL, f"{node_text(node)}: {exc}", hint="report this as a bug") from exc
         raise _bad_value(node, args, work, fails) from exc
     return result.combine_chunks() if isinstance(result, pa.ChunkedArray) else result

@@ -22,6 +22,7 @@ from kernelmill.engine.plan.physical import CountTokens
 from kernelmill.engine.splits import TextSplit
 from kernelmill.kernels import gathering, lowercase
 from kernelmill.kernels import tokenize as kernels
+from kernelmill.kernels.intrinsics import SLACK_BYTES
 from kernelmill.kernels.table import KeyTable, counting_scratch
 
 MODE_OF_NAME = {
@@ -71,7 +72,7 @@ def _lowered(data: Bytes, start: int, stop: int, context: TaskContext) -> tuple[
     beyond = lowercase.lower_ascii(data, start, stop)
     if beyond < 0:
         return data, start, stop
-    room = lowercase.lowered_bytes_max(stop - start) + kernels.SLACK_BYTES
+    room = lowercase.lowered_bytes_max(stop - start) + SLACK_BYTES
     out = np.frombuffer(context.buffer("lowercase", room), np.uint8)
     written = lowercase.lower_utf8(data, start, stop, out, lower_table())
     return out, 0, int(written)
@@ -112,12 +113,11 @@ def _tokens_of(array: pa.Array[Any], node: Tokenize, dtype: pa.DataType) -> tupl
     """Tokens a row, and all tokens in order."""
     mode = MODE_OF_NAME[node.mode]
     separators = kernels.separator_table(mode, node.separators)
-    text, offsets32 = strings_view(array)
-    offsets = offsets32.astype(np.int64)
+    text, offsets = strings_view(array)
     base, size = int(offsets[0]), int(offsets[-1] - offsets[0])
-    data = np.zeros(size + kernels.SLACK_BYTES, np.uint8)  # a foreign buffer has no slack to read masks from
+    data = np.zeros(size + SLACK_BYTES, np.uint8)  # a foreign buffer has no slack to read masks from
     data[:size] = text[base : base + size]
-    offsets -= base
+    offsets = offsets - base
     counts = np.zeros(len(array), np.int32)
     room = kernels.tokens_max(size) + len(array)
     starts, lengths = np.empty(room, np.int32), np.empty(room, np.int32)

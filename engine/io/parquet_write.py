@@ -30,7 +30,7 @@ ROW_GROUP_BYTES_MAX = 128 << 20
 _PAGE_BYTES = 1 << 20
 _WRITE_BATCH_ROWS = 1024
 # Our names of codecs -> pyarrow's name and the pinned level. Measured on (18-byte token, int64), ns and bytes a row:
-# none 29/24.1  snappy 60/9.7  lz4 57/9.6  zstd-1 78/5.6  zstd-3 90/5.4  gzip-1 190/6.4  gzip-4 316/5.7  gzip-6 715/5.4
+# none 41/24.1  snappy 66/9.7  lz4 65/9.6  zstd-1 87/5.6  gzip-1 190/6.4  gzip-4 316/5.7  gzip-6 715/5.4
 # and gzip-9, which is pyarrow's default, 3500/5.2.
 _CODECS: dict[str, tuple[str, int | None]] = {
     "zstd": ("zstd", 1),

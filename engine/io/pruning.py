@@ -69,8 +69,8 @@ def _outcomes(node: Node, stats: Mapping[str, ColumnStats]) -> int:
             return _nullness(inner, stats, FALSE, TRUE)
         case Call(function=("eq" | "ne" | "lt" | "le" | "gt" | "ge") as name, args=(left, right)):
             return _comparison(name, left, right, stats)
-        case Call(function="is_in", args=(inner, *values)):
-            return _is_in(inner, tuple(values), stats)
+        case Call(function="is_in", args=(inner, members)):
+            return _is_in(inner, members, stats)
         case _:
             return ANY
 
@@ -177,31 +177,22 @@ def _certain(lowest: Any, highest: Any) -> bool:
     return not isinstance(lowest, bytes) and bool(lowest == highest)
 
 
-def _is_in(inner: Node, values: tuple[Node, ...], stats: Mapping[str, ColumnStats]) -> int:
+def _is_in(inner: Node, members: Node, stats: Mapping[str, ColumnStats]) -> int:
+    """False, and null for nulls, if no member is within the bounds; a null or NaN member is not reasoned about."""
     column = stats.get(inner.name) if isinstance(inner, Column) else None
-    if column is None:
+    if column is None or not isinstance(members, Literal) or not isinstance(members.value, pa.ListScalar):
         return ANY
-    members: list[Literal] = []
-    for value in values:
-        if not isinstance(value, Literal):
+    if not members.value.is_valid:
+        return ANY
+    items: Any = members.value.values
+    for item in items:
+        value = item.as_py()
+        # is_in finds NaN among its members, unlike eq; and what it makes of a null is the evaluator's affair
+        if value is None or (isinstance(value, float) and math.isnan(value)):
             return ANY
-        if isinstance(value.value, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
-            if not value.value.is_valid:
-                return ANY
-            items: Any = value.value.values
-            members += [Literal(item, value.bare) for item in items]
-        else:
-            members.append(value)
-    # Whether a null row, or a null member, gives null, true or false is not decided here: all stay possible.
-    unsure = ANY if column.null_count != 0 or not all(member.value.is_valid for member in members) else 0
-    if any(_against("eq", column, member) & TRUE for member in members if member.value.is_valid):
-        return ANY
-    return FALSE | unsure & ~TRUE if _no_null_matches(column, members) else ANY
-
-
-def _no_null_matches(column: ColumnStats, members: list[Literal]) -> bool:
-    """A null row may count as a member only if null is among the values."""
-    return column.null_count == 0 or all(member.value.is_valid for member in members)
+        if _against("eq", column, Literal(item, members.bare)) & TRUE:
+            return ANY
+    return FALSE | _null_bit(column)
 
 
 def _readings(column: ColumnStats, literal: Literal) -> list[tuple[Any, Any, Any]]:

@@ -48,7 +48,8 @@ def _sums_of(array: Any) -> Sums:
     rows, kind = len(array), array.type
     width = _fixed_width(kind)
     if width is not None:
-        return np.arange(rows + 1) * width
+        fixed: Sums = np.arange(rows + 1) * width
+        return fixed
     if pa.types.is_struct(kind):
         return bytes_before([array.field(number) for number in range(kind.num_fields)], rows)
     ends = _ends(array)
@@ -57,8 +58,9 @@ def _sums_of(array: Any) -> Sums:
     heads = np.arange(rows + 1) * _OFFSET_BYTES
     if pa.types.is_nested(kind):
         inside = _sums_of(array.values)
-        return inside[ends] - inside[ends[0]] + heads
-    sums: Sums = ends.astype(np.int64) - int(ends[0]) + heads
+        sums: Sums = inside[ends] - inside[ends[0]] + heads
+    else:
+        sums = ends.astype(np.int64) - int(ends[0]) + heads
     return sums
 
 

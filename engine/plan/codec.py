@@ -56,7 +56,7 @@ def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[Any], what: str) -> An
         raise error(Code.INTERNAL, f"{what} in version {version}, this kernelmill reads {VERSION}", hint=hint)
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, pa.ArrowInvalid) as exc:
+    except (msgspec.DecodeError, pa.ArrowException, OSError, ValueError, StopIteration) as exc:
         raise error(Code.INTERNAL, f"these bytes are not {what}: {exc}") from exc
 
 
@@ -67,7 +67,7 @@ def _enc_hook(value: Any) -> bytes:
         return pa.schema([pa.field("", value)]).serialize().to_pybytes()
     if isinstance(value, pa.Scalar):
         sink = pa.BufferOutputStream()
-        batch = pa.record_batch([pa.array([value.as_py()], type=value.type)], names=[""])
+        batch = pa.record_batch([pa.repeat(value, 1)], names=[""])  # not as_py: it has no nanoseconds
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         return sink.getvalue().to_pybytes()
@@ -81,7 +81,9 @@ def _dec_hook(kind: type, data: Any) -> Any:
         return pa.ipc.read_schema(pa.py_buffer(data)).field(0).type
     if kind is pa.Scalar:
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            return reader.read_next_batch().column(0)[0]
+            batch = reader.read_next_batch()
+        batch.validate(full=True)
+        return batch.column(0)[0]
     raise error(Code.INTERNAL, f"no encoding is known for {kind.__name__}")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from kernelmill.engine.batch import is_string_like, is_word_like
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column, Node, Tokenize
 from kernelmill.engine.origin import located
@@ -182,7 +183,7 @@ class Aggregate(LogicalPlan):
             raise error(Code.BAD_SETTING, "group_by needs at least one key", hint='name it: group_by("word")')
         for key in self.keys:
             kind = find(schema, key, where=self.origin).type
-            if not _may_be_key(kind):
+            if not may_be_key(kind):
                 what = f"group_by({key!r}): values of type {kind} cannot be a key"
                 raise error(Code.TYPE_MISMATCH, what, hint="group by its parts, or cast it")
         for agg in self.aggs:
@@ -202,9 +203,9 @@ class Sort(LogicalPlan):
     def _derive(self) -> pa.Schema:
         for name, _, _ in self.keys:
             kind = find(self.input.schema, name, where=self.origin).type
-            if pa.types.is_nested(kind):
-                what = f"sort({name!r}): values of type {kind} have no order"
-                raise error(Code.TYPE_MISMATCH, what, hint="sort by one of its parts")
+            if not may_be_key(kind):
+                what = f"sort({name!r}): values of type {kind} have no order here"
+                raise error(Code.TYPE_MISMATCH, what, hint="sort by one of its parts, or cast it")
         return self.input.schema
 
 
@@ -295,14 +296,15 @@ def _no_aggregate(node: Node, verb: str, hint: str) -> None:
 
 
 def _check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
-    if agg.kind in ("min", "max") and (pa.types.is_nested(kind) or pa.types.is_null(kind)):
-        what = f"{agg.kind} of {agg.column!r}: values of type {kind} have no order"
-        raise error(Code.TYPE_MISMATCH, what, hint="take it of one of its parts")
+    if agg.kind in ("min", "max") and not is_word_like(kind):
+        what = f"{agg.kind} of {agg.column!r}: values of type {kind} are not compared in groups"
+        raise error(Code.TYPE_MISMATCH, what, hint="take it of a number, a date, a time or a boolean")
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _may_be_key(kind: pa.DataType) -> bool:
-    return not (pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or pa.types.is_null(kind))
+def may_be_key(kind: pa.DataType) -> bool:
+    """Whether rows can be grouped and sorted by values of `kind`: text, binary, and what fits 64 bits."""
+    return is_string_like(kind) or is_word_like(kind)

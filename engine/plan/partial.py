@@ -62,7 +62,8 @@ def partial_schema(keys: Sequence[str], aggs: Sequence[AggSpec], input_schema: p
 def finished_field(agg: AggSpec, field: pa.Field[Any] | None) -> pa.Field[Any]:
     """The finished column of `agg` over the column `field` (None for len).
 
-    A group has at least one row, so min, max and mean are null only where the input may be.
+    A group has at least one row, so min, max and mean are null only where the input may be; and min and max of floats,
+    which skip NaN, where a group has nothing else.
     """
     if agg.kind in ("len", "count"):
         return pa.field(agg.name, pa.int64(), nullable=False)
@@ -74,7 +75,7 @@ def finished_field(agg: AggSpec, field: pa.Field[Any] | None) -> pa.Field[Any]:
         sum_type(field.type)
         return pa.field(agg.name, pa.float64(), nullable=field.nullable)
     if agg.kind in ("min", "max"):
-        return pa.field(agg.name, field.type, nullable=field.nullable)
+        return pa.field(agg.name, field.type, nullable=field.nullable or pa.types.is_floating(field.type))
     raise error(Code.INTERNAL, f"no aggregate is called {agg.kind!r}")
 
 

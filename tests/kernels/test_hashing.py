@@ -53,13 +53,25 @@ def test_words_hash_on_from_each_rows_seed(rows):
     assert hashes.check().tolist() == expected
 
 
-@given(st.lists(st.tuples(st.one_of(st.none(), oracle.KEYS), SEEDS), max_size=20), st.integers(0, 9))
-def test_strings_hash_on_from_each_rows_seed(rows, before):
-    data, offsets, validity = oracle.string_column([v for v, _ in rows], before=before, after=0)
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), oracle.KEYS), SEEDS), max_size=20),
+    st.integers(0, 9),
+    st.sampled_from([0, 7, 8]),
+)
+def test_strings_hash_on_from_each_rows_seed(rows, before, after):
+    data, offsets, validity = oracle.string_column([v for v, _ in rows], before=before, after=after)
     hashes = oracle.Guarded(len(rows), np.uint64)
     hashes.array[:] = [s for _, s in rows]
     hash_strings(data, offsets, validity if any(v is None for v, _ in rows) else oracle.NO_NULLS, hashes.array)
     assert hashes.check().tolist() == [oracle.contract_hash(v, s) for v, s in rows]
+
+
+def test_a_column_of_all_lengths_hashes_as_the_xxhash_package_has_it():
+    values = [bytes((7 * size + i) % 256 for i in range(size)) for size in range(100)]
+    data, offsets, _ = oracle.string_column(values, after=0)
+    hashes = first_seeds(len(values))
+    hash_strings(data, offsets, oracle.NO_NULLS, hashes)
+    assert hashes.tolist() == [oracle.xxh64(value) for value in values]
 
 
 def test_a_null_is_neither_zero_nor_the_empty_string():

@@ -19,7 +19,8 @@ from kernelmill.engine.nodes import Call, Column
 from kernelmill.engine.promotion import arg_of
 from kernelmill.engine.typing import type_of
 
-TEXTS = ["", "a", "abc", "  pad ", "aXbXc", "äöü", "naïve café", "x=1; y=22", "\u2003em\n", None, "aaa", "日本語", "A-B-C"]
+TEXTS = ["", "a", "abc", "  pad ", "aXbXc", "äöü", "naïve café", "x=1; y=22", "\u2003em\n", None, "aaa", "A-B-C"]
+TEXTS += ["日本語"]
 texts = st.lists(st.none() | st.text(alphabet="ab Xä日-=1", max_size=8), min_size=1, max_size=12)
 
 
@@ -242,21 +243,98 @@ def test_lists_of_text_are_joined_without_their_nulls():
     )
 
 
-@pytest.mark.parametrize("name", [name for name, function in FUNCTIONS.items() if function.arity == 2])
-def test_every_function_of_two_takes_a_column_with_only_nulls(name):
-    """A column of type null comes from `lit(None)` and from empty JSON: it must plan or be refused, never crash."""
-    schema = pa.schema([("a", pa.null()), ("b", pa.null())])
-    node = Call(name, (Column("a"), Column("b")))
-    try:
-        planned = type_of(node, schema)
-    except KernelmillError as exc:
-        assert exc.code is Code.TYPE_MISMATCH
-        return
-    except AttributeError:
-        assert name == "is_in"  # its second argument is always a literal list
-        return
-    values = evaluate(node, pa.record_batch({"a": pa.nulls(2), "b": pa.nulls(2)}))
+PLAIN = [name for name, function in FUNCTIONS.items() if "." not in name and name != "is_in"]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_column_with_only_nulls_is_planned_or_refused(name):
+    """A column of type null comes from `lit(None)` and from empty JSON."""
+    columns = {"a": pa.nulls(2), "b": pa.nulls(2), "c": pa.nulls(2)}
+    batch = pa.record_batch(columns)
+    options = {"round": (("decimals", 0),), "log": (("base", 2.0),)}.get(name, ())
+    node = Call(name, tuple(Column(column) for column in "abc"[: FUNCTIONS[name].arity]), options)
+    planned = type_of(node, batch.schema)
+    values = evaluate(node, batch)
     assert values.type == planned.type and len(values) == 2
+    assert planned.nullable or values.null_count == 0
+
+
+SAMPLES = {
+    "null": pa.nulls(3),
+    **{str(dtype): pa.array([1, None, 3], dtype) for dtype in (pa.int8(), pa.int64(), pa.uint16(), pa.uint64())},
+    **{str(dtype): pa.array([1.5, None, -2.0]).cast(dtype) for dtype in (pa.float16(), pa.float32(), pa.float64())},
+    **{str(dtype): pa.array(["x", None, "yz"]).cast(dtype) for dtype in (pa.string(), pa.large_string())},
+    **{str(dtype): pa.array([b"x", None, b""]).cast(dtype) for dtype in (pa.binary(), pa.large_binary())},
+    "fixed": pa.array([b"xy", None, b"ab"], pa.binary(2)),
+    "view": pa.array(["x", None, "yz"]).cast(pa.string_view()),
+    "dictionary": pa.array(["x", None, "yz"]).dictionary_encode(),
+    "bool": pa.array([True, None, False]),
+    "decimal": pa.array([1, None, 3], pa.decimal128(20, 2)),
+    "decimal256": pa.array([1, None, 3], pa.decimal256(40, 4)),
+    "date32": pa.array([0, None, 1], pa.date32()),
+    "date64": pa.array([0, None, 86_400_000], pa.date64()),
+    "timestamp": pa.array([0, None, 1], pa.timestamp("us")),
+    "zoned": pa.array([0, None, 1], pa.timestamp("ns", "Europe/Berlin")),
+    "time": pa.array([0, None, 1], pa.time64("us")),
+    "duration": pa.array([0, None, 1], pa.duration("ms")),
+    "list": pa.array([[1], None, []], pa.list_(pa.int64())),
+    "texts": pa.array([["a"], None, []], pa.list_(pa.string())),
+    "struct": pa.array([{"a": 1}, None, {"a": 2}]),
+}
+OPTIONS = {
+    **{"round": {"decimals": 1}, "log": {"base": 3.0}, "str.slice": {"offset": 0, "length": 1}},
+    **{f"str.strip_chars{side}": {"characters": None} for side in ("", "_start", "_end")},
+    **{"str.strip_prefix": {"prefix": "x"}, "str.strip_suffix": {"suffix": "x"}, "str.starts_with": {"prefix": "x"}},
+    **{f"str.{name}": {"pattern": "x", "literal": True} for name in ("contains", "count_matches", "find")},
+    **{f"str.{name}": {"pattern": "(x)", "value": "", "literal": False, "n": 1} for name in ("replace", "replace_all")},
+    **{"str.ends_with": {"suffix": "x"}, "str.extract": {"pattern": "(x)", "group_index": 1}, "str.split": {"by": "x"}},
+    **{f"str.{name}": {"format": None, "strict": False} for name in ("to_date", "to_datetime")},
+    **{"str.to_integer": {"strict": False}, "dt.truncate": {"every": "1h"}, "dt.strftime": {"format": "%Y"}},
+    **{"list.get": {"index": 0}, "list.join": {"separator": "-"}},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("is_in", "if_else")])
+def test_what_planning_accepts_runs_with_the_type_that_was_planned(name):
+    """Every function over every type of column, and over every pair: refused with KM0102, or computed."""
+    options = tuple(OPTIONS.get(name, {}).items())
+    others = SAMPLES if FUNCTIONS[name].arity == 2 else {"null": pa.nulls(3)}
+    for left in SAMPLES.values():
+        for right in others.values():
+            batch = pa.record_batch({"a": left, "b": right})
+            node = Call(name, (Column("a"), Column("b"))[: FUNCTIONS[name].arity], options)
+            try:
+                planned = type_of(node, batch.schema)
+            except KernelmillError as exc:
+                assert exc.code is Code.TYPE_MISMATCH and exc.hint
+                continue
+            try:
+                values = evaluate(node, batch)
+            except KernelmillError as exc:
+                assert exc.code in (Code.OVERFLOW, Code.CAST), (left.type, right.type)
+                continue
+            assert values.type == planned.type and len(values) == 3, (left.type, right.type)
+            assert planned.nullable or values.null_count == 0
+
+
+TARGETS = ["int64", "float64", "string", "date32", "timestamp[us]", "bool", "decimal128(38, 2)"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_casts_that_planning_accepts_run(target):
+    for column in SAMPLES.values():
+        batch = pa.record_batch({"a": column})
+        for strict in (True, False):
+            node = col("a").cast(target, strict=strict).node
+            try:
+                planned = type_of(node, batch.schema)
+            except KernelmillError as exc:
+                assert exc.code is Code.TYPE_MISMATCH
+                continue
+            try:
+                assert evaluate(node, batch).type == planned.type
+            except KernelmillError as exc:
+                assert exc.code is Code.CAST and strict, (column.type, target)
 
 
 def test_arguments_hide_how_a_column_is_encoded():

@@ -152,6 +152,12 @@ def test_one_value_is_known_to_be_equal_unless_it_is_text_or_may_hide_a_nan():
     assert may_match((X != b"ab").node, stats(b"ab", b"ab", kind=pa.binary()))
 
 
+def test_is_in_finds_a_nan_that_the_bounds_do_not_show():
+    assert may_match(X.is_in([math.nan]).node, stats(1.0, 2.0))
+    assert not may_match(X.is_in([3.0]).node, stats(1.0, 2.0))
+    assert may_match((~X.is_in([3.0])).node, stats(1.0, 2.0))
+
+
 def test_unknown_counts_and_bounds_leave_everything_possible():
     unknown = {"x": ColumnStats(pa.int64(), 10)}
     assert all(may_match(p.node, unknown) for p in (X > 1, X.is_null(), X.is_not_null(), ~(X == 1)))

@@ -1,3 +1,5 @@
+import errno
+import gzip
 import os
 
 import numpy as np
@@ -314,10 +316,34 @@ def test_a_file_replaced_by_a_pipe_is_an_error_and_not_a_hang(file):
     assert code_of(split).code is Code.INPUT_CHANGED
 
 
-def test_an_unreadable_file_is_a_typed_error(file):
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    path = file(b"a\n")
-    split = whole(path)
-    path.chmod(0)
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.EACCES, Code.INPUT_NOT_FOUND), (errno.EIO, Code.INPUT_NOT_FOUND), (errno.EMFILE, Code.FILE_LIMIT)],
+)
+def test_a_file_that_the_system_does_not_open_is_a_typed_error(file, monkeypatch, number, code):
+    split = whole(file(b"a\n"))
+
+    def refuse(*args, **kwargs):  # root may open everything, so the system's answer is made up
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("kernelmill.engine.io.bytestream.os.open", refuse)
+    with pytest.raises(KernelmillError) as caught:
+        next(read_blocks(split, TextOptions(), PlainContext()))
+    monkeypatch.undo()
+    assert caught.value.code is code
+    assert "t.txt" in caught.value.where
+
+
+def test_an_unreadable_part_is_a_typed_error(file, monkeypatch):
+    split = whole(file(b"a\n"))
+
+    def fail(*args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("kernelmill.engine.io.bytestream.os.preadv", fail)
     assert code_of(split).code is Code.INPUT_NOT_FOUND
+
+
+def test_names_in_capitals_are_compressed_too(file):
+    path = file(gzip.compress(b"a\nb\n"), "T.GZ")
+    assert blocks(whole(path)) == [(0, b"a\nb\n")]

@@ -1,0 +1,356 @@
+"""Compare whole processes in turn: `python -m bench.compare wordcount-kernel | wordcount-prose | groupby | ...`.
+
+Each comparison first runs every engine once and checks that their results are equal; it ends with exit code 1 if they
+are not. That run also warms the page cache and the kernel cache. Then the engines run in turn, round by round, each
+round beginning with another one, and ratios are taken within a round. Inputs come from `python -m bench.corpus`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.engines import (
+    GROUP_ENGINES,
+    KERNELMILL,
+    ROOT,
+    WORD_ENGINES,
+    Command,
+    cpu,
+    groups_command,
+    versions,
+    words_command,
+)
+from bench.measure import CommandFailedError, Run, measure, warm_page_cache
+from bench.report import round_order, seconds_table, summarise
+
+KEYS = {"int": ["id6"], "string": ["id3"], "both": ["id3", "id6"]}
+# What was fastest for each text: see bench/peers/README.md.
+KERNEL_ENGINES = ("kernelmill", "duckdb-words", "duckdb-lines", "polars-words")
+PROSE_ENGINES = ("kernelmill", "duckdb-pieces", "polars-words", "duckdb-lines", "polars-lines")
+
+
+def data_dir() -> Path:
+    """The folder of the benchmark's inputs, as in bench.corpus, which imports too much for a process that measures."""
+    return Path(os.environ.get("KERNELMILL_BENCH_DATA") or ROOT / "build" / "bench")
+
+
+def needed(name: str, target: str) -> Path:
+    """Path of an input; a usage error that says how to build it if it is absent."""
+    path = data_dir() / name
+    if not path.exists() or not path.with_suffix(".json").exists():
+        raise click.ClickException(f"{path} is not there: python -m bench.corpus {target}")
+    return path
+
+
+def run(command: Command, environment: dict[str, str] | None = None) -> Run:
+    """Measure a command in the checkout; a click error if it fails."""
+    try:
+        return measure(command, environment)
+    except CommandFailedError as failed:
+        raise click.ClickException(str(failed)) from failed
+
+
+def remove(path: Path) -> None:
+    """Remove an output, be it a file, a folder or nothing."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def facts_of(arguments: Sequence[str | Path]) -> dict[str, Any]:
+    """What bench.outputs says, from a process of its own."""
+    facts: dict[str, Any] = json.loads(run([sys.executable, "-m", "bench.outputs", *arguments]).output)
+    return facts
+
+
+def differ(what: str, expected: object, found: object) -> None:
+    """End with exit code 1: results that differ are not worth a time."""
+    raise click.ClickException(f"{what}: results differ: expected {expected}, found {found}")
+
+
+def check_words(text: Path, output: Path, engine: str, codec: str) -> None:
+    """Compare an output with what plain Python counted when the corpus was built."""
+    truth, facts = json.loads(text.with_suffix(".json").read_text()), facts_of(["words", output])
+    expected = {"rows": truth["distinct"], **{name: truth[name] for name in ("distinct", "words", "digest")}}
+    if facts != {**expected, "codecs": [codec]}:
+        differ(engine, {**expected, "codecs": [codec]}, facts)
+
+
+def measure_in_turn(
+    engines: Sequence[str], rounds: int, commands: Callable[[str, Path], Command], check: Callable[[str, Path], None]
+) -> list[dict[str, Run]]:
+    """Run every engine once for the check, then `rounds` rounds; outputs are removed outside the measured time."""
+    with tempfile.TemporaryDirectory(prefix="kernelmill-bench-", dir=_scratch()) as folder:
+        outputs = {engine: Path(folder) / f"{engine}.parquet" for engine in engines}
+        for engine in engines:
+            run(commands(engine, outputs[engine]))
+        for engine in engines:
+            check(engine, outputs[engine])
+        measured = []
+        for number in range(rounds):
+            times: dict[str, Run] = {}
+            for engine in round_order(engines, number):
+                remove(outputs[engine])
+                times[engine] = run(commands(engine, outputs[engine]))
+            measured.append(times)
+    return measured
+
+
+def _scratch() -> Path:
+    folder = data_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def finish(what: str, results: dict[str, Any], json_path: Path | None) -> None:
+    """Print what was measured, and keep all of it as JSON if asked."""
+    about = {"what": what, "command": shlex.join(sys.orig_argv), "cpu": cpu(), "cores": len(os.sched_getaffinity(0))}
+    click.echo(f"{what} · {about['cpu']}, {about['cores']} cores")
+    click.echo(" · ".join(f"{name} {version}" for name, version in versions().items()))
+    click.echo(f"$ {about['command']}")
+    for text in results.pop("lines"):
+        click.echo(text)
+    if json_path is not None:
+        json_path.write_text(json.dumps({**about, "versions": versions(), **results}, indent=1) + "\n")
+
+
+def compare_words(
+    text: Path, engines: Sequence[str], rounds: int, threads: int, codec: str, json_path: Path | None
+) -> None:
+    """Compare engines at counting the words of one text."""
+    warm_page_cache(text)
+    measured = measure_in_turn(
+        engines,
+        rounds,
+        lambda engine, target: words_command(engine, text, target, codec=codec, threads=threads),
+        lambda engine, output: check_words(text, output, engine, codec),
+    )
+    summary = summarise(measured)
+    input_facts = json.loads(text.with_suffix(".json").read_text())
+    head = f"{text.name}: {input_facts['bytes']:,} bytes, {input_facts['words']:,} words, "
+    head += f"{input_facts['distinct']:,} distinct; {codec}, {threads} threads, {rounds} rounds; results equal"
+    finish(
+        f"word count {text.stem}",
+        {"input": input_facts, **summary, "lines": [head, *seconds_table(summary)]},
+        json_path,
+    )
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Compare engines; see the module's text."""
+    os.chdir(ROOT)  # measured processes are run as `-m bench...`
+
+
+rounds_option = click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+threads_option = click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+codec_option = click.option("--compression", "codec", default="snappy", show_default=True)
+json_option = click.option(
+    "--json", "json_path", type=click.Path(path_type=Path, resolve_path=True), help="Keep everything measured here."
+)
+
+
+def engines_option(known: Sequence[str], default: Sequence[str]) -> Callable[[Any], Any]:
+    """The option that chooses engines; it may be repeated."""
+    kind = click.Choice(list(known))
+    return click.option("--engine", "engines", multiple=True, type=kind, default=list(default), show_default=True)
+
+
+@main.command()
+@rounds_option
+@threads_option
+@codec_option
+@engines_option(WORD_ENGINES, KERNEL_ENGINES)
+@json_option
+def wordcount_kernel(rounds: int, threads: int, codec: str, engines: Sequence[str], json_path: Path | None) -> None:
+    """Count the words of 1.2 GB of Linux source."""
+    compare_words(needed("kernel.txt", "kernel"), engines, rounds, threads, codec, json_path)
+
+
+@main.command()
+@rounds_option
+@threads_option
+@codec_option
+@engines_option(WORD_ENGINES, PROSE_ENGINES)
+@json_option
+def wordcount_prose(rounds: int, threads: int, codec: str, engines: Sequence[str], json_path: Path | None) -> None:
+    """Count the words of 1.0 GB of English prose."""
+    compare_words(needed("prose.txt", "prose"), engines, rounds, threads, codec, json_path)
+
+
+@main.command()
+@click.argument("name")
+@rounds_option
+@threads_option
+@codec_option
+@engines_option(WORD_ENGINES, KERNEL_ENGINES)
+@json_option
+def wordcount(name: str, rounds: int, threads: int, codec: str, engines: Sequence[str], json_path: Path | None) -> None:
+    """Count the words of any text that bench.corpus made: NAME is zipf, tree..."""
+    compare_words(needed(f"{name}.txt", name), engines, rounds, threads, codec, json_path)
+
+
+@main.command()
+@click.option("--keys", "kinds", multiple=True, type=click.Choice(list(KEYS)), default=["int", "string"])
+@click.option(
+    "--runs", default=4, show_default=True, type=click.IntRange(2), help="Runs in one process; the first is cold."
+)
+@rounds_option
+@threads_option
+@codec_option
+@engines_option(GROUP_ENGINES, GROUP_ENGINES)
+@json_option
+def groupby(
+    kinds: Sequence[str],
+    runs: int,
+    rounds: int,
+    threads: int,
+    codec: str,
+    engines: Sequence[str],
+    json_path: Path | None,
+) -> None:
+    """Sum and mean by an integer key and by a string key: warm runs in one process, whole process beside."""
+    table = needed("groupby.parquet", "tables")
+    warm_page_cache(table)
+    results: dict[str, Any] = {}
+    texts: list[str] = []
+    for kind in kinds:
+        keys = KEYS[kind]
+        warm, whole = _groups(table, keys, runs, rounds, threads, codec, engines)
+        results[kind] = {"warm": warm, "whole": whole}
+        texts += [f"key {kind}, runs 2-{runs} in one process; results equal", *seconds_table(warm)]
+        texts += [f"key {kind}, whole process, one run", *seconds_table(whole)]
+    finish("group-by, sum and mean", {**results, "lines": texts}, json_path)
+
+
+def _groups(
+    table: Path, keys: list[str], runs: int, rounds: int, threads: int, codec: str, engines: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    first: dict[str, Path] = {}
+
+    def check(engine: str, output: Path) -> None:
+        reference = first.setdefault("output", output)
+        found = facts_of(["groups", output, reference, *keys])
+        if any(found["differences"].values()) or found["codecs"] != [codec]:
+            differ(engine, f"equal groups, codec {codec}", found)
+
+    def measured(count: int) -> list[dict[str, Run]]:
+        return measure_in_turn(
+            engines,
+            rounds,
+            lambda engine, target: groups_command(
+                engine, table, target, keys=keys, codec=codec, threads=threads, runs=count
+            ),
+            check,
+        )
+
+    def warm_seconds(one: Run) -> float:
+        seconds: list[float] = json.loads(one.output)
+        return statistics.median(seconds[1:])
+
+    warm = summarise(measured(runs), warm_seconds)
+    first.clear()  # the outputs of the other measurement are gone
+    return warm, summarise(measured(1))
+
+
+@main.command()
+@click.option("--corpus", default="kernel", show_default=True)
+@rounds_option
+@codec_option
+@json_option
+def scaling(corpus: str, rounds: int, codec: str, json_path: Path | None) -> None:
+    """Threads 1 against 2 of kernelmill's word count: each stage (0 maps, 1 reduces), and the whole process."""
+    text = needed(f"{corpus}.txt", corpus)
+    warm_page_cache(text)
+
+    def command(name: str, target: Path) -> Command:
+        threads = name.split()[0]
+        return [sys.executable, "-m", "bench.peers.kernelmill_phases", text, target, codec, threads]
+
+    names = ["1 thread", "2 threads"]
+    measured = measure_in_turn(names, rounds, command, lambda name, output: check_words(text, output, name, codec))
+    summary = summarise(measured)
+    phases: dict[str, Any] = {}
+    texts = [f"{text.name}, {codec}, {rounds} rounds; results equal", *seconds_table(summary)]
+    for stage in json.loads(measured[0][names[0]].output):
+        pairs = [tuple(json.loads(times[name].output)[stage] for name in names) for times in measured]
+        one, two = (statistics.median(column) for column in zip(*pairs, strict=True))
+        speedup = statistics.median(single / double for single, double in pairs)
+        phases[stage] = {"seconds": {"1": one, "2": two}, "speedup": speedup}
+        texts.append(f"stage {stage}: {one:.3f} s on 1 thread, {two:.3f} s on 2: {speedup:.2f} times as fast")
+    finish("threads 1 against 2", {**summary, "stages": phases, "lines": texts}, json_path)
+
+
+def _repeat(
+    what: str, command: Callable[[], tuple[Command, dict[str, str]]], rounds: int, warm: bool, json_path: Path | None
+) -> None:
+    if warm:
+        run(*command())
+    measured = [{"kernelmill": run(*command())} for _ in range(rounds)]
+    summary = summarise(measured)
+    finish(what, {**summary, "lines": seconds_table(summary)}, json_path)
+
+
+@main.command()
+@rounds_option
+@json_option
+def import_time(rounds: int, json_path: Path | None) -> None:
+    """`import kernelmill` in a fresh interpreter, beside an interpreter that imports nothing."""
+    programs = {"import kernelmill": "import kernelmill", "nothing": "pass"}
+    for program in programs.values():
+        run([sys.executable, "-c", program])
+    measured = [
+        {name: run([sys.executable, "-c", programs[name]]) for name in round_order(list(programs), number)}
+        for number in range(rounds)
+    ]
+    summary = summarise(measured)
+    extra = statistics.median(times["import kernelmill"].seconds - times["nothing"].seconds for times in measured)
+    texts = [*seconds_table(summary), f"the import itself, median of differences: {extra:.3f} s"]
+    finish("import kernelmill", {**summary, "import_seconds": extra, "lines": texts}, json_path)
+
+
+@main.command()
+@rounds_option
+@threads_option
+@json_option
+def kjv(rounds: int, threads: int, json_path: Path | None) -> None:
+    """`kernelmill wordcount` on the King James text, whole process, warm."""
+    with tempfile.TemporaryDirectory(prefix="kernelmill-bench-", dir=_scratch()) as folder:
+        target = Path(folder) / "kjv"
+
+        def command() -> tuple[Command, dict[str, str]]:
+            remove(target)
+            return words_command("kernelmill", ROOT / "data" / "kjv", target, codec="snappy", threads=threads), {}
+
+        _repeat("word count of the King James text", command, rounds, True, json_path)
+
+
+@main.command()
+@click.option("--rounds", default=1, show_default=True, type=click.IntRange(1))
+@json_option
+def compile_all(rounds: int, json_path: Path | None) -> None:
+    """`kernelmill warm` into an empty cache: all kernels compiled from nothing."""
+    with tempfile.TemporaryDirectory(prefix="kernelmill-bench-") as folder:
+        cache = Path(folder) / "cache"
+
+        def command() -> tuple[Command, dict[str, str]]:
+            remove(cache)
+            return [KERNELMILL, "warm"], {"KERNELMILL_CACHE_DIR": str(cache)}
+
+        _repeat("all kernels compiled", command, rounds, False, json_path)
+
+
+if __name__ == "__main__":
+    main()
