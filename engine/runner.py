@@ -67,6 +67,7 @@ def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings
         manifest = staging.publish(
             [part for part in parts if part is not None],
             job.schema,
+            counters=run.counters(),
             rejects=run.rejects.by_reason(),
             reject_files=reject_files,
         )

@@ -72,7 +72,7 @@ class KeyColumns:
 
     def _group_codes(self, table: KeyTable, column: pa.DictionaryArray[Any, Any], first: int, groups: Groups) -> int:
         values = column.dictionary
-        if self._dictionary is None or not self._dictionary[0].equals(values):
+        if self._dictionary is None or not _same_dictionary(self._dictionary[0], values):
             views = (*strings_view(values), validity_bytes(values))
             self._dictionary = (values, views, np.full(len(values), -1, np.int32))
         _, views, direct = self._dictionary
@@ -87,6 +87,14 @@ class KeyColumns:
     def _several_columns(self, table: KeyTable, first: int, last: int) -> list[pa.Array[Any]]:
         data, offsets, _, _ = table.strings(first, last)
         return decode_rows(data, offsets, [field.type for field in self._fields])
+
+
+def _same_dictionary(first: pa.Array[Any], second: pa.Array[Any]) -> bool:
+    """Tell by buffers, not values, whether codes mean the same: batches of a row group share them."""
+    if len(first) != len(second) or first.offset != second.offset:
+        return False
+    places = [[buffer and (buffer.address, buffer.size) for buffer in array.buffers()] for array in (first, second)]
+    return bool(places[0] == places[1])
 
 
 def encode_rows(columns: list[pa.Array[Any]]) -> tuple[Bytes, np.ndarray[Any, np.dtype[np.int32]]]:
