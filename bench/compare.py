@@ -28,6 +28,7 @@ from bench.engines import (
     Command,
     cpu,
     groups_command,
+    output_name,
     versions,
     words_command,
 )
@@ -93,7 +94,7 @@ def measure_in_turn(
 ) -> list[dict[str, Run]]:
     """Run every engine once for the check, then `rounds` rounds; outputs are removed outside the measured time."""
     with tempfile.TemporaryDirectory(prefix="kernelmill-bench-", dir=_scratch()) as folder:
-        outputs = {engine: Path(folder) / f"{engine}.parquet" for engine in engines}
+        outputs = {engine: Path(folder) / output_name(engine) for engine in engines}
         for engine in engines:
             run(commands(engine, outputs[engine]))
         for engine in engines:

@@ -17,6 +17,11 @@ WORD_ENGINES = ("kernelmill", *(f"{peer}-{way}" for peer in ("duckdb", "polars")
 GROUP_ENGINES = ("kernelmill", "duckdb", "polars")
 
 
+def output_name(engine: str) -> str:
+    """The name of an engine's output: a file for the peers, for kernelmill a folder, which its threads write."""
+    return f"{engine}.parquet" if engine.startswith(("duckdb", "polars")) else engine.replace(" ", "-")
+
+
 def words_command(engine: str, text: Path, target: Path, *, codec: str, threads: int) -> Command:
     """The process that counts the words of `text` into `target`; `engine` is one of WORD_ENGINES."""
     if engine == "kernelmill":

@@ -12,11 +12,17 @@ import pytest
 
 import kernelmill as km
 from bench.facts import count_words, line_blocks
+from bench.measure import OWN_VARIABLE
 from bench.tables import write_group_by_table
 from bench.zipf import zipf_blocks
 
 WORDS = 1_000_000
 ROWS = 500_000
+
+
+@pytest.fixture(autouse=True)
+def only_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OWN_VARIABLE, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,7 @@ def test_words_by_a_counter_over_lines(benchmark: Any, text: Path) -> None:
 
 @pytest.mark.benchmark(group="word count")
 def test_words_by_the_engine(benchmark: Any, text: Path, tmp_path: Path) -> None:
-    target = benchmark.pedantic(engine_words, (text, tmp_path / "words.parquet"), rounds=5, warmup_rounds=1)
+    target = benchmark.pedantic(engine_words, (text, tmp_path / "words"), rounds=5, warmup_rounds=1)
     found = pq.read_table(target).to_pydict()
     assert {word.encode(): count for word, count in zip(found["word"], found["len"], strict=True)} == dict(
         counter_over_lines(text)
@@ -92,7 +98,7 @@ def test_groups_by_a_dict(benchmark: Any, table: Path, key: str) -> None:
 @pytest.mark.parametrize("key", ["id6", "id3"])
 def test_groups_by_the_engine(benchmark: Any, table: Path, key: str, tmp_path: Path) -> None:
     benchmark.group = f"group by {key}"
-    arguments = (table, key, tmp_path / "groups.parquet")
+    arguments = (table, key, tmp_path / "groups")
     target = benchmark.pedantic(engine_groups, arguments, rounds=5, warmup_rounds=1)
     found = pq.read_table(target).to_pydict()
     expected = dict_groups(table, key)

@@ -295,30 +295,25 @@ def partial_aggregate(
     schema = pa.schema(_without_dictionaries(list(schema)))
     results = finished_schema(operator.keys, operator.aggs, input_schema)
     states = [_state_of(agg, results.field(agg.name).type, merging=False) for agg in operator.aggs]
-    grouping = _Grouping(map_table(context), [schema.field(key) for key in operator.keys], states)
-
-    def flush() -> Iterator[pa.RecordBatch]:
-        for first, last in grouping.pieces():
-            columns = grouping.key_columns(first, last)
-            for state in states:
-                columns += state.partial(first, last)
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
-        grouping.clear()
-
-    for batch in batches:
-        context.check_cancelled()
-        keys = [batch.column(key) for key in operator.keys]
-        values = [[] if agg.column is None else [plain(batch.column(agg.column))] for agg in operator.aggs]
-        for _ in grouping.add(keys, values, batch.num_rows):
-            yield from flush()
-    yield from flush()
+    with context.scratch.lend(KeyTable) as table:
+        table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
+        grouping = _Grouping(table, [schema.field(key) for key in operator.keys], states)
+        for batch in batches:
+            context.check_cancelled()
+            keys = [batch.column(key) for key in operator.keys]
+            values = [[] if agg.column is None else [plain(batch.column(agg.column))] for agg in operator.aggs]
+            for _ in grouping.add(keys, values, batch.num_rows):
+                yield from _flush(grouping, states, schema)
+        yield from _flush(grouping, states, schema)
 
 
-def map_table(context: TaskContext) -> KeyTable:
-    """The thread's table, empty, for combining in a map task."""
-    table: KeyTable = context.scratch.keep("key table", KeyTable)
-    table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
-    return table
+def _flush(grouping: _Grouping, states: list[_State], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for first, last in grouping.pieces():
+        columns = grouping.key_columns(first, last)
+        for state in states:
+            columns += state.partial(first, last)
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+    grouping.clear()
 
 
 def merge_aggregate(
@@ -329,20 +324,21 @@ def merge_aggregate(
     There are at most `rows` partial rows, of `size` bytes.
     """
     states = [_state_of(agg, operator.schema.field(agg.name).type, merging=True) for agg in operator.aggs]
-    table: KeyTable = context.scratch.keep("key table", KeyTable)
-    table.reset(groups_max=rows + 1, key_bytes_max=2 * size + 1)  # rows of several columns grow when they are encoded
-    grouping = _Grouping(table, [operator.schema.field(key) for key in operator.keys], states)
-    for batch in blocks:
-        context.check_cancelled()
-        values, at = [], len(operator.keys)
-        for agg in operator.aggs:
-            width = 2 if agg.kind == "mean" else 1
-            values.append(batch.columns[at : at + width])
-            at += width
-        for _ in grouping.add(batch.columns[: len(operator.keys)], values, batch.num_rows):
-            raise error(Code.INTERNAL, "a merge table asked for a flush")
-    for first, last in grouping.pieces():
-        context.check_cancelled()
-        columns = grouping.key_columns(first, last)
-        columns += [state.finished(first, last) for state in states]
-        yield pa.RecordBatch.from_arrays(columns, schema=operator.schema)
+    with context.scratch.lend(KeyTable) as table:
+        # Rows of several columns grow when they are encoded, to less than twice their size.
+        table.reset(groups_max=rows + 1, key_bytes_max=2 * size + 1)
+        grouping = _Grouping(table, [operator.schema.field(key) for key in operator.keys], states)
+        for batch in blocks:
+            context.check_cancelled()
+            values, at = [], len(operator.keys)
+            for agg in operator.aggs:
+                width = 2 if agg.kind == "mean" else 1
+                values.append(batch.columns[at : at + width])
+                at += width
+            for _ in grouping.add(batch.columns[: len(operator.keys)], values, batch.num_rows):
+                raise error(Code.INTERNAL, "a merge table asked for a flush")
+        for first, last in grouping.pieces():
+            context.check_cancelled()
+            columns = grouping.key_columns(first, last)
+            columns += [state.finished(first, last) for state in states]
+            yield pa.RecordBatch.from_arrays(columns, schema=operator.schema)

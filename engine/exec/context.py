@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.errors import Code, error
@@ -12,12 +13,15 @@ from kernelmill.engine.io.context import Reject
 from kernelmill.engine.io.rejects import RejectList
 
 
+T = TypeVar("T")
+
+
 class Scratch:
     """Buffers and tables that a worker thread uses again from task to task: first touch of memory costs as much as the work."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, bytearray] = {}
-        self._others: dict[Any, Any] = {}
+        self._idle: dict[Callable[[], Any], list[Any]] = {}
 
     def buffer(self, name: str, size_bytes: int) -> bytearray:
         """The buffer called `name`, at least `size_bytes` long; contents undefined."""
@@ -26,11 +30,15 @@ class Scratch:
             found = self._buffers[name] = bytearray(size_bytes)
         return found
 
-    def keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The object kept under `key`, made at first use."""
-        if key not in self._others:
-            self._others[key] = make()
-        return self._others[key]
+    @contextmanager
+    def lend(self, make: Callable[[], T]) -> Iterator[T]:
+        """Lend an object that `make` makes, one used before if there is one; two steps of a task never share one."""
+        idle = self._idle.setdefault(make, [])
+        lent = idle.pop() if idle else make()
+        try:
+            yield lent
+        finally:
+            idle.append(lent)
 
 
 class TaskContext:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kernelmill.engine.batch import Bytes, array_of_strings, strings_view, validity_bytes
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.exec.aggregate import OUTPUT_ROWS, map_table
+from kernelmill.engine.exec.aggregate import FLUSH_GROUPS, FLUSH_KEY_BYTES, OUTPUT_ROWS
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX
 from kernelmill.engine.io.text import read_blocks
@@ -39,19 +39,16 @@ def count_tokens(
     """Count the tokens of a split in one table: yields partial rows (token, count), once at the end and at each flush."""
     mode = MODE_OF_NAME[operator.mode]
     separators = kernels.separator_table(mode, operator.separators)
-    scratch = context.scratch.keep("counting", counting_scratch)
-    table = map_table(context)
-    for block in read_blocks(split, operator.text, context, is_separator=separators):
-        context.check_cancelled()
-        data, at, stop = block.data, block.start, block.stop
-        if operator.lowercase:
-            data, at, stop = _lowered(data, at, stop, context)
-        while True:
-            at = table.count_tokens(data, at, stop, mode, separators, scratch)
-            if at >= stop:
-                break
-            yield from _counted(table, schema, len(operator.aggs))
-    yield from _counted(table, schema, len(operator.aggs))
+    with context.scratch.lend(KeyTable) as table, context.scratch.lend(counting_scratch) as scratch:
+        table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
+        for block in read_blocks(split, operator.text, context, is_separator=separators):
+            context.check_cancelled()
+            data, at, stop = block.data, block.start, block.stop
+            if operator.lowercase:
+                data, at, stop = _lowered(data, at, stop, context)
+            while (at := table.count_tokens(data, at, stop, mode, separators, scratch)) < stop:
+                yield from _counted(table, schema, len(operator.aggs))
+        yield from _counted(table, schema, len(operator.aggs))
 
 
 def _counted(table: KeyTable, schema: pa.Schema, copies: int) -> Iterator[pa.RecordBatch]:

@@ -18,7 +18,7 @@ All numbers are little-endian. The schema is not in the block: the index holds i
     8       4    number of partitions, u32
     12      4    zero
     16      ...  Arrow IPC schema message
-    then         for each partition: offset (u64), length (u64), rows (u64) of its block in the data file
+    then         for each partition: offset, length in the data file, rows, and bytes in memory form of its block (4 x u64)
     last    8    xxh3-64 of all before, u64
 """
 
@@ -35,12 +35,12 @@ from kernelmill.engine.errors import Code, error
 _HEAD = struct.Struct("<4sIQQQ")
 _SUM = struct.Struct("<Q")
 _INDEX_HEAD = struct.Struct("<4sIII")
-_PLACE = struct.Struct("<QQQ")
+_PLACE = struct.Struct("<QQQQ")
 _BLOCK_MAGIC, _INDEX_MAGIC = b"KMB1", b"KMI1"
 HEAD_BYTES = _HEAD.size + _SUM.size
 
-Place = tuple[int, int, int]
-"""Offset, length in bytes, and rows of a block in its data file."""
+Place = tuple[int, int, int, int]
+"""Offset and length of a block in its data file, its rows, and its bytes as they were in memory."""
 
 
 def encode_block(batches: Sequence[pa.RecordBatch]) -> list[pa.Buffer | bytes]:

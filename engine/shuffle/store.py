@@ -48,6 +48,7 @@ class PutResult(NamedTuple):
 class _InMemory(NamedTuple):
     schema: pa.Schema
     partitions: list[list[pa.RecordBatch]]
+    sizes: list[int]
     bytes: int
 
 
@@ -93,33 +94,33 @@ class BlockStore:
         """Keep the output of a map task; a second output of the same task replaces the first. Raises KM0402."""
         kept = [[batch for batch in batches if batch.num_rows] for batches in partitions]
         rows = sum(batch.num_rows for batches in kept for batch in batches)
-        size = sum(batch_bytes(batch) for batches in kept for batch in batches)
+        sizes = [sum(batch_bytes(batch) for batch in batches) for batches in kept]
+        size = sum(sizes)
         with self._lock:
             fits = self._memory_bytes + size <= self._memory_bytes_max
             if fits:
                 self._memory_bytes += size
         if fits:
-            self._place(stage, task, _InMemory(schema, kept, size))
+            self._place(stage, task, _InMemory(schema, kept, sizes, size))
             return PutResult(rows, size, 0)
-        written = self._write(stage, task, schema, kept)
+        written = self._write(stage, task, schema, kept, sizes)
         self._place(stage, task, written)
-        return PutResult(rows, size, sum(length for _, length, _ in written.places))
+        return PutResult(rows, size, sum(place[1] for place in written.places))
 
     def schema(self, ref: BlockRef) -> pa.Schema:
         """The columns of a map task's rows, also where it made none."""
         return self._find(ref).schema
 
     def rows(self, refs: Iterator[BlockRef]) -> list[tuple[int, int]]:
-        """Rows and bytes of each block, without reading it."""
+        """Rows and bytes in memory form of each block, without reading it: the same wherever it lies."""
         found = []
         for ref in refs:
             output = self._find(ref)
             if isinstance(output, _OnDisk):
-                _, length, rows = output.places[ref.partition]
-                found.append((rows, length))
+                found.append(output.places[ref.partition][2:])
             else:
-                batches = output.partitions[ref.partition]
-                found.append((sum(b.num_rows for b in batches), sum(batch_bytes(b) for b in batches)))
+                rows = sum(batch.num_rows for batch in output.partitions[ref.partition])
+                found.append((rows, output.sizes[ref.partition]))
         return found
 
     def read(self, ref: BlockRef) -> list[pa.RecordBatch]:
@@ -127,7 +128,7 @@ class BlockStore:
         output = self._find(ref)
         if isinstance(output, _InMemory):
             return output.partitions[ref.partition]
-        offset, length, _ = output.places[ref.partition]
+        offset, length, _, _ = output.places[ref.partition]
         if not length:
             return []
         path = output.stem.with_suffix(".data")
@@ -149,13 +150,6 @@ class BlockStore:
                 self._memory_bytes -= output.bytes
         if isinstance(output, _OnDisk) and not self._kept:
             _remove(output.stem)
-
-    def drop_partition(self, ref: BlockRef) -> None:
-        """Free one block in memory that its only reader has finished with."""
-        with self._lock:
-            output = self._outputs.get((ref.stage, ref.task))
-            if isinstance(output, _InMemory):
-                output.partitions[ref.partition] = []
 
     def close(self) -> None:
         """Forget all blocks and remove the spill folder."""
@@ -183,7 +177,9 @@ class BlockStore:
             raise error(Code.CORRUPT_BLOCK, f"no output of task {ref.stage}.{ref.task} is here")
         return output
 
-    def _write(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions) -> _OnDisk:
+    def _write(
+        self, stage: int, task: int, schema: pa.Schema, partitions: Partitions, sizes: Sequence[int]
+    ) -> _OnDisk:
         folder = self._open_folder()
         name = f"{stage}-{task}" if self._kept else f"{stage}-{task}-{next(self._numbers)}"
         stem = folder / name
@@ -191,12 +187,12 @@ class BlockStore:
         at = 0
         try:
             with open(stem.with_suffix(".data.new"), "wb", buffering=1 << 20) as file:
-                for batches in partitions:
+                for batches, size in zip(partitions, sizes, strict=True):
                     began = at
                     for piece in encode_block(batches):
                         self._charge(len(piece))
                         at += file.write(piece)
-                    places.append((began, at - began, sum(batch.num_rows for batch in batches)))
+                    places.append((began, at - began, sum(batch.num_rows for batch in batches), size))
             stem.with_suffix(".index.new").write_bytes(encode_index(schema, places))
             os.replace(stem.with_suffix(".data.new"), stem.with_suffix(".data"))
             os.replace(stem.with_suffix(".index.new"), stem.with_suffix(".index"))

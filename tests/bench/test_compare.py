@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import compare
+from bench.engines import output_name
 from bench.facts import digest_of_counts
 from bench.measure import CommandFailedError, Run, measure
 from bench.outputs import group_differences, word_facts
@@ -100,6 +101,14 @@ def test_group_differences_are_counted_by_kind(tmp_path: Path) -> None:
 
 def test_rounds_begin_with_each_engine_in_turn() -> None:
     assert [round_order("abc", number) for number in range(4)] == [list("abc"), list("bca"), list("cab"), list("abc")]
+
+
+def test_only_kernelmill_writes_a_folder() -> None:
+    assert [output_name(name) for name in ("kernelmill", "duckdb-words", "polars")] == [
+        "kernelmill",
+        "duckdb-words.parquet",
+        "polars.parquet",
+    ]
 
 
 def test_ratios_are_taken_within_a_round() -> None:

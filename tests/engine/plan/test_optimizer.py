@@ -50,7 +50,9 @@ VERBS: dict[str, Verb] = {
 }
 
 
-def rows_of(plan: logical.LogicalPlan, *, split_bytes: int = 64, partitions: int | None = 3) -> list[tuple[object, ...]]:
+def rows_of(
+    plan: logical.LogicalPlan, *, split_bytes: int = 64, partitions: int | None = 3
+) -> list[tuple[object, ...]]:
     job = plan_stages(plan, split_bytes=split_bytes, partitions=partitions)
     run = run_collect(job, Settings(threads=2, progress="off"), None)
     table = pa.Table.from_batches(list(run), schema=job.schema)

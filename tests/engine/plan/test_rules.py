@@ -233,9 +233,7 @@ def test_tokens_are_not_counted_in_the_kernel_where_the_plan_asks_for_more(text,
         assert same(rules.count_tokens, fused(lazy))
 
 
-@pytest.mark.parametrize(
-    ("separators", "is_fused"), [(", \r\n", True), (", \n", False), (", \r", False), (",", False)]
-)
+@pytest.mark.parametrize(("separators", "is_fused"), [(", \r\n", True), (", \n", False), (", \r", False), (",", False)])
 def test_own_separators_are_counted_in_the_kernel_only_if_no_token_can_cross_a_line(text, separators, is_fused):
     lazy = words(text, separators=separators).group_by("word").len()
     assert same(rules.count_tokens, fused(lazy)) is not is_fused
