@@ -1,12 +1,12 @@
 """Record batches and their numpy views: what kernels get to see of Arrow, without copying where Arrow allows it.
 
-Expect of any array: an offset into its parent's buffers, no validity buffer, no data buffer, offsets that do not start at 0, bytes
-under nulls, bools as bits. Views hold a reference to the array's buffers as long as they live.
+Expect of any array: an offset into its parent's buffers, no validity buffer, no data buffer, offsets that do not start
+at 0, bytes under nulls, bools as bits. Views hold a reference to the array's buffers as long as they live.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from kernelmill.engine.errors import Code, error
 Batch = pa.RecordBatch
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
+Item = TypeVar("Item", bound=np.generic)
 
 _EMPTY: Bytes = np.empty(0, np.uint8)
 _CANONICAL_NAN = np.uint64(0x7FF8000000000000)
@@ -36,11 +37,27 @@ def is_word_like(dtype: pa.DataType) -> bool:
     )
 
 
+def view_of(buffer: pa.Buffer, dtype: type[Item], first: int = 0, count: int = -1) -> NDArray[Item]:
+    """`count` items of the buffer from item `first` on, without copying; writable if the buffer is.
+
+    With a count the buffer's end may be anywhere behind them: Arrow does not ask for whole items.
+    """
+    return np.frombuffer(memoryview(buffer), dtype, count, first * np.dtype(dtype).itemsize)
+
+
+def buffer_of(values: NDArray[Any]) -> pa.Buffer:
+    """The memory of a C-contiguous array as an Arrow buffer, without copying."""
+    return pa.py_buffer(values.data)
+
+
 def validity_bytes(array: pa.Array[Any]) -> Bytes:
     """One byte a row, 0 for null; empty if nothing is null."""
     if array.null_count == 0:
         return _EMPTY
-    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    held = array.buffers()[0]
+    if held is None:  # the null type has no buffers at all
+        return np.zeros(len(array), np.uint8)
+    bits = view_of(held, np.uint8)
     first = array.offset // 8
     unpacked = np.unpackbits(bits[first : (array.offset + len(array) + 7) // 8], bitorder="little")
     skip = array.offset - 8 * first
@@ -49,19 +66,19 @@ def validity_bytes(array: pa.Array[Any]) -> Bytes:
 
 def validity_buffer(validity: Bytes, nulls: int) -> pa.Buffer | None:
     """Arrow's validity bits of one byte a row; None if nothing is null."""
-    return None if nulls == 0 else pa.py_buffer(np.packbits(validity, bitorder="little"))
+    return None if nulls == 0 else buffer_of(np.packbits(validity, bitorder="little"))
 
 
-def fixed_view(array: pa.Array[Any], dtype: Any) -> NDArray[Any]:
+def fixed_view(array: pa.Array[Any], dtype: type[Item]) -> NDArray[Item]:
     """The values of a fixed-width array as numpy `dtype`, without copying; what lies under nulls is undefined."""
     buffer = array.buffers()[-1]
     if buffer is None or not len(array):
         return np.empty(0, dtype)
-    return np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
+    return view_of(buffer, dtype, array.offset, len(array))
 
 
-_STORAGE = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_STORAGE: dict[int, type[np.signedinteger[Any]]] = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
+_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def numbers_of(array: pa.Array[Any]) -> NDArray[Any]:
@@ -72,7 +89,8 @@ def numbers_of(array: pa.Array[Any]) -> NDArray[Any]:
     if pa.types.is_float16(dtype):
         return fixed_view(array, np.float16).astype(np.float64)
     if pa.types.is_float32(dtype):
-        return fixed_view(array, np.float32).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a value like others
+            return fixed_view(array, np.float32).astype(np.float64)
     if pa.types.is_float64(dtype):
         return fixed_view(array, np.float64)
     width = dtype.bit_width // 8
@@ -86,7 +104,8 @@ def key_words(array: pa.Array[Any]) -> Words:
     numbers = numbers_of(array)
     if numbers.dtype != np.float64:
         return numbers.view(np.uint64)
-    words: Words = (numbers + 0.0).view(np.uint64)  # adding 0.0 turns -0.0 into 0.0
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a value like others
+        words: Words = (numbers + 0.0).view(np.uint64)  # adding 0.0 turns -0.0 into 0.0
     nans = np.isnan(numbers)
     if nans.any():
         words = np.where(nans, _CANONICAL_NAN, words)
@@ -97,24 +116,24 @@ def array_of_words(words: Words, validity: Bytes, nulls: int, dtype: pa.DataType
     """The inverse of `key_words` for values that came from an array of `dtype`."""
     bits = validity_buffer(validity, nulls)
     if pa.types.is_boolean(dtype):
-        packed = pa.py_buffer(np.packbits(words != 0, bitorder="little"))
+        packed = buffer_of(np.packbits(words != 0, bitorder="little"))
         return pa.Array.from_buffers(dtype, len(words), [bits, packed], nulls)
     if pa.types.is_floating(dtype):
         narrowed: NDArray[Any] = words.view(np.float64).astype(dtype.to_pandas_dtype(), copy=False)
     else:
         narrowed = words.astype(_UNSIGNED[dtype.bit_width // 8], copy=False)
-    return pa.Array.from_buffers(dtype, len(words), [bits, pa.py_buffer(narrowed)], nulls)
+    return pa.Array.from_buffers(dtype, len(words), [bits, buffer_of(narrowed)], nulls)
 
 
 def strings_view(array: pa.Array[Any]) -> tuple[Bytes, NDArray[np.int32]]:
     """Bytes and int32 offsets of a string-like array of less than 2 GiB. Raises KM0401 for more."""
     _, offset_buffer, data_buffer = array.buffers()
-    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None and data_buffer.size else _EMPTY
+    data = view_of(data_buffer, np.uint8) if data_buffer is not None and data_buffer.size else _EMPTY
     if not len(array) or offset_buffer is None:
         return data, np.zeros(1, np.int32)
     if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-        return data, np.frombuffer(offset_buffer, np.int32)[array.offset : array.offset + len(array) + 1]
-    wide = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+        return data, view_of(offset_buffer, np.int32, array.offset, len(array) + 1)
+    wide = view_of(offset_buffer, np.int64, array.offset, len(array) + 1)
     first = int(wide[0])
     if int(wide[-1]) - first >= 1 << 31:
         what = f"{int(wide[-1]) - first:,} bytes of text in one batch"
@@ -127,9 +146,15 @@ def array_of_strings(
 ) -> pa.Array[Any]:
     """A string or binary array over these buffers, without copying; cast where `dtype` is a large form."""
     narrow = pa.string() if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) else pa.binary()
-    buffers = [validity_buffer(validity, nulls), pa.py_buffer(offsets), pa.py_buffer(data)]
+    buffers = [validity_buffer(validity, nulls), buffer_of(offsets), buffer_of(data)]
     array = pa.Array.from_buffers(narrow, len(offsets) - 1, buffers, nulls)
     return array if narrow == dtype else array.cast(dtype)
+
+
+def concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """All rows in one batch of at least one column. Raises ArrowInvalid for more than 2 GiB of text in a column."""
+    whole: pa.RecordBatch = pa.concat_batches(batches)  # type: ignore[attr-defined]  # pyarrow-stubs 20 lacks it
+    return whole
 
 
 def plain(array: pa.Array[Any]) -> pa.Array[Any]:
@@ -140,4 +165,3 @@ def plain(array: pa.Array[Any]) -> pa.Array[Any]:
 def batch_bytes(batch: pa.RecordBatch) -> int:
     """Bytes of the buffers that belong to this batch's rows: a slice counts its own part only."""
     return int(batch.nbytes) if batch.num_rows else 0
-

@@ -246,7 +246,7 @@ class Expr:
 
     def log(self, base: float = math.e) -> Expr:
         """Take the logarithm to `base`; -inf of zero, NaN of a negative number."""
-        if isinstance(base, bool) or not isinstance(base, int | float) or not base > 0:
+        if not _is_positive(base):
             raise _bad(f"log(base={base!r})", "a number above 0")
         return self._call("log", base=float(base))
 
@@ -470,6 +470,10 @@ def _integer(verb: str, name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(f"{verb}({name}={value!r})", "an integer")
     return value
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _bad(what: str, hint: str) -> Exception:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate, Pipeline
 from kernelmill.engine.plan.physical import CountTokens as CountTokensSource
+from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate, Pipeline
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sizes import format_bytes

@@ -1,7 +1,8 @@
 """LocalRunner: the pure scheduler around threads of this process, then the commit.
 
-One thread (the caller's) hears what happened and asks the scheduler; the others run attempts. Errors of input, output or plan are
-not tried again here: the same thread would meet them again. A spilled block that is found damaged is: its map task runs again.
+One thread (the caller's) hears what happened and asks the scheduler; the others run attempts. Errors of input, output
+or plan are not tried again here: the same thread would meet them again. A spilled block that is found damaged is: its
+map task runs again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pyarrow as pa
 
@@ -59,7 +60,10 @@ _Report = tuple[AttemptId, TaskResult | BaseException]
 def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
     """Run a job whose last stage writes files, and publish them at `target`, all or nothing."""
     began = time.perf_counter()
-    with Staging.open(target, mode=options.mode) as staging, LocalRunner(job, settings, options.on_event, staging) as run:
+    with (
+        Staging.open(target, mode=options.mode) as staging,
+        LocalRunner(job, settings, options.on_event, staging) as run,
+    ):
         for _ in run.results():
             pass
         parts = [run.result_of(index).part for index in range(job.graph.last.tasks)]
@@ -79,10 +83,10 @@ def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings
 
 def run_collect(
     job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, CollectSummary]:
     """Run a job whose last stage leaves blocks: its batches in order; closing the iterator cancels the job.
 
-    The iterator's value (StopIteration.value) is a CollectSummary.
+    What it returns (StopIteration.value) is a CollectSummary.
     """
     last = job.graph.last
     with LocalRunner(job, settings, on_event, None) as run:
@@ -98,7 +102,7 @@ def run_collect(
 
 
 class LocalRunner:
-    """One job on threads of this process. Use it in a `with`: leaving it cancels what still runs and frees everything."""
+    """One job on threads of this process. Use it in a `with`: leaving it cancels what still runs and frees all."""
 
     def __init__(
         self, job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None, staging: Staging | None
@@ -130,7 +134,7 @@ class LocalRunner:
     def __enter__(self) -> LocalRunner:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
         self._cancelled.set()
         for _ in self._threads:
             self._orders.put(None)
@@ -224,7 +228,8 @@ class LocalRunner:
 
     def _slots_after(self, finished: TaskId | None) -> int:
         """Slots once `finished` is done: the least that memory allows any stage that may then run."""
-        left = {stage.number: stage.tasks - self._scheduler.counts_of(stage.number).done for stage in self._graph.stages}
+        counts_of = self._scheduler.counts_of
+        left = {stage.number: stage.tasks - counts_of(stage.number).done for stage in self._graph.stages}
         if finished is not None:
             left[finished.stage] -= 1
         runnable = [
@@ -258,7 +263,7 @@ class LocalRunner:
             if outcome.spilled_bytes:
                 self._emit(SpillWritten(outcome.spilled_bytes, attempt.task.stage))
             slots = self._slots_after(attempt.task)
-            if slots != self._slots:  # said first: the answer to the next line fills the slots with the next stage's tasks
+            if slots != self._slots:  # said first: the answer to the next line fills them with the next stage's tasks
                 self._slots = slots
                 self._handle(schedule.SlotsChanged(_WORKER, slots))
             self._handle(schedule.AttemptFinished(attempt))

@@ -26,7 +26,7 @@ from kernelmill.engine.sizes import format_bytes, parse_bytes
 _SPLIT_BYTES_MIN = 1
 _MEMORY_BYTES_MIN = 32 << 20
 _ENV_PREFIX = "KERNELMILL_"
-_ENV_OTHERS = frozenset({"KERNELMILL_LOG"})  # KERNELMILL_* that are not settings: the logging level
+_ENV_OTHERS = frozenset({"KERNELMILL_LOG", "KERNELMILL_BENCH_DATA"})  # not settings: log level, corpora
 
 
 def default_cache_dir() -> str:

@@ -123,7 +123,8 @@ def _type_of(node: Node, schema: pa.Schema) -> tuple[pa.DataType, bool]:
             if not (is_text(dtype) or is_bytes(dtype)):
                 what = f"{node_text(node)} needs text, {node_text(below)} is {dtype_text(dtype)}"
                 raise error(Code.TYPE_MISMATCH, what, hint=f'{node_text(below)}.cast("string")')
-            return pa.list_(pa.string() if is_text(dtype) else pa.binary()), nullable
+            item = pa.field("item", pa.string() if is_text(dtype) else pa.binary(), nullable=False)
+            return pa.list_(item), nullable
         case Aggregate():
             return _aggregate_type(node, schema)
 

@@ -8,8 +8,8 @@ An entry kernel has one explicit signature and is compiled, or loaded from the c
 The cache directory's name is a hash of everything that decides the machine code: all sources of this package, the
 versions of numba, llvmlite, numpy and Python, and the CPU with its features; numba itself would notice only a change
 of the file a kernel is in, not of a helper elsewhere. One process compiles at a time, under a file lock: two that
-compile different signatures at once can leave an index that serves the wrong machine code. `sums.json` in the directory holds a
-checksum of each file, for numba would run what a torn write or a bad disk left.
+compile different signatures at once can leave an index that serves the wrong machine code. `sums.json` in the directory
+holds a checksum of each file, for numba would run what a torn write or a bad disk left.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import llvmlite
 import numba
@@ -41,8 +41,9 @@ from llvmlite import binding as llvm
 from numba import njit, types
 from numba.core.typing.templates import Signature
 
-JIT_DISABLED = bool(numba.config.DISABLE_JIT)
-BOUNDS_CHECKED = bool(numba.config.BOUNDSCHECK)
+_config: Any = numba.config  # its names come from the environment when it is imported: no type checker sees them
+JIT_DISABLED = bool(_config.DISABLE_JIT)
+BOUNDS_CHECKED = bool(_config.BOUNDSCHECK)
 
 i64, u64, u32, f64, boolean, void = types.int64, types.uint64, types.uint32, types.float64, types.boolean, types.void
 
@@ -62,8 +63,9 @@ u16_out, u32_out, u64_out, f64_out = (
 )
 u64_2d_in, u64_2d_out = (_array(types.uint64, readonly=r, dimensions=2) for r in (True, False))
 
-_FLAGS = {"nogil": True, "error_model": "numpy"}
+_FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 OnCompile = Callable[[str], None]
 """Called with a kernel's name before it is compiled: this takes a second, so whoever waits wants to know."""
 
@@ -126,14 +128,14 @@ def kernel(signature: Signature) -> Callable[[Callable[..., Any]], Any]:
     return register
 
 
-def helper(function: Callable[..., Any]) -> Any:
+def helper(function: Function) -> Function:
     """A function that kernels call; compiled into each of them."""
-    return function if JIT_DISABLED else njit(**_FLAGS)(function)
+    return function if JIT_DISABLED else cast(Function, njit(**_FLAGS)(function))
 
 
-def inlined(function: Callable[..., Any]) -> Any:
+def inlined(function: Function) -> Function:
     """A small function whose body is put into its callers before types are known."""
-    return function if JIT_DISABLED else njit(inline="always", **_FLAGS)(function)
+    return function if JIT_DISABLED else cast(Function, njit(inline="always", **_FLAGS)(function))
 
 
 # The cache on disk ---------------------------------------------------------------------------------------------------
@@ -165,10 +167,10 @@ def cache_key() -> str:
     digest = hashlib.sha256(os.fsencode(package) + b"\0")
     for source in sorted(package.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    cpu = numba.config.CPU_NAME or llvm.get_host_cpu_name()
-    features = numba.config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
+    cpu = _config.CPU_NAME or llvm.get_host_cpu_name()
+    features = _config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
     versions = [numba.__version__, llvmlite.__version__, np.__version__, sys.version, platform.machine()]
-    for part in [*versions, cpu, features, f"boundscheck={BOUNDS_CHECKED}", f"opt={numba.config.OPT}"]:
+    for part in [*versions, cpu, features, f"boundscheck={BOUNDS_CHECKED}", f"opt={_config.OPT}"]:
         digest.update(str(part).encode() + b"\0")
     return digest.hexdigest()[:24]
 
@@ -263,12 +265,12 @@ def _cache() -> _Cache | None:
 
 def _compiled(kernel: Kernel, directory: Path | None) -> Any:
     """The dispatcher for the kernel's one signature, with numba's cache in `directory` if there is one."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(directory or "")  # read while decorating only; the user's own numba code keeps its place
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = str(directory or "")  # read while decorating only; the user's own numba code keeps its place
     try:
         dispatcher = njit(cache=directory is not None, **_FLAGS)(kernel.function)
     finally:
-        numba.config.CACHE_DIR = before
+        _config.CACHE_DIR = before
     dispatcher.compile(kernel.signature)
     dispatcher.disable_compile()  # other types raise TypeError instead of adding an overload
     return dispatcher
@@ -306,9 +308,12 @@ def _compile_and_time(kernel: Kernel, directory: Path | None, on_compile: OnComp
     return dispatcher, time.perf_counter() - began
 
 
-def load(kernels: Iterable[Kernel], on_compile: OnCompile | None = None) -> float:
-    """Make these kernels ready to call, compiling what the cache lacks; returns the seconds spent compiling."""
-    return sum(one.load(on_compile) for one in kernels if isinstance(one, Kernel))
+def load(kernels: Iterable[Callable[..., Any]], on_compile: OnCompile | None = None) -> float:
+    """Make these kernels ready to call, compiling what the cache lacks; returns the seconds spent compiling.
+
+    Python functions, which is what kernels are with the JIT disabled, are ready.
+    """
+    return sum((one.load(on_compile) for one in kernels if isinstance(one, Kernel)), 0.0)
 
 
 def all_kernels() -> list[Kernel]:

@@ -1,7 +1,8 @@
 """Aggregate states: one dense array each, indexed by group number, updated a column at a time.
 
-Rows are taken in order, so a float sum is the same whatever else happens (I1). `validity` has one byte a row, 0 for null; empty
-means that nothing is null. Minimum and maximum work on words whose unsigned order is the values' order (`ordered_words`).
+Rows are taken in order, so a float sum is the same whatever else happens (I1). `validity` has one byte a row, 0 for
+null; empty means that nothing is null. Minimum and maximum work on words whose unsigned order is the values' order
+(`ordered_words`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def count_rows(groups: Any, validity: Any, counts: Any) -> None:
 def add_integers(groups: Any, values: Any, validity: Any, sums: Any) -> Any:
     """Add values[row] to sums[group]; returns the first row whose sum leaves int64, else -1."""
     masked = validity.size != 0
-    bad = np.int64(-1)
+    bad = -1
     for row in range(groups.size):
         if masked and validity[row] == 0:
             continue
@@ -63,7 +64,7 @@ def add_integers(groups: Any, values: Any, validity: Any, sums: Any) -> Any:
 def add_unsigned(groups: Any, values: Any, validity: Any, sums: Any) -> Any:
     """As `add_integers`, for uint64."""
     masked = validity.size != 0
-    bad = np.int64(-1)
+    bad = -1
     for row in range(groups.size):
         if masked and validity[row] == 0:
             continue
@@ -118,7 +119,8 @@ def ordered_words(values: NDArray[Any], *, descending: bool) -> NDArray[np.uint6
     -0.0 counts as 0.0; NaN is the caller's to mask.
     """
     if values.dtype == np.float64:
-        bits = (values + 0.0).view(np.uint64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a value like others
+            bits = (values + 0.0).view(np.uint64)
         words = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     elif values.dtype == np.int64:
         words = values.view(np.uint64) ^ _SIGN

@@ -29,7 +29,7 @@ from kernelmill.kernels._jit import (
 from kernelmill.kernels.intrinsics import load_u64, prefetch, store_u64
 
 SLACK_BYTES = 16
-"""How much longer the output bytes must be than the strings they hold: each gets 16 bytes at once, the next overwrites."""
+"""How much longer the output bytes must be than the strings they hold: each gets 16 at once, the next overwrites."""
 
 _ONE = np.uint64(1)
 _AHEAD = 16  # rows; measured against 8 and 32 on arrays of 160 MB

@@ -100,7 +100,7 @@ if JIT_DISABLED:
         assert 0 <= at and at + 4 <= data.size
         data[at : at + 4] = np.frombuffer(np.uint32(value).tobytes(), np.uint8)
 
-    def count_trailing_zeros(bits: Any) -> Any:
+    def count_trailing_zeros(bits: Any) -> int:
         """The number of the lowest set bit; `bits` must not be 0."""
         assert bits != 0
         return (int(bits) & -int(bits)).bit_length() - 1
@@ -162,7 +162,7 @@ else:
                 offset = builder.mul(offset, ir.Constant(_I64, 4))
             where = _pointer(context, builder, sig.args[0], args[0], offset, _I8)
             kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
             builder.call(function, [where, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
             return context.get_dummy_value()
 

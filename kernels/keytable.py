@@ -1,15 +1,15 @@
 """The key table: one design for all group keys; numbers the distinct keys of a stream in first-seen order.
 
-    slots  u64[2**b]        salt (high 32 bits of the hash) | group number + 1; 0 is empty. Linear probing, at most 60 % full.
+    slots  u64[2**b]        salt (high 32 bits of the hash) | group number + 1; 0 is empty. Linear probing, <= 60 % full
     rows   u64[groups, 4]   one 32-byte record a group: key word 0, key word 1, hash, length (low 32) | count (high 32)
-    arena  u8[]             keys longer than 16 bytes; their record's word 0 is the offset here, word 1 their last 8 bytes
+    arena  u8[]             keys longer than 16 bytes; their record's word 0 is the offset here, word 1 the last 8 bytes
     state  i64[STATE_SIZE]  what is used of each, see the constants below
 
 A key of at most 16 bytes lies in its record: up to 8 bytes in word 0, else its first 8 and its last 8 (they overlap). A
 fixed-width key is 8 bytes long. NULL has a length of its own, so it equals nothing else. Records stay in first-seen
 order whatever the size of `slots`, so output never depends on when a table grew (I1). Shape after DuckDB's aggregate
-hash table and DataFusion's GroupsAccumulator; the hash is a multiply-fold like wyhash's and differs from the partition hash, or all
-keys of one partition would share bits.
+hash table and DataFusion's GroupsAccumulator; the hash is a multiply-fold like wyhash's and differs from the partition
+hash, or all keys of one partition would share bits.
 
 Kernels stop before a chunk that may not fit and say why in state[REASON]; the caller mends that and calls again.
 """
@@ -31,6 +31,8 @@ from kernelmill.kernels._jit import (
     kernel,
     u8_in,
     u8_out,
+    u32_in,
+    u32_out,
     u64,
     u64_2d_in,
     u64_2d_out,
@@ -38,6 +40,7 @@ from kernelmill.kernels._jit import (
     u64_out,
     void,
 )
+from kernelmill.kernels.hashing import xxh64_bytes, xxh64_null, xxh64_short
 from kernelmill.kernels.intrinsics import load_u32, load_u64, multiply_fold, prefetch, store_u64
 
 USED, ARENA_USED, ROWS_SEEN, REASON, LONGEST_PROBE, STATE_SIZE = 0, 1, 2, 3, 4, 8
@@ -64,8 +67,11 @@ _SLOT_AHEAD, _ROW_AHEAD = 24, 12
 
 @inlined
 def hash_words(word0: Any, word1: Any, length: Any, seed: Any) -> Any:
-    """Table hash of a key that lies in two words."""
-    return multiply_fold(word0 ^ _MIX_A ^ seed, word1 ^ _MIX_B ^ length)
+    """Table hash of a key that lies in two words.
+
+    The seed is in both factors: a factor of 0 hashes to 0 whatever the other is, and must not do so under every seed.
+    """
+    return multiply_fold(word0 ^ _MIX_A ^ seed, word1 ^ _MIX_B ^ seed ^ length)
 
 
 @helper
@@ -75,9 +81,9 @@ def hash_long(data: Any, start: Any, length: Any, seed: Any) -> Any:
     at = start
     last = start + length - 16
     while at < last:
-        hashed = multiply_fold(load_u64(data, at) ^ _MIX_A ^ hashed, load_u64(data, at + 8) ^ _MIX_B)
+        hashed = multiply_fold(load_u64(data, at) ^ _MIX_A ^ hashed, load_u64(data, at + 8) ^ _MIX_B ^ seed)
         at += 16
-    return multiply_fold(load_u64(data, last) ^ _MIX_A ^ hashed, load_u64(data, last + 8) ^ _MIX_B)
+    return multiply_fold(load_u64(data, last) ^ _MIX_A ^ hashed, load_u64(data, last + 8) ^ _MIX_B ^ seed)
 
 
 @helper
@@ -220,7 +226,7 @@ def probe(
 def room(state: Any, slots: Any, rows: Any, arena: Any, groups_max: Any, arena_max: Any, keys: Any, bytes_: Any) -> Any:
     """Why a chunk of `keys` keys with `bytes_` bytes of long ones may not come now, or DONE.
 
-    Flush reasons first, and from the table's contents alone: slots grow at other times on other machines, output does not.
+    Flush reasons first, from the table's contents alone: slots grow at other times on other machines, output does not.
     """
     used = state[USED]
     reason = DONE
@@ -247,8 +253,8 @@ def group_words(
 ) -> Any:  # fmt: skip
     """Number fixed-width keys: groups[r] for rows from `row` on; returns the first row not done, reason in state.
 
-    Shapes: values u64[n] (bit patterns); validity u8[n], or empty when nothing is null; direct i32[d], a cache of the groups of the
-    values direct_base + i (-1: not seen), may be empty; scratch u64[SCRATCH_WORDS]; groups i32[n].
+    Shapes: values u64[n] (bit patterns); validity u8[n], or empty when nothing is null; direct i32[d], a cache of the
+    groups of the values direct_base + i (-1: not seen), may be empty; scratch u64[SCRATCH_WORDS]; groups i32[n].
     """
     words0 = scratch[:CHUNK_ROWS]
     hashes = scratch[CHUNK_ROWS : 2 * CHUNK_ROWS]
@@ -320,8 +326,8 @@ def _spans(offsets: Any, validity: Any, row: Any, end: Any, starts: Any, lengths
     )
 )  # fmt: skip
 def group_strings(
-    data: Any, offsets: Any, validity: Any, row: Any, last: Any, seed: Any, scratch: Any, groups_max: Any, arena_max: Any,
-    slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
+    data: Any, offsets: Any, validity: Any, row: Any, last: Any, seed: Any, scratch: Any, groups_max: Any,
+    arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
 ) -> Any:  # fmt: skip
     """Number variable-width keys, as `group_words` does; row r is data[offsets[r]:offsets[r + 1]]."""
     words0 = scratch[:CHUNK_ROWS]
@@ -350,8 +356,9 @@ def group_strings(
     )
 )  # fmt: skip
 def group_codes(
-    codes: Any, validity: Any, row: Any, last: Any, seed: Any, data: Any, offsets: Any, dictionary_validity: Any, direct: Any,
-    scratch: Any, groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
+    codes: Any, validity: Any, row: Any, last: Any, seed: Any, data: Any, offsets: Any, dictionary_validity: Any,
+    direct: Any, scratch: Any, groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any,
+    groups: Any,
 ) -> Any:  # fmt: skip
     """Number dictionary-encoded strings: each dictionary value is looked up once, when a row first shows it.
 
@@ -392,7 +399,7 @@ def group_codes(
 
 @kernel(i64(u64_2d_out, i64, u8_in, u64_out, boolean, u64))
 def fill_slots(rows: Any, used: Any, arena: Any, slots: Any, reseed: Any, seed: Any) -> Any:
-    """Fill empty `slots` from the records; `reseed` first gives every record its hash under `seed`. Returns the longest probe."""
+    """Fill empty `slots` from the records; with `reseed` hash each under `seed` first. Returns the longest probe."""
     mask = np.uint64(slots.size - 1)
     longest = 0
     for i in range(used):
@@ -466,8 +473,66 @@ def read_strings(rows: Any, arena: Any, first: Any, last: Any, offsets: Any, dat
             _append(data, at, arena, np.int64(rows[group, 0]), length)
 
 
-@kernel(void(u64_2d_in, i64, i64, i64_out))
-def read_counts(rows: Any, first: Any, last: Any, counts: Any) -> None:
-    """The counts that fused counting left in the records of groups [first, last)."""
-    for i in range(first, last):
-        counts[np.uint64(i - first)] = np.int64(rows[np.uint64(i), 3] >> _SHIFT)
+@kernel(void(u64_2d_in, u8_in, i64, u64_out))
+def hash_strings_of_groups(rows: Any, arena: Any, first: Any, hashes: Any) -> None:
+    """The partition hash (`hashing`) of the strings of groups from `first` on; `hashes` holds the seeds on entry."""
+    short = np.zeros(32, np.uint8)
+    for i in range(hashes.size):
+        group = np.uint64(first + i)
+        length = rows[group, 3] & _LOW
+        if length == _NULL_LENGTH:
+            hashes[i] = xxh64_null(hashes[i])
+        elif length > _SIXTEEN:
+            hashes[i] = xxh64_bytes(arena, np.int64(rows[group, 0]), np.int64(length), hashes[i])
+        else:
+            store_u64(short, 0, rows[group, 0])
+            if length > _EIGHT:
+                store_u64(short, np.int64(length) - 8, rows[group, 1])
+            hashes[i] = xxh64_short(short, 0, np.int64(length), hashes[i])
+
+
+@kernel(i64(u64_2d_in, i64, u32_in, i32_out, u8_out))
+def place_offsets(rows: Any, first: Any, order: Any, offsets: Any, validity: Any) -> Any:
+    """As `read_offsets`, for the groups first + order[i]."""
+    total = np.int64(0)
+    nulls = 0
+    offsets[0] = 0
+    for i in range(order.size):
+        length = rows[np.uint64(first + order[i]), 3] & _LOW
+        is_null = length == _NULL_LENGTH
+        validity[np.uint64(i)] = np.uint8(0) if is_null else np.uint8(1)
+        nulls += 1 if is_null else 0
+        total += np.int64(0) if is_null else np.int64(length)
+        offsets[np.uint64(i + 1)] = np.int32(total)
+    return nulls
+
+
+@kernel(void(u64_2d_in, u8_in, i64, u32_in, i32_in, u8_out))
+def place_strings(rows: Any, arena: Any, first: Any, order: Any, offsets: Any, data: Any) -> None:
+    """As `read_strings`, for the groups first + order[i]: from the records straight to their partition's place."""
+    for i in range(order.size):
+        prefetch(rows, np.int64(first + order[min(i + _ROW_AHEAD, order.size - 1)]))
+        group = np.uint64(first + order[i])
+        at = np.int64(offsets[np.uint64(i)])
+        length = np.int64(offsets[np.uint64(i + 1)]) - at
+        if length <= 8:
+            store_u64(data, at, rows[group, 0])
+        elif length <= 16:
+            store_u64(data, at, rows[group, 0])
+            store_u64(data, at + length - 8, rows[group, 1])
+        else:
+            _append(data, at, arena, np.int64(rows[group, 0]), length)
+
+
+@kernel(void(u64_2d_in, i64, u32_in, u32_out))
+def place_counts(rows: Any, first: Any, order: Any, counts: Any) -> None:
+    """The counts that fused counting left in the records of groups first + order[i]; they fit 32 bits."""
+    for i in range(order.size):
+        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + order[i]), 3] >> _SHIFT)
+
+
+@kernel(void(u64_2d_in, i64, u32_out))
+def read_counts(rows: Any, first: Any, counts: Any) -> None:
+    """The counts that fused counting left in the records of groups from `first` on; they fit 32 bits."""
+    for i in range(counts.size):
+        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + i), 3] >> _SHIFT)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernelmill.kernels import counting, keytable
+from kernelmill.kernels import counting, hashing, keytable
 from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Groups = NDArray[np.int32]
+Order = NDArray[np.uint32]
 
 NO_MASK: Bytes = np.empty(0, np.uint8)
 """Stands for "every value is valid" wherever a kernel takes a validity of one byte a row."""
@@ -55,7 +56,7 @@ class KeyTable:
         return int(self.slots.nbytes + 32 * len(self) + min(self.arena.nbytes, int(self.state[ARENA_USED]) + (1 << 20)))
 
     def reset(self, *, groups_max: int, key_bytes_max: int) -> None:
-        """Forget all keys; from now on it wants a flush at `groups_max` groups or `key_bytes_max` bytes of long keys."""
+        """Forget all keys; from now on it wants a flush at `groups_max` groups or at `key_bytes_max` of long keys."""
         self._groups_max, self._key_bytes_max = groups_max, key_bytes_max
         if len(self.rows) < groups_max + counting.CHUNK_TOKENS:
             self.rows = np.empty((groups_max + counting.CHUNK_TOKENS, 4), np.uint64)
@@ -79,7 +80,9 @@ class KeyTable:
             (self._direct, self._direct_base, self._scratch), groups,
         )  # fmt: skip
 
-    def group_strings(self, data: Bytes, offsets: NDArray[np.int32], validity: Bytes, first: int, groups: Groups) -> int:
+    def group_strings(
+        self, data: Bytes, offsets: NDArray[np.int32], validity: Bytes, first: int, groups: Groups
+    ) -> int:
         """Number strings data[offsets[r]:offsets[r + 1]] from row `first` on, as `group_words` does."""
         columns = (data, offsets, validity)
         return self._run(keytable.group_strings, columns, first, offsets.size - 1, (self._scratch,), groups)
@@ -131,7 +134,9 @@ class KeyTable:
         if reseed:
             self._seed = (self._seed + 1) % len(_SEEDS)
         size = self.slots.size
-        self.slots = np.zeros(size * (4 if size < _SLOTS_CAREFUL else 2), np.uint64)
+        if not reseed:  # colliding keys would make any number of slots grow: a new seed is their only cure
+            size *= 4 if size < _SLOTS_CAREFUL else 2
+        self.slots = np.zeros(size, np.uint64)
         longest = keytable.fill_slots(self.rows, len(self), self.arena, self.slots, reseed, _SEEDS[self._seed])
         self.state[LONGEST_PROBE] = 0 if reseed else longest
         return True
@@ -147,7 +152,7 @@ class KeyTable:
             self._direct = np.full(2 * (high - low + 1), -1, np.int32)
 
     def cut(self, first: int, groups_max: int, key_bytes_max: int) -> int:
-        """The end of a run of groups from `first`: at most `groups_max`, and keys of `key_bytes_max` (but one at least)."""
+        """The end of a run of groups from `first`: at most `groups_max`, keys of `key_bytes_max`, but one at least."""
         last = min(first + groups_max, len(self))
         if int(self.state[ARENA_USED]) + 16 * (last - first) <= key_bytes_max:
             return last
@@ -172,10 +177,30 @@ class KeyTable:
         keytable.read_strings(self.rows, self.arena, first, last, offsets, data)
         return data, offsets, validity, nulls
 
-    def counts(self) -> NDArray[np.int64]:
-        """The counts that `count_tokens` left."""
-        counts = np.empty(len(self), np.int64)
-        keytable.read_counts(self.rows, 0, len(self), counts)
+    def counts(self, first: int, last: int) -> NDArray[np.uint32]:
+        """The counts that `count_tokens` left for groups [first, last)."""
+        counts = np.empty(last - first, np.uint32)
+        keytable.read_counts(self.rows, first, counts)
+        return counts
+
+    def string_hashes(self, first: int, last: int) -> Words:
+        """The partition hashes of string keys of groups [first, last)."""
+        hashes = hashing.first_seeds(last - first)
+        keytable.hash_strings_of_groups(self.rows, self.arena, first, hashes)
+        return hashes
+
+    def placed_strings(self, first: int, order: Order) -> tuple[Bytes, NDArray[np.int32], Bytes, int]:
+        """As `strings`, for the groups first + order: no copy in first-seen order is made on the way."""
+        offsets, validity = np.empty(order.size + 1, np.int32), np.empty(order.size, np.uint8)
+        nulls = keytable.place_offsets(self.rows, first, order, offsets, validity)
+        data = np.empty(int(offsets[-1]) + 16, np.uint8)
+        keytable.place_strings(self.rows, self.arena, first, order, offsets, data)
+        return data, offsets, validity, nulls
+
+    def placed_counts(self, first: int, order: Order) -> NDArray[np.uint32]:
+        """As `counts`, for the groups first + order."""
+        counts = np.empty(order.size, np.uint32)
+        keytable.place_counts(self.rows, first, order, counts)
         return counts
 
 

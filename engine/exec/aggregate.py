@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kernelmill.engine.batch import (
     Bytes,
     array_of_words,
+    buffer_of,
     numbers_of,
     plain,
     validity_buffer,
@@ -19,15 +20,20 @@ from kernelmill.engine.batch import (
 )
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.exchange import Placed, partition_rows, take_columns
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns
 from kernelmill.engine.plan.partial import finished_schema, partial_schema
 from kernelmill.engine.plan.physical import AggSpec, MergeAggregate, PartialAggregate
 from kernelmill.kernels import combining
-from kernelmill.kernels.table import NO_MASK, Groups, KeyTable
+from kernelmill.kernels.table import NO_MASK, Groups, KeyTable, Order
 
 FLUSH_GROUPS = 1 << 20
 FLUSH_KEY_BYTES = 64 << 20
-"""A map task's table is flushed at these, fixed for all runs: an earlier flush would group float sums otherwise (I1)."""
+FLUSH_ROWS = 1 << 31
+"""A map task's table is flushed at these, fixed for all runs: an earlier flush would group float sums anew (I1).
+
+The counts of partial rows are uint32: more rows might not fit.
+"""
 
 OUTPUT_ROWS = 1 << 20
 _NO_VALUES: NDArray[Any] = np.empty(0)
@@ -76,7 +82,7 @@ class _State(Protocol):
 
 
 def _fixed(values: NDArray[Any], dtype: pa.DataType, bits: pa.Buffer | None = None, nulls: int = 0) -> pa.Array[Any]:
-    return pa.Array.from_buffers(dtype, len(values), [bits, pa.py_buffer(np.ascontiguousarray(values))], nulls)
+    return pa.Array.from_buffers(dtype, len(values), [bits, buffer_of(np.ascontiguousarray(values))], nulls)
 
 
 class _Count:
@@ -235,7 +241,9 @@ class _Grouping:
     def __len__(self) -> int:
         return self._used
 
-    def add(self, key_columns: list[pa.Array[Any]], value_columns: list[list[pa.Array[Any]]], rows: int) -> Iterator[None]:
+    def add(
+        self, key_columns: list[pa.Array[Any]], value_columns: list[list[pa.Array[Any]]], rows: int
+    ) -> Iterator[None]:
         """Take the rows of a batch; yields whenever the table wants to be flushed and cleared before it goes on."""
         if self._groups.size < rows:
             self._groups = np.empty(rows, np.int32)
@@ -259,6 +267,17 @@ class _Grouping:
     def key_columns(self, first: int, last: int) -> list[pa.Array[Any]]:
         """The keys of groups [first, last)."""
         return [] if self._keys is None else self._keys.columns(self._table, first, last)
+
+    def placing(self, first: int, last: int, partitions: int) -> tuple[Order, NDArray[np.int64]] | None:
+        """Groups [first, last) in order of partition, and the partitions' bounds; None where keys must be read first."""
+        if partitions == 1 or self._keys is None or not self._keys.is_one_string:
+            return None
+        return partition_rows(self._table.string_hashes(first, last), partitions)
+
+    def placed_keys(self, first: int, order: Order) -> list[pa.Array[Any]]:
+        """The keys of groups first + order."""
+        assert self._keys is not None
+        return self._keys.placed_columns(self._table, first, order)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Ranges of groups whose keys stay below the size of one batch."""
@@ -288,9 +307,16 @@ def _without_dictionaries(fields: list[pa.Field[Any]]) -> list[pa.Field[Any]]:
 
 
 def partial_aggregate(
-    batches: Iterator[pa.RecordBatch], operator: PartialAggregate, input_schema: pa.Schema, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    """Combine the rows of one task: yields partial rows, once at the end and at each flush."""
+    batches: Iterator[pa.RecordBatch],
+    operator: PartialAggregate,
+    input_schema: pa.Schema,
+    context: TaskContext,
+    partitions: int = 1,
+) -> Iterator[pa.RecordBatch | Placed]:
+    """Combine the rows of one task: yields partial rows, once at the end and at each flush.
+
+    With several `partitions` they come in order of partition, where the key's kind allows that.
+    """
     schema = partial_schema(operator.keys, operator.aggs, input_schema)
     schema = pa.schema(_without_dictionaries(list(schema)))
     results = finished_schema(operator.keys, operator.aggs, input_schema)
@@ -298,21 +324,32 @@ def partial_aggregate(
     with context.scratch.lend(KeyTable) as table:
         table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
         grouping = _Grouping(table, [schema.field(key) for key in operator.keys], states)
+        rows = 0
         for batch in batches:
             context.check_cancelled()
+            rows += batch.num_rows
+            if rows > FLUSH_ROWS:
+                yield from _flush(grouping, states, schema, partitions)
+                rows = batch.num_rows
             keys = [batch.column(key) for key in operator.keys]
             values = [[] if agg.column is None else [plain(batch.column(agg.column))] for agg in operator.aggs]
             for _ in grouping.add(keys, values, batch.num_rows):
-                yield from _flush(grouping, states, schema)
-        yield from _flush(grouping, states, schema)
+                yield from _flush(grouping, states, schema, partitions)
+        yield from _flush(grouping, states, schema, partitions)
 
 
-def _flush(grouping: _Grouping, states: list[_State], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _flush(
+    grouping: _Grouping, states: list[_State], schema: pa.Schema, partitions: int
+) -> Iterator[pa.RecordBatch | Placed]:
     for first, last in grouping.pieces():
-        columns = grouping.key_columns(first, last)
-        for state in states:
-            columns += state.partial(first, last)
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        values = [column for state in states for column in state.partial(first, last)]
+        placing = grouping.placing(first, last, partitions)
+        if placing is None:
+            yield pa.RecordBatch.from_arrays([*grouping.key_columns(first, last), *values], schema=schema)
+        else:
+            order, bounds = placing
+            columns = [*grouping.placed_keys(first, order), *take_columns(values, order)]
+            yield Placed(pa.RecordBatch.from_arrays(columns, schema=schema), bounds)
     grouping.clear()
 
 
@@ -325,8 +362,8 @@ def merge_aggregate(
     """
     states = [_state_of(agg, operator.schema.field(agg.name).type, merging=True) for agg in operator.aggs]
     with context.scratch.lend(KeyTable) as table:
-        # Rows of several columns grow when they are encoded, to less than twice their size.
-        table.reset(groups_max=rows + 1, key_bytes_max=2 * size + 1)
+        # Above any keys' bytes, for a merge cannot flush: as rows, columns take 9 bytes, or 5 and their text.
+        table.reset(groups_max=rows + 1, key_bytes_max=size + 9 * len(operator.keys) * rows + 1)
         grouping = _Grouping(table, [operator.schema.field(key) for key in operator.keys], states)
         for batch in blocks:
             context.check_cancelled()

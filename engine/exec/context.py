@@ -12,12 +12,11 @@ from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.io.context import Reject
 from kernelmill.engine.io.rejects import RejectList
 
-
 T = TypeVar("T")
 
 
 class Scratch:
-    """Buffers and tables that a worker thread uses again from task to task: first touch of memory costs as much as the work."""
+    """Buffers and tables that a worker thread uses again from task to task: first touch of memory costs as much."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, bytearray] = {}
@@ -99,4 +98,3 @@ class TaskResult(NamedTuple):
     part: PartFile | None
     counters: dict[str, int]
     rejects: list[Reject]
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from kernelmill.engine.batch import (
     Bytes,
     Words,
     array_of_strings,
+    buffer_of,
     fixed_view,
     is_string_like,
     key_words,
@@ -51,34 +52,49 @@ def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int
     return order, bounds
 
 
+class Placed(NamedTuple):
+    """A batch whose rows are in order of partition already; partition p has rows [bounds[p], bounds[p + 1])."""
+
+    batch: pa.RecordBatch
+    bounds: NDArray[np.int64]
+
+
 def to_partitions(
-    batches: Iterator[pa.RecordBatch], keys: tuple[str, ...], partitions: int, context: TaskContext
+    batches: Iterator[pa.RecordBatch | Placed], keys: tuple[str, ...], partitions: int, context: TaskContext
 ) -> list[list[pa.RecordBatch]]:
     """The rows of all batches, by partition; without keys everything is partition 0."""
     made: list[list[pa.RecordBatch]] = [[] for _ in range(partitions)]
     for batch in batches:
         context.check_cancelled()
-        if not batch.num_rows:
+        if isinstance(batch, Placed):
+            placed, bounds = batch
+        elif not batch.num_rows:
             continue
-        if partitions == 1 or not keys:
+        elif partitions == 1 or not keys:
             made[0].append(batch)
             continue
-        order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
-        placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
+        else:
+            order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
+            placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
         for part in range(partitions):
             if bounds[part + 1] > bounds[part]:
                 made[part].append(placed.slice(bounds[part], bounds[part + 1] - bounds[part]))
     return made
 
 
+def take_columns(columns: list[pa.Array[Any]], rows: Rows) -> list[pa.Array[Any]]:
+    """These rows of each column, in this order."""
+    return [_Source(column).take(rows) for column in columns]
+
+
 def take_rows(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
     """These rows of a batch, in this order."""
-    columns = [_Source(column).take(rows) for column in batch.columns]
+    columns = take_columns(batch.columns, rows)
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 class _Source:
-    """A column ready to be gathered from: its buffers as numpy, or the Arrow array where kernels have no form for it."""
+    """A column ready to be gathered from: its buffers as numpy, or the Arrow array if kernels have no form for it."""
 
     def __init__(self, column: pa.Array[Any]) -> None:
         self._column, dtype = column, column.type
@@ -96,7 +112,7 @@ class _Source:
     def take(self, rows: Rows) -> pa.Array[Any]:
         """The values of these rows."""
         if self._strings is None and self._fixed is None:
-            return self._column.take(pa.array(rows))
+            return self._column.take(pa.array(rows, pa.uint32()))
         validity, nulls = self._validity, 0
         if validity.size:
             kept = np.empty(rows.size, np.uint8)
@@ -113,7 +129,7 @@ class _Source:
         taken = np.empty(rows.size, self._fixed.dtype)
         self._gather(self._fixed, rows, taken)
         bits = validity_buffer(validity, nulls)
-        return pa.Array.from_buffers(self._column.type, rows.size, [bits, pa.py_buffer(taken)], nulls)
+        return pa.Array.from_buffers(self._column.type, rows.size, [bits, buffer_of(taken)], nulls)
 
 
 _GATHER: dict[int, tuple[Any, Any]] = {

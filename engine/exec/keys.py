@@ -1,7 +1,7 @@
 """Group keys of batches: from Arrow columns to group numbers of a key table, and back to columns.
 
-One fixed-width column is a word, one string column its bytes, one dictionary column the bytes of its values looked up once each;
-several columns become one string a row (`kernels/rowkeys`). All four meet in one key table.
+One fixed-width column is a word, one string column its bytes, one dictionary column the bytes of its values looked up
+once each; several columns become one string a row (`kernels/rowkeys`). All four meet in one key table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from kernelmill.engine.batch import (
     Words,
     array_of_strings,
     array_of_words,
+    fixed_view,
     is_string_like,
     is_word_like,
     key_words,
@@ -25,7 +26,7 @@ from kernelmill.engine.batch import (
 )
 from kernelmill.engine.errors import Code, error
 from kernelmill.kernels import rowkeys
-from kernelmill.kernels.table import Groups, KeyTable
+from kernelmill.kernels.table import Groups, KeyTable, Order
 
 STRINGS_BYTES_MAX = 1 << 30
 """Keys of one output batch: int32 offsets end at 2 GiB."""
@@ -70,6 +71,15 @@ class KeyColumns:
         values, validity, nulls = table.words(first, last)
         return [array_of_words(values, validity, nulls, dtype)]
 
+    @property
+    def is_one_string(self) -> bool:
+        """True if groups can be placed by partition straight from the table's records."""
+        return len(self._fields) == 1 and is_string_like(self._fields[0].type)
+
+    def placed_columns(self, table: KeyTable, first: int, order: Order) -> list[pa.Array[Any]]:
+        """The key column of groups first + order, for `is_one_string`."""
+        return [array_of_strings(*table.placed_strings(first, order), self._fields[0].type)]
+
     def _group_codes(self, table: KeyTable, column: pa.DictionaryArray[Any, Any], first: int, groups: Groups) -> int:
         values = column.dictionary
         if self._dictionary is None or not _same_dictionary(self._dictionary[0], values):
@@ -77,8 +87,7 @@ class KeyColumns:
             self._dictionary = (values, views, np.full(len(values), -1, np.int32))
         _, views, direct = self._dictionary
         codes = column.indices.cast(pa.int32())
-        numbers = np.frombuffer(codes.buffers()[1], np.int32)[codes.offset : codes.offset + len(codes)]
-        return table.group_codes(numbers, validity_bytes(codes), views, direct, first, groups)
+        return table.group_codes(fixed_view(codes, np.int32), validity_bytes(codes), views, direct, first, groups)
 
     def _group_several(self, table: KeyTable, columns: list[pa.Array[Any]], first: int, groups: Groups) -> int:
         data, offsets = encode_rows([plain(column) for column in columns])
@@ -128,7 +137,9 @@ def encode_rows(columns: list[pa.Array[Any]]) -> tuple[Bytes, np.ndarray[Any, np
     return out, offsets
 
 
-def decode_rows(data: Bytes, offsets: np.ndarray[Any, np.dtype[np.int32]], types: list[pa.DataType]) -> list[pa.Array[Any]]:
+def decode_rows(
+    data: Bytes, offsets: np.ndarray[Any, np.dtype[np.int32]], types: list[pa.DataType]
+) -> list[pa.Array[Any]]:
     """The columns behind `encode_rows`."""
     cursors = offsets[:-1].astype(np.int64)
     rows = cursors.size

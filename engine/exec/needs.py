@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ _SCATTER = [
     gathering.gather_string_lengths,
     gathering.gather_strings,
 ]
+_PLACED_STRINGS = [keytable.hash_strings_of_groups, keytable.place_offsets, keytable.place_strings]
 _STRING_KEYS = [keytable.group_strings, keytable.read_offsets, keytable.read_strings, keytable.fill_slots]
 _WORD_KEYS = [keytable.group_words, keytable.read_words, keytable.fill_slots]
 _SEVERAL_KEYS = [rowkeys.put_words, rowkeys.put_strings, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
@@ -41,11 +43,10 @@ def kernels_of(pipelines: Iterable[physical.Pipeline]) -> list[Kernel]:
     return [kernel for kernel in found if isinstance(kernel, Kernel)]
 
 
-def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Kernel]:
+def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
     source = pipeline.source
     if isinstance(source, physical.CountTokens):
-        yield from (counting.count_tokens, keytable.read_counts, keytable.read_offsets, keytable.read_strings)
-        yield keytable.fill_slots
+        yield from (counting.count_tokens, keytable.fill_slots, *_PLACED_STRINGS, keytable.place_counts)
         yield from (lowercase.lower_ascii, lowercase.lower_utf8) if source.lowercase else ()
         yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
     if isinstance(source, physical.ReadText):

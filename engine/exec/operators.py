@@ -97,7 +97,7 @@ def limit(batches: Batches, operator: physical.Limit, context: TaskContext) -> B
 
 def _elements(lists: pa.Array[Any], lengths: np.ndarray[Any, Any], lone: np.ndarray[Any, Any]) -> pa.Array[Any]:
     """The lists' elements in order, with a null in the place of each lone row."""
-    flat = lists.flatten()
+    flat: pa.Array[Any] = pc.list_flatten(lists)
     if not lone.any():
         return flat
     counts = np.where(lone, 1, lengths)

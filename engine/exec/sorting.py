@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from kernelmill.engine.batch import is_string_like, numbers_of, plain, strings_view, validity_bytes
+from kernelmill.engine.batch import concatenated, is_string_like, numbers_of, plain, strings_view, validity_bytes
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
@@ -45,7 +44,7 @@ def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:
 
 def _concatenated(held: list[pa.RecordBatch]) -> pa.RecordBatch:
     try:
-        return pa.concat_batches(held)
+        return concatenated(held)
     except pa.ArrowInvalid as problem:  # int32 offsets end at 2 GiB
         rows = sum(batch.num_rows for batch in held)
         hint = "sort fewer rows or columns: filter or aggregate first, or take top_k"

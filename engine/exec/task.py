@@ -11,7 +11,6 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from kernelmill.engine.batch import batch_bytes
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.aggregate import merge_aggregate, partial_aggregate
@@ -19,20 +18,20 @@ from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
-from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
+from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.codec import decode_pipeline
-from kernelmill.engine.plan.partial import finished_schema, partial_schema
+from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, Task
 from kernelmill.engine.shuffle.store import BlockStore
 from kernelmill.engine.splits import ParquetSplit, TableSplit, TextSplit
 
 MERGE_ROWS_MAX = 1 << 21
 MERGE_BYTES_MAX = 128 << 20
-"""A partition of more partial rows is merged in sub-partitions, one after the other: their number follows from the blocks alone,
-never from free memory, for it decides the order of rows in the file (I1)."""
+"""A partition of more partial rows is merged in sub-partitions, one after the other: their number follows from the
+blocks alone, never from free memory, for it decides the order of rows in the file (I1)."""
 
 Tables = Mapping[str, Sequence[pa.RecordBatch]]
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -65,7 +64,7 @@ def _source(
     match source, split:
         case physical.CountTokens(), TextSplit():
             schema = _input_schema(task, pipeline, store)
-            return count_tokens(split, source, schema, context)
+            return count_tokens(split, source, schema, context, _placed_partitions(task, pipeline, len(pipeline.steps) == 0))
         case physical.ReadText(), TextSplit():
             return read_batches(split, source.options, source.schema, context)
         case physical.ReadParquet(), ParquetSplit():
@@ -84,6 +83,11 @@ def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) ->
         text = pa.binary() if source.text.invalid == "binary" else pa.string()
         return partial_schema((source.key,), source.aggs, pa.schema([pa.field(source.key, text, nullable=False)]))
     return store.schema(_refs(task)[0]) if source is None else source.schema
+
+
+def _placed_partitions(task: Task, pipeline: physical.Pipeline, is_last: bool) -> int:
+    """How many partitions partial rows may be placed into as they leave the table: 1 if other steps come after it."""
+    return task.partitions if is_last and isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys else 1
 
 
 def _refs(task: Task) -> list[BlockRef]:
@@ -113,7 +117,8 @@ def _run_steps(
                 schema = operators.tokens_exploded(step, schema)
                 batches = operators.explode_tokens(batches, step, schema, context)
             case physical.PartialAggregate():
-                batches = partial_aggregate(batches, step, schema, context)
+                placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
+                batches = partial_aggregate(batches, step, schema, context, placed)
                 schema = partial_schema(step.keys, step.aggs, schema)
             case physical.MergeAggregate():
                 batches = _merge(task, step, store, context)

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import Bytes, array_of_strings, strings_view, validity_bytes
+from kernelmill.engine.batch import Bytes, array_of_strings, buffer_of, strings_view, validity_bytes
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.aggregate import FLUSH_GROUPS, FLUSH_KEY_BYTES, OUTPUT_ROWS
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.exchange import Placed, partition_rows
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX
 from kernelmill.engine.io.text import read_blocks
 from kernelmill.engine.nodes import Tokenize
@@ -34,9 +35,12 @@ MODE_OF_NAME = {
 
 
 def count_tokens(
-    split: TextSplit, operator: CountTokens, schema: pa.Schema, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    """Count the tokens of a split in one table: yields partial rows (token, count), once at the end and at each flush."""
+    split: TextSplit, operator: CountTokens, schema: pa.Schema, context: TaskContext, partitions: int = 1
+) -> Iterator[pa.RecordBatch | Placed]:
+    """Count the tokens of a split in one table: yields partial rows (token, count), at each flush and at the end.
+
+    With several `partitions` they come in order of partition.
+    """
     mode = MODE_OF_NAME[operator.mode]
     separators = kernels.separator_table(mode, operator.separators)
     with context.scratch.lend(KeyTable) as table, context.scratch.lend(counting_scratch) as scratch:
@@ -47,19 +51,23 @@ def count_tokens(
             if operator.lowercase:
                 data, at, stop = _lowered(data, at, stop, context)
             while (at := table.count_tokens(data, at, stop, mode, separators, scratch)) < stop:
-                yield from _counted(table, schema, len(operator.aggs))
-        yield from _counted(table, schema, len(operator.aggs))
+                yield from _counted(table, schema, len(operator.aggs), partitions)
+        yield from _counted(table, schema, len(operator.aggs), partitions)
 
 
-def _counted(table: KeyTable, schema: pa.Schema, copies: int) -> Iterator[pa.RecordBatch]:
-    counts = table.counts().astype(np.uint32)
+def _counted(table: KeyTable, schema: pa.Schema, copies: int, partitions: int) -> Iterator[pa.RecordBatch | Placed]:
     first = 0
     while first < len(table):
         last = table.cut(first, OUTPUT_ROWS, STRINGS_BYTES_MAX)
-        data, offsets, validity, nulls = table.strings(first, last)
-        keys = array_of_strings(data, offsets, validity, nulls, schema.field(0).type)
-        part = pa.Array.from_buffers(pa.uint32(), last - first, [None, pa.py_buffer(counts[first:last])], 0)
-        yield pa.RecordBatch.from_arrays([keys, *[part] * copies], schema=schema)
+        if partitions > 1:
+            order, bounds = partition_rows(table.string_hashes(first, last), partitions)
+            keys, counts = table.placed_strings(first, order), table.placed_counts(first, order)
+        else:
+            keys, counts = table.strings(first, last), table.counts(first, last)
+        column = pa.Array.from_buffers(pa.uint32(), last - first, [None, buffer_of(counts)], 0)
+        columns = [array_of_strings(*keys, schema.field(0).type), *[column] * copies]
+        batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+        yield Placed(batch, bounds) if partitions > 1 else batch
         first = last
     table.clear()
 
@@ -82,7 +90,7 @@ def lower_table() -> NDArray[np.uint32]:
     surrogates = (points >= 0xD800) & (points < 0xE000)
     encoded = np.where(surrogates, ord("a"), points).astype("<u4")
     texts = pa.array([chr(point) for point in encoded.tolist()], pa.string())
-    lowered = pc.utf8_lower(texts).to_pylist()
+    lowered: list[Any] = pc.utf8_lower(texts).to_pylist()
     table = np.fromiter((ord(text) for text in lowered), np.uint32, len(points))
     return np.where(surrogates, points, table)
 
@@ -94,8 +102,8 @@ def tokenize(array: pa.Array[Any], node: Tokenize) -> pa.Array[Any]:
         array = pc.utf8_lower(array) if is_text else array
     counts, tokens = _tokens_of(array, node, pa.string() if is_text else pa.binary())
     if node.min_len > 1:
-        lengths = pc.utf8_length(tokens) if is_text else pc.binary_length(tokens)
-        long_enough = np.asarray(pc.greater_equal(lengths, node.min_len))
+        lengths = pc.call_function("utf8_length" if is_text else "binary_length", [tokens])
+        long_enough = np.asarray(lengths) >= node.min_len
         rows = np.repeat(np.arange(counts.size), counts)
         counts = np.bincount(rows[long_enough], minlength=counts.size).astype(np.int64)
         tokens = tokens.filter(pa.array(long_enough))
@@ -103,7 +111,7 @@ def tokenize(array: pa.Array[Any], node: Tokenize) -> pa.Array[Any]:
     np.cumsum(counts, out=offsets[1:])
     validity = validity_bytes(array)
     mask = pa.array(validity == 0) if validity.size else None
-    return pa.ListArray.from_arrays(pa.array(offsets), tokens, mask=mask)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tokens, mask=mask)
 
 
 def _tokens_of(array: pa.Array[Any], node: Tokenize, dtype: pa.DataType) -> tuple[NDArray[np.int64], pa.Array[Any]]:

@@ -8,20 +8,21 @@ pyarrow 26 fails with "wrong sequence of calls to bz2 library" on some files of 
 from __future__ import annotations
 
 import bz2
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.bytestream import InputFile
 
-CODEC_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+Codec = Literal["gzip", "zstd", "bz2", "lz4"]
+CODEC_OF_SUFFIX: dict[str, Codec] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
 _PIECE_BYTES = 64 << 10
 _MAGIC = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"BZh", ".bz2"), (b"\x04\x22\x4d\x18", ".lz4"))
 
 
-def codec_of(path: str) -> str | None:
+def codec_of(path: str) -> Codec | None:
     """The codec that the path's extension names, None for a plain file. Case does not matter."""
     lower = path.lower()
     return next((codec for suffix, codec in CODEC_OF_SUFFIX.items() if lower.endswith(suffix)), None)
@@ -85,7 +86,7 @@ class _Bzip2:
 class DecompressedStream:
     """The text of a whole compressed file. Raises KM0205 where it ends too early, KM0202 where it is corrupt."""
 
-    def __init__(self, file: InputFile, codec: str) -> None:
+    def __init__(self, file: InputFile, codec: Codec) -> None:
         self._stamp = file.stamp
         self._reader = _Reader(file)
         self._made_bytes = 0
@@ -95,7 +96,8 @@ class DecompressedStream:
         if codec == "bz2":
             self._stream = _Bzip2(self._reader)
         else:
-            self._stream = pa.CompressedInputStream(pa.PythonFile(self._reader, mode="r"), codec)
+            source = pa.PythonFile(self._reader, mode="r")  # type: ignore[arg-type]  # it takes whatever can read
+            self._stream = pa.CompressedInputStream(source, codec)
 
     @property
     def file_position(self) -> int:

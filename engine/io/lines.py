@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kernelmill.engine.batch import buffer_of, concatenated, view_of
 from kernelmill.engine.io.blocks import FileReader, TextBlock
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import ReadContext
@@ -55,7 +57,7 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
         return batches[0]
     if not batches[0].num_columns:
         return _of_columns([], batches[0].schema, sum(batch.num_rows for batch in batches))
-    return pa.concat_batches(batches)
+    return concatenated(batches)
 
 
 def _batches(
@@ -125,8 +127,8 @@ class _Rows:
     def _cut(self, block: TextBlock, begin: int) -> tuple[int, int, pa.Buffer]:
         """Cut lines from data[begin] on, up to a batch: their number, where to go on, their bytes."""
         size = block.stop - begin
-        buffer = pa.allocate_buffer(size + SLACK_BYTES, resizable=True)
-        out = np.frombuffer(buffer, np.uint8)
+        buffer = pa.allocate_buffer(size + SLACK_BYTES, None, resizable=True)
+        out = view_of(buffer, np.uint8)
         where = np.zeros(1, np.int64)
         self._ends[0] = 0
         ends, starts = self._ends[1:], self._starts[:-1]
@@ -170,24 +172,25 @@ class _Rows:
 
     def _column(
         self,
-        field: pa.Field,
+        field: pa.Field[Any],
         rows: int,
         ends: NDArray[np.int32],
         data: pa.Buffer,
         offsets: NDArray[np.int64] | None,
         keep: NDArray[np.bool_] | None,
-    ) -> pa.Array:
+    ) -> pa.Array[Any]:
         if field.name == self._options.path_column:
             kept = rows if keep is None else int(keep.sum())
-            codes = pa.array(np.zeros(kept, np.int32))
+            codes = pa.array(np.zeros(kept, np.int32), pa.int32())
             paths = pa.DictionaryArray.from_arrays(codes, pa.array([self._part.file.path], pa.string()))
             return paths.cast(field.type) if field.type != paths.type else paths
         if field.name == self._options.offset_column:
-            array = pa.array(offsets)
+            assert offsets is not None  # they were counted, for the schema has this column
+            array: pa.Array[Any] = pa.array(offsets, pa.int64())
         else:
             raw = field.type in (pa.binary(), pa.large_binary())
             kind = pa.binary() if raw or keep is not None else pa.string()
-            array = pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(ends), data], null_count=0)
+            array = pa.Array.from_buffers(kind, rows, [None, buffer_of(ends), data], null_count=0)
         if keep is not None:  # as binary first: rows that are not UTF-8 must not be called strings
             array = array.filter(pa.array(keep))
         return array if array.type == field.type else array.cast(field.type)
@@ -225,8 +228,9 @@ class _Rows:
         return new_ends, pa.py_buffer(b"".join(pieces))
 
 
-def _of_columns(columns: list[pa.Array], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+def _of_columns(columns: list[pa.Array[Any]], schema: pa.Schema, rows: int) -> pa.RecordBatch:
     if columns:
         return pa.RecordBatch.from_arrays(columns, schema=schema)
     # from_arrays would say that a batch of no columns has no rows
-    return pa.RecordBatch.from_struct_array(pa.Array.from_buffers(pa.struct([]), rows, [None]))
+    structs: Any = pa.Array.from_buffers(pa.struct([]), rows, [None])
+    return pa.RecordBatch.from_struct_array(structs)

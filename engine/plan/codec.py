@@ -67,7 +67,8 @@ def _enc_hook(value: Any) -> bytes:
         return pa.schema([pa.field("", value)]).serialize().to_pybytes()
     if isinstance(value, pa.Scalar):
         sink = pa.BufferOutputStream()
-        batch = pa.record_batch([pa.repeat(value, 1)], names=[""])  # not as_py: it has no nanoseconds
+        repeated = pa.repeat(value, 1)  # type: ignore[call-overload]  # not as_py: it has no nanoseconds
+        batch = pa.record_batch([repeated], names=[""])
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         return sink.getvalue().to_pybytes()

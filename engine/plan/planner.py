@@ -25,7 +25,7 @@ from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
 from kernelmill.engine.splits import ParquetSplit, Split, TableSplit, split_row_groups, split_text_files
 from kernelmill.engine.typing import columns_of
 
-BYTES_PER_PARTITION = 128 << 20
+BYTES_PER_PARTITION = 64 << 20
 BLOCKS_MAX = 1 << 23
 _COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
 
@@ -69,7 +69,7 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
 
 
 def partition_count(input_bytes: int, map_tasks: int) -> int:
-    """How many partitions an exchange has: one for 128 MiB of input, at most 2^23 blocks for all map tasks."""
+    """How many partitions an exchange has: one for 64 MiB of input, at most 2^23 blocks for all map tasks."""
     wanted = -(-input_bytes // BYTES_PER_PARTITION)
     return max(1, min(wanted, BLOCKS_MAX // max(1, map_tasks)))
 

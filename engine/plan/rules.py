@@ -175,7 +175,8 @@ def push_limit(plan: LogicalPlan) -> LogicalPlan:
 def count_tokens(plan: LogicalPlan) -> LogicalPlan:
     """tokenize, explode and group_by that only counts become one kernel over the bytes of a text scan.
 
-    It follows `tokenize_explode`. Tests of the token alone that stand between go above: they then look at each distinct token once.
+    It follows `tokenize_explode`. Tests of the token alone that stand between go above: they then look at each
+    distinct token once.
     """
     if not (isinstance(plan, Aggregate) and len(plan.keys) == 1 and plan.aggs):
         return plan

@@ -18,7 +18,7 @@ All numbers are little-endian. The schema is not in the block: the index holds i
     8       4    number of partitions, u32
     12      4    zero
     16      ...  Arrow IPC schema message
-    then         for each partition: offset, length in the data file, rows, and bytes in memory form of its block (4 x u64)
+    then         for each partition: offset, length in the data file, rows, and bytes in memory of its block (4 x u64)
     last    8    xxh3-64 of all before, u64
 """
 
@@ -37,6 +37,7 @@ _SUM = struct.Struct("<Q")
 _INDEX_HEAD = struct.Struct("<4sIII")
 _PLACE = struct.Struct("<QQQQ")
 _BLOCK_MAGIC, _INDEX_MAGIC = b"KMB1", b"KMI1"
+_CORRUPT_HINT = "check that disk; run again"
 HEAD_BYTES = _HEAD.size + _SUM.size
 
 Place = tuple[int, int, int, int]
@@ -65,7 +66,7 @@ def decode_block(data: pa.Buffer, schema: pa.Schema, *, where: str) -> list[pa.R
     """The record batches of a block, over the memory of `data`. Raises KM0605 before any byte is believed."""
 
     def corrupt(what: str) -> Exception:
-        return error(Code.CORRUPT_BLOCK, f"shuffle block is corrupt: {what}", where=where, hint="check that disk; run again")
+        return error(Code.CORRUPT_BLOCK, f"shuffle block is corrupt: {what}", where=where, hint=_CORRUPT_HINT)
 
     if data.size == 0:
         return []
@@ -104,7 +105,7 @@ def decode_index(data: bytes, *, where: str) -> tuple[pa.Schema, list[Place]]:
     body, tail = data[: -_SUM.size], data[-_SUM.size :]
     intact = len(data) >= _INDEX_HEAD.size + _SUM.size and _SUM.unpack(tail)[0] == xxhash.xxh3_64_intdigest(body)
     if not intact or body[:4] != _INDEX_MAGIC:
-        raise error(Code.CORRUPT_BLOCK, "the index of shuffle blocks is corrupt", where=where, hint="check that disk; run again")
+        raise error(Code.CORRUPT_BLOCK, "the index of shuffle blocks is corrupt", where=where, hint=_CORRUPT_HINT)
     _, schema_bytes, partitions, _ = _INDEX_HEAD.unpack(body[: _INDEX_HEAD.size])
     at = _INDEX_HEAD.size + schema_bytes
     schema = pa.ipc.read_schema(pa.py_buffer(body[_INDEX_HEAD.size : at]))

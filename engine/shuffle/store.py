@@ -1,7 +1,8 @@
 """BlockStore: where shuffle blocks live between stages: in memory as Arrow arrays, or on disk.
 
-A map attempt's output is put as a whole and becomes visible as a whole. Memory decides only where it lives: what would pass the
-budget is written to one data file and one index file per map attempt (`block`), never one file per (map, partition).
+A map attempt's output is put as a whole and becomes visible as a whole. Memory decides only where it lives: what would
+pass the budget is written to one data file and one index file per map attempt (`block`), never one file per (map,
+partition).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from kernelmill.engine.batch import batch_bytes
 from kernelmill.engine.durable import output_error
-from kernelmill.engine.errors import Code, CorruptBlockError, error
+from kernelmill.engine.errors import Code, CorruptBlockError, KernelmillError, error
 from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.shuffle.block import Place, decode_block, decode_index, encode_block, encode_index
 
@@ -64,7 +65,9 @@ class BlockStore:
     memory_bytes_max: what may stay in memory; 0 writes everything to disk. Close it, or use it in a `with`.
     """
 
-    def __init__(self, *, memory_bytes_max: int, spill_dir: str, spill_bytes_max: int, keep: Path | None = None) -> None:
+    def __init__(
+        self, *, memory_bytes_max: int, spill_dir: str, spill_bytes_max: int, keep: Path | None = None
+    ) -> None:
         self._memory_bytes_max, self._spill_dir, self._spill_bytes_max = memory_bytes_max, spill_dir, spill_bytes_max
         self._outputs: dict[tuple[int, int], _InMemory | _OnDisk] = {}
         self._lock = threading.Lock()
@@ -149,7 +152,7 @@ class BlockStore:
             if isinstance(output, _InMemory):
                 self._memory_bytes -= output.bytes
         if isinstance(output, _OnDisk) and not self._kept:
-            _remove(output.stem)
+            _remove(output.stem.with_suffix(".data"), output.stem.with_suffix(".index"))
 
     def close(self) -> None:
         """Forget all blocks and remove the spill folder."""
@@ -170,34 +173,35 @@ class BlockStore:
     def _find(self, ref: BlockRef) -> _InMemory | _OnDisk:
         output = self._outputs.get((ref.stage, ref.task))
         if output is None and self._kept and self._folder is not None:
-            stem = self._folder / f"{ref.stage}-{ref.task}"
-            schema, places = decode_index(stem.with_suffix(".index").read_bytes(), where=str(stem))
-            output = self._outputs[ref.stage, ref.task] = _OnDisk(stem, schema, places)
+            output = self._outputs[ref.stage, ref.task] = _opened(self._folder / f"{ref.stage}-{ref.task}", ref)
         if output is None:
-            raise error(Code.CORRUPT_BLOCK, f"no output of task {ref.stage}.{ref.task} is here")
+            raise LostBlockError(f"no output of task {ref.stage}.{ref.task} is here", ref, str(self._folder or ""))
         return output
 
-    def _write(
-        self, stage: int, task: int, schema: pa.Schema, partitions: Partitions, sizes: Sequence[int]
-    ) -> _OnDisk:
+    def _write(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions, sizes: Sequence[int]) -> _OnDisk:
         folder = self._open_folder()
         name = f"{stage}-{task}" if self._kept else f"{stage}-{task}-{next(self._numbers)}"
         stem = folder / name
+        unfinished = stem.with_name(f"{name}-{os.getpid()}-{next(self._numbers)}")  # another attempt may write as well
+        data, index = unfinished.with_suffix(".data.new"), unfinished.with_suffix(".index.new")
         places: list[Place] = []
         at = 0
         try:
-            with open(stem.with_suffix(".data.new"), "wb", buffering=1 << 20) as file:
+            with open(data, "wb", buffering=1 << 20) as file:
                 for batches, size in zip(partitions, sizes, strict=True):
                     began = at
                     for piece in encode_block(batches):
                         self._charge(len(piece))
                         at += file.write(piece)
                     places.append((began, at - began, sum(batch.num_rows for batch in batches), size))
-            stem.with_suffix(".index.new").write_bytes(encode_index(schema, places))
-            os.replace(stem.with_suffix(".data.new"), stem.with_suffix(".data"))
-            os.replace(stem.with_suffix(".index.new"), stem.with_suffix(".index"))
+            index.write_bytes(encode_index(schema, places))
+            os.replace(data, stem.with_suffix(".data"))
+            os.replace(index, stem.with_suffix(".index"))
+        except KernelmillError:  # before OSError, which the one for a full disk is as well
+            _remove(data, index)
+            raise
         except OSError as problem:
-            _remove(stem)
+            _remove(data, index)
             raise output_error(problem, "spilling shuffle blocks", str(stem)) from problem
         return _OnDisk(stem, schema, places)
 
@@ -238,6 +242,18 @@ def clear_dead_spills(spill_dir: str) -> list[str]:
     return removed
 
 
-def _remove(stem: Path) -> None:
-    for suffix in (".data", ".index", ".data.new", ".index.new"):
-        stem.with_suffix(suffix).unlink(missing_ok=True)
+def _opened(stem: Path, ref: BlockRef) -> _OnDisk:
+    """The output that another store, or another process, left at `stem`."""
+    path = stem.with_suffix(".index")
+    try:
+        schema, places = decode_index(path.read_bytes(), where=str(path))
+    except CorruptBlockError as problem:
+        raise LostBlockError(problem.what, ref, problem.where) from problem
+    except (OSError, pa.ArrowException) as problem:
+        raise LostBlockError(f"an index of shuffle blocks cannot be read: {problem}", ref, str(path)) from problem
+    return _OnDisk(stem, schema, places)
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
