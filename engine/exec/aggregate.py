@@ -269,7 +269,7 @@ class _Grouping:
         return [] if self._keys is None else self._keys.columns(self._table, first, last)
 
     def placing(self, first: int, last: int, partitions: int) -> tuple[Order, NDArray[np.int64]] | None:
-        """Groups [first, last) in order of partition, and the partitions' bounds; None where keys must be read first."""
+        """Groups [first, last) in order of partition, and the partitions' bounds; None if keys must be read first."""
         if partitions == 1 or self._keys is None or not self._keys.is_one_string:
             return None
         return partition_rows(self._table.string_hashes(first, last), partitions)

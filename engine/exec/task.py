@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,8 @@ MERGE_BYTES_MAX = 128 << 20
 blocks alone, never from free memory, for it decides the order of rows in the file (I1)."""
 
 Tables = Mapping[str, Sequence[pa.RecordBatch]]
+Flow = Iterator[Any]
+"""Record batches from step to step; `Placed` ones only where the blocks come next, as `_placed_partitions` sees to."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -57,14 +60,13 @@ def _pipeline(operators_: bytes) -> physical.Pipeline:
     return decode_pipeline(operators_)
 
 
-def _source(
-    task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext, tables: Tables
-) -> Iterator[pa.RecordBatch]:
+def _source(task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext, tables: Tables) -> Flow:
     source, split = pipeline.source, task.split
     match source, split:
         case physical.CountTokens(), TextSplit():
             schema = _input_schema(task, pipeline, store)
-            return count_tokens(split, source, schema, context, _placed_partitions(task, pipeline, len(pipeline.steps) == 0))
+            placed = _placed_partitions(task, pipeline, not pipeline.steps)
+            return count_tokens(split, source, schema, context, placed)
         case physical.ReadText(), TextSplit():
             return read_batches(split, source.options, source.schema, context)
         case physical.ReadParquet(), ParquetSplit():
@@ -99,9 +101,7 @@ def _blocks(task: Task, store: BlockStore) -> Iterator[pa.RecordBatch]:
         yield from store.read(ref)
 
 
-def _run_steps(
-    batches: Iterator[pa.RecordBatch], task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
+def _run_steps(batches: Flow, task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext) -> Flow:
     schema = _input_schema(task, pipeline, store)
     for step in pipeline.steps:
         match step:

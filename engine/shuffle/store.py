@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -182,7 +183,7 @@ class BlockStore:
         folder = self._open_folder()
         name = f"{stage}-{task}" if self._kept else f"{stage}-{task}-{next(self._numbers)}"
         stem = folder / name
-        unfinished = stem.with_name(f"{name}-{os.getpid()}-{next(self._numbers)}")  # another attempt may write as well
+        unfinished = stem.with_name(f"{name}-{secrets.token_hex(8)}")  # another attempt may write as well
         data, index = unfinished.with_suffix(".data.new"), unfinished.with_suffix(".index.new")
         places: list[Place] = []
         at = 0

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import EDGE_LENGTHS, NO_NULLS, string_column
+from oracle import EDGE_LENGTHS, NO_NULLS, contract_hash, string_column
 
 from kernelmill.kernels import keytable, table
 from kernelmill.kernels._jit import JIT_DISABLED
+from kernelmill.kernels.hashing import PARTITION_SEED
 from kernelmill.kernels.table import KeyTable
 
 EXAMPLES = settings(max_examples=15 if JIT_DISABLED else 60)
-MANY = 1_500 if JIT_DISABLED else 60_000
+MANY = 9_000 if JIT_DISABLED else 60_000
 KEYS = st.one_of(
     st.none(),
     st.binary(max_size=70),
@@ -52,9 +53,7 @@ def strings_of(grouping, first=0, last=None):
     last = len(grouping) if last is None else last
     data, offsets, validity, nulls = grouping.strings(first, last)
     assert nulls == int((validity == 0).sum())
-    return [
-        data[a:b].tobytes() if valid else None for a, b, valid in zip(offsets, offsets[1:], validity, strict=False)
-    ]
+    return [data[a:b].tobytes() if valid else None for a, b, valid in zip(offsets, offsets[1:], validity, strict=False)]
 
 
 def words_of(grouping):
@@ -228,9 +227,10 @@ def test_clear_forgets_keys_and_reset_reuses_memory(reused):
 
 
 def test_an_arena_grows_for_giant_keys():
-    keys = [bytes([i]) * 300_000 for i in range(12)]
-    grouping = fresh(key_bytes_max=64 << 20)
-    small = fresh(key_bytes_max=3_000_000)
+    keys = [bytes([i]) * (20_000 if JIT_DISABLED else 300_000) for i in range(12)]
+    grouping = fresh()
+    small = fresh(key_bytes_max=100_000)
+    grouping.arena = np.empty(64, np.uint8)
     assert group_strings(grouping, keys * 2)[1] == list(range(12)) * 2
     assert group_strings(small, keys)[1] == list(range(12))  # one chunk may pass the limit, the next one may not
     assert strings_of(small) == keys
@@ -412,3 +412,18 @@ def test_runs_of_groups_are_cut_by_key_bytes_and_join_to_all(reused, keys, key_b
         joined += run
         first = last
     assert joined == keys
+
+
+@EXAMPLES
+@given(st.lists(KEYS, min_size=1, max_size=40, unique=True), st.data())
+def test_groups_are_placed_and_hashed_as_their_keys_are(reused, keys, data):
+    grouping = fresh(made=reused)
+    group_strings(grouping, keys)
+    first = data.draw(st.integers(0, len(keys)))
+    order = np.array(data.draw(st.permutations(range(len(keys) - first))), np.uint32)
+    text, offsets, validity, nulls = grouping.placed_strings(first, order)
+    found = [text[a:b].tobytes() if v else None for a, b, v in zip(offsets, offsets[1:], validity, strict=False)]
+    assert found == [keys[first + i] for i in order]
+    assert nulls == found.count(None)
+    expected = [contract_hash(key, int(PARTITION_SEED)) for key in keys[first:]]
+    assert grouping.string_hashes(first, len(keys)).tolist() == expected

@@ -59,8 +59,10 @@ def test_memory_and_disk_give_the_same_batches_rows_and_sizes(tmp_path):
         assert in_memory.rows(iter(refs)) == on_disk.rows(iter(refs))  # a merge is planned by them (I1)
         for ref in refs:
             assert in_memory.schema(ref) == on_disk.schema(ref) == SCHEMA
-            assert rows_of(in_memory.read(ref)) == rows_of(on_disk.read(ref)) == rows_of(
-                partitions_of(ref.task)[ref.partition]
+            assert (
+                rows_of(in_memory.read(ref))
+                == rows_of(on_disk.read(ref))
+                == rows_of(partitions_of(ref.task)[ref.partition])
             )
         assert (in_memory.spilled_bytes, on_disk.memory_bytes) == (0, 0)
 
@@ -81,10 +83,10 @@ def test_what_passes_the_budget_goes_to_disk_and_what_is_dropped_makes_room(tmp_
 def test_a_second_output_of_a_task_replaces_the_first(tmp_path):
     for memory in (0, GIB):
         with open_store(tmp_path, memory=memory) as store:
-            first = store.put(1, 0, SCHEMA, [[batch_of(0, 10)]])
-            store.put(1, 0, SCHEMA, [[batch_of(5, 10)]])
+            store.put(1, 0, SCHEMA, [[batch_of(0, 10)]])
+            second = store.put(1, 0, SCHEMA, [[batch_of(5, 10)]])
             assert rows_of(store.read(BlockRef(1, 0, 0))) == rows_of([batch_of(5, 10)])
-            assert store.memory_bytes == (first.bytes if memory else 0)
+            assert store.memory_bytes == (second.bytes if memory else 0)
 
 
 def test_one_data_and_one_index_file_a_task_however_many_partitions(tmp_path):
