@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from kernelmill.engine.events import Event
-from kernelmill.engine.sizes import format_count
+from kernelmill.engine.sizes import format_things
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class JobResult:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        files = f"{len(self.files)} file" + ("s" if len(self.files) != 1 else "")
         rejected = sum(self.rejects.values())
-        tail = f" · {format_count(rejected)} records rejected" if rejected else ""
-        return f"wrote {self.path}: {files}, {format_count(self.rows)} rows{tail}"
+        tail = f" · {format_things(rejected, 'record')} rejected" if rejected else ""
+        return f"wrote {self.path}: {format_things(len(self.files), 'file')}, {format_things(self.rows, 'row')}{tail}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from kernelmill.engine.errors import KernelmillError
 
 
 def users_line() -> str:
-    """The innermost caller outside kernelmill as "file.py:12"; empty if there is none.
+    """The innermost caller outside kernelmill as "file.py:12"; empty if there is none, as on the command line.
 
     A path below the working directory is shown relative to it, any other by its name alone.
     """
@@ -20,6 +20,8 @@ def users_line() -> str:
         if frame.f_back is None:
             return ""
         frame = frame.f_back
+    if frame.f_globals.get("__name__", "").startswith("click."):  # it called a command: nobody wrote a line
+        return ""
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 

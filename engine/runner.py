@@ -41,7 +41,7 @@ from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectWriter
 from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
-from kernelmill.engine.plan.physical import ToParquet
+from kernelmill.engine.plan.physical import Pipeline, ToParquet
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.plan.stages import BlockRef, task_of
 from kernelmill.engine.progress import progress_sink
@@ -150,11 +150,14 @@ class LocalRunner:
     def results(self) -> Iterator[int]:
         """Run the job; yields the index of each task of the last stage as soon as it and all before it are done."""
         self._emit(self._started())
-        self._load_kernels()
+        _jit.use_cache_root(self._settings.cache_dir)
+        reading, later = self._split_pipelines()
+        self._load_kernels(reading)
         self._start_threads()
         last, given_out = self._graph.last, 0
         self._slots = self._slots_after(None)
         self._handle(schedule.WorkerJoined(_WORKER, self._slots))
+        self._load_kernels(later)  # while the first tasks run: this thread has nothing else to do yet
         while True:
             while given_out < last.tasks and TaskId(last.number, given_out) in self._results:
                 yield given_out
@@ -201,16 +204,21 @@ class LocalRunner:
         job_id = secrets.token_hex(8)
         return JobStarted(job_id, stages, self._settings.threads, self._settings.memory_bytes)
 
-    def _load_kernels(self) -> None:
-        """Compile what the cache lacks before any thread starts: one process, one lock, and a phase with a name."""
+    def _split_pipelines(self) -> tuple[list[Pipeline], list[Pipeline]]:
+        """The pipelines of stages that can run at once, and those of the others."""
+        pairs = list(zip(self._graph.stages, self._job.pipelines, strict=True))
+        reading = [pipeline for stage, pipeline in pairs if not stage.inputs]
+        return reading, [pipeline for stage, pipeline in pairs if stage.inputs]
+
+    def _load_kernels(self, pipelines: list[Pipeline]) -> None:
+        """Load the kernels that these pipelines call; what the cache lacks is compiled, in a phase with a name."""
         compiled: list[str] = []
 
         def on_compile(name: str) -> None:
             compiled.append(name)
             self._emit(PhaseStarted(COMPILE_KERNELS, name))
 
-        _jit.use_cache_root(self._settings.cache_dir)
-        seconds = _jit.load(kernels_of(self._job.pipelines), on_compile)
+        seconds = _jit.load(kernels_of(pipelines), on_compile)
         if compiled:
             self._emit(PhaseEnded(COMPILE_KERNELS, seconds, f"{len(compiled)} compiled"))
 

@@ -9,6 +9,7 @@ import click
 
 import kernelmill as km
 from kernelmill.engine.cli.console import JobWatch, common_options, print_json, size, table_text, the_console
+from kernelmill.engine.display import cell_text
 from kernelmill.engine.sizes import format_bytes, format_count, format_duration
 
 
@@ -40,7 +41,7 @@ def written_text(result: km.JobResult, output: str) -> str:
     show_default=True,
     help="Words: what white space parts; runs of letters, digits, _ and bytes >= 0x80; such runs not led by a digit.",
 )
-@click.option("--lower", is_flag=True, help="Make ASCII capitals small.")
+@click.option("--lower", is_flag=True, help="Count words in lower case.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Print the N most frequent words.")
 @click.option(
     "--invalid",
@@ -113,10 +114,10 @@ def _print_top(path: str, count: int, as_json: bool) -> None:
         print_json([{"word": _shown(word), "len": number} for word, number in rows])
     else:
         click.echo(
-            table_text(["word", "len"], [(_shown(word), format_count(number)) for word, number in rows], right=[1])
+            table_text(["word", "len"], [(cell_text(_shown(word)), format_count(n)) for word, n in rows], right=[1])
         )
 
 
 def _shown(word: str | bytes) -> str:
-    """A word as a terminal can print it; --invalid binary gives bytes."""
+    """A word as text; --invalid binary gives bytes."""
     return word if isinstance(word, str) else word.decode("utf-8", "backslashreplace")

@@ -13,11 +13,10 @@ from kernelmill.kernels import lines as line_kernels
 from kernelmill.kernels import tokenize as tokenizing
 from kernelmill.kernels._jit import Kernel
 
+_ORDER = [partitioning.partition_of_hashes, partitioning.order_by_partition]
 _SCATTER = [
     hashing.hash_words,
     hashing.hash_strings,
-    partitioning.partition_of_hashes,
-    partitioning.order_by_partition,
     gathering.gather_u32,
     gathering.gather_u64,
     gathering.gather_string_lengths,
@@ -61,7 +60,7 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
             case physical.TokenizeExplode():
                 yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
     if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
-        yield from _SCATTER
+        yield from _ORDER if isinstance(source, physical.CountTokens) else (*_ORDER, *_SCATTER)
 
 
 def _of_aggregate(aggs: Iterable[physical.AggSpec]) -> Iterator[Kernel]:
@@ -73,6 +72,6 @@ def _of_keys(types: list[pa.DataType]) -> Iterator[Kernel]:
     if len(types) > 1:
         yield from (*_SEVERAL_KEYS, *_STRING_KEYS)
     elif types and (pa.types.is_string(types[0]) or pa.types.is_binary(types[0])):
-        yield from (*_STRING_KEYS, keytable.group_codes)
+        yield from _STRING_KEYS
     elif types:
         yield from _WORD_KEYS

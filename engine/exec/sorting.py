@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.batch import concatenated, is_string_like, numbers_of, plain, strings_view, validity_bytes
+from kernelmill.engine.batch import concatenated, is_string_like, is_word_like, numbers_of, plain, strings_view, validity_bytes
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
@@ -54,8 +54,7 @@ def _concatenated(held: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _sort_key(column: pa.Array[Any], name: str, descending: bool, nulls_last: bool) -> SortKey:
     if is_string_like(column.type):
         return SortKey(strings_view(column), validity_bytes(column), descending, nulls_last)
-    try:
+    if is_word_like(column.type):
         return SortKey(numbers_of(column), validity_bytes(column), descending, nulls_last)
-    except (AttributeError, ValueError, KeyError) as problem:
-        what = f"cannot sort by {name!r}: its type is {column.type}"
-        raise error(Code.TYPE_MISMATCH, what, hint="cast it to a number, a date or a string first") from problem
+    what = f"cannot sort by {name!r}: its type is {column.type}"
+    raise error(Code.TYPE_MISMATCH, what, hint="cast it to a number, a date or a string first")

@@ -49,7 +49,7 @@ def count_tokens(
             context.check_cancelled()
             data, at, stop = block.data, block.start, block.stop
             if operator.lowercase:
-                data, at, stop = _lowered(data, at, stop, context)
+                data, at, stop = _lowered(data, at, stop, operator.text.invalid != "binary", context)
             while (at := table.count_tokens(data, at, stop, mode, separators, scratch)) < stop:
                 yield from _counted(table, schema, len(operator.aggs), partitions)
         yield from _counted(table, schema, len(operator.aggs), partitions)
@@ -72,10 +72,13 @@ def _counted(table: KeyTable, schema: pa.Schema, copies: int, partitions: int) -
     table.clear()
 
 
-def _lowered(data: Bytes, start: int, stop: int, context: TaskContext) -> tuple[Bytes, int, int]:
-    """The block in lower case: in place while it is ASCII, else as `pc.utf8_lower` has it, in a buffer of its own."""
+def _lowered(data: Bytes, start: int, stop: int, is_text: bool, context: TaskContext) -> tuple[Bytes, int, int]:
+    """The block in lower case: in place while it is ASCII, else as `pc.utf8_lower` has it, in a buffer of its own.
+
+    Of bytes that need not be text only A-Z are lowered.
+    """
     beyond = lowercase.lower_ascii(data, start, stop)
-    if beyond < 0:
+    if beyond < 0 or not is_text:
         return data, start, stop
     room = lowercase.lowered_bytes_max(stop - start) + SLACK_BYTES
     out = np.frombuffer(context.buffer("lowercase", room), np.uint8)
@@ -98,8 +101,8 @@ def lower_table() -> NDArray[np.uint32]:
 def tokenize(array: pa.Array[Any], node: Tokenize) -> pa.Array[Any]:
     """The lists of tokens of a text column; a null text has a null list."""
     is_text = not (pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type))
-    if node.lowercase:
-        array = pc.utf8_lower(array) if is_text else array
+    if node.lowercase and is_text:
+        array = pc.utf8_lower(array)
     counts, tokens = _tokens_of(array, node, pa.string() if is_text else pa.binary())
     if node.min_len > 1:
         lengths = pc.call_function("utf8_length" if is_text else "binary_length", [tokens])
@@ -111,7 +114,8 @@ def tokenize(array: pa.Array[Any], node: Tokenize) -> pa.Array[Any]:
     np.cumsum(counts, out=offsets[1:])
     validity = validity_bytes(array)
     mask = pa.array(validity == 0) if validity.size else None
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tokens, mask=mask)
+    kind = pa.list_(pa.field("item", tokens.type, nullable=False))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tokens, type=kind, mask=mask)
 
 
 def _tokens_of(array: pa.Array[Any], node: Tokenize, dtype: pa.DataType) -> tuple[NDArray[np.int64], pa.Array[Any]]:
@@ -122,6 +126,8 @@ def _tokens_of(array: pa.Array[Any], node: Tokenize, dtype: pa.DataType) -> tupl
     base, size = int(offsets[0]), int(offsets[-1] - offsets[0])
     data = np.zeros(size + SLACK_BYTES, np.uint8)  # a foreign buffer has no slack to read masks from
     data[:size] = text[base : base + size]
+    if node.lowercase and pa.types.is_binary(dtype):
+        lowercase.lower_ascii(data, 0, size)
     offsets = offsets - base
     counts = np.zeros(len(array), np.int32)
     room = kernels.tokens_max(size) + len(array)

@@ -167,7 +167,8 @@ def _guarded(source: _Source, number: int, context: ReadContext) -> Iterator[pa.
 
 def _damaged(file: FileStamp, number: int, what: str) -> KernelmillError:
     hint = "write or copy the file again: its pages are damaged"
-    return error(Code.FORMAT, f"cannot decode: {what}", where=f"{file.path}, row group {number}", hint=hint)
+    why = " ".join(what.split())  # thrift's texts have line ends
+    return error(Code.FORMAT, f"cannot decode: {why}", where=f"{file.path}, row group {number}", hint=hint)
 
 
 def _check_unchanged(file: FileStamp) -> None:

@@ -118,7 +118,8 @@ def _info(file: FileStamp) -> ParquetInfo:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
         if isinstance(problem, OSError) and problem.errno:
             raise system_error(problem, file.path) from problem
-        what, hint = f"the footer cannot be read: {problem}", "write the file again; its end is damaged"
+        why = " ".join(str(problem).split())  # thrift's texts have line ends
+        what, hint = f"the footer cannot be read: {why}", "write the file again; its end is damaged"
         raise error(Code.FORMAT, what, where=file.path, hint=hint) from problem
 
 

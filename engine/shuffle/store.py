@@ -10,10 +10,10 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -28,7 +28,7 @@ from kernelmill.engine.shuffle.block import Place, decode_block, decode_index, e
 Partitions = Sequence[Sequence[pa.RecordBatch]]
 """The batches of each partition, in order."""
 
-_PREFIX = "kernelmill-spill-"
+_PREFIX, _LOCK = "kernelmill-spill-", "lock"
 
 
 class LostBlockError(CorruptBlockError):
@@ -77,6 +77,8 @@ class BlockStore:
         self._folder_lock: IO[bytes] | None = None
         self._memory_bytes = self._spilled_bytes = 0
         self._numbers = iter(range(1 << 62))
+        if keep is None:
+            clear_dead_spills(spill_dir)  # here, not at the first spill: this job may have none
 
     def __enter__(self) -> BlockStore:
         return self
@@ -162,7 +164,8 @@ class BlockStore:
             folder, self._folder = self._folder, None
             self._memory_bytes = 0
         if folder is not None and not self._kept:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # what resists is the next job's to clear
+                _remove_folder(folder)
         if self._folder_lock is not None:
             self._folder_lock.close()
 
@@ -218,29 +221,57 @@ class BlockStore:
     def _open_folder(self) -> Path:
         with self._lock:
             if self._folder is None:
-                clear_dead_spills(self._spill_dir)
                 try:
                     os.makedirs(self._spill_dir, exist_ok=True)
-                    self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._spill_dir))
-                    self._folder_lock = open(self._folder / "lock", "wb")  # noqa: SIM115 - held while the job lives
-                    fcntl.flock(self._folder_lock, fcntl.LOCK_EX)
+                    self._folder, self._folder_lock = _locked_folder(self._spill_dir)
                 except OSError as problem:
                     raise output_error(problem, "spilling shuffle blocks", self._spill_dir) from problem
             return self._folder
 
 
+def _locked_folder(spill_dir: str) -> tuple[Path, IO[bytes]]:
+    """Make a spill folder and hold its lock; again, if another job took it for a dead one's before it was locked."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=spill_dir))
+        try:
+            lock = open(folder / _LOCK, "wb")  # noqa: SIM115 - held while the job lives
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock.fileno()).st_nlink:
+            return folder, lock
+        lock.close()
+
+
 def clear_dead_spills(spill_dir: str) -> list[str]:
-    """Remove the spill folders of processes that died: those whose lock nobody holds. Returns their paths."""
+    """Remove the spill folders of processes that died: those whose lock nobody holds. Returns their paths.
+
+    An empty folder without a lock goes too: its maker died before it had one, or will make another.
+    """
     removed = []
     for folder in sorted(Path(spill_dir).glob(f"{_PREFIX}*")):
         try:
-            with open(folder / "lock", "rb") as lock:
+            with open(folder / _LOCK, "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
-        except OSError:  # alive, being made, somebody else's, or gone meanwhile: not ours to remove
+                _remove_folder(folder)
+        except FileNotFoundError:
+            with suppress(OSError):  # somebody else's, or gone meanwhile
+                folder.rmdir()
+                removed.append(str(folder))
+        except OSError:  # alive, or somebody else's: not ours to remove
             continue
-        removed.append(str(folder))
+        else:
+            removed.append(str(folder))
     return removed
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a spill folder whose lock is held, the lock last: a kill before that leaves what the next job clears."""
+    for file in folder.iterdir():
+        if file.name != _LOCK:
+            file.unlink(missing_ok=True)
+    (folder / _LOCK).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def _opened(stem: Path, ref: BlockRef) -> _OnDisk:

@@ -35,3 +35,7 @@ def test_errors_without_a_place_get_the_users_line(given, expected):
     with pytest.raises(KernelmillError) as caught, located("report.py:3"):
         raise error(Code.CAST, "no", where=given)
     assert caught.value.where == expected
+
+
+def test_a_command_line_is_no_line_of_a_file():
+    assert called_from("click.core", "/elsewhere/click/core.py") == ""

@@ -46,8 +46,8 @@ def table() -> LazyFrame:
     return km.from_arrow(pa.Table.from_batches(data.to_batches(max_chunksize=1)))
 
 
-def test_one_partition_for_each_128_mib_of_input():
-    counts = [partition_count(size, 1) for size in (0, 1, 128 * MIB, 128 * MIB + 1, 1300 * MIB)]
+def test_one_partition_for_each_64_mib_of_input():
+    counts = [partition_count(size, 1) for size in (0, 1, 64 * MIB, 64 * MIB + 1, 650 * MIB)]
     assert counts == [1, 1, 1, 2, 11]
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -282,8 +283,34 @@ def test_spill_folders_of_killed_processes_are_removed_and_those_of_the_living_k
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_of_others_and_folders_being_made_are_left_alone(tmp_path):
+def test_a_folder_whose_maker_died_before_locking_it_goes_with_the_next_job_even_if_that_spills_nothing(tmp_path):
     (tmp_path / "kernelmill-spill-new").mkdir()
+    with open_store(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_taken_for_a_dead_ones_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def mkdtemp(*, prefix, dir):
+        folder = Path(dir) / f"{prefix}{len(made)}"
+        made.append(folder)
+        folder.mkdir()
+        if len(made) == 1:  # another job comes here
+            assert clear_dead_spills(dir) == [str(folder)]
+        return str(folder)
+
+    monkeypatch.setattr("tempfile.mkdtemp", mkdtemp)
+    with open_store(tmp_path) as store:
+        store.put(0, 0, SCHEMA, partitions_of(0))
+        assert list(tmp_path.iterdir()) == made[1:]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_others_are_left_alone(tmp_path):
+    foreign = tmp_path / "kernelmill-spill-foreign"
+    foreign.mkdir()
+    (foreign / "notes").touch()
     (tmp_path / "kernelmill-report").mkdir()
     held = tmp_path / "kernelmill-spill-held"
     held.mkdir()

@@ -1,0 +1,99 @@
+"""Sort of all rows, or of the first few: stable, nulls where they belong, the same however batches are cut."""
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.exec import sorting
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.sorting import sort_rows
+from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.plan.physical import Sort
+
+SCHEMA = pa.schema([("s", pa.string()), ("n", pa.int32()), ("row", pa.int64())])
+CELLS = st.tuples(
+    st.none() | st.text("abé", max_size=3) | st.sampled_from(["a" * 8, "a" * 9, "a" * 8 + "\0"]),
+    st.none() | st.integers(-3, 3),
+)
+
+
+def context(**more):
+    return TaskContext(AttemptId(TaskId(0, 0), 0), **more)
+
+
+def batches_of(rows, cuts):
+    columns = [[row[0] for row in rows], [row[1] for row in rows], list(range(len(rows)))]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+    whole = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    bounds = sorted({0, len(rows), *(cut % (len(rows) + 1) for cut in cuts)})
+    return [whole.slice(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def sorted_rows(rows, keys):
+    order = list(range(len(rows)))
+    for column, descending, nulls_last in reversed(keys):
+        cell = [row["sn".index(column)] for row in rows]
+        cell = [c.encode() if isinstance(c, str) else c for c in cell]
+        known = sorted((r for r in order if cell[r] is not None), key=cell.__getitem__, reverse=descending)
+        nulls = [r for r in order if cell[r] is None]
+        order = known + nulls if nulls_last else nulls + known
+    return order
+
+
+KEYS = st.lists(
+    st.tuples(st.sampled_from("sn"), st.booleans(), st.booleans()), min_size=1, max_size=2, unique_by=lambda key: key[0]
+)
+
+
+@settings(max_examples=80)
+@given(st.lists(CELLS, max_size=40), st.lists(st.integers(0, 99), max_size=3), KEYS, st.none() | st.integers(1, 50))
+def test_rows_come_in_order_and_ties_as_they_came(rows, cuts, keys, limit):
+    made = list(sort_rows(iter(batches_of(rows, cuts)), Sort(tuple(keys), limit), context()))
+    found = [row["row"] for batch in made for row in batch.to_pylist()]
+    assert found == sorted_rows(rows, keys)[:limit]
+
+
+def test_the_first_few_of_many_are_kept_in_little_memory(monkeypatch):
+    monkeypatch.setattr(sorting, "_COMPACT_ROWS", 50)
+    rows = [(None, i * 7919 % 1000 // 10) for i in range(1000)]
+    batches = batches_of(rows, range(0, 1000, 10))
+    keys = (("n", True, True),)
+    (made,) = sort_rows(iter(batches), Sort(keys, 7), context())
+    assert made["row"].to_pylist() == sorted_rows(rows, keys)[:7]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [True, None, False],
+        [dt.date(2024, 1, 1), None, dt.date(1960, 1, 1)],
+        [1.5, float("-inf"), None, -2.0],
+        [2**63, 2**64 - 1, None, 0],
+        [b"\xff", b"", None, b"\0"],
+    ],
+    ids=lambda values: type(values[0]).__name__,
+)
+def test_values_of_any_order_are_sorted(values):
+    dtype = pa.uint64() if values[0] == 2**63 else None
+    batch = pa.record_batch({"v": pa.array(values, dtype)})
+    (made,) = sort_rows(iter([batch]), Sort((("v", False, True),)), context())
+    known = sorted(value for value in values if value is not None)
+    assert made["v"].to_pylist() == [*known, None]
+
+
+@pytest.mark.parametrize("values", [pa.array([b"ba", b"ab"], pa.binary(2)), pa.array([[1], [2]]), pa.nulls(2)])
+def test_a_type_without_an_order_is_told_by_name(values):
+    """binary(2) is as wide as an int16, but its first byte counts most."""
+    batch = pa.record_batch({"culprit": values})
+    with pytest.raises(KernelmillError) as caught:
+        list(sort_rows(iter([batch]), Sort((("culprit", False, True),)), context()))
+    assert caught.value.code is Code.TYPE_MISMATCH
+    assert "culprit" in caught.value.what
+
+
+def test_no_batches_make_no_batch():
+    assert list(sort_rows(iter([]), Sort((("n", False, True),)), context())) == []

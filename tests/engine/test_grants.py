@@ -1,0 +1,93 @@
+"""Memory grants: how many tasks run at once and what is left for blocks; too little is told at once."""
+
+import pyarrow as pa
+import pytest
+
+import kernelmill as km
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.grants import plan_grants
+from kernelmill.engine.plan.planner import plan_job
+from kernelmill.engine.settings import Settings
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Jobs of several shapes over sparse files of 64 MiB splits."""
+    path = tmp_path / "big.txt"
+    with open(path, "wb") as file:
+        file.truncate(1 << 30)
+    (tmp_path / "small.txt").write_text("a b\n")
+    table = pa.table({"k": ["a", "b"], "n": [1, 2]})
+    lines = km.scan_text(path)
+    words = lines.select(km.col("line").str.tokenize().alias("w")).explode("w").group_by("w").len()
+    small = km.scan_text(tmp_path / "small.txt").group_by("line").len()
+    frames = [words, small, lines, lines.sort("line"), km.from_arrow(table).group_by("k").agg(km.col("n").sum())]
+    return [plan_job(frame._plan, split_bytes=64 * MIB) for frame in frames]
+
+
+def settings_of(memory_mib, threads=8):
+    return Settings(threads=threads, memory_bytes=memory_mib * MIB)
+
+
+def least_of(job):
+    """The smallest memory, in MiB, that a job is granted; by bisection, for more must never be worse."""
+    low, high = 0, 1 << 14
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            plan_grants(job, settings_of(middle))
+            high = middle
+        except KernelmillError as problem:
+            assert problem.code is Code.MEMORY_LIMIT
+            low = middle
+    return high
+
+
+def test_slots_are_at_least_one_and_at_most_the_threads(jobs):
+    for job in jobs:
+        for memory in (256, 1024, 1 << 16):
+            for threads in (1, 3, 64):
+                grants = plan_grants(job, settings_of(memory, threads))
+                assert len(grants.slots_of_stage) == len(job.graph.stages)
+                assert all(1 <= slots <= threads for slots in grants.slots_of_stage)
+                assert 0 <= grants.store_bytes < memory * MIB
+
+
+def test_ample_memory_fills_every_thread(jobs):
+    for job in jobs:
+        assert set(plan_grants(job, settings_of(1 << 16, 16)).slots_of_stage) == {16}
+
+
+def test_tasks_and_blocks_together_stay_within_the_memory(jobs):
+    for job in jobs:
+        least = least_of(job)
+        for memory in (least, 2 * least, 5 * least + 3):
+            grants = plan_grants(job, settings_of(memory))
+            assert max(grants.slots_of_stage) * 1 * MIB + grants.store_bytes <= memory * MIB
+            assert max(grants.slots_of_stage) <= max(1, memory * MIB // (16 * MIB))
+
+
+def test_too_little_is_told_with_the_least_that_would_do(jobs):
+    for job in jobs:
+        least = least_of(job)
+        assert plan_grants(job, settings_of(least)).slots_of_stage
+        with pytest.raises(KernelmillError) as caught:
+            plan_grants(job, settings_of(least - 1))
+        assert caught.value.code is Code.MEMORY_LIMIT
+        assert "MiB" in caught.value.what
+        assert "raise memory" in caught.value.hint
+
+
+def test_a_small_input_needs_less_than_a_large_one(jobs):
+    words, small = jobs[:2]
+    assert least_of(small) < least_of(words)
+
+
+def test_more_memory_gives_no_stage_fewer_slots(jobs):
+    for job in jobs:
+        least = least_of(job)
+        slots = [plan_grants(job, settings_of(least + more)).slots_of_stage for more in range(0, 2000, 100)]
+        for before, after in zip(slots, slots[1:], strict=False):
+            assert all(a <= b for a, b in zip(before, after, strict=True))
