@@ -36,7 +36,7 @@ def plan_grants(job: JobPlan, settings: Settings) -> Grants:
         _need(pipeline, max((s.size_bytes for s in stage.splits), default=job.input_bytes // max(1, stage.tasks)))
         for stage, pipeline in zip(job.graph.stages, job.pipelines, strict=True)
     ]
-    least = max(needs)
+    least = -(-max(needs) // MIB) * MIB  # whole, for the number named must do when it is given
     if least > settings.memory_bytes:
         what = f"this job needs at least {format_bytes(least, binary=True)} of memory"
         hint = f"it was given {format_bytes(settings.memory_bytes, binary=True)}: raise memory"

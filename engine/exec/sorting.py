@@ -7,7 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.batch import concatenated, is_string_like, is_word_like, numbers_of, plain, strings_view, validity_bytes
+from kernelmill.engine.batch import (
+    concatenated,
+    is_string_like,
+    is_word_like,
+    numbers_of,
+    plain,
+    strings_view,
+    validity_bytes,
+)
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows

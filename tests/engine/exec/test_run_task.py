@@ -270,7 +270,7 @@ def test_a_pipeline_that_does_not_fit_its_split_is_a_bug_with_a_name(text, tmp_p
     job = sunk(word_count(text))
     task = all_tasks(job)[0]
     wrong = task.__class__(0, 0, task.operators, 1, None, ())
-    with BlockStore(memory_bytes_max=0, spill_dir=str(tmp_path), spill_bytes_max=1) as store:
-        with pytest.raises(KernelmillError) as caught:
-            run_task(wrong, store, context_of(wrong))
+    store = BlockStore(memory_bytes_max=0, spill_dir=str(tmp_path), spill_bytes_max=1)
+    with store, pytest.raises(KernelmillError) as caught:
+        run_task(wrong, store, context_of(wrong))
     assert caught.value.code is Code.INTERNAL

@@ -9,7 +9,7 @@ import pytest
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.context import PlainContext
-from kernelmill.engine.io.parquet import BATCH_ROWS, parquet_info, read_row_groups, unify_schemas
+from kernelmill.engine.io.parquet import BATCH_ROWS_MAX, parquet_info, read_row_groups, unify_schemas
 from kernelmill.engine.plan.physical import ReadParquet
 from kernelmill.engine.splits import FileStamp, ParquetSplit
 
@@ -82,9 +82,9 @@ def test_only_the_splits_row_groups_are_read_and_progress_is_a_rising_total(tmp_
 
 
 def test_batches_are_bounded_in_rows(tmp_path):
-    rows = 2 * BATCH_ROWS + 5
+    rows = 2 * BATCH_ROWS_MAX + 5
     file = save(tmp_path / "a.parquet", pa.table({"n": np.arange(rows)}), row_group_size=rows)
-    assert [len(batch) for batch in read(file, ReadParquet(pa.schema([("n", pa.int64())])))] == [BATCH_ROWS] * 2 + [5]
+    assert [len(batch) for batch in read(file, ReadParquet(pa.schema([("n", pa.int64())])))] == [BATCH_ROWS_MAX] * 2 + [5]
 
 
 def test_no_columns_still_give_rows(tmp_path):
@@ -205,9 +205,9 @@ def test_a_file_that_changed_since_the_scan_is_told(tmp_path):
 
 @pytest.mark.parametrize("kept_bytes", [0, 100_000])
 def test_a_file_that_shrinks_while_it_is_read_is_told_and_kills_nobody(tmp_path, kept_bytes):
-    rows = 6 * BATCH_ROWS
+    rows = 6 * 65_536
     table = pa.table({"n": np.random.default_rng(1).random(rows)})
-    file = save(tmp_path / "a.parquet", table, row_group_size=BATCH_ROWS, compression="none")
+    file = save(tmp_path / "a.parquet", table, row_group_size=65_536, compression="none")
     batches = read_row_groups(ParquetSplit(file, tuple(range(6)), 1), ReadParquet(table.schema), PlainContext())
     next(batches)
     os.truncate(tmp_path / "a.parquet", kept_bytes)
