@@ -254,8 +254,18 @@ class LocalRunner:
                     self._start(action.attempt)
                 case schedule.CancelAttempt():
                     self._cancelled.set()  # locally attempts are cancelled all together
+                case schedule.FinishStage():
+                    self._free_sources(action.stage)
                 case schedule.FinishJob():
                     self._raise_failure(action)
+
+    def _free_sources(self, finished: int) -> None:
+        """Forget the blocks that only finished stages have read."""
+        for edge in self._graph.stages[finished].inputs:
+            readers = self._graph.readers_of(edge.source)
+            if all(self._scheduler.counts_of(reader.number).done == reader.tasks for reader in readers):
+                for index in range(self._graph.stages[edge.source].tasks):
+                    self.store.drop(edge.source, index)
 
     def _start(self, attempt: AttemptId) -> None:
         if attempt.task.stage not in self._stages_started:
@@ -325,5 +335,6 @@ class LocalRunner:
             is_cancelled=self._cancelled.is_set,
             on_progress=lambda done: self._emit(TaskProgress(attempt, done)),
             max_rejects=self._settings.max_rejects,
+            memory_bytes_max=self._settings.memory_bytes,
         )
         return run_task(task, self.store, context, self._job.tables)

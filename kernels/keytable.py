@@ -44,7 +44,7 @@ from kernelmill.kernels.hashing import xxh64_bytes, xxh64_null, xxh64_short
 from kernelmill.kernels.intrinsics import load_u32, load_u64, multiply_fold, prefetch, store_u64
 
 USED, ARENA_USED, ROWS_SEEN, REASON, LONGEST_PROBE, STATE_SIZE = 0, 1, 2, 3, 4, 8
-DONE, SLOTS_FULL, ARENA_FULL, FLUSH = 0, 1, 2, 3
+DONE, SLOTS_FULL, ARENA_FULL, FLUSH, ROWS_FULL = 0, 1, 2, 3, 4
 
 CHUNK_ROWS = 4096
 SCRATCH_WORDS = 5 * CHUNK_ROWS
@@ -230,10 +230,12 @@ def room(state: Any, slots: Any, rows: Any, arena: Any, groups_max: Any, arena_m
     """
     used = state[USED]
     reason = DONE
-    if used >= groups_max or used + keys > rows.shape[0]:
+    if used >= groups_max:
         reason = FLUSH
     elif state[ARENA_USED] >= arena_max:
         reason = FLUSH
+    elif used + keys > rows.shape[0]:
+        reason = ROWS_FULL
     elif state[ARENA_USED] + bytes_ + 16 > arena.size:
         reason = ARENA_FULL
     elif (used + keys) * 10 > slots.size * 6 or state[LONGEST_PROBE] > PROBE_LENGTH_MAX:

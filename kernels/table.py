@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernelmill.kernels import counting, hashing, keytable
-from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_SEEN, USED
+from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_FULL, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -22,6 +22,7 @@ _SEEDS = [np.uint64(0x2545F4914F6CDD1D * k & 0xFFFFFFFFFFFFFFFF) for k in range(
 _FIRST_SLOTS = 1 << 14
 _SLOTS_CAREFUL = 1 << 20  # from here slots grow x2 instead of x4: 8 MiB and more would lie idle
 _DIRECT_MAX = 1 << 20
+_UNBOUNDED = 1 << 62
 _ARENA_SPARE = 1 << 20  # one chunk more than the flush size; only a giant key makes the arena grow
 _NO_DIRECT: Groups = np.empty(0, np.int32)
 
@@ -58,11 +59,20 @@ class KeyTable:
     def reset(self, *, groups_max: int, key_bytes_max: int) -> None:
         """Forget all keys; from now on it wants a flush at `groups_max` groups or at `key_bytes_max` of long keys."""
         self._groups_max, self._key_bytes_max = groups_max, key_bytes_max
-        if len(self.rows) < groups_max + counting.CHUNK_TOKENS:
-            self.rows = np.empty((groups_max + counting.CHUNK_TOKENS, 4), np.uint64)
-        if self.arena.size < key_bytes_max + _ARENA_SPARE:
-            self.arena = np.empty(key_bytes_max + _ARENA_SPARE, np.uint8)
+        self._reserve(groups_max, key_bytes_max)
         self.clear()
+
+    def reset_unbounded(self, *, groups: int, key_bytes: int) -> None:
+        """Forget all keys; from now on it never wants a flush. There is room for that many groups before it grows."""
+        self._groups_max = self._key_bytes_max = _UNBOUNDED
+        self._reserve(groups, key_bytes)
+        self.clear()
+
+    def _reserve(self, groups: int, key_bytes: int) -> None:
+        if len(self.rows) < groups + counting.CHUNK_TOKENS:
+            self.rows = np.empty((groups + counting.CHUNK_TOKENS, 4), np.uint64)
+        if self.arena.size < key_bytes + _ARENA_SPARE:
+            self.arena = np.empty(key_bytes + _ARENA_SPARE, np.uint8)
 
     def clear(self) -> None:
         """Forget all keys, keep the memory."""
@@ -129,6 +139,11 @@ class KeyTable:
             grown = np.empty(max(2 * self.arena.size, needed), np.uint8)
             grown[: self.state[ARENA_USED]] = self.arena[: self.state[ARENA_USED]]
             self.arena = grown
+            return True
+        if reason == ROWS_FULL:
+            rows = np.empty((2 * len(self.rows), 4), np.uint64)
+            rows[: len(self)] = self.rows[: len(self)]
+            self.rows = rows
             return True
         reseed = bool(self.state[LONGEST_PROBE] > keytable.PROBE_LENGTH_MAX)
         if reseed:

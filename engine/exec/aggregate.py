@@ -35,6 +35,10 @@ FLUSH_ROWS = 1 << 31
 The counts of partial rows are uint32: more rows might not fit.
 """
 
+MERGE_ROWS_MAX, MERGE_BYTES_MAX = 1 << 21, 128 << 20
+"""A partition of more partial rows is merged in sub-partitions, one after the other: how many follows from its blocks
+alone, never from free memory, for it decides the order of rows in the file (I1)."""
+
 OUTPUT_ROWS = 1 << 20
 _NO_VALUES: NDArray[Any] = np.empty(0)
 
@@ -362,8 +366,8 @@ def merge_aggregate(
     """
     states = [_state_of(agg, operator.schema.field(agg.name).type, merging=True) for agg in operator.aggs]
     with context.scratch.lend(KeyTable) as table:
-        # Above any keys' bytes, for a merge cannot flush: as rows, columns take 9 bytes, or 5 and their text.
-        table.reset(groups_max=rows + 1, key_bytes_max=size + 9 * len(operator.keys) * rows + 1)
+        # It grows if need be; a partition that is merged in pieces has more rows than any one of them sees.
+        table.reset_unbounded(groups=min(rows, MERGE_ROWS_MAX), key_bytes=min(size, MERGE_BYTES_MAX))
         grouping = _Grouping(table, [operator.schema.field(key) for key in operator.keys], states)
         for batch in blocks:
             context.check_cancelled()

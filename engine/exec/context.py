@@ -44,7 +44,7 @@ class TaskContext:
     """One attempt's surroundings; satisfies `io.context.ReadContext`. Used by the one thread that runs the attempt.
 
     part_path: where a sink task writes its file; max_rejects: more rejects than this end the attempt with KM0503;
-    on_progress: told the input bytes done so far.
+    on_progress: told the input bytes done so far; memory_bytes_max: what a step that must hold all its rows may hold.
     """
 
     def __init__(
@@ -56,9 +56,11 @@ class TaskContext:
         is_cancelled: Callable[[], bool] = lambda: False,
         on_progress: Callable[[int], None] = lambda _: None,
         max_rejects: int = 1000,
+        memory_bytes_max: int = 1 << 62,
     ) -> None:
         self.attempt, self.scratch, self.part_path = attempt, scratch or Scratch(), part_path
         self._is_cancelled, self._on_progress = is_cancelled, on_progress
+        self.memory_bytes_max = memory_bytes_max
         self._rejects = RejectList(max_rejects)
         self.counters: dict[str, int] = {}
 

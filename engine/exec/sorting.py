@@ -23,19 +23,23 @@ from kernelmill.engine.plan.physical import Sort
 from kernelmill.kernels.sorting import SortKey, argsort
 
 _COMPACT_ROWS = 1 << 18
+_COPIES = 3  # the rows as they came, in one batch, and in order
 
 
 def sort_rows(batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext) -> Iterator[pa.RecordBatch]:
     """All rows in order, ties in the order in which they came; at most `limit` of them."""
     held: list[pa.RecordBatch] = []
-    rows = 0
+    rows = size = 0
     for batch in batches:
         context.check_cancelled()
         held.append(batch)
-        rows += batch.num_rows
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if size * _COPIES > context.memory_bytes_max:
+            what = f"a sort of more than {rows:,} rows ({size:,} bytes) does not fit the memory of this job"
+            raise error(Code.MEMORY_LIMIT, what, hint="take top_k, sort fewer rows or columns, or raise memory")
         if operator.limit is not None and rows > max(_COMPACT_ROWS, 2 * operator.limit):
             held = [_in_order(held, operator)]
-            rows = held[0].num_rows
+            rows, size = held[0].num_rows, held[0].nbytes
     if held:
         yield _in_order(held, operator)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec import operators
-from kernelmill.engine.exec.aggregate import merge_aggregate, partial_aggregate
+from kernelmill.engine.exec.aggregate import MERGE_BYTES_MAX, MERGE_ROWS_MAX, merge_aggregate, partial_aggregate
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.sorting import sort_rows
@@ -28,11 +28,6 @@ from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, Task
 from kernelmill.engine.shuffle.store import BlockStore
 from kernelmill.engine.splits import ParquetSplit, TableSplit, TextSplit
-
-MERGE_ROWS_MAX = 1 << 21
-MERGE_BYTES_MAX = 128 << 20
-"""A partition of more partial rows is merged in sub-partitions, one after the other: their number follows from the
-blocks alone, never from free memory, for it decides the order of rows in the file (I1)."""
 
 Tables = Mapping[str, Sequence[pa.RecordBatch]]
 Flow = Iterator[Any]

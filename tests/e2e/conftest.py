@@ -36,18 +36,18 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def books(inputs):
-    """The King James text 5 times over, 20 MB in one file: many counts, few words."""
+    """The King James text 3 times over, 12 MB in one file: many counts, few words."""
     text = b"".join(path.read_bytes() for path in sorted(outside.KJV.glob("*.txt")))
     path = inputs / "books.txt"
-    path.write_bytes(text * 5)
+    path.write_bytes(text * 3)
     return path
 
 
 @pytest.fixture(scope="session")
 def many_words(inputs):
-    """24 MB with some 1.5 million distinct words: a table's worst case."""
+    """13 MB with some 0.8 million distinct words: a table's worst case."""
     path = inputs / "many-words.txt"
-    outside.write_words(path, words=3_000_000, distinct=2_000_000)
+    outside.write_words(path, words=1_500_000, distinct=1_000_000)
     return path
 
 
@@ -55,5 +55,5 @@ def many_words(inputs):
 def tables(inputs):
     """Two Parquet files of 8 row groups each: int and string keys with nulls, floats, integers with nulls."""
     for number in range(2):
-        outside.write_table(inputs / f"table-{number}.parquet", rows=300_000, seed=number)
+        outside.write_table(inputs / f"table-{number}.parquet", rows=200_000, seed=number)
     return str(inputs / "table-*.parquet")

@@ -1,8 +1,7 @@
-"""What end-to-end tests see of kernelmill from outside: commands in processes, digests of outputs, what is left over."""
+"""What end-to-end tests see of kernelmill: commands in processes, digests of outputs, what is left over."""
 
 import contextlib
 import hashlib
-import os
 import subprocess
 import sys
 import time
@@ -78,10 +77,14 @@ def word_count(source, *, tokens="whitespace", lowercase=False, invalid="error")
     return km.scan_text(source, invalid=invalid).select(word=words).explode("word").group_by("word").agg(km.len())
 
 
-def least_memory(frame, **settings):
-    """The least memory that one thread needs for a plan: n times it gives n threads all of it, and blocks nothing."""
+MEMORY_MIN = 32 << 20
+
+
+def tight_memory(frame, threads, **settings):
+    """Memory with which all threads work at a plan and nothing is left for blocks, if it is above MEMORY_MIN."""
     plenty = resolve(threads=1, memory="1TiB", **settings)
-    return max(32 << 20, plenty.memory_bytes - plan_grants(frame._job(plenty), plenty).store_bytes)
+    need = plenty.memory_bytes - plan_grants(frame._job(plenty), plenty).store_bytes
+    return max(MEMORY_MIN, -(-threads * need // (1 << 20)) << 20)  # whole MiB, as the error about too little says it
 
 
 class Spilled:

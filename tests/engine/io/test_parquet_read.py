@@ -9,6 +9,7 @@ import pytest
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.context import PlainContext
+from kernelmill.engine.io import parquet
 from kernelmill.engine.io.parquet import BATCH_ROWS_MAX, parquet_info, read_row_groups, unify_schemas
 from kernelmill.engine.plan.physical import ReadParquet
 from kernelmill.engine.splits import FileStamp, ParquetSplit
@@ -84,7 +85,9 @@ def test_only_the_splits_row_groups_are_read_and_progress_is_a_rising_total(tmp_
 def test_batches_are_bounded_in_rows(tmp_path):
     rows = 2 * BATCH_ROWS_MAX + 5
     file = save(tmp_path / "a.parquet", pa.table({"n": np.arange(rows)}), row_group_size=rows)
-    assert [len(batch) for batch in read(file, ReadParquet(pa.schema([("n", pa.int64())])))] == [BATCH_ROWS_MAX] * 2 + [5]
+    assert [len(batch) for batch in read(file, ReadParquet(pa.schema([("n", pa.int64())])))] == [BATCH_ROWS_MAX] * 2 + [
+        5
+    ]
 
 
 def test_no_columns_still_give_rows(tmp_path):
@@ -116,8 +119,9 @@ def test_large_text_and_dictionaries_are_read_as_plain_text(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-def test_coded_columns_come_as_dictionaries_that_a_row_group_shares(tmp_path, version):
+def test_coded_columns_come_as_dictionaries_that_a_row_group_shares(tmp_path, monkeypatch, version):
     words = pa.array([f"w{n % 100}" if n % 7 else None for n in range(200_000)])
+    monkeypatch.setattr(parquet, "BATCH_ROWS_MAX", 1 << 16)
     file = save(tmp_path / "a.parquet", pa.table({"w": words}), row_group_size=150_000, data_page_version=version)
     batches = read(file, ReadParquet(pa.schema([("w", pa.string())]), "error", ("w",)))
     assert all(pa.types.is_dictionary(batch.column(0).type) for batch in batches)
