@@ -35,7 +35,7 @@ class Code(enum.Enum):
     SCHEMA_CONFLICT = CodeInfo("KM0206", "SCHEMA_CONFLICT", "Files that are read together disagree on a column's type.")
     CAST = CodeInfo("KM0207", "CAST", "A value does not fit the type it is cast to.")
     OVERFLOW = CodeInfo("KM0208", "OVERFLOW", "An integer result does not fit 64 bits.")
-    RECORD_TOO_LONG = CodeInfo("KM0209", "RECORD_TOO_LONG", "A line is longer than max_line.")
+    RECORD_TOO_LONG = CodeInfo("KM0209", "RECORD_TOO_LONG", "A line is longer than max_line, or a word than 16 MiB.")
     FUNCTION_FAILED = CodeInfo("KM0301", "FUNCTION_FAILED", "A user's function raised an exception.")
     MEMORY_LIMIT = CodeInfo("KM0401", "MEMORY_LIMIT", "The job cannot run in the memory it was given.")
     DISK_FULL = CodeInfo("KM0402", "DISK_FULL", "A disk is full: the output's, or the one used for spilling.")

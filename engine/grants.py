@@ -7,19 +7,30 @@ largest sub-partition. The numbers were measured as peak RSS of single tasks, se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan.physical import CountTokens as CountTokensSource
 from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate, Pipeline
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sizes import format_bytes
 
 MIB = 1 << 20
-_BASE_BYTES = 16 * MIB
-_MAP_BYTES_MAX = 160 * MIB
-_MERGE_BYTES_MAX = 192 * MIB
-_PLAIN_BYTES_MAX = 96 * MIB
+_BASE_BYTES = 24 * MIB
+
+
+class _Cost(NamedTuple):
+    """Bytes a task holds for each byte of its input in files, up to a bound that its tables' flush sizes set."""
+
+    per_input_byte: int
+    bytes_max: int
+
+
+# The bounds are measured: growth of RSS by single tasks over inputs whose keys are all different.
+_COUNT_TOKENS = _Cost(3, 224 * MIB)
+_COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
+_MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
+_NO_TABLE = _Cost(4, 96 * MIB)
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,12 @@ def plan_grants(job: JobPlan, settings: Settings) -> Grants:
 
 
 def _need(pipeline: Pipeline, input_bytes: int) -> int:
-    """Bytes that one task of a stage may hold, its input being `input_bytes` in files."""
-    steps = {type(step) for step in pipeline.steps}
-    if MergeAggregate in steps:
-        return min(_MERGE_BYTES_MAX, _BASE_BYTES + 2 * input_bytes)
-    if PartialAggregate in steps or isinstance(pipeline.source, CountTokensSource):
-        return min(_MAP_BYTES_MAX, _BASE_BYTES + 3 * input_bytes)
-    return min(_PLAIN_BYTES_MAX, _BASE_BYTES + 4 * input_bytes)
+    """Bytes that one task of a stage may hold, its input being `input_bytes` in files: its costliest step decides."""
+    costs = [_COUNT_TOKENS if isinstance(pipeline.source, CountTokens) else _NO_TABLE]
+    for step in pipeline.steps:
+        match step:
+            case PartialAggregate(keys=keys):
+                costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
+            case MergeAggregate(keys=keys):
+                costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
+    return max(min(cost.bytes_max, _BASE_BYTES + cost.per_input_byte * input_bytes) for cost in costs)

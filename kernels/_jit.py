@@ -41,6 +41,8 @@ from llvmlite import binding as llvm
 from numba import njit, types
 from numba.core.typing.templates import Signature
 
+from kernelmill.kernels._quickload import symbols_called, without_registries
+
 _config: Any = numba.config  # its names come from the environment when it is imported: no type checker sees them
 JIT_DISABLED = bool(_config.DISABLE_JIT)
 BOUNDS_CHECKED = bool(_config.BOUNDSCHECK)
@@ -236,13 +238,23 @@ class _Cache:
         for file in self.files_of(kernel):
             file.unlink(missing_ok=True)
 
-    def seal(self, kernel: Kernel) -> None:
-        """Record the checksums of the files just written. Call it under the lock."""
+    def symbols(self, kernel: Kernel) -> list[str] | None:
+        """The names that the kernel's code calls; None if they were not recorded."""
+        found = self.sums().get(_symbols_key(kernel))
+        return None if found is None else found.split()
+
+    def seal(self, kernel: Kernel, dispatcher: Any) -> None:
+        """Record the checksums of the files just written, and what their code calls. Call it under the lock."""
         sums = self.sums()
         sums.update({f.name: xxhash.xxh3_128_hexdigest(f.read_bytes()) for f in self.files_of(kernel)})
+        sums[_symbols_key(kernel)] = " ".join(symbols_called(dispatcher))
         fresh = self._sums_file.with_suffix(".new")
         fresh.write_text(json.dumps(sums, indent=0, sort_keys=True))
         fresh.replace(self._sums_file)
+
+
+def _symbols_key(kernel: Kernel) -> str:
+    return f"symbols of {kernel.name}"
 
 
 def _prune(root: Path) -> None:
@@ -280,7 +292,8 @@ def _load(kernel: Kernel, on_compile: OnCompile | None) -> tuple[Any, float]:
     cache = _cache()
     if cache is not None and cache.holds(kernel):
         try:
-            return _compiled(kernel, cache.directory), 0.0
+            with without_registries(cache.symbols(kernel)):
+                return _compiled(kernel, cache.directory), 0.0
         except Exception as problem:  # numba lets pickle's and LLVM's own exceptions out; the answer is to compile
             warnings.warn(f"cached kernel {kernel.name} does not load: {problem!r}", KernelCacheWarning, stacklevel=3)
             with cache.locked():
@@ -293,7 +306,7 @@ def _load(kernel: Kernel, on_compile: OnCompile | None) -> tuple[Any, float]:
                 return _compiled(kernel, cache.directory), 0.0
             cache.forget(kernel)
             made = _compile_and_time(kernel, cache.directory, on_compile)
-            cache.seal(kernel)
+            cache.seal(kernel, made[0])
             return made
     except OSError as problem:  # a full or vanished cache disk must not stop a job
         warnings.warn(f"kernel {kernel.name} was not cached: {problem}", KernelCacheWarning, stacklevel=3)

@@ -13,7 +13,7 @@ from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import ReadContext, Reject
 from kernelmill.engine.io.cutting import last_record_end, last_token_end
 from kernelmill.engine.io.decompress import codec_of
-from kernelmill.engine.io.text_errors import encoding_error, too_long_error
+from kernelmill.engine.io.text_errors import encoding_error, token_too_long_error, too_long_error
 from kernelmill.engine.io.text_stream import OpenText, RecordCounter, open_text
 from kernelmill.engine.plan.physical import TextOptions
 from kernelmill.engine.splits import FileRange, FileStamp, TextSplit
@@ -22,6 +22,8 @@ from kernelmill.kernels.lines import count_characters_before
 from kernelmill.kernels.utf8 import find_invalid_utf8, repair_utf8
 
 BLOCK_BYTES = 4 << 20
+TOKEN_BYTES_MAX = 16 << 20
+"""A longer token is an error: it would be held several times over by buffers and tables that are sized for less."""
 RECORD_BYTES_KEPT = 64 << 10
 """How much of a rejected record is kept; its file and offset say where the rest is."""
 LINE_COUNT_BYTES_MAX = 1 << 30
@@ -66,9 +68,10 @@ def read_blocks(
     """Read the lines that begin in the split as blocks of about `block_bytes`; none is empty.
 
     A block ends behind a line, or with `is_separator` (u8[256], 1: an ASCII byte that separates tokens) behind any
-    such byte, so that a huge line streams and only a huge token makes the buffer grow. `invalid="skip"` needs whole
+    such byte, so that a huge line streams and only a long token makes the buffer grow. `invalid="skip"` needs whole
     lines and ends blocks at lines (whole_file: at files) always. Files are never mixed in a block.
-    Raises KM0201, KM0203 (missing, changed), KM0202, KM0205 (corrupt, truncated), KM0204 (not UTF-8), KM0701.
+    Raises KM0201, KM0203 (missing, changed), KM0202, KM0205 (corrupt, truncated), KM0204 (not UTF-8), KM0701, KM0209
+    for a token that does not end within some 16 MiB, or a line longer than max_line where blocks end at lines.
     """
     done_bytes = 0
     for part in split.ranges:
@@ -76,7 +79,10 @@ def read_blocks(
             reader = FileReader(file, part, options, context, done_bytes)
             try:
                 cut_words = is_separator if options.invalid != "skip" else None
-                for block in reader.blocks(block_bytes, cut_words):
+                bytes_max = None if options.whole_file else options.max_line_bytes
+                if cut_words is not None:
+                    bytes_max = TOKEN_BYTES_MAX
+                for block in reader.blocks(block_bytes, cut_words, bytes_max):
                     yield from reader.checked(block)
                 file.check()
             finally:
@@ -103,7 +109,10 @@ class FileReader:
     def blocks(
         self, block_bytes: int, is_separator: NDArray[np.uint8] | None, record_bytes_max: int | None = None
     ) -> Iterator[TextBlock]:
-        """The range's bytes in blocks, unchecked. Raises KM0209 if a record does not end within `record_bytes_max`."""
+        """The range's bytes in blocks, unchecked. Raises KM0209 if a record does not end within `record_bytes_max`.
+
+        With `is_separator`, the records are tokens.
+        """
         opened = open_text(self._file, self._part, self._options, self._context)
         capacity = room = size = max(block_bytes, _BLOCK_BYTES_MIN)
         separator_bytes = len(self._separator or b"")
@@ -119,6 +128,10 @@ class FileReader:
             cut = filled if ended else self._last_cut(buffer, data, start, filled, is_separator)
             if cut < 0:
                 if record_bytes_max is not None and filled - start > record_bytes_max + separator_bytes + 1:  # 1: a CR
+                    if is_separator is not None:
+                        raise token_too_long_error(
+                            self._part.file.path, offset, self._line_for_error(offset), record_bytes_max
+                        )
                     raise self._too_long(offset, None, record_bytes_max)
                 capacity *= 2
                 room = max(room, capacity)

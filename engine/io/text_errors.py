@@ -25,6 +25,13 @@ def too_long_error(path: str, offset: int, line: int | None, length: int | None,
     return error(Code.RECORD_TOO_LONG, what, where=_where(path, offset, line), hint=hint)
 
 
+def token_too_long_error(path: str, offset: int, line: int | None, length_max: int) -> KernelmillError:
+    """KM0209: a token that begins at `offset` has not ended after `length_max` bytes."""
+    what = f"a word of {path} has more than {length_max:,} bytes"
+    hint = "it is hardly text: check what the file holds, or choose tokens that end at its separators"
+    return error(Code.RECORD_TOO_LONG, what, where=_where(path, offset, line), hint=hint)
+
+
 def _where(path: str, offset: int, line: int | None) -> str:
     return f"{path}, byte {offset:,}" + (f", line {line:,}" if line is not None else "")
 

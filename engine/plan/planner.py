@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.io.encodings import is_splittable
 from kernelmill.engine.io.pruning import may_match
 from kernelmill.engine.nodes import Column, Node
 from kernelmill.engine.plan import logical, physical
@@ -27,7 +28,6 @@ from kernelmill.engine.typing import columns_of
 
 BYTES_PER_PARTITION = 64 << 20
 BLOCKS_MAX = 1 << 23
-_COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,7 @@ class _Planner:
         return merged.then(physical.MergeAggregate(keys, aggs, plan.schema), plan.schema)
 
     def _text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:
-        whole = scan.options.whole_file or scan.options.encoding.lower().replace("_", "-").startswith("utf-16")
-        may_cut = [not whole and not file.path.endswith(_COMPRESSED) for file in scan.files]
+        may_cut = [is_splittable(file.path, scan.options) for file in scan.files]
         self.input_bytes += sum(file.size_bytes for file in scan.files)
         return tuple(split_text_files(scan.files, self.split_bytes, splittable=may_cut))
 

@@ -6,7 +6,9 @@ input was wrong before the job started; 130 interrupted; 141 the reader of stand
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import gc
 import importlib
 import os
 import platform
@@ -121,7 +123,12 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 def main() -> None:
     """Run the command line of this process and exit."""
-    sys.exit(run(sys.argv[1:]))
+    gc.set_threshold(50_000, 20, 50)  # imports make much that lives and little garbage: 0.04 s of a 0.5 s start
+    code = run(sys.argv[1:])
+    with contextlib.suppress(OSError, ValueError):  # a reader that went away has been dealt with by run
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # jobs have freed what outlives them; taking the interpreter apart costs 0.1 s more
 
 
 if __name__ == "__main__":

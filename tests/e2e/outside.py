@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import kernelmill as km
 from kernelmill.engine.events import SpillWritten
 from kernelmill.engine.grants import plan_grants
+from kernelmill.engine.plan.logical import SinkParquet
+from kernelmill.engine.plan.planner import plan_job
 from kernelmill.engine.settings import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,10 +82,12 @@ def word_count(source, *, tokens="whitespace", lowercase=False, invalid="error")
 MEMORY_MIN = 32 << 20
 
 
-def tight_memory(frame, threads, **settings):
+def tight_memory(frame, output, threads, **settings):
     """Memory with which all threads work at a plan and nothing is left for blocks, if it is above MEMORY_MIN."""
     plenty = resolve(threads=1, memory="1TiB", **settings)
-    need = plenty.memory_bytes - plan_grants(frame._job(plenty), plenty).store_bytes
+    sink = SinkParquet(frame._plan, output, output.endswith(".parquet"), "zstd", 1 << 20, True, origin="")
+    job = plan_job(sink, split_bytes=plenty.split_bytes, partitions=plenty.partitions)
+    need = plenty.memory_bytes - plan_grants(job, plenty).store_bytes
     return max(MEMORY_MIN, -(-threads * need // (1 << 20)) << 20)  # whole MiB, as the error about too little says it
 
 

@@ -347,3 +347,21 @@ def test_an_unreadable_part_is_a_typed_error(file, monkeypatch):
 def test_names_in_capitals_are_compressed_too(file):
     path = file(gzip.compress(b"a\nb\n"), "T.GZ")
     assert blocks(whole(path)) == [(0, b"a\nb\n")]
+
+
+@pytest.mark.parametrize("tail", [b"", b" end\n"])
+def test_a_word_that_does_not_end_is_an_error_that_names_where_it_begins(file, tail):
+    path = file(b"one\ntwo " + b"x" * (40 << 20) + tail)
+    with pytest.raises(KernelmillError) as caught:
+        for _ in read_blocks(whole(path), TextOptions(), PlainContext(), is_separator=SPACES):
+            pass
+    assert caught.value.code is Code.RECORD_TOO_LONG
+    assert caught.value.where == f"{path}, byte 8, line 2"
+
+
+def test_a_line_that_has_to_be_whole_to_be_skipped_is_bounded_by_max_line(file):
+    options = TextOptions(invalid="skip", max_line_bytes=1 << 20)
+    path = file(b"short\n" + b"word " * (1 << 20))
+    with pytest.raises(KernelmillError) as caught:
+        list(read_blocks(whole(path), options, PlainContext(), is_separator=SPACES, block_bytes=64 << 10))
+    assert caught.value.code is Code.RECORD_TOO_LONG
