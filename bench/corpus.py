@@ -157,8 +157,8 @@ def kjv_text(path: Path) -> bytes:
 def build_prose(deb: Path | None, kjv: Path, bytes_min: int = PROSE_BYTES_MIN) -> dict[str, Any]:
     """Write prose.txt: the dictionary of dict-gcide and the King James text, repeated to at least `bytes_min`.
 
-    Each copy breaks its lines elsewhere. Equal copies would be a gift to whoever groups equal lines before splitting them
-    (DuckDB counted such a file 4 times faster so), which no text but this one would repay.
+    Each copy breaks its lines elsewhere. Equal copies would be a gift to whoever groups equal lines before splitting
+    them (DuckDB counted such a file 4 times faster so), which no text but this one would repay.
     """
     deb, source = debian_package(PROSE_PACKAGE, deb)
     repairs = Repairs(sources=[source, {"package": "King James text", "version": "data/kjv"}])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate, Pipeline
+from kernelmill.engine.plan.physical import CountTokens, MergeAggregate, PartialAggregate, Pipeline
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sizes import format_bytes

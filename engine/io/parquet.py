@@ -25,8 +25,8 @@ from kernelmill.engine.splits import FileStamp, ParquetSplit
 
 __all__ = ["BATCH_ROWS_MAX", "ParquetInfo", "RowGroup", "parquet_info", "read_row_groups", "unify_schemas"]
 
-# Few and large: each batch costs Python and two GIL hand-overs a step, which two threads wait for. A group-by of 1e7 rows
-# took 0.86 CPU-seconds at 64 Ki rows a batch, 0.74 at 256 Ki, 0.65 at 1 Mi, that much larger than L2 as they are.
+# Few and large: each batch costs Python and two GIL hand-overs a step, which two threads wait for. A group-by of 1e7
+# rows took 0.86 CPU-seconds at 64 Ki rows a batch, 0.74 at 256 Ki, 0.65 at 1 Mi, far larger than L2 as those are.
 _BATCH_ROWS_MIN, BATCH_ROWS_MAX = 1 << 16, 1 << 20
 _BATCH_BYTES = 48 << 20
 _BUFFER_BYTES = 1 << 20
@@ -38,7 +38,7 @@ _thread = threading.local()
 
 
 def read_row_groups(split: ParquetSplit, operator: ReadParquet, context: ReadContext) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a split in batches of at most 1 Mi rows or some 48 MiB, with the columns of `operator.schema` in its order.
+    """Yield the rows of a split in batches of at most 1 Mi rows or some 48 MiB: the columns of `operator.schema`.
 
     A column of `operator.dictionary_columns` comes as dictionary<int32, its type> in the row groups where its pages are
     coded so, and plain in others; the batches of a row group then share one dictionary. Values are widened to the
