@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from kernelmill.engine.cells import cell_text
 from kernelmill.engine.schema import dtype_text
 
-CELL_CHARS_MAX = 60
 COLUMNS_MAX = 12
 
 
@@ -51,25 +51,6 @@ def plan_html(schema: pa.Schema, plan: str) -> str:
     """A frame that has not run: its columns and its plan."""
     columns = ", ".join(f"{item.name}: {dtype_text(item.type)}" for item in schema)
     return f"<p>LazyFrame [{html.escape(columns)}]</p><pre>{html.escape(plan)}</pre>"
-
-
-def cell_text(value: Any) -> str:
-    """One value, on one line and not too long: null, text as it is, numbers with thousands marked."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.6g}" if abs(value) < 1e15 else f"{value:.6g}"
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(char if char.isprintable() else _escaped(char) for char in text[: CELL_CHARS_MAX + 1])
-    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def _cells(column: pa.ChunkedArray[Any]) -> list[str]:

@@ -334,6 +334,7 @@ class LocalRunner:
             part_path=part_path,
             is_cancelled=self._cancelled.is_set,
             on_progress=lambda done: self._emit(TaskProgress(attempt, done)),
+            on_bad=self._settings.on_bad,
             max_rejects=self._settings.max_rejects,
             memory_bytes_max=self._settings.memory_bytes,
         )

@@ -26,7 +26,7 @@ from kernelmill.engine.sizes import format_bytes, parse_bytes
 _SPLIT_BYTES_MIN = 1
 _MEMORY_BYTES_MIN = 32 << 20
 _ENV_PREFIX = "KERNELMILL_"
-_ENV_OTHERS = frozenset({"KERNELMILL_LOG", "KERNELMILL_BENCH_DATA"})  # not settings: log level, corpora
+_ENV_OTHERS = frozenset({"KERNELMILL_BENCH_DATA"})  # not settings: where benchmarks keep their corpora
 
 
 def default_cache_dir() -> str:
@@ -54,8 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a job may use and how it behaves. Make it by `resolve()`; tests may call it with what they need.
 
     threads: workers of this process; memory_bytes: the one number for blocks, tables and buffers; spill_dir,
-    spill_limit_bytes: where and how much may be spilled; max_attempts: tries at a task; backup_tasks: second
-    attempts at stragglers (clusters); progress: auto, on or off; progress_delay_s: silence before the first line;
+    spill_limit_bytes: where and how much may be spilled; max_attempts: tries at a task; progress: auto, on or off; progress_delay_s: silence before the first line;
     split_bytes: size of a split of input; partitions: of each exchange, None: from plan and input size; on_bad:
     error or reject; max_rejects: more of them fail the job (KM0503); cache_dir: compiled kernels.
     """
@@ -65,7 +64,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spill_dir: str = msgspec.field(default_factory=tempfile.gettempdir)
     spill_limit_bytes: int = msgspec.field(default_factory=_default_spill_limit)
     max_attempts: int = 4
-    backup_tasks: bool = True
     progress: str = "auto"
     progress_delay_s: float = 1.0
     split_bytes: int = 64 << 20
@@ -126,15 +124,6 @@ def _choice(*words: str, **others: str) -> _Reader:
     return read
 
 
-def _flag(value: Any, name: str, where: str) -> bool:
-    word = str(value).strip().lower()
-    if word in ("1", "true", "on", "yes"):
-        return True
-    if word in ("0", "false", "off", "no"):
-        return False
-    raise _wrong(name, value, where, "give true or false")
-
-
 def _seconds(value: Any, name: str, where: str) -> float:
     try:
         seconds = float(value)
@@ -171,7 +160,6 @@ _KIND_OF_SETTING: dict[str, _Kind] = {
     "spill_dir": _Kind("spill_dir", _folder),
     "spill_limit": _Kind("spill_limit_bytes", _size(0), _show_size),
     "max_attempts": _Kind("max_attempts", _integer(1, 100)),
-    "backup_tasks": _Kind("backup_tasks", _flag, lambda on: "on" if on else "off"),
     "progress": _Kind("progress", _choice("auto", "on", "off", true="on", false="off", **{"1": "on", "0": "off"})),
     "progress_delay": _Kind("progress_delay_s", _seconds, lambda seconds: f"{seconds:g} s"),
     "split_size": _Kind("split_bytes", _size(_SPLIT_BYTES_MIN), _show_size),

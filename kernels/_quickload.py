@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import binding as llvm
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 
 def symbols_called(dispatcher: Any) -> list[str]:

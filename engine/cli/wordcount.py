@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 import kernelmill as km
+from kernelmill.engine.cells import cell_text
 from kernelmill.engine.cli.console import JobWatch, common_options, print_json, size, table_text, the_console
-from kernelmill.engine.display import cell_text
 from kernelmill.engine.sizes import format_bytes, format_count, format_duration
 
 

@@ -43,7 +43,7 @@ class Scratch:
 class TaskContext:
     """One attempt's surroundings; satisfies `io.context.ReadContext`. Used by the one thread that runs the attempt.
 
-    part_path: where a sink task writes its file; max_rejects: more rejects than this end the attempt with KM0503;
+    on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file; max_rejects: more rejects than this end the attempt with KM0503;
     on_progress: told the input bytes done so far; memory_bytes_max: what a step that must hold all its rows may hold.
     """
 
@@ -55,14 +55,16 @@ class TaskContext:
         part_path: str | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
         on_progress: Callable[[int], None] = lambda _: None,
+        on_bad: str = "error",
         max_rejects: int = 1000,
         memory_bytes_max: int = 1 << 62,
     ) -> None:
         self.attempt, self.scratch, self.part_path = attempt, scratch or Scratch(), part_path
         self._is_cancelled, self._on_progress = is_cancelled, on_progress
-        self.memory_bytes_max = memory_bytes_max
+        self.on_bad, self.memory_bytes_max = on_bad, memory_bytes_max
         self._rejects = RejectList(max_rejects)
         self.counters: dict[str, int] = {}
+        self.origin = ""
 
     def check_cancelled(self) -> None:
         """Raise KM0701 if the job is cancelled."""

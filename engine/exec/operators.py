@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ import pyarrow.compute as pc
 
 from kernelmill.engine.batch import validity_bytes
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.evaluate import evaluate
+from kernelmill.engine.exec.evaluate import evaluate, split_bad_rows
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.tokens import tokenize
+from kernelmill.engine.io.context import Reject
 from kernelmill.engine.plan import physical
 from kernelmill.engine.typing import type_of
 
 Batches = Iterator[pa.RecordBatch]
+_RECORD_BYTES_MAX = 64 << 10
 
 
 def projected(operator: physical.Project, schema: pa.Schema) -> pa.Schema:
@@ -42,18 +45,43 @@ def filter_rows(batches: Batches, operator: physical.Filter, context: TaskContex
     """Keep the rows for which the predicate is true."""
     for batch in batches:
         context.check_cancelled()
-        kept = batch.filter(evaluate(operator.predicate, batch, tokenize=tokenize), null_selection_behavior="drop")
-        if kept.num_rows:
-            yield kept
+        for kept in rowwise(batch, lambda rows: _kept(rows, operator), context):
+            if kept.num_rows:
+                yield kept
+
+
+def _kept(rows: pa.RecordBatch, operator: physical.Filter) -> pa.RecordBatch:
+    return rows.filter(evaluate(operator.predicate, rows, tokenize=tokenize), null_selection_behavior="drop")
 
 
 def project(batches: Batches, operator: physical.Project, schema: pa.Schema, context: TaskContext) -> Batches:
     """Compute the columns of `schema`."""
     for batch in batches:
         context.check_cancelled()
-        columns = [evaluate(column.node, batch, tokenize=tokenize) for column in operator.columns]
-        typed = [c if c.type == f.type else c.cast(f.type) for c, f in zip(columns, schema, strict=True)]
-        yield pa.RecordBatch.from_arrays(typed, schema=schema)
+        yield from rowwise(batch, lambda rows: _computed(rows, operator, schema), context)
+
+
+def _computed(rows: pa.RecordBatch, operator: physical.Project, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [evaluate(column.node, rows, tokenize=tokenize) for column in operator.columns]
+    typed = [c if c.type == f.type else c.cast(f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(typed, schema=schema)
+
+
+def rowwise(
+    batch: pa.RecordBatch, work: Callable[[pa.RecordBatch], pa.RecordBatch], context: TaskContext
+) -> list[pa.RecordBatch]:
+    """The results of row-wise `work`; with on_bad="reject", rows with a value that does not fit go to the rejects.
+
+    A row has no byte offset any more: its reject has the file(s) the task read, the row's number in its batch, and the
+    row as JSON.
+    """
+    if context.on_bad != "reject":
+        return [work(batch)]
+    good, bad = split_bad_rows(batch, work)
+    for row, problem in bad:
+        record = json.dumps(batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False).encode()
+        context.reject(Reject(context.origin, row, None, record[:_RECORD_BYTES_MAX], problem.what, str(problem.code)))
+    return good
 
 
 def explode(batches: Batches, operator: physical.Explode, schema: pa.Schema, context: TaskContext) -> Batches:

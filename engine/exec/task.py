@@ -41,6 +41,7 @@ def run_task(task: Task, store: BlockStore, context: TaskContext, tables: Tables
     `tables` holds the batches that a TableSplit names. Raises typed errors only for what is expected to go wrong.
     """
     pipeline = _pipeline(task.operators)
+    context.origin = _origin(task)
     batches = _run_steps(_source(task, pipeline, store, context, tables or {}), task, pipeline, store, context)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
@@ -85,6 +86,19 @@ def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) ->
 def _placed_partitions(task: Task, pipeline: physical.Pipeline, is_last: bool) -> int:
     """How many partitions partial rows may be placed into as they leave the table: 1 if other steps come after it."""
     return task.partitions if is_last and isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys else 1
+
+
+def _origin(task: Task) -> str:
+    """What the task reads, for people: its first file, its table, or the stages before it."""
+    match task.split:
+        case TextSplit(ranges=ranges):
+            return ranges[0].file.path
+        case ParquetSplit(file=file):
+            return file.path
+        case TableSplit(table=table):
+            return f"<{table}>"
+        case None:
+            return f"<task {task.stage}.{task.index}>"
 
 
 def _refs(task: Task) -> list[BlockRef]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.ids import TaskId
@@ -84,27 +81,6 @@ class RejectWriter:
         """All rejects as a table of REJECT_SCHEMA."""
         return reject_table(self.records())
 
-    def write(self, path: str | Path) -> int:
-        """Write the Parquet file, pinned so that equal rejects give equal bytes; returns the rows. Does not fsync.
-
-        Raises KM0402 where the disk is full, KM0502 where the file cannot be written.
-        """
-        try:
-            pq.write_table(
-                self.table(),
-                path,
-                compression="zstd",
-                compression_level=1,
-                row_group_size=_ROW_GROUP_ROWS,
-                version="2.6",
-                data_page_version="1.0",
-                write_statistics=True,
-                store_schema=False,
-            )
-        except OSError as exc:
-            raise _unwritable(str(path), exc) from exc
-        return self._rows
-
 
 def reject_table(records: Sequence[Reject]) -> pa.Table:
     """Rejects as a table of REJECT_SCHEMA, in the order given."""
@@ -124,10 +100,3 @@ def too_many_rejects(records: Sequence[Reject], rejects_max: int) -> KernelmillE
         lines.append(f"  {where}: {record.record[:_SHOWN_BYTES]!r}")
     hint = "look at the input, or raise max_rejects= if so many bad records are expected"
     return error(Code.REJECT_LIMIT, "\n".join(lines), hint=hint)
-
-
-def _unwritable(path: str, exc: OSError) -> KernelmillError:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(exc):
-        return error(Code.DISK_FULL, f"no space left for the rejects in {path}", where=path, hint="free some space")
-    hint = "check that the output's folder is there and writable"
-    return error(Code.COMMIT, f"the rejects cannot be written to {path}: {exc}", where=path, hint=hint)

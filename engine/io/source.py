@@ -154,7 +154,7 @@ def _glob(pattern: str, suffixes: Sequence[str] | None) -> list[str]:
         folder = os.path.dirname(_fixed_part(pattern)) or "."
         what = f"no file matches {pattern}"
         if not os.path.isdir(folder):
-            raise error(Code.INPUT_NOT_FOUND, f"{what}: there is no directory {folder}", hint=_near(folder))
+            raise error(Code.INPUT_NOT_FOUND, f"{what}: there is no directory {folder}", hint=_above(folder))
         raise error(Code.INPUT_NOT_FOUND, what, hint=_there(folder))
     return _sorted(paths)
 
@@ -193,7 +193,7 @@ def _missing(path: str) -> KernelmillError:
     folder = os.path.dirname(path) or "."
     if os.path.isdir(folder):
         return error(Code.INPUT_NOT_FOUND, f"there is no file {path}", hint=_near(path) or _there(folder))
-    return error(Code.INPUT_NOT_FOUND, f"there is no file {path}: no directory {folder}", hint=_near(folder))
+    return error(Code.INPUT_NOT_FOUND, f"there is no file {path}: no directory {folder}", hint=_above(folder))
 
 
 def _near(path: str) -> str:
@@ -201,6 +201,14 @@ def _near(path: str) -> str:
     folder = os.path.dirname(path) or "."
     near = difflib.get_close_matches(os.path.basename(path), _names_in(folder), n=1)
     return f"did you mean {os.path.join(os.path.dirname(path), near[0])}?" if near else ""
+
+
+def _above(folder: str) -> str:
+    """What there is instead of a missing folder, as a hint: a name that looks like its own, else its nearest parent."""
+    parent = os.path.dirname(folder)
+    while parent and not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    return _near(folder) or _there(parent or ".")
 
 
 def _there(folder: str) -> str:

@@ -147,7 +147,7 @@ def shapes_of(graph: StageGraph) -> tuple[StageShape, ...]:
 
 
 class BackupPolicy(msgspec.Struct, frozen=True):
-    """When a straggler gets a backup task (the paper's section 3.6; the figures are CLUSTER.md's section 8).
+    """When a straggler gets a backup task (section 3.6 of the MapReduce paper).
 
     A running attempt is late once `done_share` of its stage is done and it has run for longer than `median_factor`
     times the median of the stage's finished attempts, and for at least `late_s_min`. Backups take at most

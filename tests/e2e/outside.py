@@ -2,9 +2,12 @@
 
 import contextlib
 import hashlib
+import os
 import subprocess
 import sys
 import time
+import traceback
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +29,28 @@ _DEADLINE_S = 60.0
 
 def command(*arguments, **options):
     """Run `kernelmill ARGUMENTS` in a process of its own; its CompletedProcess, texts captured."""
-    words = [*COMMAND, *map(str, arguments)]
+    return run([*COMMAND, *arguments], **options)
+
+
+def run(words, **options):
+    """Run a program; its CompletedProcess, texts captured."""
+    words = [str(word) for word in words]
     return subprocess.run(words, capture_output=True, text=True, timeout=_DEADLINE_S, check=False, **options)
+
+
+def in_child(work):
+    """Run `work` in a forked process; its exit code, negative for the signal that ended it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child of a process with threads: it starts none
+        child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @contextlib.contextmanager

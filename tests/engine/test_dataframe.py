@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from kernelmill.engine.cells import CELL_CHARS_MAX, cell_text
 from kernelmill.engine.dataframe import DataFrame
-from kernelmill.engine.display import CELL_CHARS_MAX, cell_text, table_html, table_text
+from kernelmill.engine.display import table_html, table_text
 from kernelmill.engine.errors import Code, KernelmillError
 
 TABLE = pa.table({"word": ["the", None, "nation"], "n": [63919, 1, None]})

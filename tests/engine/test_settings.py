@@ -69,7 +69,6 @@ def test_the_listing_has_every_setting_once():
         ({"progress": False}, "progress", "off"),
         ({"progress": True}, "progress", "on"),
         ({"progress": "AUTO"}, "progress", "auto"),
-        ({"backup_tasks": "off"}, "backup_tasks", False),
         ({"partitions": "12"}, "partitions", 12),
         ({"progress_delay": "0.25"}, "progress_delay_s", 0.25),
         ({"max_rejects": "10_000"}, "max_rejects", 10_000),
@@ -90,7 +89,6 @@ def test_values_are_read_as_people_write_them(given, field, expected):
         {"memory": "lots"},
         {"on_bad": "ignore"},
         {"progress": "maybe"},
-        {"backup_tasks": "perhaps"},
         {"progress_delay": -1},
         {"spill_dir": ""},
         {"partitions": 0},
@@ -135,7 +133,7 @@ def test_a_failed_configure_changes_nothing():
 
 
 def test_an_unknown_variable_of_ours_is_an_error_and_the_log_level_is_not(monkeypatch):
-    monkeypatch.setenv("KERNELMILL_LOG", "debug")
+    monkeypatch.setenv("KERNELMILL_BENCH_DATA", "somewhere")
     resolve()
     monkeypatch.setenv("KERNELMILL_THREDS", "2")
     assert code_of(resolve) is Code.BAD_SETTING

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.io.context import PlainContext
 from kernelmill.engine.io import parquet
+from kernelmill.engine.io.context import PlainContext
 from kernelmill.engine.io.parquet import BATCH_ROWS_MAX, parquet_info, read_row_groups, unify_schemas
 from kernelmill.engine.plan.physical import ReadParquet
 from kernelmill.engine.splits import FileStamp, ParquetSplit
