@@ -1,4 +1,5 @@
-"""What pyarrow.compute lacks or does otherwise than our semantics ask (docs/design/expressions.md), built from what it has. Row-wise, without state.
+"""What pyarrow.compute lacks or does otherwise than our semantics ask (docs/design/expressions.md), built from what it
+has. Row-wise, without state.
 
 Each function takes arrays or scalars already cast to what its rule says, and returns an array, or a scalar where all
 arguments were scalars. A value that has no result raises pa.ArrowInvalid; `exec/evaluate` finds its row.

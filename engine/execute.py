@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.events import Event
 from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
 from kernelmill.engine.options import whole_number
@@ -28,7 +30,24 @@ def run_settings(progress: Any, **given: Any) -> tuple[Settings, Callable[[Event
     if not callable(progress):
         hint = "give True, False, or a function that takes events"
         raise error(Code.BAD_SETTING, f"progress cannot be {progress!r}", where=users_line(), hint=hint)
-    return resolve(progress="off", **given), progress
+    return resolve(progress="off", **given), _blaming(progress)
+
+
+def _blaming(progress: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The user's function, whose exceptions become KM0301: worker threads call it too, whose others would be bugs."""
+
+    def hear(event: Event) -> None:
+        try:
+            progress(event)
+        except KernelmillError:
+            raise
+        except Exception as problem:
+            frames = traceback.extract_tb(problem.__traceback__)[1:2]  # behind the one of this call
+            where = "".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
+            what = f"your progress function raised {type(problem).__name__}: {problem}"
+            raise error(Code.FUNCTION_FAILED, what, where=where, hint="it must not raise: the job ends") from problem
+
+    return hear
 
 
 def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:

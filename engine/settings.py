@@ -54,9 +54,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a job may use and how it behaves. Make it by `resolve()`; tests may call it with what they need.
 
     threads: workers of this process; memory_bytes: the one number for blocks, tables and buffers; spill_dir,
-    spill_limit_bytes: where and how much may be spilled; max_attempts: tries at a task; progress: auto, on or off; progress_delay_s: silence before the first line;
-    split_bytes: size of a split of input; partitions: of each exchange, None: from plan and input size; on_bad:
-    error or reject; max_rejects: more of them fail the job (KM0503); cache_dir: compiled kernels.
+    spill_limit_bytes: where and how much may be spilled; max_attempts: tries at a task; progress: auto, on or off;
+    progress_delay_s: silence before the first line; split_bytes: the least size of a split of input; partitions: of
+    each exchange, None: from plan and input size; on_bad: error or reject; max_rejects: more of them fail the job
+    (KM0503); cache_dir: compiled kernels.
     """
 
     threads: int = msgspec.field(default_factory=usable_cores)

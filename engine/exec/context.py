@@ -43,8 +43,9 @@ class Scratch:
 class TaskContext:
     """One attempt's surroundings; satisfies `io.context.ReadContext`. Used by the one thread that runs the attempt.
 
-    on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file; max_rejects: more rejects than this end the attempt with KM0503;
-    on_progress: told the input bytes done so far; memory_bytes_max: what a step that must hold all its rows may hold.
+    on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file;
+    max_rejects: more rejects than this end the attempt with KM0503; on_progress: told the input bytes done so far;
+    memory_bytes_max: what a step that must hold all its rows may hold.
     """
 
     def __init__(
