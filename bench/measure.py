@@ -17,6 +17,7 @@ from pathlib import Path
 
 READ_BYTES = 1 << 20
 OWN_VARIABLE = "KERNELMILL_BENCH_DATA"  # not passed on: kernelmill refuses KERNELMILL_* that it does not know
+_NO_BYTECODE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # any engine's users have its bytecode cached
 
 
 class CommandFailedError(Exception):
@@ -36,7 +37,7 @@ class Run:
 
 def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
     """Run `command` to its end and measure it; CommandFailedError if it fails. `environment` adds to our own."""
-    inherited = {name: value for name, value in os.environ.items() if name != OWN_VARIABLE}
+    inherited = {name: value for name, value in os.environ.items() if name not in (OWN_VARIABLE, *_NO_BYTECODE)}
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         began = time.perf_counter()
         process = subprocess.Popen(
