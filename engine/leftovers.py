@@ -19,6 +19,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 
 from kernelmill.engine.durable import output_errors
@@ -146,7 +147,11 @@ def _make_folder(path: str) -> None:
     try:
         os.mkdir(path)
     except FileExistsError:
-        if os.path.islink(path) or not os.path.isdir(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            return  # its last owner has just removed it: the lock file will not open, and the caller tries again
+        if not stat.S_ISDIR(mode):
             raise
 
 
