@@ -1,11 +1,13 @@
 """Kill -9, Ctrl-C and rivals: the old output, nothing or the whole new one, and the next run clears what is left."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import outside
@@ -29,6 +31,12 @@ def wordcount_words(source, output, *more):
     return [*outside.COMMAND, "wordcount", source, "-o", output, *given, *more]
 
 
+SEEN = {
+    "staging": lambda spills: any(Path(".out.km-staging").glob("parts-*")),
+    "spilling": lambda spills: any(spills.glob("kernelmill-spill-*/*.data")),
+}
+
+
 @pytest.mark.parametrize("mode", ["error", "overwrite"])
 def test_kill_at_any_moment_leaves_the_old_output_nothing_or_the_whole_new_one(many_words, books, spills, mode):
     os.mkdir("before")
@@ -41,15 +49,18 @@ def test_kill_at_any_moment_leaves_the_old_output_nothing_or_the_whole_new_one(m
     new = outside.digests("out")
 
     outcomes, left = set(), []
-    for moment in range(MOMENTS):
+    spread = [life_s * (moment + 0.5) / MOMENTS for moment in range(MOMENTS)]
+    for number, moment in enumerate([*SEEN, *spread]):
         shutil.rmtree("out")
         if mode == "overwrite":
             shutil.copytree("before/out", "out")
         with outside.running(words) as process:
-            try:
-                process.wait(timeout=life_s * (moment + 0.5) / MOMENTS)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
+            if moment in SEEN:
+                outside.until(partial(SEEN[moment], spills), process)
+            else:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=moment)
+            process.kill()
             process.wait()
         found = outside.digests("out") if Path("out").exists() else {}
         assert found in (new, old if mode == "overwrite" else {})
@@ -60,7 +71,7 @@ def test_kill_at_any_moment_leaves_the_old_output_nothing_or_the_whole_new_one(m
         # The next run of the same kind: it clears what the dead one left, and succeeds.
         if mode == "error" and found:
             shutil.rmtree("out")
-        memory = tight(many_words) if moment % 2 else "4GiB"  # also one that spills nothing clears spills
+        memory = tight(many_words) if number % 2 else "4GiB"  # also one that spills nothing clears spills
         outside.word_count(many_words).sink_parquet("out", mode=mode, progress=False, memory=memory, **SHAPE)
         assert outside.leftovers(".", spills) == []
         assert outside.digests("out") == new
@@ -110,17 +121,13 @@ def test_of_runs_that_start_at_once_one_wins_and_the_others_say_why(books):
     assert check("out").ok
 
 
-@pytest.mark.parametrize("moment", ["staging", "spilling"])
+@pytest.mark.parametrize("moment", SEEN)
 def test_ctrl_c_ends_a_command_with_130_and_leaves_nothing(inputs, spills, moment):
     text = inputs / "interrupted.txt"
     if not text.exists():
         outside.write_words(text, words=6_000_000, distinct=6_000_000)
-    seen = {
-        "staging": lambda: any(Path(".out.km-staging").glob("parts-*")),
-        "spilling": lambda: any(spills.glob("kernelmill-spill-*/*.data")),
-    }
     with outside.running(wordcount_words(text, "out")) as process:
-        outside.until(seen[moment], process)
+        outside.until(partial(SEEN[moment], spills), process)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
