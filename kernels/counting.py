@@ -15,6 +15,7 @@ from kernelmill.kernels._jit import (
     kernel,
     u8_in,
     u8_out,
+    u32_out,
     u64,
     u64_2d_out,
     u64_out,
@@ -33,7 +34,7 @@ ROWS_MAX = 1 << 31
 @kernel(
     i64(
         u8_in, i64, i64, i64, u8_in, u64, i32_out, i32_out, u64_out, i64, i64,
-        u64_out, u64_2d_out, u8_out, i64_out,
+        u32_out, u64_2d_out, u8_out, i64_out,
     )
 )  # fmt: skip
 def count_tokens(

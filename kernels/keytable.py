@@ -1,12 +1,14 @@
 """The key table: one design for all group keys; numbers the distinct keys of a stream in first-seen order.
 
-    slots  u64[2**b]        salt (high 32 bits of the hash) | group number + 1; 0 is empty. Linear probing, <= 60 % full
+    slots  u32[2**b]        low b bits: group number + 1, 0 is empty; above: salt, those bits of the hash's high half.
+                            Linear probing, <= 60 % full
     rows   u64[groups, 4]   one 32-byte record a group: key word 0, key word 1, hash, length (low 32) | count (high 32)
     arena  u8[]             keys longer than 16 bytes; their record's word 0 is the offset here, word 1 the last 8 bytes
     state  i64[STATE_SIZE]  what is used of each, see the constants below
 
-A key of at most 16 bytes lies in its record: up to 8 bytes in word 0, else its first 8 and its last 8 (they overlap). A
-fixed-width key is 8 bytes long. NULL has a length of its own, so it equals nothing else. Records stay in first-seen
+A key of at most 16 bytes lies in its record, filled up with zeros. A fixed-width key is 8 bytes long. NULL has a length
+of its own, so it equals nothing else. A look-up of a rare key waits for memory twice, and most tables are larger than a
+core's cache: so a slot is 4 bytes, and a record must lie in one cache line (`aligned`). Records stay in first-seen
 order whatever the size of `slots`, so output never depends on when a table grew (I1). Shape after DuckDB's aggregate
 hash table and DataFusion's GroupsAccumulator; the hash is a multiply-fold like wyhash's and differs from the partition
 hash, or all keys of one partition would share bits.
@@ -31,16 +33,12 @@ from kernelmill.kernels._jit import (
     kernel,
     u8_in,
     u8_out,
-    u32_in,
     u32_out,
     u64,
-    u64_2d_in,
     u64_2d_out,
     u64_in,
     u64_out,
-    void,
 )
-from kernelmill.kernels.hashing import xxh64_bytes, xxh64_null, xxh64_short
 from kernelmill.kernels.intrinsics import load_u32, load_u64, multiply_fold, prefetch, store_u64
 
 USED, ARENA_USED, ROWS_SEEN, REASON, LONGEST_PROBE, STATE_SIZE = 0, 1, 2, 3, 4, 8
@@ -51,18 +49,19 @@ SCRATCH_WORDS = 5 * CHUNK_ROWS
 PROBE_LENGTH_MAX = 256
 """A longer probe means colliding keys, by accident or on purpose: the table is rebuilt under its next seed."""
 
-_LOW = np.uint64(0xFFFFFFFF)
-_HIGH = np.uint64(0xFFFFFFFF00000000)
-_NULL_LENGTH = np.uint64(0x80000000)
+LOW = np.uint64(0xFFFFFFFF)
+NULL_LENGTH = np.uint64(0x80000000)
 _ONE = np.uint64(1)
-_ZERO = np.uint64(0)
+ZERO = np.uint64(0)
 _EIGHT = np.uint64(8)
-_SIXTEEN = np.uint64(16)
 _COUNT_ONE = np.uint64(1 << 32)
-_SHIFT = np.uint64(32)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+SHIFT = np.uint64(32)
 _MIX_A, _MIX_B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xE7037ED1A0B428DB)
-_SLOT_AHEAD, _ROW_AHEAD = 24, 12
+_SLOT_AHEAD, ROW_AHEAD = 64, 32
+
+_MASK0 = np.array([(1 << 8 * min(length, 8)) - 1 for length in range(17)], np.uint64)
+_MASK1 = np.array([(1 << 8 * max(length - 8, 0)) - 1 for length in range(17)], np.uint64)
+"""The bytes of words 0 and 1 that belong to a key of that length."""
 
 
 @inlined
@@ -87,13 +86,15 @@ def hash_long(data: Any, start: Any, length: Any, seed: Any) -> Any:
 
 
 @helper
-def _load_short(data: Any, start: Any, length: Any) -> Any:
-    """Up to 7 bytes as a word without reading outside them: buffers of others have no slack."""
+def _load_part(data: Any, start: Any, length: Any) -> Any:
+    """The first `length` bytes, 8 at most, as a word without reading outside them: buffers of others have no slack."""
+    if length >= 8:
+        return load_u64(data, start)
     if length >= 4:
         low = np.uint64(load_u32(data, start))
         high = np.uint64(load_u32(data, start + length - 4))
         return low | (high << (np.uint64(length - 4) * _EIGHT))
-    word = _ZERO
+    word = ZERO
     for i in range(length):
         word |= np.uint64(data[start + i]) << np.uint64(8 * i)
     return word
@@ -106,36 +107,28 @@ def load_keys(
 ) -> None:  # fmt: skip
     """Words and hashes of the keys data[base + starts[i]:][:lengths[i]] for i in [first, last), stored from 0 on.
 
-    With `slack`, 8 bytes may be read from any key's start; without, no byte outside the keys is touched. Negative
-    lengths are nulls.
+    With `slack`, 16 bytes may be read from any key's start, and no key is null; without, no byte outside the keys is
+    touched, and negative lengths are nulls.
     """
     for i in range(first, last):
-        length = lengths[i]
-        start = base + starts[i]
+        length = lengths[np.uint64(i)]
+        start = base + starts[np.uint64(i)]
         at = np.uint64(i - first)
         if length > 16:
             words0[at] = np.uint64(start)
             words1[at] = load_u64(data, start + length - 8)
             hashes[at] = hash_long(data, start, length, seed)
             continue
-        if slack and length > 0:
+        if slack:
             # No branch on the length up to 16: it is as good as random in prose, and a wrong guess costs 7 ns.
-            word0 = load_u64(data, start) & (_ALL >> np.uint64(64 - 8 * min(length, 8)))
-            word1 = load_u64(data, start + max(length - 8, 0))
-            word1 = word1 if length > 8 else _ZERO
+            word0 = load_u64(data, start) & _MASK0[np.uint64(length)]
+            word1 = load_u64(data, start + 8) & _MASK1[np.uint64(length)]
         else:
-            word0 = _ZERO
-            word1 = _ZERO
-            if length > 8:
-                word0 = load_u64(data, start)
-                word1 = load_u64(data, start + length - 8)
-            elif length == 8:
-                word0 = load_u64(data, start)
-            elif length > 0:
-                word0 = _load_short(data, start, length)
+            word0 = _load_part(data, start, length)
+            word1 = _load_part(data, start + 8, length - 8)
         words0[at] = word0
         words1[at] = word1
-        hashes[at] = hash_words(word0, word1, np.uint64(length) if length >= 0 else _NULL_LENGTH, seed)
+        hashes[at] = hash_words(word0, word1, np.uint64(length) if slack or length >= 0 else NULL_LENGTH, seed)
 
 
 @helper
@@ -150,7 +143,7 @@ def _same_long(arena: Any, at: Any, data: Any, start: Any, length: Any) -> bool:
 
 
 @helper
-def _append(arena: Any, used: Any, data: Any, start: Any, length: Any) -> None:
+def append(arena: Any, used: Any, data: Any, start: Any, length: Any) -> None:
     """Copy `length` (> 16) bytes to the arena in 8-byte steps, the last one overlapping."""
     done = 0
     while done + 8 < length:
@@ -175,26 +168,25 @@ def probe(
     for i in range(first, last):
         if i + _SLOT_AHEAD < last:
             prefetch(slots, np.int64(hashes[np.uint64(i + _SLOT_AHEAD)] & mask))
-        if i + _ROW_AHEAD < last:
-            ahead = slots[hashes[np.uint64(i + _ROW_AHEAD)] & mask] & _LOW
-            if ahead != _ZERO:
-                prefetch(rows, np.int64(ahead) - 1)
+        if i + ROW_AHEAD < last:
+            ahead = np.uint64(slots[hashes[np.uint64(i + ROW_AHEAD)] & mask]) & mask
+            prefetch(rows, np.int64(ahead) - 1)
         at = np.uint64(i)
         hashed = hashes[at]
         word0 = words0[at]
         word1 = words1[at]
         length = lengths[np.uint64(lengths_from + i)]
-        stored_length = np.uint64(length) if length >= 0 else _NULL_LENGTH
-        salt = hashed & _HIGH
+        stored_length = np.uint64(length) if length >= 0 else NULL_LENGTH
+        salt = (hashed >> SHIFT) & ~mask
         slot = hashed & mask
         steps = 0
-        group = _ZERO
+        group = ZERO
         while True:
-            found = slots[slot]
-            if found == _ZERO:
+            found = np.uint64(slots[slot])
+            if found == ZERO:
                 group = np.uint64(used)
                 if length > 16:
-                    _append(arena, arena_used, data, np.int64(word0), length)
+                    append(arena, arena_used, data, np.int64(word0), length)
                     word0 = np.uint64(arena_used)
                     arena_used += length
                 rows[group, 0] = word0
@@ -202,11 +194,11 @@ def probe(
                 rows[group, 2] = hashed
                 rows[group, 3] = stored_length
                 used += 1
-                slots[slot] = salt | np.uint64(used)
+                slots[slot] = np.uint32(salt | np.uint64(used))
                 break
-            if (found & _HIGH) == salt:
-                group = (found & _LOW) - _ONE
-                if (rows[group, 3] & _LOW) == stored_length and rows[group, 1] == word1:
+            if (found & ~mask) == salt:
+                group = (found & mask) - _ONE
+                if (rows[group, 3] & LOW) == stored_length and rows[group, 1] == word1:
                     if length <= 16:
                         if rows[group, 0] == word0:
                             break
@@ -249,7 +241,7 @@ def room(state: Any, slots: Any, rows: Any, arena: Any, groups_max: Any, arena_m
 @kernel(
     i64(
         u64_in, u8_in, i64, i64, u64, i32_out, u64, u64_out, i64, i64,
-        u64_out, u64_2d_out, u8_out, i64_out, i32_out,
+        u32_out, u64_2d_out, u8_out, i64_out, i32_out,
     )
 )  # fmt: skip
 def group_words(
@@ -269,7 +261,7 @@ def group_words(
     lengths = halves[:CHUNK_ROWS]
     found = halves[CHUNK_ROWS:]
     direct_size = np.uint64(direct.size)
-    zeros[:] = _ZERO
+    zeros[:] = ZERO
     while row < last:
         end = min(row + CHUNK_ROWS, last)
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, 0)
@@ -280,9 +272,9 @@ def group_words(
             at = np.uint64(r)
             value = values[at]
             if validity.size and validity[at] == 0:
-                words0[count] = _ZERO
+                words0[count] = ZERO
                 lengths[count] = -1
-                hashes[count] = hash_words(_ZERO, _ZERO, _NULL_LENGTH, seed)
+                hashes[count] = hash_words(ZERO, ZERO, NULL_LENGTH, seed)
                 waiting[count] = r
                 count += 1
                 continue
@@ -294,7 +286,7 @@ def group_words(
                     continue
             words0[count] = value
             lengths[count] = 8
-            hashes[count] = hash_words(value, _ZERO, _EIGHT, seed)
+            hashes[count] = hash_words(value, ZERO, _EIGHT, seed)
             waiting[count] = r
             count += 1
         probe(arena, 0, count, lengths, 0, words0, zeros, hashes, slots, rows, arena, state, found, 0, False)
@@ -327,7 +319,7 @@ def _spans(offsets: Any, validity: Any, row: Any, end: Any, starts: Any, lengths
 @kernel(
     i64(
         u8_in, i32_in, u8_in, i64, i64, u64, u64_out, i64, i64,
-        u64_out, u64_2d_out, u8_out, i64_out, i32_out,
+        u32_out, u64_2d_out, u8_out, i64_out, i32_out,
     )
 )  # fmt: skip
 def group_strings(
@@ -357,7 +349,7 @@ def group_strings(
 @kernel(
     i64(
         i32_in, u8_in, i64, i64, u64, u8_in, i32_in, u8_in, i32_out, u64_out, i64, i64,
-        u64_out, u64_2d_out, u8_out, i64_out, i32_out,
+        u32_out, u64_2d_out, u8_out, i64_out, i32_out,
     )
 )  # fmt: skip
 def group_codes(
@@ -402,7 +394,7 @@ def group_codes(
     return last
 
 
-@kernel(i64(u64_2d_out, i64, u8_in, u64_out, boolean, u64))
+@kernel(i64(u64_2d_out, i64, u8_in, u32_out, boolean, u64))
 def fill_slots(rows: Any, used: Any, arena: Any, slots: Any, reseed: Any, seed: Any) -> Any:
     """Fill empty `slots` from the records; with `reseed` hash each under `seed` first. Returns the longest probe."""
     mask = np.uint64(slots.size - 1)
@@ -410,8 +402,8 @@ def fill_slots(rows: Any, used: Any, arena: Any, slots: Any, reseed: Any, seed: 
     for i in range(used):
         group = np.uint64(i)
         if reseed:
-            length = np.int64(rows[group, 3] & _LOW)
-            if length > 16 and np.uint64(length) != _NULL_LENGTH:
+            length = np.int64(rows[group, 3] & LOW)
+            if length > 16 and np.uint64(length) != NULL_LENGTH:
                 rows[group, 2] = hash_long(arena, np.int64(rows[group, 0]), length, seed)
             else:
                 rows[group, 2] = hash_words(rows[group, 0], rows[group, 1], np.uint64(length), seed)
@@ -419,125 +411,9 @@ def fill_slots(rows: Any, used: Any, arena: Any, slots: Any, reseed: Any, seed: 
             prefetch(slots, np.int64(rows[np.uint64(i + _SLOT_AHEAD), 2] & mask))
         slot = rows[group, 2] & mask
         steps = 0
-        while slots[slot] != _ZERO:
+        while slots[slot] != ZERO:
             slot = (slot + _ONE) & mask
             steps += 1
-        slots[slot] = (rows[group, 2] & _HIGH) | np.uint64(i + 1)
+        slots[slot] = np.uint32(((rows[group, 2] >> SHIFT) & ~mask) | np.uint64(i + 1))
         longest = max(longest, steps)
     return longest
-
-
-# Reading a table -----------------------------------------------------------------------------------------------------
-
-
-@kernel(i64(u64_2d_in, i64, i64, u64_out, u8_out))
-def read_words(rows: Any, first: Any, last: Any, values: Any, validity: Any) -> Any:
-    """Fixed-width keys of groups [first, last) and their validity (1 valid, 0 null); returns how many are null."""
-    nulls = 0
-    for i in range(first, last):
-        at = np.uint64(i - first)
-        values[at] = rows[np.uint64(i), 0]
-        is_null = (rows[np.uint64(i), 3] & _LOW) == _NULL_LENGTH
-        validity[at] = np.uint8(0) if is_null else np.uint8(1)
-        nulls += 1 if is_null else 0
-    return nulls
-
-
-@kernel(i64(u64_2d_in, i64, i64, i32_out, u8_out))
-def read_offsets(rows: Any, first: Any, last: Any, offsets: Any, validity: Any) -> Any:
-    """Offsets (from 0) of the strings of groups [first, last) and their validity; returns how many are null.
-
-    The caller has made sure that they are below 2 GiB together.
-    """
-    total = np.int64(0)
-    nulls = 0
-    offsets[0] = 0
-    for i in range(first, last):
-        length = rows[np.uint64(i), 3] & _LOW
-        is_null = length == _NULL_LENGTH
-        validity[np.uint64(i - first)] = np.uint8(0) if is_null else np.uint8(1)
-        nulls += 1 if is_null else 0
-        total += np.int64(0) if is_null else np.int64(length)
-        offsets[np.uint64(i - first + 1)] = np.int32(total)
-    return nulls
-
-
-@kernel(void(u64_2d_in, u8_in, i64, i64, i32_in, u8_out))
-def read_strings(rows: Any, arena: Any, first: Any, last: Any, offsets: Any, data: Any) -> None:
-    """The bytes of the strings of groups [first, last) at their `offsets`; `data` ends in 16 slack bytes."""
-    for i in range(first, last):
-        group = np.uint64(i)
-        at = np.int64(offsets[np.uint64(i - first)])
-        length = np.int64(offsets[np.uint64(i - first + 1)]) - at
-        if length <= 8:
-            store_u64(data, at, rows[group, 0])
-        elif length <= 16:
-            store_u64(data, at, rows[group, 0])
-            store_u64(data, at + length - 8, rows[group, 1])
-        else:
-            _append(data, at, arena, np.int64(rows[group, 0]), length)
-
-
-@kernel(void(u64_2d_in, u8_in, i64, u64_out))
-def hash_strings_of_groups(rows: Any, arena: Any, first: Any, hashes: Any) -> None:
-    """The partition hash (`hashing`) of the strings of groups from `first` on; `hashes` holds the seeds on entry."""
-    short = np.zeros(32, np.uint8)
-    for i in range(hashes.size):
-        group = np.uint64(first + i)
-        length = rows[group, 3] & _LOW
-        if length == _NULL_LENGTH:
-            hashes[i] = xxh64_null(hashes[i])
-        elif length > _SIXTEEN:
-            hashes[i] = xxh64_bytes(arena, np.int64(rows[group, 0]), np.int64(length), hashes[i])
-        else:
-            store_u64(short, 0, rows[group, 0])
-            if length > _EIGHT:
-                store_u64(short, np.int64(length) - 8, rows[group, 1])
-            hashes[i] = xxh64_short(short, 0, np.int64(length), hashes[i])
-
-
-@kernel(i64(u64_2d_in, i64, u32_in, i32_out, u8_out))
-def place_offsets(rows: Any, first: Any, order: Any, offsets: Any, validity: Any) -> Any:
-    """As `read_offsets`, for the groups first + order[i]."""
-    total = np.int64(0)
-    nulls = 0
-    offsets[0] = 0
-    for i in range(order.size):
-        length = rows[np.uint64(first + order[i]), 3] & _LOW
-        is_null = length == _NULL_LENGTH
-        validity[np.uint64(i)] = np.uint8(0) if is_null else np.uint8(1)
-        nulls += 1 if is_null else 0
-        total += np.int64(0) if is_null else np.int64(length)
-        offsets[np.uint64(i + 1)] = np.int32(total)
-    return nulls
-
-
-@kernel(void(u64_2d_in, u8_in, i64, u32_in, i32_in, u8_out))
-def place_strings(rows: Any, arena: Any, first: Any, order: Any, offsets: Any, data: Any) -> None:
-    """As `read_strings`, for the groups first + order[i]: from the records straight to their partition's place."""
-    for i in range(order.size):
-        prefetch(rows, np.int64(first + order[min(i + _ROW_AHEAD, order.size - 1)]))
-        group = np.uint64(first + order[i])
-        at = np.int64(offsets[np.uint64(i)])
-        length = np.int64(offsets[np.uint64(i + 1)]) - at
-        if length <= 8:
-            store_u64(data, at, rows[group, 0])
-        elif length <= 16:
-            store_u64(data, at, rows[group, 0])
-            store_u64(data, at + length - 8, rows[group, 1])
-        else:
-            _append(data, at, arena, np.int64(rows[group, 0]), length)
-
-
-@kernel(void(u64_2d_in, i64, u32_in, u32_out))
-def place_counts(rows: Any, first: Any, order: Any, counts: Any) -> None:
-    """The counts that fused counting left in the records of groups first + order[i]; they fit 32 bits."""
-    for i in range(order.size):
-        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + order[i]), 3] >> _SHIFT)
-
-
-@kernel(void(u64_2d_in, i64, u32_out))
-def read_counts(rows: Any, first: Any, counts: Any) -> None:
-    """The counts that fused counting left in the records of groups from `first` on; they fit 32 bits."""
-    for i in range(counts.size):
-        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + i), 3] >> _SHIFT)

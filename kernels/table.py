@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernelmill.kernels import counting, hashing, keytable
+from kernelmill.kernels import counting, hashing, keytable, tablerows
 from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_FULL, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
@@ -20,7 +20,7 @@ NO_MASK: Bytes = np.empty(0, np.uint8)
 
 _SEEDS = [np.uint64(0x2545F4914F6CDD1D * k & 0xFFFFFFFFFFFFFFFF) for k in range(1, 17)]
 _FIRST_SLOTS = 1 << 14
-_SLOTS_CAREFUL = 1 << 20  # from here slots grow x2 instead of x4: 8 MiB and more would lie idle
+_SLOTS_CAREFUL = 1 << 20  # from here slots grow x2 instead of x4: 4 MiB and more would lie idle
 _DIRECT_MAX = 1 << 20
 _UNBOUNDED = 1 << 62
 _ARENA_SPARE = 1 << 20  # one chunk more than the flush size; only a giant key makes the arena grow
@@ -35,8 +35,8 @@ class KeyTable:
 
     def __init__(self) -> None:
         self._groups_max = self._key_bytes_max = 0
-        self.slots: Words = np.zeros(_FIRST_SLOTS, np.uint64)
-        self.rows: Words = np.empty((0, 4), np.uint64)
+        self.slots: Order = np.zeros(_FIRST_SLOTS, np.uint32)
+        self.rows: Words = _records(0)
         self.arena: Bytes = np.empty(0, np.uint8)
         self.state: NDArray[np.int64] = np.zeros(keytable.STATE_SIZE, np.int64)
         self._seed = 0
@@ -70,7 +70,7 @@ class KeyTable:
 
     def _reserve(self, groups: int, key_bytes: int) -> None:
         if len(self.rows) < groups + counting.CHUNK_TOKENS:
-            self.rows = np.empty((groups + counting.CHUNK_TOKENS, 4), np.uint64)
+            self.rows = _records(groups + counting.CHUNK_TOKENS)
         if self.arena.size < key_bytes + _ARENA_SPARE:
             self.arena = np.empty(key_bytes + _ARENA_SPARE, np.uint8)
 
@@ -141,7 +141,7 @@ class KeyTable:
             self.arena = grown
             return True
         if reason == ROWS_FULL:
-            rows = np.empty((2 * len(self.rows), 4), np.uint64)
+            rows = _records(2 * len(self.rows))
             rows[: len(self)] = self.rows[: len(self)]
             self.rows = rows
             return True
@@ -151,7 +151,7 @@ class KeyTable:
         size = self.slots.size
         if not reseed:  # colliding keys would make any number of slots grow: a new seed is their only cure
             size *= 4 if size < _SLOTS_CAREFUL else 2
-        self.slots = np.zeros(size, np.uint64)
+        self.slots = np.zeros(size, np.uint32)
         longest = keytable.fill_slots(self.rows, len(self), self.arena, self.slots, reseed, _SEEDS[self._seed])
         self.state[LONGEST_PROBE] = 0 if reseed else longest
         return True
@@ -181,42 +181,49 @@ class KeyTable:
     def words(self, first: int, last: int) -> tuple[Words, Bytes, int]:
         """Fixed-width keys of groups [first, last), one validity byte each, and the number of nulls."""
         values, validity = np.empty(last - first, np.uint64), np.empty(last - first, np.uint8)
-        nulls = keytable.read_words(self.rows, first, last, values, validity)
+        nulls = tablerows.read_words(self.rows, first, last, values, validity)
         return values, validity, nulls
 
     def strings(self, first: int, last: int) -> tuple[Bytes, NDArray[np.int32], Bytes, int]:
         """Strings of groups [first, last): data (16 slack bytes at the end), offsets, validity bytes, nulls."""
         offsets, validity = np.empty(last - first + 1, np.int32), np.empty(last - first, np.uint8)
-        nulls = keytable.read_offsets(self.rows, first, last, offsets, validity)
-        data = np.empty(int(offsets[-1]) + 16, np.uint8)
-        keytable.read_strings(self.rows, self.arena, first, last, offsets, data)
+        nulls = tablerows.read_offsets(self.rows, first, last, offsets, validity)
+        data = np.empty(int(offsets[-1]) + tablerows.KEY_SLACK_BYTES, np.uint8)
+        tablerows.read_strings(self.rows, self.arena, first, last, offsets, data)
         return data, offsets, validity, nulls
 
     def counts(self, first: int, last: int) -> NDArray[np.uint32]:
         """The counts that `count_tokens` left for groups [first, last)."""
         counts = np.empty(last - first, np.uint32)
-        keytable.read_counts(self.rows, first, counts)
+        tablerows.read_counts(self.rows, first, counts)
         return counts
 
     def string_hashes(self, first: int, last: int) -> Words:
         """The partition hashes of string keys of groups [first, last)."""
         hashes = hashing.first_seeds(last - first)
-        keytable.hash_strings_of_groups(self.rows, self.arena, first, hashes)
+        tablerows.hash_strings_of_groups(self.rows, self.arena, first, np.zeros(32, np.uint8), hashes)
         return hashes
 
     def placed_strings(self, first: int, order: Order) -> tuple[Bytes, NDArray[np.int32], Bytes, int]:
         """As `strings`, for the groups first + order: no copy in first-seen order is made on the way."""
         offsets, validity = np.empty(order.size + 1, np.int32), np.empty(order.size, np.uint8)
-        nulls = keytable.place_offsets(self.rows, first, order, offsets, validity)
-        data = np.empty(int(offsets[-1]) + 16, np.uint8)
-        keytable.place_strings(self.rows, self.arena, first, order, offsets, data)
+        nulls = tablerows.place_offsets(self.rows, first, order, offsets, validity)
+        data = np.empty(int(offsets[-1]) + tablerows.KEY_SLACK_BYTES, np.uint8)
+        tablerows.place_strings(self.rows, self.arena, first, order, offsets, data)
         return data, offsets, validity, nulls
 
     def placed_counts(self, first: int, order: Order) -> NDArray[np.uint32]:
         """As `counts`, for the groups first + order."""
         counts = np.empty(order.size, np.uint32)
-        keytable.place_counts(self.rows, first, order, counts)
+        tablerows.place_counts(self.rows, first, order, counts)
         return counts
+
+
+def _records(count: int) -> Words:
+    """Room for `count` records, each in one cache line of 64 bytes: from numpy alone every other one lies in two."""
+    room = np.empty(4 * count + 7, np.uint64)
+    skipped = -room.ctypes.data % 64 // 8
+    return room[skipped : skipped + 4 * count].reshape(count, 4)
 
 
 def counting_scratch() -> tuple[Groups, Groups, Words]:

@@ -8,7 +8,18 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.plan import physical
-from kernelmill.kernels import combining, counting, gathering, hashing, keytable, lowercase, partitioning, rowkeys, utf8
+from kernelmill.kernels import (
+    combining,
+    counting,
+    gathering,
+    hashing,
+    keytable,
+    lowercase,
+    partitioning,
+    rowkeys,
+    tablerows,
+    utf8,
+)
 from kernelmill.kernels import lines as line_kernels
 from kernelmill.kernels import tokenize as tokenizing
 from kernelmill.kernels._jit import Kernel
@@ -22,9 +33,9 @@ _SCATTER = [
     gathering.gather_string_lengths,
     gathering.gather_strings,
 ]
-_PLACED_STRINGS = [keytable.hash_strings_of_groups, keytable.place_offsets, keytable.place_strings]
-_STRING_KEYS = [keytable.group_strings, keytable.read_offsets, keytable.read_strings, keytable.fill_slots]
-_WORD_KEYS = [keytable.group_words, keytable.read_words, keytable.fill_slots]
+_PLACED_STRINGS = [tablerows.hash_strings_of_groups, tablerows.place_offsets, tablerows.place_strings]
+_STRING_KEYS = [keytable.group_strings, tablerows.read_offsets, tablerows.read_strings, keytable.fill_slots]
+_WORD_KEYS = [keytable.group_words, tablerows.read_words, keytable.fill_slots]
 _SEVERAL_KEYS = [rowkeys.put_words, rowkeys.put_strings, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
 _OF_AGGREGATE = {
     "len": [combining.count_rows, combining.add_integers],
@@ -45,7 +56,7 @@ def kernels_of(pipelines: Iterable[physical.Pipeline]) -> list[Kernel]:
 def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
     source = pipeline.source
     if isinstance(source, physical.CountTokens):
-        yield from (counting.count_tokens, keytable.fill_slots, *_PLACED_STRINGS, keytable.place_counts)
+        yield from (counting.count_tokens, keytable.fill_slots, *_PLACED_STRINGS, tablerows.place_counts)
         yield from (lowercase.lower_ascii, lowercase.lower_utf8) if source.lowercase else ()
         yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
     if isinstance(source, physical.ReadText):

@@ -130,7 +130,7 @@ def test_flushes_lose_no_token_and_come_at_the_same_places_whatever_the_table_wa
         total.update(dict(run))
     assert total == collections.Counter(raw.split())
     small = KeyTable()
-    small.slots = np.zeros(2, np.uint64)
+    small.slots = np.zeros(2, np.uint32)
     small._seed = 5
     assert count(small, scratch, padded(raw), 0, len(raw), **limits) == found
 

@@ -151,8 +151,8 @@ def test_growth_changes_no_number():
     keys = [b"%d" % (i * i % (MANY * 2 // 3)) + b"x" * (i % 30) for i in range(MANY)]
     expected, order = first_seen(keys)
     small, large = fresh(), fresh()
-    small.slots = np.zeros(64, np.uint64)
-    large.slots = np.zeros(1 << 20, np.uint64)
+    small.slots = np.zeros(64, np.uint32)
+    large.slots = np.zeros(1 << 20, np.uint32)
     assert group_strings(small, keys) == group_strings(large, keys) == (len(keys), expected)
     assert strings_of(small) == strings_of(large) == order
     assert small.slots.size >= len(order) * 10 / 6
@@ -172,7 +172,7 @@ def test_keys_whose_hashes_are_equal_under_one_seed_are_told_apart_and_the_seed_
     first = ((0x9E3779B97F4A7C15 ^ seed) & (2**64 - 1)).to_bytes(8, "little")
     keys = [first + i.to_bytes(8, "little") for i in range(400)]
     grouping = fresh()
-    slots = np.zeros(1 << 16, np.uint64)
+    slots = np.zeros(1 << 16, np.uint32)
     grouping.slots = slots
     assert group_strings(grouping, keys) == (400, list(range(400)))
     assert group_strings(grouping, keys[::-1]) == (400, list(range(399, -1, -1)))
@@ -259,9 +259,9 @@ def test_flushes_come_at_the_same_rows_whatever_the_table_was_before(groups_max,
     keys = [b"%d" % (i % (rows // 2)) + b"l" * (i % 40) for i in range(rows)]
     new = fresh(groups_max, key_bytes_max)
     grown = fresh(groups_max, key_bytes_max)
-    grown.slots = np.zeros(1 << 20, np.uint64)
+    grown.slots = np.zeros(1 << 20, np.uint32)
     tiny = fresh(groups_max, key_bytes_max)
-    tiny.slots = np.zeros(2, np.uint64)
+    tiny.slots = np.zeros(2, np.uint32)
     used = fresh(1 << 18, 8 << 20)  # a thread's table that a larger stage left behind: more records, a larger arena
     used._seed = 3
     fresh(groups_max, key_bytes_max, made=used)

@@ -1,0 +1,136 @@
+"""Reading a key table: its groups as columns, in first-seen order or in an order given, and their partition hashes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernelmill.kernels._jit import (
+    helper,
+    i32_in,
+    i32_out,
+    i64,
+    kernel,
+    u8_in,
+    u8_out,
+    u32_in,
+    u32_out,
+    u64_2d_in,
+    u64_out,
+    void,
+)
+from kernelmill.kernels.hashing import xxh64_bytes, xxh64_null, xxh64_short
+from kernelmill.kernels.intrinsics import prefetch, store_u64
+from kernelmill.kernels.keytable import LOW, NULL_LENGTH, ROW_AHEAD, SHIFT, append
+
+_SIXTEEN = np.uint64(16)
+KEY_SLACK_BYTES = 16
+"""A short key is written as two words, whatever its length."""
+
+
+@kernel(i64(u64_2d_in, i64, i64, u64_out, u8_out))
+def read_words(rows: Any, first: Any, last: Any, values: Any, validity: Any) -> Any:
+    """Fixed-width keys of groups [first, last) and their validity (1 valid, 0 null); returns how many are null."""
+    nulls = 0
+    for i in range(first, last):
+        at = np.uint64(i - first)
+        values[at] = rows[np.uint64(i), 0]
+        is_null = (rows[np.uint64(i), 3] & LOW) == NULL_LENGTH
+        validity[at] = np.uint8(0) if is_null else np.uint8(1)
+        nulls += 1 if is_null else 0
+    return nulls
+
+
+@helper
+def _add_offset(rows: Any, group: Any, at: Any, offsets: Any, validity: Any) -> Any:
+    """Set offsets[at + 1] and validity[at] for a group that comes after offsets[at]; returns 1 for null."""
+    length = rows[group, 3] & LOW
+    is_null = length == NULL_LENGTH
+    validity[at] = np.uint8(0) if is_null else np.uint8(1)
+    offsets[at + np.uint64(1)] = offsets[at] + (np.int32(0) if is_null else np.int32(length))
+    return 1 if is_null else 0
+
+
+@helper
+def _write_key(rows: Any, arena: Any, group: Any, at: Any, length: Any, data: Any) -> None:
+    """Write a group's string to data[at:]; up to KEY_SLACK_BYTES more may be overwritten with anything."""
+    if length <= 16:
+        store_u64(data, at, rows[group, 0])
+        store_u64(data, at + 8, rows[group, 1])
+    else:
+        append(data, at, arena, np.int64(rows[group, 0]), length)
+
+
+@kernel(i64(u64_2d_in, i64, i64, i32_out, u8_out))
+def read_offsets(rows: Any, first: Any, last: Any, offsets: Any, validity: Any) -> Any:
+    """Offsets (from 0) of the strings of groups [first, last) and their validity; returns how many are null.
+
+    The caller has made sure that they are below 2 GiB together.
+    """
+    nulls = 0
+    offsets[0] = 0
+    for i in range(first, last):
+        nulls += _add_offset(rows, np.uint64(i), np.uint64(i - first), offsets, validity)
+    return nulls
+
+
+@kernel(i64(u64_2d_in, i64, u32_in, i32_out, u8_out))
+def place_offsets(rows: Any, first: Any, order: Any, offsets: Any, validity: Any) -> Any:
+    """As `read_offsets`, for the groups first + order[i]."""
+    nulls = 0
+    offsets[0] = 0
+    for i in range(order.size):
+        nulls += _add_offset(rows, np.uint64(first + order[i]), np.uint64(i), offsets, validity)
+    return nulls
+
+
+@kernel(void(u64_2d_in, u8_in, i64, i64, i32_in, u8_out))
+def read_strings(rows: Any, arena: Any, first: Any, last: Any, offsets: Any, data: Any) -> None:
+    """The bytes of the strings of groups [first, last) at their `offsets`; `data` ends in KEY_SLACK_BYTES more."""
+    for i in range(first, last):
+        at = np.int64(offsets[np.uint64(i - first)])
+        _write_key(rows, arena, np.uint64(i), at, np.int64(offsets[np.uint64(i - first + 1)]) - at, data)
+
+
+@kernel(void(u64_2d_in, u8_in, i64, u32_in, i32_in, u8_out))
+def place_strings(rows: Any, arena: Any, first: Any, order: Any, offsets: Any, data: Any) -> None:
+    """As `read_strings`, for the groups first + order[i]: from the records straight to their partition's place."""
+    for i in range(order.size):
+        prefetch(rows, np.int64(first + order[min(i + ROW_AHEAD, order.size - 1)]))
+        at = np.int64(offsets[np.uint64(i)])
+        length = np.int64(offsets[np.uint64(i + 1)]) - at
+        _write_key(rows, arena, np.uint64(first + order[i]), at, length, data)
+
+
+@kernel(void(u64_2d_in, i64, u32_out))
+def read_counts(rows: Any, first: Any, counts: Any) -> None:
+    """The counts that fused counting left in the records of groups from `first` on; they fit 32 bits."""
+    for i in range(counts.size):
+        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + i), 3] >> SHIFT)
+
+
+@kernel(void(u64_2d_in, i64, u32_in, u32_out))
+def place_counts(rows: Any, first: Any, order: Any, counts: Any) -> None:
+    """As `read_counts`, for the groups first + order[i]."""
+    for i in range(order.size):
+        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + order[i]), 3] >> SHIFT)
+
+
+@kernel(void(u64_2d_in, u8_in, i64, u8_out, u64_out))
+def hash_strings_of_groups(rows: Any, arena: Any, first: Any, scratch: Any, hashes: Any) -> None:
+    """The partition hash (`hashing`) of the strings of groups from `first` on; `hashes` holds the seeds on entry.
+
+    scratch u8[32]: a short key lies there while it is hashed.
+    """
+    for i in range(hashes.size):
+        group = np.uint64(first + i)
+        length = rows[group, 3] & LOW
+        if length == NULL_LENGTH:
+            hashes[i] = xxh64_null(hashes[i])
+        elif length > _SIXTEEN:
+            hashes[i] = xxh64_bytes(arena, np.int64(rows[group, 0]), np.int64(length), hashes[i])
+        else:
+            store_u64(scratch, 0, rows[group, 0])
+            store_u64(scratch, 8, rows[group, 1])
+            hashes[i] = xxh64_short(scratch, 0, np.int64(length), hashes[i])
