@@ -2,7 +2,7 @@
 
 Rows are taken in order, so a float sum is the same whatever else happens (I1). `validity` has one byte a row, 0 for
 null; empty means that nothing is null. Minimum and maximum work on words whose unsigned order is the values' order
-(`ordered_words`).
+(`orderedwords`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kernelmill.kernels._jit import (
     f64_in,
@@ -26,9 +25,6 @@ from kernelmill.kernels._jit import (
     u64_out,
     void,
 )
-
-_SIGN = np.uint64(1 << 63)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @kernel(void(i32_in, u8_in, i64_out))
@@ -111,30 +107,3 @@ def keep_least(groups: Any, words: Any, validity: Any, least: Any, seen: Any) ->
         if seen[group] == 0 or words[row] < least[group]:
             least[group] = words[row]
             seen[group] = 1
-
-
-def ordered_words(values: NDArray[Any], *, descending: bool) -> NDArray[np.uint64]:
-    """Words whose unsigned order is the order of int64, uint64 or float64 `values` (reversed if descending).
-
-    -0.0 counts as 0.0; NaN is the caller's to mask.
-    """
-    if values.dtype == np.float64:
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a value like others
-            bits = (values + 0.0).view(np.uint64)
-        words = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    elif values.dtype == np.int64:
-        words = values.view(np.uint64) ^ _SIGN
-    else:
-        words = values.astype(np.uint64)
-    return words ^ _ALL if descending else words
-
-
-def values_of_words(words: NDArray[np.uint64], dtype: Any, *, descending: bool) -> NDArray[Any]:
-    """The values behind `ordered_words`."""
-    if descending:
-        words = words ^ _ALL
-    if dtype == np.float64:
-        return np.where(words & _SIGN, words ^ _SIGN, ~words).view(np.float64)
-    if dtype == np.int64:
-        return (words ^ _SIGN).view(np.int64)
-    return words

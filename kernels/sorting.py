@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from kernelmill.kernels._jit import helper, i32_in, i64, i64_out, kernel, u8_in, u32_in, u32_out, u64_out, void
 from kernelmill.kernels.intrinsics import byte_swapped, load_u64, prefetch
+from kernelmill.kernels.orderedwords import Words, ordered_words
 
 _DIGIT_BITS = 11
 _DIGITS = 1 << _DIGIT_BITS
@@ -26,10 +27,9 @@ _SPLIT_BITS = 8
 _INSERTION_ROWS = 12
 _AHEAD = 16  # rows that are fetched before they are needed
 _LONG_RUN_ROWS = 4096  # a run's cost in Python, some 50 us, is small against sorting so many rows
-_SIGN, _ZERO, _EIGHT, _ALL = np.uint64(1 << 63), np.uint64(0), np.uint64(8), np.uint64(0xFFFFFFFFFFFFFFFF)
+_ZERO, _EIGHT, _ALL = np.uint64(0), np.uint64(8), np.uint64(0xFFFFFFFFFFFFFFFF)
 _DIGIT_MASK, _WORD_BITS = np.uint64(_DIGITS - 1), np.uint64(64)
 
-Words = npt.NDArray[np.uint64]
 Order = npt.NDArray[np.uint32]
 Strings = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
 
@@ -69,19 +69,6 @@ def argsort(columns: Sequence[SortKey]) -> Order:
         if rows > 1:
             order = _sorted_by(column, order)
     return order
-
-
-def ordered_words(values: npt.NDArray[Any]) -> Words:
-    """Make words whose unsigned order is that of integers, bools or floats; NaN is greatest, -0.0 equals 0.0."""
-    if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a value like others here
-            bits = (values.astype(np.float64) + 0.0).view(np.uint64)
-        words: Words = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-        words[np.isnan(values)] = _ALL
-        return words
-    if values.dtype == np.uint64:
-        return values
-    return values.astype(np.int64).view(np.uint64) ^ _SIGN
 
 
 def _sorted_by(column: SortKey, order: Order) -> Order:

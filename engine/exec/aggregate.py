@@ -25,6 +25,7 @@ from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns
 from kernelmill.engine.plan.partial import finished_schema, partial_schema
 from kernelmill.engine.plan.physical import AggSpec, MergeAggregate, PartialAggregate
 from kernelmill.kernels import combining
+from kernelmill.kernels.orderedwords import ordered_words, values_of_words
 from kernelmill.kernels.table import NO_MASK, Groups, KeyTable, Order
 
 FLUSH_GROUPS = 1 << 20
@@ -200,7 +201,8 @@ class _Extreme:
             nans = np.isnan(numbers)
             if nans.any():
                 validity = np.where(nans, np.uint8(0), validity if validity.size else np.uint8(1)).astype(np.uint8)
-        return [(combining.ordered_words(numbers, descending=self._largest), validity)]
+        words = ordered_words(numbers)
+        return [(~words if self._largest else words, validity)]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         words, validity = columns[0]
@@ -212,7 +214,7 @@ class _Extreme:
     def finished(self, first: int, last: int) -> pa.Array[Any]:
         seen = self._seen.cover(last)[first:last].copy()
         best = self._best.cover(last)[first:last]
-        values = combining.values_of_words(best, self._numpy, descending=self._largest)
+        values = values_of_words(~best if self._largest else best.copy(), self._numpy)
         nulls = int(len(seen) - np.count_nonzero(seen))
         return array_of_words(values.view(np.uint64), seen, nulls, self._type)
 
