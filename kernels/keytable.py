@@ -87,7 +87,7 @@ def hash_long(data: Any, start: Any, length: Any, seed: Any) -> Any:
 
 @helper
 def _load_part(data: Any, start: Any, length: Any) -> Any:
-    """The first `length` bytes, 8 at most, as a word without reading outside them: buffers of others have no slack."""
+    """The first `length` bytes, 8 at most, as a word, without reading beyond them."""
     if length >= 8:
         return load_u64(data, start)
     if length >= 4:
@@ -102,24 +102,24 @@ def _load_part(data: Any, start: Any, length: Any) -> Any:
 
 @helper
 def load_keys(
-    data: Any, base: Any, first: Any, last: Any, starts: Any, lengths: Any, slack: Any, seed: Any,
+    data: Any, base: Any, count: Any, starts: Any, lengths: Any, seed: Any,
     words0: Any, words1: Any, hashes: Any,
 ) -> None:  # fmt: skip
-    """Words and hashes of the keys data[base + starts[i]:][:lengths[i]] for i in [first, last), stored from 0 on.
+    """Words and hashes of `count` keys data[base + starts[i]:][:lengths[i]].
 
-    With `slack`, 16 bytes may be read from any key's start, and no key is null; without, no byte outside the keys is
-    touched, and negative lengths are nulls.
+    Negative lengths are nulls. No byte outside `data` is touched: buffers of others have no slack.
     """
-    for i in range(first, last):
-        length = lengths[np.uint64(i)]
-        start = base + starts[np.uint64(i)]
-        at = np.uint64(i - first)
+    wide_until = data.size - 16
+    for i in range(count):
+        at = np.uint64(i)
+        length = lengths[at]
+        start = base + starts[at]
         if length > 16:
             words0[at] = np.uint64(start)
             words1[at] = load_u64(data, start + length - 8)
             hashes[at] = hash_long(data, start, length, seed)
             continue
-        if slack:
+        if length >= 0 and start <= wide_until:
             # No branch on the length up to 16: it is as good as random in prose, and a wrong guess costs 7 ns.
             word0 = load_u64(data, start) & _MASK0[np.uint64(length)]
             word1 = load_u64(data, start + 8) & _MASK1[np.uint64(length)]
@@ -128,7 +128,7 @@ def load_keys(
             word1 = _load_part(data, start + 8, length - 8)
         words0[at] = word0
         words1[at] = word1
-        hashes[at] = hash_words(word0, word1, np.uint64(length) if slack or length >= 0 else NULL_LENGTH, seed)
+        hashes[at] = hash_words(word0, word1, np.uint64(length) if length >= 0 else NULL_LENGTH, seed)
 
 
 @helper
@@ -339,7 +339,7 @@ def group_strings(
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
         if state[REASON] != DONE:
             return row
-        load_keys(data, 0, 0, end - row, starts, lengths, False, seed, words0, words1, hashes)
+        load_keys(data, 0, end - row, starts, lengths, seed, words0, words1, hashes)
         probe(data, 0, end - row, lengths, 0, words0, words1, hashes, slots, rows, arena, state, groups, row, False)
         row = end
     state[REASON] = DONE
@@ -382,7 +382,7 @@ def group_codes(
             state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, 1, max(0, length[0]))
             if state[REASON] != DONE:
                 return r
-            load_keys(data, 0, 0, 1, start, length, False, seed, word0, word1, hashed)
+            load_keys(data, 0, 1, start, length, seed, word0, word1, hashed)
             probe(data, 0, 1, length, 0, word0, word1, hashed, slots, rows, arena, state, groups, r, False)
             group = groups[at]
             if is_null:
