@@ -25,6 +25,7 @@ from kernelmill.kernels.intrinsics import prefetch, store_u64
 from kernelmill.kernels.keytable import LOW, NULL_LENGTH, ROW_AHEAD, SHIFT, append
 
 _SIXTEEN = np.uint64(16)
+_KEY_AHEAD = 12
 KEY_SLACK_BYTES = 16
 """A short key is written as two words, whatever its length."""
 
@@ -96,8 +97,11 @@ def read_strings(rows: Any, arena: Any, first: Any, last: Any, offsets: Any, dat
 @kernel(void(u64_2d_in, u8_in, i64, u32_in, i32_in, u8_out))
 def place_strings(rows: Any, arena: Any, first: Any, order: Any, offsets: Any, data: Any) -> None:
     """As `read_strings`, for the groups first + order[i]: from the records straight to their partition's place."""
+    last = order.size - 1
     for i in range(order.size):
-        prefetch(rows, np.int64(first + order[min(i + ROW_AHEAD, order.size - 1)]))
+        prefetch(rows, np.int64(first + order[min(i + ROW_AHEAD, last)]))
+        soon = np.uint64(first + order[min(i + _KEY_AHEAD, last)])
+        prefetch(arena, np.int64(rows[soon, 0]) if (rows[soon, 3] & LOW) > _SIXTEEN else 0)
         at = np.int64(offsets[np.uint64(i)])
         length = np.int64(offsets[np.uint64(i + 1)]) - at
         _write_key(rows, arena, np.uint64(first + order[i]), at, length, data)
