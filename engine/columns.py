@@ -8,9 +8,10 @@ from typing import Any
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.expr import Expr, as_node
 from kernelmill.engine.nodes import Call, Column, Node
+from kernelmill.engine.options import column_name
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.physical import NamedNode
-from kernelmill.engine.typing import output_name
+from kernelmill.engine.typing import check_depth, output_name
 
 Columns = Any
 """A column's name, an expression, or a list of these."""
@@ -23,13 +24,15 @@ def expand(values: Iterable[Columns]) -> list[NamedNode]:
 
 def expand_named(values: Iterable[Columns], named: Mapping[str, Any]) -> list[NamedNode]:
     """The same, then the keyword arguments `name=expression`, where a value that is no expression is a literal."""
-    return expand(values) + [NamedNode(name, unaliased(_one(name, value))) for name, value in named.items()]
+    return expand(values) + [
+        NamedNode(column_name(name), unaliased(_one(name, value))) for name, value in named.items()
+    ]
 
 
 def predicates(conditions: Iterable[Any], equals: Mapping[str, Any]) -> list[Node]:
     """The conditions of a filter, and `column == value` for each keyword argument. KM0107 if there are none."""
     nodes = [unaliased(node) for condition in conditions for node in _nodes(condition, "filter")]
-    nodes += [Call("eq", (Column(name), as_node(value))) for name, value in equals.items()]
+    nodes += [check_depth(Call("eq", (Column(name), as_node(value)))) for name, value in equals.items()]
     if not nodes:
         raise error(Code.BAD_SETTING, "filter needs a condition", hint='filter(km.col("n") > 3)')
     return nodes
@@ -46,7 +49,7 @@ def _one(name: str, value: Any) -> Node:
 
 def _nodes(value: Any, verb: str = "") -> list[Node]:
     if isinstance(value, Expr):
-        return [value.node]
+        return [check_depth(value.node)]
     if isinstance(value, str) and verb != "filter":
         return [Column(value)]
     if isinstance(value, list | tuple):

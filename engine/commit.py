@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.leftovers import clean_folder, clean_target
+from kernelmill.engine.leftovers import clean_folder, clean_target, staging_path
 
 MANIFEST_NAME = "_manifest.json"
 MANIFEST_VERSION = 1
@@ -73,9 +73,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """What `check` read, and every difference it found."""
+    """What `check` could read, and every difference it found from `against`: "its manifest" or "its footer"."""
 
     path: str
+    against: str
     files: int
     rows: int
     bytes: int
@@ -83,7 +84,7 @@ class CheckReport(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """True if the output is exactly what its manifest says."""
+        """True if the output is exactly what its manifest, or a single file's footer, says."""
         return not self.problems
 
 
@@ -118,17 +119,23 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
     """Read a manifest of this version. Raises KM0202 for a later version and for anything else."""
+    hint = "its part files can be read as they are: name them by a glob; to write there again, remove the folder first"
     try:
         version = msgspec.json.decode(data, type=_VersionOnly).version
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise error(Code.FORMAT, f"this is not a manifest: {problem}", where=where) from problem
+        raise error(Code.FORMAT, f"this is not a manifest: {problem}", where=where, hint=hint) from problem
     if version > MANIFEST_VERSION:
         what = f"the manifest has version {version}, this kernelmill reads up to {MANIFEST_VERSION}"
         raise error(Code.FORMAT, what, where=where, hint="upgrade kernelmill: pip install -U kernelmill")
     try:
-        return msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise error(Code.FORMAT, f"the manifest is damaged: {problem}", where=where) from problem
+        raise error(Code.FORMAT, f"the manifest is damaged: {problem}", where=where, hint=hint) from problem
+    for file in (*manifest.files, *manifest.reject_files):
+        if not _is_inside(file.name):
+            what = f"the manifest names {file.name!r}, which is not in its folder"
+            raise error(Code.FORMAT, what, where=where, hint=hint)
+    return manifest
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -165,15 +172,17 @@ def check(path: str | os.PathLike[str]) -> CheckReport:
         return _check_single(place)
     manifest = read_manifest(place)
     problems: list[Problem] = []
-    rows = size_bytes = 0
+    files = rows = size_bytes = 0
     expected = (*manifest.files, *manifest.reject_files)
     for file in expected:
         found = _check_part(place, file, problems)
-        size_bytes += found
-        rows += file.rows if found and file in manifest.files else 0
+        if found is not None:
+            files += 1
+            size_bytes += found.bytes
+            rows += found.rows if file in manifest.files else 0
     names = {file.name for file in expected} | {MANIFEST_NAME}
     problems += [Problem("extra", name, "the manifest does not name it") for name in files_below(place, names)]
-    return CheckReport(place, len(expected), rows, size_bytes, tuple(problems))
+    return CheckReport(place, "its manifest", files, rows, size_bytes, tuple(problems))
 
 
 def files_below(folder: str, known: set[str]) -> Iterator[str]:
@@ -189,11 +198,17 @@ def files_below(folder: str, known: set[str]) -> Iterator[str]:
 def clean(directory: str | os.PathLike[str]) -> list[str]:
     """Remove what dead jobs left in `directory`, and what a dead job that was writing `directory` left beside it.
 
-    Only staging whose lock is free is touched. Returns the paths removed. Raises KM0201, or KM0502 if one resists.
+    Only staging whose lock is free is touched. Returns the paths removed. Raises KM0201 if there is neither `directory`
+    nor staging beside it, KM0502 if one resists.
     """
-    place = os.path.realpath(os.fspath(directory))
-    if not os.path.isdir(place) and not os.path.isdir(os.path.dirname(place)):
-        raise error(Code.INPUT_NOT_FOUND, "there is no such folder", where=os.fspath(directory))
+    hint = "name the folder in which a job wrote, or the output of a job that died"
+    try:
+        place = os.path.realpath(os.fspath(directory))
+    except OSError as problem:
+        what = f"the current folder cannot be read: {problem.strerror}"
+        raise error(Code.INPUT_NOT_FOUND, what, where=os.fspath(directory), hint=hint) from problem
+    if not os.path.lexists(place) and not os.path.lexists(staging_path(place)):
+        raise error(Code.INPUT_NOT_FOUND, "there is no such folder or output", where=os.fspath(directory), hint=hint)
     inside = clean_folder(place) if os.path.isdir(place) else []
     return clean_target(place) + inside
 
@@ -202,29 +217,34 @@ class _VersionOnly(msgspec.Struct):
     version: int
 
 
-def _check_part(folder: str, file: PartFile, problems: list[Problem]) -> int:
-    """Compare one file; its size, 0 if it could not be read."""
+def _is_inside(name: str) -> bool:
+    return bool(name) and not os.path.isabs(name) and ".." not in name.split("/")
+
+
+def _check_part(folder: str, file: PartFile, problems: list[Problem]) -> PartFile | None:
+    """Compare one file: what is there, None if it could not be read; 0 rows if it is no Parquet."""
     path = os.path.join(folder, file.name)
     try:
         size_bytes, checksum = checksum_of(path)
     except FileNotFoundError:
         problems.append(Problem("missing", file.name, "the manifest names it, it is not there"))
-        return 0
+        return None
     except OSError as problem:
         problems.append(Problem("unreadable", file.name, str(problem.strerror)))
-        return 0
+        return None
     if size_bytes != file.bytes:
         problems.append(Problem("size", file.name, f"{size_bytes} bytes, the manifest says {file.bytes}"))
     elif checksum != file.checksum:
         problems.append(Problem("checksum", file.name, f"{checksum}, the manifest says {file.checksum}"))
     try:
-        rows = pq.read_metadata(path).num_rows
+        with open(path, "rb") as opened:
+            rows = pq.read_metadata(opened).num_rows
     except (pa.ArrowException, OSError) as problem:
         problems.append(Problem("unreadable", file.name, f"no Parquet footer: {problem}"))
-        return size_bytes
+        return PartFile(file.name, 0, size_bytes, checksum)
     if rows != file.rows:
         problems.append(Problem("rows", file.name, f"{rows} rows, the manifest says {file.rows}"))
-    return size_bytes
+    return PartFile(file.name, rows, size_bytes, checksum)
 
 
 def _check_single(path: str) -> CheckReport:
@@ -232,11 +252,11 @@ def _check_single(path: str) -> CheckReport:
     rows = 0
     problems: list[Problem] = []
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open(path, "rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
             for batch in file.iter_batches(use_threads=False):
                 rows += batch.num_rows
             if rows != file.metadata.num_rows:
                 problems.append(Problem("rows", path, f"{rows} rows, the footer says {file.metadata.num_rows}"))
     except (pa.ArrowException, OSError) as problem:
         problems.append(Problem("unreadable", path, str(problem)))
-    return CheckReport(path, 1, rows, size_bytes, tuple(problems))
+    return CheckReport(path, "its footer", 1, rows, size_bytes, tuple(problems))

@@ -22,11 +22,7 @@ from kernelmill.engine.promotion import is_text
 pc: Any = pyarrow.compute  # its stubs know fewer argument types than it takes
 Datum = Any  # pa.Array or pa.Scalar, of any type
 
-_EVERY = re.compile(r"(\d*)(ns|us|ms|s|mo|m|h|d|w|q|y)")
-_UNIT_OF = {
-    **{"ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second", "m": "minute", "h": "hour"},
-    **{"d": "day", "w": "week", "mo": "month", "q": "quarter", "y": "year"},
-}
+_FAR = 1 << 40  # no text or list is as long; Arrow's slices go wrong near the ends of 64 bits
 _HEX = "^[+-]?0[xX]"
 
 
@@ -80,9 +76,19 @@ def power(base: Datum, exponent: Datum) -> Datum:
 
 def round_to(values: Datum, decimals: int) -> Datum:
     """Round half to even to `decimals` places."""
-    if pa.types.is_integer(values.type) and decimals >= 0:
+    whole = pa.types.is_integer(values.type)
+    largest = 308 if pa.types.is_float64(values.type) else 38  # the exponent of the largest number
+    if decimals >= 0 if whole else decimals > largest:
         return values
-    return pc.round(values, ndigits=decimals, round_mode="half_to_even")
+    zero_from = len(str(2 * np.iinfo(values.type.to_pandas_dtype()).max)) if whole else largest + 1
+    if decimals <= -zero_from:
+        return pc.if_else(pc.is_finite(values), pa.scalar(0, values.type), values)
+    if decimals < 0:
+        return pc.round(values, ndigits=decimals, round_mode="half_to_even")
+    # pyarrow refuses a number that leaves its type when it is scaled; one so large has no digits there to round
+    fits = pc.is_finite(pc.multiply(values, pa.scalar(10.0**decimals, values.type)))
+    moderate = pc.if_else(fits, values, pa.scalar(0.0, values.type))
+    return pc.if_else(fits, pc.round(moderate, ndigits=decimals, round_mode="half_to_even"), values)
 
 
 def logarithm(values: Datum, base: float) -> Datum:
@@ -203,15 +209,19 @@ def strip_suffix(values: Datum, suffix: str) -> Datum:
 
 def slice_text(values: Datum, offset: int, length: int | None) -> Datum:
     """`length` characters (bytes of binary) from `offset`, which counts from the end if it is negative."""
-    if length is None:
-        return _cut(values, offset, None)
-    if offset >= 0:
-        return _cut(values, offset, offset + length)
-    # where the text is shorter than -offset, what would lie before its start counts too, as in Polars
-    return _cut(values, offset, offset + length if offset + length < 0 else None)
+    stop = None if length is None else offset + length
+    if offset < 0 and stop is not None and stop >= 0:
+        # where the text is shorter than -offset, what would lie before its start counts too, as in Polars
+        stop = None
+    return _cut(values, _near(offset), None if stop is None else _near(stop))
+
+
+def _near(place: int) -> int:
+    return max(-_FAR, min(place, _FAR))
 
 
 def _cut(values: Datum, start: int, stop: int | None) -> Datum:
+    stop = _FAR if stop is None else stop  # without it, binary_slice fails where a value ends before `start`
     if is_text(values.type):
         return pc.utf8_slice_codeunits(values, start=start, stop=stop)
     if pa.types.is_large_binary(values.type):  # binary_slice has no kernel for it (pyarrow 26)
@@ -279,14 +289,6 @@ def name_groups(pattern: str) -> tuple[str, list[str]]:
     return "".join([*out, ")"]), names
 
 
-def to_moment(values: Datum, form: str | None, target: pa.DataType, *, strict: bool) -> Datum:
-    """Text as a date or timestamp: ISO 8601, or as `form` says (strptime)."""
-    if form is None:
-        return cast(values, target, strict=strict)
-    parsed = pc.strptime(values, format=form, unit="us", error_is_null=not strict)
-    return pc.cast(parsed, options=pc.CastOptions(target, allow_time_truncate=True))
-
-
 def check_pattern(pattern: str, *, literal: bool, group: int | None = None) -> None:
     """Raise KM0107 where `pattern` is no regular expression of RE2, or has no such group."""
     if literal:
@@ -301,34 +303,6 @@ def check_pattern(pattern: str, *, literal: bool, group: int | None = None) -> N
         raise error(Code.BAD_SETTING, f"pattern {pattern!r} has no group {group}", hint=f"it has {groups}; 0 is all")
 
 
-# Dates and times -----------------------------------------------------------------------------------------------------
-
-
-def parse_every(every: str) -> tuple[int, str]:
-    """The number and unit of a length of time such as "15m" or "1mo"; KM0107 for what is none."""
-    form = _EVERY.fullmatch(every)
-    if form is None or form[1].strip("0") == "" != form[1]:
-        raise error(Code.BAD_SETTING, f"{every!r} is no length of time", hint="a number and ns us ms s m h d w mo q y")
-    return int(form[1] or 1), _UNIT_OF[form[2]]
-
-
-def truncate(values: Datum, every: str) -> Datum:
-    """The start of the window of length `every` that a moment is in; weeks start on Monday."""
-    multiple, unit = parse_every(every)
-    if pa.types.is_date(values.type) and unit in ("hour", "minute", "second", "millisecond", "microsecond"):
-        return values
-    return pc.floor_temporal(values, multiple=multiple, unit=unit, week_starts_monday=True)
-
-
-def format_moment(values: Datum, form: str) -> Datum:
-    """A moment as text, by strftime's rules in the C locale; %S is whole seconds."""
-    if pa.types.is_timestamp(values.type) and values.type.unit != "s":
-        # pyarrow's %S shows the fraction of the column's unit; Python's and Polars' do not
-        floored = pc.floor_temporal(values, unit="second")
-        values = pc.cast(floored, pa.timestamp("s", values.type.tz))
-    return pc.strftime(values, format=form, locale="C")
-
-
 # Lists ---------------------------------------------------------------------------------------------------------------
 
 
@@ -337,7 +311,7 @@ def list_get(lists: Datum, index: int) -> Datum:
     if isinstance(lists, pa.Scalar):
         return list_get(pa.array([lists], lists.type), index)[0]
     starts, ends = _numpy(lists.offsets)[:-1], _numpy(lists.offsets)[1:]
-    place = (starts if index >= 0 else ends) + index
+    place = (starts if index >= 0 else ends) + np.int64(_near(index))
     absent = (place < starts) | (place >= ends) | _numpy(pc.is_null(lists))
     return lists.values.take(pa.array(place, mask=absent))
 

@@ -43,7 +43,7 @@ class DataFrame:
         self, table: pa.Table, *, counters: Mapping[str, int] | None = None, rejects: pa.Table | None = None
     ) -> None:
         self._table = table
-        self._counters = MappingProxyType(dict(counters or {}))
+        self._counters = dict(counters or {})
         self._rejects = rejects
 
     @property
@@ -69,7 +69,7 @@ class DataFrame:
     @property
     def counters(self) -> Mapping[str, int]:
         """The user's counters of the job that made the rows."""
-        return self._counters
+        return MappingProxyType(self._counters)
 
     @property
     def rejects(self) -> DataFrame | None:

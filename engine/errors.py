@@ -61,11 +61,12 @@ class KernelmillError(Exception):
     """What went wrong, where, and what to do. Crosses processes as its code and texts, never pickled by value.
 
     `where` is the user's file and line or the input's file and offset, `hint` what to do; both may be empty.
+    `reason` is `what` without the values in it, for counting errors of one kind.
     """
 
-    def __init__(self, code: Code, what: str, *, where: str = "", hint: str = "") -> None:
+    def __init__(self, code: Code, what: str, *, where: str = "", hint: str = "", reason: str = "") -> None:
         super().__init__(code, what, where, hint)
-        self.code, self.what, self.where, self.hint = code, what, where, hint
+        self.code, self.what, self.where, self.hint, self.reason = code, what, where, hint, reason or what
 
     def __str__(self) -> str:
         lines = [f"[{self.code}] {self.what}"]
@@ -227,6 +228,6 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
 }
 
 
-def error(code: Code, what: str, *, where: str = "", hint: str = "") -> KernelmillError:
+def error(code: Code, what: str, *, where: str = "", hint: str = "", reason: str = "") -> KernelmillError:
     """Make the exception whose class belongs to `code`: `raise error(Code.CAST, "...", hint="...")`."""
-    return _CLASS_OF_CODE[code](code, what, where=where, hint=hint)
+    return _CLASS_OF_CODE[code](code, what, where=where, hint=hint, reason=reason)

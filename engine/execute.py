@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.events import Event
+from kernelmill.engine.events import Event, JobFinished
 from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
 from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import users_line
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings, resolve
 from kernelmill.engine.sizes import format_bytes
+
+_log = logging.getLogger("kernelmill.progress")
 
 Progress = bool | Callable[[Event], None] | None
 
@@ -34,14 +37,20 @@ def run_settings(progress: Any, **given: Any) -> tuple[Settings, Callable[[Event
 
 
 def _blaming(progress: Callable[[Event], None]) -> Callable[[Event], None]:
-    """The user's function, whose exceptions become KM0301: worker threads call it too, whose others would be bugs."""
+    """The user's function, whose exceptions become KM0301: worker threads call it too, whose others would be bugs.
+
+    What it raises at JobFinished is logged: the job's outcome is decided then, and its output may be published.
+    """
 
     def hear(event: Event) -> None:
         try:
             progress(event)
-        except KernelmillError:
-            raise
         except Exception as problem:
+            if isinstance(event, JobFinished):
+                _log.warning("your progress function raised at the end of a job", exc_info=True)
+                return
+            if isinstance(problem, KernelmillError):
+                raise
             frames = traceback.extract_tb(problem.__traceback__)[1:2]  # behind the one of this call
             where = "".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
             what = f"your progress function raised {type(problem).__name__}: {problem}"
@@ -108,5 +117,5 @@ def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None]
 
 
 def _runner() -> Any:
-    """The runner, imported at the first execution: it brings the kernels and with them numba."""
+    """The runner, imported at the first execution: it brings the kernels, and numba if one must be compiled."""
     return importlib.import_module("kernelmill.engine.runner")

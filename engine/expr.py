@@ -8,22 +8,22 @@ from __future__ import annotations
 import builtins
 import difflib
 import math
+import sys
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from typing import Any, NoReturn, overload
+from typing import NoReturn, overload
 
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.literals import literal, members, scalar_of
 from kernelmill.engine.namespaces import DateTimeNamespace, ListNamespace, StringNamespace
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node
-from kernelmill.engine.origin import users_line
+from kernelmill.engine.options import column_name, whole_number
+from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.schema import dtype_text, parse_dtype
 
 Option = str | int | float | bool | None
-_VALUES = (bool, int, float, str, bytes, date, datetime, time, timedelta, Decimal, pa.Scalar)
 # What other libraries call it -> what it is called here
 _FOREIGN = {
     **{"isnull": "is_null", "isna": "is_null", "notnull": "is_not_null", "notna": "is_not_null", "isin": "is_in"},
@@ -175,13 +175,12 @@ class Expr:
 
     def alias(self, name: str) -> Expr:
         """Give the column the name `name`."""
-        if not isinstance(name, str):
-            raise _bad(f"alias({name!r}) needs a name", "a string")
-        return Expr(Alias(self.node, name))
+        return Expr(Alias(self.node, column_name(name)))
 
     def cast(self, dtype: object, *, strict: bool = True) -> Expr:
         """Turn values into `dtype`; one that does not fit is a bad value (KM0207), or null if not `strict`."""
-        return Expr(Cast(self.node, parse_dtype(dtype), bool(strict)))
+        with located(users_line()):
+            return Expr(Cast(self.node, parse_dtype(dtype), bool(strict)))
 
     def is_null(self) -> Expr:
         """Tell where there is no value. NaN is a value."""
@@ -200,7 +199,7 @@ class Expr:
         given: object = values
         if isinstance(given, builtins.str | bytes | Expr) or not isinstance(given, Iterable):
             raise _bad(f"is_in({values!r}) needs a list of values", "is_in([1, 2, 3])")
-        return Expr(Call("is_in", (self.node, _members(values))))
+        return Expr(Call("is_in", (self.node, members(map(_plain, values)))))
 
     def is_between(self, lower: object, upper: object, closed: str = "both") -> Expr:
         """Tell where `lower <= value <= upper`; `closed`, one of both left right none, says which ends belong."""
@@ -226,7 +225,7 @@ class Expr:
 
     def round(self, decimals: int = 0) -> Expr:
         """Round half to even to `decimals` places; negative ones round to tens, hundreds..."""
-        return self._call("round", decimals=_integer("round", "decimals", decimals))
+        return self._call("round", decimals=whole_number("decimals", decimals))
 
     def floor(self) -> Expr:
         """Round down."""
@@ -355,7 +354,7 @@ class Then(Expr):
 
     def __init__(self, branches: tuple[tuple[Node, Node], ...]) -> None:
         object.__setattr__(self, "_branches", branches)
-        super().__init__(_nested(branches, _literal(None)))
+        super().__init__(_nested(branches, literal(None)))
 
     def when(self, predicate: object) -> When:
         """Test `predicate` where no test before was true."""
@@ -381,10 +380,11 @@ def col(*names: str) -> Expr | Columns:
 def lit(value: object, dtype: object = None) -> Expr:
     """Make a column of one value; without `dtype` it takes the type of what it meets, if it fits."""
     if dtype is None:
-        return Expr(_literal(value))
-    target = parse_dtype(dtype)
+        return Expr(literal(value))
+    with located(users_line()):
+        target = parse_dtype(dtype)
     try:
-        plain = value if isinstance(value, pa.Scalar) else _scalar(value, None)
+        plain = value if isinstance(value, pa.Scalar) else scalar_of(value)
         return Expr(Literal(plain.cast(target) if plain.type != target else plain))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError) as exc:
         raise _bad(
@@ -408,7 +408,7 @@ def as_node(value: object, *, column: bool = False) -> Node:
         return value.node
     if column and isinstance(value, str):
         return Column(value)
-    return _literal(value)
+    return literal(value)
 
 
 def unknown_member(owner: str, name: str, known: Iterable[str], foreign: dict[str, str]) -> Exception:
@@ -417,36 +417,6 @@ def unknown_member(owner: str, name: str, known: Iterable[str], foreign: dict[st
     close = [foreign[name]] if name in foreign else difflib.get_close_matches(name, public, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(public)}"
     return error(Code.UNKNOWN_NAME, f"{owner} has no {name!r}", where=users_line(), hint=hint)
-
-
-def _literal(value: object) -> Literal:
-    if isinstance(value, pa.Scalar):
-        return Literal(value)
-    if hasattr(value, "dtype") and hasattr(value, "item"):  # a number of numpy's; numpy need not be imported for it
-        value = value.item()
-    if value is not None and not isinstance(value, _VALUES):
-        hint = "a number, text, bytes, date, datetime, time, timedelta, Decimal, bool or None"
-        raise _bad(f"{type(value).__name__} {value!r:.80} is no value of a column", hint)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 63:
-        return Literal(_scalar(value, pa.uint64()), True)
-    return Literal(_scalar(value, None), True)
-
-
-def _scalar(value: Any, dtype: Any) -> pa.Scalar[Any]:
-    try:
-        scalar: pa.Scalar[Any] = pa.scalar(value, dtype)
-        return scalar
-    except (OverflowError, pa.ArrowInvalid) as exc:
-        raise _bad(f"{value!r:.80} fits no column type: {exc}", "integers have at most 64 bits") from exc
-
-
-def _members(values: Iterable[object]) -> Literal:
-    plain = [_plain(value) for value in values]
-    try:
-        array = pa.array([one.as_py() if isinstance(one, pa.Scalar) else one for one in plain])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as exc:
-        raise _bad(f"is_in: the values are not of one type: {exc}", "give values of the column's type") from exc
-    return Literal(pa.scalar(array.to_pylist(), pa.list_(array.type)), True)
 
 
 def _plain(value: object) -> object:
@@ -466,14 +436,8 @@ def _name_of(node: Node) -> str:
     return "len"
 
 
-def _integer(verb: str, name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _bad(f"{verb}({name}={value!r})", "an integer")
-    return value
-
-
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def _bad(what: str, hint: str) -> Exception:

@@ -16,9 +16,10 @@ from kernelmill.engine.execute import Progress, run_batches, run_collect, run_se
 from kernelmill.engine.expr import Expr
 from kernelmill.engine.foreign import FOREIGN_VERBS
 from kernelmill.engine.job import JobResult, SinkOptions
+from kernelmill.engine.leftovers import is_single
 from kernelmill.engine.nodes import Aggregate as AggregateNode
 from kernelmill.engine.nodes import Cast, Column
-from kernelmill.engine.options import flag, one_of, unknown_name, whole_number
+from kernelmill.engine.options import column_name, flag, one_of, unknown_name, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.explain import explain_plan, plan_text
 from kernelmill.engine.plan.logical import (
@@ -28,14 +29,14 @@ from kernelmill.engine.plan.logical import (
     LogicalPlan,
     Project,
     SinkParquet,
-    Sort,
     keep,
 )
-from kernelmill.engine.plan.lowering import lower_group_by
+from kernelmill.engine.plan.lowering import lower_group_by, lower_sort
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.planner import JobPlan, plan_job
 from kernelmill.engine.schema import Schema, find, parse_dtype
 from kernelmill.engine.settings import Settings, resolve
+from kernelmill.engine.typing import contains_aggregate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,11 +57,15 @@ class LazyFrame:
     def select(self, *exprs: Columns, **named: Any) -> LazyFrame:
         """Keep or compute exactly these columns: `select("a", km.col("b") * 2, c=km.col("a") + 1)`.
 
+        Aggregates alone give one row, of all rows: `select(km.len(), km.col("n").sum())`, also if there are none.
         KM0101 for a column that is not there, KM0102 for a type that does not fit, KM0103 for a name twice.
         """
         origin = users_line()
         with located(origin):
-            return LazyFrame(Project(self._plan, tuple(expand_named(exprs, named)), origin=origin))
+            columns = tuple(expand_named(exprs, named))
+            if columns and all(contains_aggregate(column.node) for column in columns):
+                return LazyFrame(lower_group_by(self._plan, (), columns, origin))
+            return LazyFrame(Project(self._plan, columns, origin=origin))
 
     def with_columns(self, *exprs: Columns, **named: Any) -> LazyFrame:
         """Add columns, or replace those of the same name where they stand; errors as `select`."""
@@ -88,12 +93,13 @@ class LazyFrame:
         """Give columns new names: `rename({"old": "new"})`. KM0101 for one that is not there, unless `strict=False`."""
         origin = users_line()
         with located(origin):
-            if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping.values()):
+            if not isinstance(mapping, Mapping):
                 raise error(Code.BAD_SETTING, "rename takes a mapping", hint='rename({"old": "new"})')
             if flag("strict", strict):
                 for name in mapping:
                     find(self._plan.schema, name, where=origin)
-            columns = tuple(NamedNode(mapping.get(name, name), Column(name)) for name in self._plan.schema.names)
+            new = {name: column_name(mapping.get(name, name)) for name in self._plan.schema.names}
+            columns = tuple(NamedNode(new[name], Column(name)) for name in new)
             return LazyFrame(Project(self._plan, columns, origin=origin))
 
     def cast(self, dtypes: Any, *, strict: bool = True) -> LazyFrame:
@@ -140,7 +146,11 @@ class LazyFrame:
         """Group rows by keys; `.agg(...)` or `.len()` follows. Nulls are one group, NaN equals NaN, -0.0 equals 0.0."""
         origin = users_line()
         with located(origin):
-            return GroupBy(self._plan, tuple(expand_named(keys, named)), origin)
+            columns = tuple(expand_named(keys, named))
+            if not columns:
+                hint = 'name it: group_by("word"); all rows at once: select(km.len())'
+                raise error(Code.BAD_SETTING, "group_by needs at least one key", hint=hint)
+            return GroupBy(self._plan, columns, origin)
 
     def sort(
         self,
@@ -155,7 +165,7 @@ class LazyFrame:
             columns = expand((by, *more))
             down = _for_each("descending", descending, len(columns))
             last = _for_each("nulls_last", nulls_last, len(columns))
-            return LazyFrame(_sorted(self._plan, columns, down, last, None, origin))
+            return LazyFrame(lower_sort(self._plan, columns, down, last, None, origin))
 
     def top_k(self, k: int, *, by: Columns, reverse: bool | list[bool] = False) -> LazyFrame:
         """The `k` rows with the largest values of `by`, largest first; the smallest if `reverse`. Nulls come last."""
@@ -164,7 +174,7 @@ class LazyFrame:
             columns = expand((by,))
             down = tuple(not up for up in _for_each("reverse", reverse, len(columns)))
             last = (True,) * len(columns)
-            return LazyFrame(_sorted(self._plan, columns, down, last, whole_number("k", k, 0), origin))
+            return LazyFrame(lower_sort(self._plan, columns, down, last, whole_number("k", k, 0), origin))
 
     def head(self, n: int = 5) -> LazyFrame:
         """The first `n` rows of the frame's order; a scan stops reading early."""
@@ -276,7 +286,7 @@ class LazyFrame:
         origin = users_line()
         with located(origin):
             target = _target(path)
-            single = target.endswith(".parquet")
+            single = is_single(target)
             sink = SinkParquet(
                 self._plan,
                 target,
@@ -330,7 +340,7 @@ class GroupBy:
     def len(self, name: str = "len") -> LazyFrame:
         """One row a group: the keys, then the number of rows under `name`."""
         origin = users_line()
-        counted = NamedNode(name, AggregateNode("len", None))
+        counted = NamedNode(column_name(name), AggregateNode("len", None))
         return LazyFrame(lower_group_by(self._plan, self._keys, (counted,), origin))
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -367,29 +377,3 @@ def _for_each(name: str, value: bool | list[bool] | tuple[bool, ...], columns: i
         what = f"{name} has {len(values)} values for {columns} columns"
         raise error(Code.BAD_SETTING, what, hint="give one for all, or one for each")
     return tuple(flag(name, item) for item in values)
-
-
-def _sorted(
-    plan: LogicalPlan,
-    columns: list[NamedNode],
-    down: tuple[bool, ...],
-    last: tuple[bool, ...],
-    limit: int | None,
-    origin: str,
-) -> LogicalPlan:
-    """Sort by expressions: those that are no column are computed before and dropped after."""
-    names = list(plan.schema.names)
-    computed: list[NamedNode] = []
-    by: list[str] = []
-    for column in columns:
-        if isinstance(column.node, Column):
-            by.append(column.node.name)
-            continue
-        name = f"sort key {len(computed)}"
-        while name in names:
-            name += "'"
-        computed.append(NamedNode(name, column.node))
-        by.append(name)
-    below = Project(plan, (*keep(plan.schema, names), *computed), origin=origin) if computed else plan
-    ordered = Sort(below, tuple(zip(by, down, last, strict=True)), limit, origin=origin)
-    return Project(ordered, keep(plan.schema, names), origin=origin) if computed else ordered

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kernelmill.engine import compute, rules
+from kernelmill.engine import compute, moments, rules
 from kernelmill.engine.compute import Datum, pc
 from kernelmill.engine.errors import Code
 from kernelmill.engine.rules import Options, Rule
@@ -76,7 +76,7 @@ def _strip(side: str) -> Apply:
 
 
 def _moment(target: pa.DataType) -> Apply:
-    return lambda args, o: compute.to_moment(args[0], o["format"], target, strict=o["strict"])
+    return lambda args, o: moments.to_moment(args[0], o["format"], target, strict=o["strict"])
 
 
 _TEXT = rules.text(None)
@@ -182,8 +182,8 @@ _MOMENTS: dict[str, Function] = {
     "dt.week": Function(1, _MOMENT_TO_INT, _arrow("iso_week")),
     "dt.iso_year": Function(1, _MOMENT_TO_INT, _arrow("iso_year")),
     "dt.date": Function(1, rules.moment(pa.date32()), lambda args, o: compute.cast(args[0], pa.date32(), strict=True)),
-    "dt.truncate": Function(1, rules.moment(None), lambda args, o: compute.truncate(args[0], o["every"])),
-    "dt.strftime": Function(1, rules.moment(pa.string()), lambda args, o: compute.format_moment(args[0], o["format"])),
+    "dt.truncate": Function(1, rules.moment(None), lambda args, o: moments.truncate(args[0], o["every"])),
+    "dt.strftime": Function(1, rules.moment(pa.string()), lambda args, o: moments.format_moment(args[0], o["format"])),
 }
 _LISTS: dict[str, Function] = {
     "list.len": Function(1, rules.of_list, _arrow("list_value_length")),

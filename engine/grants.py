@@ -50,7 +50,7 @@ def plan_grants(job: JobPlan, settings: Settings) -> Grants:
     least = -(-max(needs) // MIB) * MIB  # whole, for the number named must do when it is given
     if least > settings.memory_bytes:
         what = f"this job needs at least {format_bytes(least, binary=True)} of memory"
-        hint = f"it was given {format_bytes(settings.memory_bytes, binary=True)}: raise memory"
+        hint = f"it was given {format_bytes(settings.memory_bytes, binary=True)}: raise memory="
         raise error(Code.MEMORY_LIMIT, what, hint=hint)
     slots = tuple(max(1, min(settings.threads, settings.memory_bytes // need)) for need in needs)
     used = max(count * need for count, need in zip(slots, needs, strict=True))

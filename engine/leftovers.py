@@ -28,6 +28,7 @@ from kernelmill.engine.errors import Code, error
 LOCK, FINAL, OLD, TRASH = "lock", "final", "old", "trash"
 SINGLE, REJECTS, OLD_REJECTS = "single.parquet", "rejects.parquet", "old-rejects.parquet"
 _SUFFIX = ".km-staging"
+_SINGLE_SUFFIX = ".parquet"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -38,12 +39,12 @@ def staging_path(target: str) -> str:
 
 def rejects_path(target: str) -> str:
     """Name the rejects file beside an output that is one file: `words.parquet` has `words.rejects.parquet`."""
-    return target.removesuffix(".parquet") + ".rejects.parquet"
+    return target[: -len(_SINGLE_SUFFIX)] + f".rejects{_SINGLE_SUFFIX}"
 
 
 def is_single(target: str) -> bool:
-    """Tell whether an output's name asks for one file rather than a folder."""
-    return target.endswith(".parquet")
+    """Tell whether an output's name asks for one file rather than a folder: it ends in .parquet, or .PARQUET."""
+    return target.lower().endswith(_SINGLE_SUFFIX)
 
 
 def lock_staging(target: str) -> int:

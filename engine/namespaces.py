@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 
-from kernelmill.engine.compute import check_pattern, parse_every
+from kernelmill.engine.compute import check_pattern
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.moments import check_format, parse_every
 from kernelmill.engine.nodes import Tokenize
+from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.schema import is_unicode
 
 if TYPE_CHECKING:
     from kernelmill.engine.expr import Expr  # it imports this module
@@ -107,7 +110,7 @@ class StringNamespace(_Namespace):
 
     def replace(self, pattern: str, value: str, *, literal: bool = False, n: int = 1) -> Expr:
         r"""Replace the first `n` matches by `value`, in which `\1` is the first group."""
-        _integer("replace", "n", n, least=0)
+        whole_number("n", n, 0)
         return self._expr._call("str.replace", **_replacement("replace", pattern, value, literal), n=n)
 
     def replace_all(self, pattern: str, value: str, *, literal: bool = False) -> Expr:
@@ -116,7 +119,7 @@ class StringNamespace(_Namespace):
 
     def extract(self, pattern: str, group_index: int = 1) -> Expr:
         """Give group `group_index` (0: all) of the first match; null without a match."""
-        _integer("extract", "group_index", group_index, least=0)
+        whole_number("group_index", group_index, 0)
         with located(users_line()):
             check_pattern(_text("extract", "pattern", pattern), literal=False, group=group_index)
         return self._expr._call("str.extract", pattern=pattern, group_index=group_index)
@@ -129,29 +132,28 @@ class StringNamespace(_Namespace):
 
     def slice(self, offset: int, length: int | None = None) -> Expr:
         """Take `length` characters (None: all) from `offset`; a negative one counts from the end."""
-        _integer("slice", "offset", offset)
+        whole_number("offset", offset)
         if length is not None:
-            _integer("slice", "length", length, least=0)
+            whole_number("length", length, 0)
         return self._expr._call("str.slice", offset=offset, length=length)
 
     def head(self, n: int) -> Expr:
         """Take the first `n` characters."""
-        return self._expr._call("str.slice", offset=0, length=_integer("head", "n", n, least=0))
+        return self._expr._call("str.slice", offset=0, length=whole_number("n", n, 0))
 
     def tail(self, n: int) -> Expr:
         """Take the last `n` characters."""
-        if _integer("tail", "n", n, least=0) == 0:
+        if whole_number("n", n, 0) == 0:
             return self.head(0)
         return self._expr._call("str.slice", offset=-n, length=None)
 
     def to_date(self, format: str | None = None, *, strict: bool = True) -> Expr:
         """Read a date: ISO 8601, or as `format` (strptime) says; KM0207 for another text, or null if not `strict`."""
-        return self._expr._call("str.to_date", format=_maybe_text("to_date", "format", format), strict=bool(strict))
+        return self._expr._call("str.to_date", format=_format("to_date", format), strict=bool(strict))
 
     def to_datetime(self, format: str | None = None, *, strict: bool = True) -> Expr:
         """Read a timestamp[us] as `to_date` reads a date; seconds may have a fraction only in ISO 8601."""
-        given = _maybe_text("to_datetime", "format", format)
-        return self._expr._call("str.to_datetime", format=given, strict=bool(strict))
+        return self._expr._call("str.to_datetime", format=_format("to_datetime", format), strict=bool(strict))
 
     def to_integer(self, *, strict: bool = True) -> Expr:
         """Read a decimal int64; KM0207 for another text, or null if not `strict`."""
@@ -169,15 +171,16 @@ class StringNamespace(_Namespace):
 
         whitespace splits as Python's bytes.split(); word: A-Z a-z 0-9 _ and all bytes above 127; identifier: a word
         that does not start with a digit; `separators`: any set of ASCII characters to split at. `lowercase` turns
-        A-Z into a-z; tokens shorter than `min_len` bytes are left out. KM0107 for another mode or set.
+        each character into its lower case, one to one; tokens shorter than `min_len` bytes are left out. KM0107 for
+        another mode or set.
         """
-        _integer("tokenize", "min_len", min_len, least=1)
+        whole_number("min_len", min_len, 1)
         if separators is None:
             _one_of("tokenize", "mode", mode, TOKENIZE_MODES)
             return self._tokenize(mode, bool(lowercase), min_len, b"")
         if mode not in ("whitespace", "separators"):
             raise _bad(f"tokenize({mode!r}, separators=...)", "give a mode or separators, not both")
-        given: object = separators.encode() if isinstance(separators, str) else separators
+        given: object = separators.encode() if isinstance(separators, str) and separators.isascii() else separators
         if not isinstance(given, bytes) or not given or max(given) > 127:
             raise _bad(f"tokenize(separators={separators!r})", 'ASCII characters to split at, e.g. separators=" ,;\\n"')
         return self._tokenize("separators", bool(lowercase), min_len, bytes(sorted(set(given))))
@@ -259,7 +262,7 @@ class ListNamespace(_Namespace):
 
     def get(self, index: int) -> Expr:
         """Give element `index`, from the end if negative; null where there is none."""
-        return self._expr._call("list.get", index=_integer("get", "index", index))
+        return self._expr._call("list.get", index=whole_number("index", index))
 
     def first(self) -> Expr:
         """Give the first element; null of an empty list."""
@@ -311,6 +314,8 @@ def _one_of(verb: str, name: str, value: object, allowed: tuple[str, ...]) -> No
 def _text(verb: str, name: str, value: object) -> str:
     if not isinstance(value, str):
         raise _bad(f"{verb}({name}={value!r})", "a string; expressions are not taken here")
+    if not is_unicode(value):
+        raise _bad(f"{verb}({name}={value!r})", "whole characters, not half a surrogate pair")
     return value
 
 
@@ -318,10 +323,9 @@ def _maybe_text(verb: str, name: str, value: object) -> str | None:
     return None if value is None else _text(verb, name, value)
 
 
-def _integer(verb: str, name: str, value: object, *, least: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
-        raise _bad(f"{verb}({name}={value!r})", "an integer" if least is None else f"an integer of at least {least}")
-    return value
+def _format(verb: str, value: object) -> str | None:
+    with located(users_line()):
+        return check_format(_maybe_text(verb, "format", value))
 
 
 def _bad(what: str, hint: str) -> KernelmillError:

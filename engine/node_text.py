@@ -25,6 +25,11 @@ def node_text(node: Node) -> str:
     return _text(node)[0]
 
 
+def cast_text(node: Node, dtype: pa.DataType) -> str:
+    """How a user would cast the expression, for hints."""
+    return node_text(Cast(node, dtype))
+
+
 def _text(node: Node) -> tuple[str, int]:
     match node:
         case Column(name=name):
@@ -88,8 +93,10 @@ def _value_text(value: pa.Scalar[Any]) -> str:
         return f"[{', '.join(shown)}{', ...' if len(items) > 10 else ''}]"
     if not value.is_valid:
         return "None"
+    if pa.types.is_duration(value.type):
+        return f'"{value.cast(pa.int64())} {value.type.unit}"'  # as_py() of nanoseconds would need pandas
     if pa.types.is_temporal(value.type):
-        return f'"{value}"'  # as_py() of nanoseconds would need pandas
+        return f'"{value}"'  # and here it would need it too
     plain = value.as_py()
     text = f'"{plain}"' if isinstance(plain, str) else repr(plain)
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"

@@ -8,6 +8,9 @@ from typing import Any
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.origin import users_line
+from kernelmill.engine.schema import is_unicode
+
+INTEGER_MIN, INTEGER_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def one_of(name: str, value: object, words: Collection[str]) -> str:
@@ -19,11 +22,16 @@ def one_of(name: str, value: object, words: Collection[str]) -> str:
     raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
 
 
-def whole_number(name: str, value: object, low: int) -> int:
-    """Give back `value` if it is an integer of at least `low`; else KM0107."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= low:
+def whole_number(name: str, value: object, low: int = INTEGER_MIN) -> int:
+    """Give back `value` if it is an integer of 64 bits, of at least `low`; else KM0107."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= INTEGER_MAX:
         return value
-    hint = f"give an integer, at least {low}"
+    bound = f", at least {low}" if low > INTEGER_MIN else " of 64 bits"
+    hint = (
+        f"give an integer, at most {INTEGER_MAX}"
+        if isinstance(value, int) and value > INTEGER_MAX
+        else f"give an integer{bound}"
+    )
     raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
 
 
@@ -32,6 +40,14 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint="give True or False")
+
+
+def column_name(value: object) -> str:
+    """Give back `value` if a column can be called so: a string of whole characters; else KM0107."""
+    if isinstance(value, str) and is_unicode(value):
+        return value
+    hint = "give a string" if not isinstance(value, str) else "give whole characters, not half a surrogate pair"
+    raise error(Code.BAD_SETTING, f"a column cannot be called {value!r}", where=users_line(), hint=hint)
 
 
 def no_options(function: str, given: Mapping[str, Any], known: Collection[str], foreign: Mapping[str, str]) -> None:

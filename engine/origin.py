@@ -22,7 +22,7 @@ def users_line() -> str:
         frame = frame.f_back
     if frame.f_globals.get("__name__", "").startswith("click."):  # it called a command: nobody wrote a line
         return ""
-    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 @contextmanager
@@ -41,6 +41,10 @@ def _is_ours(module: str) -> bool:
     return module == "kernelmill" or module.startswith("kernelmill.") or module == "contextlib"
 
 
-def _short(path: str) -> str:
-    here = os.getcwd() + os.sep
+def short_path(path: str) -> str:
+    """`path` as people know it: relative to the working directory if it is below it, else its name alone."""
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # the current directory is gone
+        return path
     return path[len(here) :] if path.startswith(here) else os.path.basename(path)

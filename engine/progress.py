@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -191,17 +192,22 @@ class ProgressSink:
             self.draw()
 
     def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            # A terminal that went away (EIO, closed file) must not fail the job that is only being watched.
+        if not _write(self._stream, text):
             self._stop.set()
 
 
+def _write(stream: TextIO, text: str) -> bool:
+    """Tell whether it could be written: a terminal that went away (EIO, closed file) must not fail a watched job."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _write_line(stream: TextIO, text: str) -> None:
-    stream.write(f"kernelmill: {text}\n")
-    stream.flush()
+    _write(stream, f"kernelmill: {text}\n")
 
 
 def progress_sink(
@@ -214,7 +220,8 @@ def progress_sink(
     """
     if settings.progress == "off":
         return None
-    out = stream if stream is not None else sys.stderr
+    # Standard error is None if it was closed before Python began; then lines are still logged.
+    out: TextIO = stream or sys.stderr or io.StringIO()
     if out.isatty() and os.environ.get("TERM") != "dumb":
         return ProgressSink(out, delay_s=settings.progress_delay_s)
     if logs_to_stream or settings.progress == "on":

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from kernelmill.engine.compute import pc
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.node_text import node_text
+from kernelmill.engine.moments import is_known_zone
+from kernelmill.engine.node_text import cast_text, node_text
 from kernelmill.engine.nodes import Column
 from kernelmill.engine.promotion import Arg, is_bytes, is_number, is_text, mixes_signs, unify
 from kernelmill.engine.schema import dtype_text
@@ -30,6 +32,7 @@ class Signature(NamedTuple):
 
 Rule = Callable[[str, Sequence[Arg], Options], Signature]
 
+_NO_VALUES = "columns of this type are passed on, and not computed with"
 _VERBS = {
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "eq_missing", "ne_missing"), "compare"),
     **{"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "divide"},
@@ -40,9 +43,9 @@ _VERBS = {
 def compare(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """Two values of one kind that has an order; null where one of them is null."""
     meeting = _meet(function, args)
-    if pa.types.is_nested(meeting):
-        raise _mismatch(function, args, "compare its parts")
     meeting = pa.bool_() if pa.types.is_null(meeting) else meeting  # pyarrow compares no nulls without a type
+    if not _can_compute("less", meeting):
+        raise _mismatch(function, args, "compare its parts" if pa.types.is_nested(meeting) else _NO_VALUES)
     return Signature((meeting, meeting), pa.bool_(), _any_null(args))
 
 
@@ -102,7 +105,7 @@ def negative(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """Signed integers, floats and durations."""
     dtype = args[0].type
     if pa.types.is_unsigned_integer(dtype):
-        raise _mismatch(function, args, f'{node_text(args[0].node)}.cast("int64") can be negative')
+        raise _mismatch(function, args, f"{cast_text(args[0].node, pa.int64())} can be negative")
     if not pa.types.is_duration(dtype):
         dtype = _numbers(function, args, dtype)
     return Signature((dtype,), dtype, _any_null(args))
@@ -133,6 +136,8 @@ def numbers_alike(function: str, args: Sequence[Arg], options: Options) -> Signa
     meeting = _meet(function, args)
     if not pa.types.is_temporal(meeting) and not pa.types.is_decimal(meeting):
         meeting = _numbers(function, args, meeting)
+    elif not _can_compute("less", meeting):
+        raise _mismatch(function, args, _NO_VALUES)
     return Signature((meeting,) * len(args), meeting, _any_null(args))
 
 
@@ -152,6 +157,8 @@ def null_test(function: str, args: Sequence[Arg], options: Options) -> Signature
 def coalesce(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """Values of one kind; null only where all are."""
     meeting = _meet(function, args)
+    if not _can_compute("coalesce", meeting):
+        raise _mismatch(function, args, _NO_VALUES)
     return Signature((meeting,) * len(args), meeting, all(arg.nullable for arg in args))
 
 
@@ -163,6 +170,8 @@ def choose(function: str, args: Sequence[Arg], options: Options) -> Signature:
         what = f"when({text}) needs a boolean, this is {dtype_text(test.type)}"
         raise error(Code.TYPE_MISMATCH, what, hint=f"compare it with something: {text} == ...")
     meeting = _meet(function, values)
+    if not _can_compute("coalesce", meeting):
+        raise _mismatch(function, args, _NO_VALUES)
     return Signature((pa.bool_(), meeting, meeting), meeting, _any_null(values))
 
 
@@ -170,7 +179,7 @@ def member(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A value and a literal list (is_in): a yes or no, null for null."""
     value, members = args
     meeting = _type_among(value.type, members.literal, members.bare)
-    if meeting is None or pa.types.is_nested(meeting):
+    if meeting is None or not (pa.types.is_null(meeting) or _can_compute("less", meeting)):
         item: Any = members.type
         shown = Arg(members.node, item.value_type, False)
         raise _mismatch("eq", [value, shown], "give values of the column's type, or cast the column")
@@ -192,7 +201,7 @@ def text(result: pa.DataType | None, *, nullable: bool = False, bytes_too: bool 
     def rule(function: str, args: Sequence[Arg], options: Options) -> Signature:
         dtype = pa.string() if pa.types.is_null(args[0].type) else args[0].type
         if not is_text(dtype) and not (bytes_too and is_bytes(dtype)):
-            raise _mismatch(function, args, f'{node_text(args[0].node)}.cast("string")')
+            raise _mismatch(function, args, cast_text(args[0].node, pa.string()))
         out = result or dtype
         lenient = options.get("strict") is False
         return Signature((dtype,), out, nullable or lenient or _any_null(args))
@@ -217,6 +226,9 @@ def moment(result: pa.DataType | None, *, dates_too: bool = True) -> Rule:
             timeless = pa.types.is_date(dtype)
             hint = "a date has no time of day" if timeless else "cast it to date32 or timestamp[us] first"
             raise _mismatch(function, args, hint)
+        if not is_known_zone(dtype):
+            plain = cast_text(args[0].node, pa.timestamp(dtype.unit))
+            raise _mismatch(function, args, f"no time zone {dtype.tz!r} is known here; {plain} is in UTC")
         return Signature((dtype,), result or dtype, _any_null(args))
 
     return rule
@@ -238,7 +250,7 @@ def of_list(function: str, args: Sequence[Arg], options: Options) -> Signature:
             return Signature((lists,), item, _any_null(args))
         case "list.contains":
             meeting = unify([Arg(args[0].node, item, True), args[1]])
-            if meeting is None or pa.types.is_nested(meeting):
+            if meeting is None or not (pa.types.is_null(meeting) or _can_compute("less", meeting)):
                 raise _mismatch(function, args, "look for a value of the elements' type")
             return Signature((pa.list_(meeting), meeting), pa.bool_(), _any_null(args))
     return Signature((lists,), item, True)
@@ -267,6 +279,17 @@ def _temporal(function: str, args: Sequence[Arg]) -> Signature:
     raise _mismatch(function, args, "a timestamp and a duration go together; cast dates to timestamp[us]")
 
 
+@lru_cache(maxsize=256)
+def _can_compute(function: str, dtype: pa.DataType) -> bool:
+    """Tell whether pyarrow's `function` takes two values of `dtype`: none but moving them about does with some."""
+    some: Any = pa.nulls(1, dtype)  # type: ignore[call-overload]  # its stubs want to know which type
+    try:
+        getattr(pc, function)(some, some)
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
 def _any_null(args: Sequence[Arg]) -> bool:
     return any(arg.nullable for arg in args)
 
@@ -282,8 +305,9 @@ def _numbers(function: str, args: Sequence[Arg], dtype: pa.DataType) -> pa.DataT
     """`dtype`, which must be of numbers; float64 for columns that hold nothing but nulls."""
     if is_number(dtype) or pa.types.is_null(dtype):
         return pa.float64() if pa.types.is_null(dtype) else dtype
-    fixed = "int64" if pa.types.is_boolean(dtype) else "float64"
-    raise _mismatch(function, args, f'numbers are needed: {node_text(args[0].node)}.cast("{fixed}")')
+    wrong = next(arg for arg in args if not is_number(arg.type))
+    fixed = pa.int64() if pa.types.is_boolean(wrong.type) else pa.float64()
+    raise _mismatch(function, args, f"numbers are needed: {cast_text(wrong.node, fixed)}")
 
 
 def _mismatch(function: str, args: Sequence[Arg], hint: str) -> KernelmillError:
@@ -301,13 +325,15 @@ def _mismatch(function: str, args: Sequence[Arg], hint: str) -> KernelmillError:
 def _how_to_meet(args: Sequence[Arg]) -> str:
     left, right = args[0], args[-1]
     if mixes_signs(left.type, right.type):
-        unsigned = left if left.type == pa.uint64() else right
-        return f'no integer type holds both: {node_text(unsigned.node)}.cast("int64")'
+        unsigned, signed = (left, right) if left.type == pa.uint64() else (right, left)
+        fixed = cast_text(signed.node, pa.float64()) if unsigned.bare else cast_text(unsigned.node, pa.int64())
+        return f"no integer type holds both: {fixed}"
     column, other = (left, right) if not left.bare else (right, left)
     if is_number(other.type) and (is_text(column.type) or pa.types.is_boolean(column.type)):
-        return f'{node_text(column.node)}.cast("{dtype_text(other.type)}")'
-    if is_number(column.type) and is_text(other.type) and not other.bare:
-        return f'{node_text(other.node)}.cast("{dtype_text(column.type)}")'
+        return cast_text(column.node, other.type)
+    is_cast_to_number = is_text(other.type) or pa.types.is_boolean(other.type)
+    if is_number(column.type) and is_cast_to_number and not other.bare:
+        return cast_text(other.node, column.type)
     if is_text(other.type) and pa.types.is_temporal(column.type):
         return "compare it with a datetime.date or datetime.datetime"
-    return f'make them one type, e.g. {node_text(column.node)}.cast("{dtype_text(other.type)}")'
+    return f"make them one type, e.g. {cast_text(column.node, other.type)}"

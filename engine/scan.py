@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from typing import Any
 
 import pyarrow as pa
@@ -10,13 +9,16 @@ import pyarrow as pa
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.frame import LazyFrame
+from kernelmill.engine.io.decompress import refuse_unreadable_format
+from kernelmill.engine.io.encodings import codec_name
 from kernelmill.engine.io.parquet_footer import parquet_info
-from kernelmill.engine.io.source import Source, describe, list_files
+from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import ScanParquet, ScanTable, ScanText
 from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.schema import is_unicode
 from kernelmill.engine.sizes import parse_bytes
 
 BATCH_ROWS = 65_536
@@ -58,11 +60,12 @@ def scan_text(
 ) -> LazyFrame:
     r"""Scan text files, `.gz .zst .bz2 .lz4` among them: one column `line`, or `text` where `whole_file` is set.
 
-    source: a path, glob, directory or list. encoding: of the files, UTF-8 or any codec of Python. invalid: what is
-    done with bytes that are not valid: error (KM0204), replace, skip (into the rejects) or binary. separator: what
-    ends a line; a `\r` before it goes. max_line: longest line, as bytes or "64MiB" (KM0209). include_file_paths,
-    include_offsets: names of further columns, string and int64 (bytes from the file's start).
-    KM0201 if a file is missing, KM0107 for a bad option.
+    source: a path, glob, directory or list; a file named twice is read once. encoding: of the files, UTF-8 or any text
+    codec of Python. invalid: what is done with bytes that are not valid: error (KM0204), replace, skip (into the
+    rejects) or binary. separator: what ends a line; a `\r` before it goes. max_line: longest line, as bytes or "64MiB"
+    (KM0209). include_file_paths, include_offsets: names of further columns, string and int64: the bytes from the start
+    of the file, or of its text if it is compressed; where a character has several bytes and is not UTF-8 (UTF-16,
+    Shift-JIS), of its text in UTF-8. KM0201 if a file is missing, KM0107 for a bad option, KM0202 for `.xz`, `.zip`.
     """
     origin = users_line()
     no_options("scan_text", unknown, _TEXT_OPTIONS, _FOREIGN_OPTIONS)
@@ -74,9 +77,13 @@ def scan_text(
             whole_file=flag("whole_file", whole_file),
             path_column=_column("include_file_paths", include_file_paths),
             offset_column=_column("include_offsets", include_offsets),
-            encoding=_encoding(encoding),
+            encoding=codec_name(encoding),
         )
-        return LazyFrame(ScanText(list_files(source), options, describe(source), origin=origin))
+        items = items_of(source)
+        files = list_files(items)
+        for file in files:
+            refuse_unreadable_format(file.path)
+        return LazyFrame(ScanText(files, options, describe(items), origin=origin))
 
 
 def read_text(source: Source, **options: Any) -> DataFrame:
@@ -87,17 +94,19 @@ def read_text(source: Source, **options: Any) -> DataFrame:
 def scan_parquet(source: Source, *, missing_columns: str = "error", **unknown: Any) -> LazyFrame:
     """Scan Parquet files; their footers are read now. Columns and filters of the plan decide what is read later.
 
-    source: a path, glob, directory or list. missing_columns: error, or null for columns that some files lack.
+    source: a path, glob, directory or list; a file named twice is read once. missing_columns: error, or null for
+    columns that some files lack.
     Types are widened across files; KM0206 names two files that disagree, KM0202 one that is not Parquet.
     """
     origin = users_line()
     no_options("scan_parquet", unknown, _PARQUET_OPTIONS, _FOREIGN_OPTIONS)
     with located(origin):
         missing = one_of("missing_columns", missing_columns, ("error", "null"))
-        files = list_files(source, suffixes=(".parquet", ".parq", ".pq"))
+        items = items_of(source)
+        files = list_files(items, suffixes=(".parquet", ".parq", ".pq"))
         infos = tuple(parquet_info(file) for file in files)
         schema = unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing)
-        return LazyFrame(ScanParquet(files, infos, read_as(schema), missing, None, describe(source), origin=origin))
+        return LazyFrame(ScanParquet(files, infos, read_as(schema), missing, None, describe(items), origin=origin))
 
 
 def read_parquet(source: Source, **options: Any) -> DataFrame:
@@ -117,7 +126,12 @@ def from_arrow(data: Any) -> LazyFrame:
     elif isinstance(data, pa.Table):
         table = data
     elif isinstance(data, pa.RecordBatchReader) or hasattr(data, "__arrow_c_stream__"):
-        table = pa.RecordBatchReader.from_stream(data).read_all()
+        try:
+            reader = pa.RecordBatchReader.from_stream(data)
+        except pa.ArrowInvalid as exc:  # a stream of one column's values, and not of rows
+            what = f"from_arrow needs columns with names, this {type(data).__name__} is one without: {exc}"
+            raise error(Code.BAD_SETTING, what, where=origin, hint='pa.table({"name": values})') from exc
+        table = reader.read_all()
     else:
         what = f"from_arrow cannot read a {type(data).__name__}"
         hint = "give it something with __arrow_c_stream__: a pyarrow.Table, a pandas, Polars or DuckDB frame"
@@ -157,7 +171,7 @@ def _cut(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
 
 
 def _separator(value: object) -> bytes:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and is_unicode(value):
         return value.encode()
     if isinstance(value, bytes) and value:
         return value
@@ -165,15 +179,7 @@ def _separator(value: object) -> bytes:
 
 
 def _column(option: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or (isinstance(value, str) and value and is_unicode(value)):
         return value
     hint = f'name the column: {option}="path"'
     raise error(Code.BAD_SETTING, f"{option} cannot be {value!r}", hint=hint)
-
-
-def _encoding(value: object) -> str:
-    try:
-        return codecs.lookup(str(value)).name
-    except LookupError:
-        hint = 'codecs are named as in Python: "utf-8", "latin-1", "cp1252"'
-        raise error(Code.BAD_SETTING, f"encoding cannot be {value!r}", hint=hint) from None

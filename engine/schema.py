@@ -45,6 +45,25 @@ _OF_NAME: dict[str, pa.DataType] = {
     **{f"duration[{unit}]": pa.duration(unit) for unit in ("s", "ms", "us", "ns")},
     **{f"timestamp[{unit}]": pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")},
 }
+# What Python and other libraries call types -> our name. date64 is suggested to nobody: files give it back as date32.
+_FOREIGN = {
+    **{"date": "date32", "datetime": "timestamp[us]", "timestamp": "timestamp[us]", "time": "time64[us]"},
+    **{
+        "timedelta": "duration[us]",
+        "duration": "duration[us]",
+        "interval": "duration[us]",
+        "decimal": "decimal128(38, 2)",
+    },
+    **{"int": "int64", "integer": "int64", "bigint": "int64", "long": "int64", "uint": "uint64", "boolean": "bool"},
+    **{
+        "str": "string",
+        "text": "string",
+        "utf8": "string",
+        "varchar": "string",
+        "bytes": "binary",
+        "list": "list<int64>",
+    },
+}
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), *(?:tz=)?([^\]]+)\]")
 _LIST = re.compile(r"(large_)?list<(?:\w+: *)?(.+)>")
 _DECIMAL = re.compile(r"decimal(128|256)?\((\d+), *(-?\d+)\)")
@@ -103,18 +122,28 @@ class Schema(Mapping[str, pa.DataType]):
         return f"Schema({', '.join(field_text(field) for field in self._arrow)})"
 
 
-def find(schema: pa.Schema, name: str, *, where: str = "") -> pa.Field[Any]:
+def find(schema: pa.Schema, name: object, *, where: str = "") -> pa.Field[Any]:
     """The field called `name`; KM0101, naming close names and the columns that are there, if there is none."""
-    index = schema.get_field_index(name)  # -1 also for a name that occurs twice
+    # -1 also for a name that occurs twice
+    index = schema.get_field_index(name) if isinstance(name, str) and is_unicode(name) else -1
     if index >= 0:
         return schema.field(index)
     if name in schema.names:
         raise error(Code.DUPLICATE_COLUMN, f"two columns are called {name!r}", where=where, hint="rename one of them")
     there = ", ".join(schema.names[:20]) + (f", ... {len(schema) - 20} more" if len(schema) > 20 else "")
-    close = difflib.get_close_matches(name, schema.names, n=1) or _same_but_case(name, schema.names)
+    close = difflib.get_close_matches(str(name), schema.names, n=1) or _same_but_case(str(name), schema.names)
     hint = f"did you mean {close[0]!r}? " if close else ""
     what = f"there is no column {name!r}"
     raise error(Code.COLUMN_NOT_FOUND, what, where=where, hint=f"{hint}the columns are: {there or 'none'}")
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether `text` consists of whole characters: half a surrogate pair is none, and nothing stores it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_dtype(dtype: object) -> pa.DataType:
@@ -165,7 +194,10 @@ def _parse_name(name: str) -> pa.DataType:
         return pa.large_list(item) if of[1] else pa.list_(item)
     if name == "float":  # Arrow's name for 32 bits, Python's for 64
         raise error(Code.BAD_SETTING, "'float' may mean 32 or 64 bits", hint="say float32 or float64")
-    close = difflib.get_close_matches(name, [*_OF_NAME, "decimal128(38, 2)", "list<int64>"], n=1)
+    known = [*_OF_NAME.keys() - {"date64", "date64[ms]"}, "decimal128(38, 2)", "list<int64>"]
+    close = (
+        [_FOREIGN[name.lower()]] if name.lower() in _FOREIGN else difflib.get_close_matches(name, sorted(known), n=1)
+    )
     hint = f"did you mean {close[0]!r}?" if close else "names are Arrow's, such as int64, string, timestamp[us]"
     raise error(Code.BAD_SETTING, f"{name!r} is not the name of a type", hint=hint)
 

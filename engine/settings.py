@@ -25,7 +25,7 @@ from kernelmill.engine.sizes import format_bytes, parse_bytes
 
 _SPLIT_BYTES_MIN = 1
 _MEMORY_BYTES_MIN = 32 << 20
-_ENV_PREFIX = "KERNELMILL_"
+ENV_PREFIX = "KERNELMILL_"
 _ENV_OTHERS = frozenset({"KERNELMILL_BENCH_DATA"})  # not settings: where benchmarks keep their corpora
 
 
@@ -138,7 +138,10 @@ def _seconds(value: Any, name: str, where: str) -> float:
 def _folder(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise _wrong(name, value, where, "give the path of a folder")
-    return str(Path(value).expanduser().absolute())
+    try:
+        return str(Path(value).expanduser().absolute())
+    except (OSError, RuntimeError) as problem:  # the current directory is gone; there is no such user or home
+        raise _wrong(name, value, where, f"give an absolute path: {problem}") from problem
 
 
 class _Kind(NamedTuple):
@@ -234,11 +237,11 @@ def _places(given: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         session = dict(_session)
     yield "configure()", session
     for variable in sorted(os.environ):
-        if variable.startswith(_ENV_PREFIX) and variable not in _ENV_OTHERS and os.environ[variable] != "":
-            yield variable, {variable.removeprefix(_ENV_PREFIX).lower(): os.environ[variable]}
+        if variable.startswith(ENV_PREFIX) and variable not in _ENV_OTHERS and os.environ[variable] != "":
+            yield variable, {variable.removeprefix(ENV_PREFIX).lower(): os.environ[variable]}
     yield "kernelmill.toml", _toml(Path("kernelmill.toml"))
-    tools = _toml(Path("pyproject.toml")).get("tool", {})
-    yield "pyproject.toml [tool.kernelmill]", tools.get("kernelmill", {})
+    tools = _table(_toml(Path("pyproject.toml")), "tool", "pyproject.toml")
+    yield "pyproject.toml [tool.kernelmill]", _table(tools, "kernelmill", "pyproject.toml [tool]")
     user_file = _home("XDG_CONFIG_HOME", ".config") / "kernelmill" / "config.toml"
     yield str(user_file), _toml(user_file)
 
@@ -251,6 +254,14 @@ def _toml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as problem:  # unreadable; not UTF-8 or not TOML
         what = f"settings cannot be read: {problem}"
         raise error(Code.BAD_SETTING, what, where=str(path), hint="correct the file or move it away") from problem
+
+
+def _table(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """The table `name` of a file, empty if it is not there; KM0107 for anything else that has its name."""
+    found = values.get(name, {})
+    if not isinstance(found, dict):
+        raise _wrong(name, found, where, f"it is the table [{name}]: settings follow below that line")
+    return found
 
 
 def _read(name: str, value: Any, where: str) -> Any:

@@ -2,13 +2,14 @@
 
 A folder is published by one rename, or by one atomic exchange with the old folder; a single file by a link or rename.
 Kill -9 at any system call leaves the old output, nothing, or the whole new one; see `leftovers` for what the next job
-does about the rest. An output is only ever replaced if it is one of ours: nobody loses a home folder to a typing error.
+does about the rest. Only a folder that is an output of ours, or a Parquet file, is ever replaced: nobody loses a home
+folder or a letter to a typing error.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib.metadata
+import importlib
 import logging
 import os
 import secrets
@@ -50,6 +51,7 @@ from kernelmill.engine.leftovers import (
 )
 
 _log = logging.getLogger("kernelmill.commit")
+_PARQUET_MAGIC = b"PAR1"
 _REJECT_COLUMNS = {"file", "offset", "line", "record", "reason", "code"}
 
 Mode = Literal["error", "overwrite"]
@@ -249,7 +251,7 @@ def _manifest(
     reject_files: Sequence[PartFile],
 ) -> Manifest:
     versions = {
-        "kernelmill": importlib.metadata.version("kernelmill"),
+        "kernelmill": importlib.import_module("kernelmill").__version__,
         "pyarrow": pa.__version__,
         "parquet": FORMAT_VERSION,
     }
@@ -261,7 +263,8 @@ def _manifest(
 def _resolved(target: str) -> str:
     """The absolute path with links followed: the rename must happen where the output really lies."""
     single = is_single(target)
-    place = os.path.realpath(target)
+    with output_errors("looking for the output's place", target):  # the current folder may be gone
+        place = os.path.realpath(target)
     if not os.path.basename(place):
         raise error(Code.COMMIT, "this cannot be an output", where=target, hint="name a new folder")
     if single != is_single(place):
@@ -303,6 +306,11 @@ def _check_file(target: str, status: os.stat_result, mode: Mode) -> None:
     if not stat.S_ISREG(status.st_mode):
         hint = "remove it yourself, or name the output without .parquet to get a folder"
         raise error(Code.COMMIT, "a folder or special file has the output's name", where=target, hint=hint)
+    with output_errors("looking at what would be replaced", target), open(target, "rb") as file:
+        head = file.read(len(_PARQUET_MAGIC))
+    if head and head != _PARQUET_MAGIC:
+        hint = "only Parquet files are overwritten: move this one away, or choose another output"
+        raise error(Code.COMMIT, "a file that is not Parquet has the output's name", where=target, hint=hint)
 
 
 def _check_rejects(path: str, mode: Mode) -> None:
@@ -312,7 +320,10 @@ def _check_rejects(path: str, mode: Mode) -> None:
     if mode == "error":
         raise _exists(path)
     try:
-        ours = os.path.isfile(path) and set(pq.read_schema(path).names) >= _REJECT_COLUMNS
+        ours = os.path.isfile(path)
+        if ours:
+            with open(path, "rb") as file:
+                ours = set(pq.read_schema(file).names) >= _REJECT_COLUMNS
     except (pa.ArrowException, OSError):
         ours = False
     if not ours:

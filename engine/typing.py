@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +12,14 @@ import pyarrow.compute as pc
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS
+from kernelmill.engine.node_text import cast_text
 from kernelmill.engine.node_text import node_text as node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
 from kernelmill.engine.promotion import Arg, arg_of, is_bytes, is_number, is_text, plain_type
 from kernelmill.engine.schema import dtype_text, find
+
+DEPTH_MAX = 250
+"""Expressions one in another: most functions here go three calls a step down, and Python allows 1000."""
 
 
 def type_of(node: Node, schema: pa.Schema, *, where: str = "") -> pa.Field[Any]:
@@ -50,14 +54,34 @@ def output_name(node: Node) -> str:
 
 def columns_of(node: Node) -> set[str]:
     """The names of all input columns that `node` reads."""
-    if isinstance(node, Column):
-        return {node.name}
-    return set().union(*(columns_of(below) for below in children(node)))
+    return {below.name for below, _ in walk(node) if isinstance(below, Column)}
 
 
 def contains_aggregate(node: Node) -> bool:
     """Tell whether an aggregate occurs anywhere in `node`."""
-    return isinstance(node, Aggregate) or any(contains_aggregate(below) for below in children(node))
+    return any(isinstance(below, Aggregate) for below, _ in walk(node))
+
+
+def depth_of(node: Node) -> int:
+    """How many expressions stand one in another; 1 for a column."""
+    return max(depth for _, depth in walk(node))
+
+
+def walk(node: Node) -> Iterator[tuple[Node, int]]:
+    """`node` and all expressions in it, each with its depth; without recursion, whatever that depth is."""
+    waiting = [(node, 1)]
+    while waiting:
+        here, depth = waiting.pop()
+        yield here, depth
+        waiting += [(below, depth + 1) for below in children(here)]
+
+
+def check_depth(node: Node) -> Node:
+    """Give back `node`; KM0107 where it is nested more than DEPTH_MAX deep."""
+    if depth_of(node) > DEPTH_MAX:
+        what = f"an expression has more than {DEPTH_MAX} others one in another"
+        raise error(Code.BAD_SETTING, what, hint="compute parts of it first, by with_columns")
+    return node
 
 
 def substitute(node: Node, mapping: Mapping[str, Node]) -> Node:
@@ -87,7 +111,7 @@ def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
     """`node` with `change` applied to each expression directly below it."""
     match node:
         case Call(args=args):
-            return msgspec.structs.replace(node, args=tuple(change(arg) for arg in args))
+            return msgspec.structs.replace(node, args=tuple(map(change, args)))  # map: no frame of its own
         case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
             return msgspec.structs.replace(node, input=change(below))
         case Aggregate(input=below):
@@ -122,7 +146,7 @@ def _type_of(node: Node, schema: pa.Schema) -> tuple[pa.DataType, bool]:
             dtype, nullable = _type_of(below, schema)
             if not (is_text(dtype) or is_bytes(dtype)):
                 what = f"{node_text(node)} needs text, {node_text(below)} is {dtype_text(dtype)}"
-                raise error(Code.TYPE_MISMATCH, what, hint=f'{node_text(below)}.cast("string")')
+                raise error(Code.TYPE_MISMATCH, what, hint=cast_text(below, pa.string()))
             item = pa.field("item", pa.string() if is_text(dtype) else pa.binary(), nullable=False)
             return pa.list_(item), nullable
         case Aggregate():
@@ -144,11 +168,12 @@ def _cast_type(node: Cast, schema: pa.Schema) -> tuple[pa.DataType, bool]:
 
 @lru_cache(maxsize=4096)
 def can_cast(source: pa.DataType, target: pa.DataType) -> bool:
-    """Tell whether values of `source` have any cast to `target`; asked of pyarrow with an array of no rows."""
+    """Tell whether values of `source` have any cast to `target`; asked of pyarrow with a null."""
     if pa.types.is_dictionary(target):
         return False  # an encoding, not a type of ours: it is the reader's and the writer's business
+    null: Any = pa.nulls(1, source)  # type: ignore[call-overload]  # its stubs want to know which type
     try:
-        pc.cast(pa.array([], type=source), target)
+        pc.cast(null, target)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return False
     return True
@@ -167,7 +192,7 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
         case "sum" | "mean":
             if not is_number(dtype) and not pa.types.is_boolean(dtype):
                 what = f"{node_text(node)} needs numbers, {node_text(node.input)} is {dtype_text(dtype)}"
-                raise error(Code.TYPE_MISMATCH, what, hint=f'{node_text(node.input)}.cast("float64").{node.kind}()')
+                raise error(Code.TYPE_MISMATCH, what, hint=f"{cast_text(node.input, pa.float64())}.{node.kind}()")
             return (sum_type(dtype), False) if node.kind == "sum" else (pa.float64(), nullable)
         case "min" | "max":
             if pa.types.is_nested(dtype) or pa.types.is_null(dtype):

@@ -1,6 +1,7 @@
 """The command line: what it prints where, and with which exit code it ends."""
 
 import collections
+import importlib
 import json
 import os
 import re
@@ -8,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernelmill import __main__ as cli
+from kernelmill.engine.cli import group as cli
 from kernelmill.engine.cli import house
 from kernelmill.engine.cli.console import Console, JobWatch, table_text
 from kernelmill.engine.cli.demo import top_text
@@ -59,13 +61,13 @@ def counts_in(folder):
 def test_help_lists_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    assert all(re.search(rf"^  {name} ", out, flags=re.M) for name in cli._COMMANDS)
+    assert all(re.search(rf"^  {name} ", out, flags=re.M) for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("name", list(cli._COMMANDS))
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_the_line_in_the_help_is_the_commands_own(run, name):
     command = cli.commands.get_command(cli.commands.make_context("kernelmill", ["config"]), name)
-    assert (command.name, command.short_help) == (name, cli._COMMANDS[name][2])
+    assert (command.name, command.short_help) == (name, cli.COMMANDS[name][2])
     assert run(name, "--help")[0] == 0
 
 
@@ -85,6 +87,8 @@ def test_usage_errors_end_with_2(run):
         ["wordcount", "x", "-o", "y", "--tokens", "letters"],
         ["show"],
         ["config", "--what"],
+        ["wordcount", KJV, "-o", "y", "--json"],  # for what --top prints
+        ["wordcount", KJV, "-o", "y", "--max-rejects", "3"],  # of what --invalid skip sets aside
     ):
         assert run(*arguments)[0] == 2
     code, _, err = run("wordcount", "x", "-o", "y", "--memory", "much")
@@ -142,13 +146,15 @@ def failing_config(monkeypatch, problem):
     monkeypatch.setattr(house, "listing", fail)
 
 
-def test_an_expected_error_shows_no_traceback_unless_asked(run, monkeypatch):
-    failing_config(monkeypatch, error(Code.DISK_FULL, "no space", where="out/", hint="free some"))
+def test_an_expected_error_shows_no_traceback_and_its_causes_if_asked(run, monkeypatch):
+    full = error(Code.DISK_FULL, "no space", where="out/", hint="free some")
+    full.__cause__ = OSError(28, "No space left")
+    failing_config(monkeypatch, full)
     code, _, err = run("config")
     assert code == 3
     assert err == "DiskFullError [KM0402] no space\n  at out/\n  fix: free some\n"
-    assert "Traceback" in run("config", "-v")[2]
-    assert "Traceback" in run("-v", "config")[2]
+    for words in (["config", "-v"], ["-v", "config"]):
+        assert run(*words)[2] == f"caused by OSError: [Errno 28] No space left\n{err}"
 
 
 def test_any_other_exception_is_a_bug_with_what_to_attach(run, monkeypatch):
@@ -159,11 +165,42 @@ def test_any_other_exception_is_a_bug_with_what_to_attach(run, monkeypatch):
     assert "InternalError [KM0901] RuntimeError: surprise" in err
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("replace it with mode='overwrite'", "replace it with --mode overwrite"),
+        ("raise memory= or spill_limit=", "raise --memory or KERNELMILL_SPILL_LIMIT"),
+        ("pass a larger max_line=, or the separator= it has", "pass a larger --max-line, or the separator= it has"),
+    ],
+)
+def test_hints_use_the_words_of_the_command(run, monkeypatch, hint, shown):
+    def fail(*_, **__):
+        raise error(Code.BAD_SETTING, "wrong", hint=hint)
+
+    monkeypatch.setattr(importlib.import_module("kernelmill.engine.cli.wordcount"), "count_words", fail)
+    assert run("wordcount", "x", "-o", "y")[2] == f"BadSettingError [KM0107] wrong\n  fix: {shown}\n"
+
+
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), error(Code.CANCELLED, "cancelled")])
 def test_an_interrupt_ends_with_130(run, monkeypatch, problem):
     failing_config(monkeypatch, problem)
     code, _, err = run("config")
     assert (code, "Traceback" in err) == (130, False)
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "said"), [("JobWatch", "no output was published"), ("_print_top", "the output out is complete")]
+)
+@pytest.mark.parametrize("mode", ["error", "overwrite"])
+def test_an_interrupt_tells_whether_the_output_is_there(run, monkeypatch, mode, interrupted, said):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    if mode == "overwrite":
+        run("wordcount", KJV / "65-jude.txt", "-o", "out", "-q")
+    monkeypatch.setattr(importlib.import_module("kernelmill.engine.cli.wordcount"), interrupted, interrupt)
+    code, _, err = run("wordcount", KJV / "65-jude.txt", "-o", "out", "--top", 1, "-q", "--mode", mode)
+    assert (code, err) == (130, f"interrupted: {said}\n")
 
 
 def test_a_reader_that_goes_away_ends_it_quietly():
@@ -210,9 +247,10 @@ def test_quiet_says_nothing_and_json_is_for_programs(run):
     assert [set(row) for row in json.loads(out)] == [{"word", "len"}]
 
 
-def test_a_name_that_ends_in_parquet_is_one_file(run):
-    assert run("wordcount", KJV / "65-jude.txt", "-o", "jude.parquet", "--compression", "snappy")[0] == 0
-    metadata = pq.ParquetFile("jude.parquet").metadata
+@pytest.mark.parametrize("name", ["jude.parquet", "JUDE.PARQUET"])
+def test_a_name_that_ends_in_parquet_is_one_file(run, name):
+    assert run("wordcount", KJV / "65-jude.txt", "-o", name, "--compression", "snappy")[0] == 0
+    metadata = pq.ParquetFile(name).metadata
     assert metadata.row_group(0).column(0).compression == "SNAPPY"
 
 
@@ -253,6 +291,16 @@ def test_skipped_lines_are_rejects_that_show_can_print(run):
     assert "1 row in 1 file" in run("show", "out/_rejects")[1]
 
 
+def test_the_encoding_and_the_longest_line_can_be_given(run):
+    Path("latin.txt").write_bytes(b"caf\xe9 " * 100 + b"\n")
+    arguments = ["wordcount", "latin.txt", "-o", "out", "--mode", "overwrite"]
+    assert run(*arguments, "--encoding", "cp1252")[0] == 0
+    assert counts_in("out") == {"café": 100}
+    code, _, err = run(*arguments, "--invalid", "skip", "--max-line", "300")
+    assert (code, "KM0209" in err, "--max-line" in err) == (1, True, True)
+    assert run(*arguments, "--invalid", "skip", "--max-line", "501")[0] == 0
+
+
 def test_show_prints_rows_schema_and_manifest(run):
     run("wordcount", KJV / "65-jude.txt", "-o", "out", "--tokens", "word", "--lower")
     rows = len(words_of(KJV / "65-jude.txt"))
@@ -264,6 +312,16 @@ def test_show_prints_rows_schema_and_manifest(run):
     described = json.loads(run("show", "out", "-n", 2, "--json")[1])
     assert (described["rows"], len(described["head"]), described["schema"]["len"]) == (rows, 2, "int64")
     assert run("show", "missing")[0] == 3
+
+
+def test_show_prints_binary_as_text_in_json(run):
+    pq.write_table(pa.table({"b": [b"caf\xc3\xa9", b"\xff"]}), "b.parquet")
+    assert json.loads(run("show", "b.parquet", "--json")[1])["head"] == [{"b": "café"}, {"b": "\\xff"}]
+
+
+def test_a_single_file_is_checked_against_its_own_footer(run):
+    run("wordcount", KJV / "65-jude.txt", "-o", "jude.parquet")
+    assert run("check", "jude.parquet")[2].endswith("as its footer says\n")
 
 
 def test_check_finds_a_changed_byte(run):
@@ -286,7 +344,7 @@ def test_clean_reports_what_it_removed(run):
     run("wordcount", KJV / "65-jude.txt", "-o", "out")
     assert run("clean", ".") == (0, "", "removed 0 leftovers\n")
     assert json.loads(run("clean", ".", "--json")[1]) == []
-    assert run("clean", "nowhere/at/all")[0] == 3
+    assert [run("clean", path)[0] for path in ("nowhere", "nowhere/at/all")] == [3, 3]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -299,7 +357,7 @@ def test_ctrl_c_in_the_middle_of_a_job_leaves_nothing(tmp_path):
     # The interrupt comes with the first finished task of a thousand: as Ctrl-C does, in the main thread.
     program = (
         "import sys, _thread\n"
-        "from kernelmill import __main__ as cli\n"
+        "from kernelmill.engine.cli import group as cli\n"
         "from kernelmill.engine.cli.console import JobWatch\n"
         "from kernelmill.engine.events import TaskFinished\n"
         "hear = JobWatch.__call__\n"

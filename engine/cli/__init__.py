@@ -1,1 +1,1 @@
-"""The bodies of the commands. `kernelmill.__main__` holds the group and loads a module when its command is called."""
+"""The bodies of the commands. `group` holds them together and loads a module when its command is called."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import click
 
+from kernelmill.engine.durable import output_error
 from kernelmill.engine.errors import KernelmillError
 from kernelmill.engine.events import (
     COMPILE_KERNELS,
@@ -28,6 +31,38 @@ from kernelmill.engine.sizes import format_bytes, format_duration, format_things
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def quietly() -> contextlib.AbstractContextManager[None]:
+    """Print to standard error in this block: where nobody can read that, nobody can be told so either."""
+    return contextlib.suppress(OSError, ValueError)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    with quietly():
+        click.echo(text, err=True)
+
+
+def print_text(text: str, *, newline: bool = True) -> None:
+    """Print on standard output. Raises KM0402 or KM0502 if that fails, BrokenPipeError if its reader went away."""
+    try:
+        click.echo(text, nl=newline)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise output_error(problem, "printing", "standard output") from problem
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output; bytes as text, what is not UTF-8 in them as \\xff."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    # File names that are not text hold lone surrogates, which only JSON's own escapes can say: \udcff.
+    print_text(text.encode(errors="backslashreplace").decode())
+
+
+def _plain(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 @dataclass
 class Console:
     """Tables go to standard output, all else to standard error; `job_started` tells a failed job from a wrong plan."""
@@ -36,16 +71,42 @@ class Console:
     verbose: bool = False
     progress: bool = True
     job_started: bool = False
+    command: click.Command | None = None
+    _output: str | None = field(default=None, repr=False)
+    _before: tuple[int, int] | None = field(default=None, repr=False)
 
     def note(self, text: str) -> None:
         """Say something to the person at the terminal, unless they asked for quiet."""
         if not self.quiet:
-            click.echo(text, err=True)
+            say(text)
 
     def detail(self, text: str) -> None:
         """Say something that only -v asks for."""
         if self.verbose:
-            click.echo(text, err=True)
+            say(text)
+
+    def writes(self, output: str) -> None:
+        """Say that this command is about to write `output`, for `interrupted_text`."""
+        self._output, self._before = output, _identity(output)
+
+    def interrupted_text(self) -> str:
+        """Say what an interrupt has left. It may come at any moment: only the place of the output tells if it is there.
+
+        A published output is never the file or folder that was there before: until then both exist.
+        """
+        if self._output is None:
+            return "interrupted"
+        if _identity(self._output) in (None, self._before):
+            return "interrupted: no output was published"
+        return f"interrupted: the output {self._output} is complete"
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def the_console() -> Console:
@@ -65,7 +126,7 @@ def common_options(command: _Command) -> _Command:
     """Give a command -q, -v and --no-progress; the group has them too."""
     flags = [
         (("-q", "--quiet"), _setter("quiet", True), "Say nothing but errors and tables."),
-        (("-v", "--verbose"), _setter("verbose", True), "Say more; show the inside of an error."),
+        (("-v", "--verbose"), _setter("verbose", True), "Say more; show what lies behind an error."),
         (("--no-progress",), _setter("progress", False), "Draw no progress line."),
     ]
     for names, callback, text in reversed(flags):
@@ -79,11 +140,6 @@ def size(text: str) -> int:
         return parse_bytes(text, name="it")
     except KernelmillError as problem:
         raise click.BadParameter(f"{problem.what}; {problem.hint}") from problem
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

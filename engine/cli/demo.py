@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 import kernelmill as km
-from kernelmill.engine.cli.console import JobWatch, common_options, size, the_console
+from kernelmill.engine.cli.console import JobWatch, common_options, print_text, size, the_console
 from kernelmill.engine.cli.wordcount import count_words
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.leftovers import is_single
 from kernelmill.engine.settings import resolve
 from kernelmill.engine.sizes import format_bytes, format_count, format_duration, format_things
 
@@ -40,6 +41,7 @@ def demo(output: str, threads: int | None, memory: int | None) -> None:
     means = f"{format_things(settings.threads, 'thread')}, memory {format_bytes(settings.memory_bytes, binary=True)}"
     console.note(_spread(title, means))
     frame = count_words([str(book) for book in books], tokens="word", lowercase=True)
+    console.writes(output)
     with JobWatch(console) as watch:
         result = frame.sink_parquet(output, mode="overwrite", progress=watch, **given)
     counts = km.scan_parquet(str(result.path)).collect(progress=False).rows()
@@ -47,7 +49,7 @@ def demo(output: str, threads: int | None, memory: int | None) -> None:
     seconds = max(0.0, result.seconds - watch.compile_s)
     phases = f"  map  {format_count(words)} words    reduce  {format_count(len(counts))} words"
     console.note(_spread(f"{phases}    {format_duration(seconds)}", watch.kernels_text()))
-    click.echo(top_text(counts))
+    print_text(top_text(counts))
     console.note(f"wrote {_first_file(str(result.path))}: {format_count(result.rows)} rows{_manifest_text(output)}")
     console.note(f"next: {_next_text(output)}")
 
@@ -90,11 +92,11 @@ def _nearest_name(path: Path) -> str:
 
 
 def _first_file(output: str) -> str:
-    return output if output.endswith(".parquet") else os.path.join(output, "part-00000.parquet")
+    return output if is_single(output) else os.path.join(output, "part-00000.parquet")
 
 
 def _manifest_text(output: str) -> str:
-    return "" if output.endswith(".parquet") else f", manifest {os.path.join(output, '_manifest.json')}"
+    return "" if is_single(output) else f", manifest {os.path.join(output, '_manifest.json')}"
 
 
 def _next_text(output: str) -> str:

@@ -6,7 +6,7 @@ import difflib
 
 import click
 
-from kernelmill.engine.cli.console import common_options, print_json, table_text
+from kernelmill.engine.cli.console import common_options, print_json, print_text, table_text
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.settings import listing
 
@@ -20,7 +20,7 @@ def config(as_json: bool) -> None:
     if as_json:
         print_json([{"name": row.name, "value": row.value, "origin": row.origin} for row in rows])
     else:
-        click.echo(table_text(["setting", "value", "from"], rows))
+        print_text(table_text(["setting", "value", "from"], rows))
 
 
 @click.command("error", short_help="Explain an error code, or list them all.")
@@ -31,19 +31,19 @@ def config(as_json: bool) -> None:
 def explain_error(code: str | None, as_json: bool, page: bool) -> None:
     """Explain CODE, such as KM0204; without it, list all codes."""
     if page:
-        click.echo(errors_page(), nl=False)
+        print_text(errors_page(), newline=False)
         return
     chosen = list(Code) if code is None else [_code(code)]
     if as_json:
         print_json([{"code": one.id, "class": _class_of(one).__name__, "about": one.value.about} for one in chosen])
     elif code is None:
-        click.echo(
+        print_text(
             table_text(["code", "class", "about"], [(c.id, _class_of(c).__name__, c.value.about) for c in chosen])
         )
     else:
-        click.echo(f"{chosen[0].id} {_class_of(chosen[0]).__name__}: {chosen[0].value.about}")
+        print_text(f"{chosen[0].id} {_class_of(chosen[0]).__name__}: {chosen[0].value.about}")
         also = f"; it is also a {_builtin_of(chosen[0])}" if _builtin_of(chosen[0]) else ""
-        click.echo(f"catch it as kernelmill.errors.{_class_of(chosen[0]).__name__}{also}")
+        print_text(f"catch it as kernelmill.errors.{_class_of(chosen[0]).__name__}{also}")
 
 
 def _code(text: str) -> Code:

@@ -9,7 +9,7 @@ import click
 import pyarrow.parquet as pq
 
 import kernelmill as km
-from kernelmill.engine.cli.console import common_options, print_json, the_console
+from kernelmill.engine.cli.console import common_options, print_json, print_text, the_console
 from kernelmill.engine.commit import MANIFEST_NAME, Manifest, read_manifest
 from kernelmill.engine.commit import check as check_output
 from kernelmill.engine.commit import clean as clean_leftovers
@@ -27,19 +27,24 @@ def show(path: str, rows: int, as_json: bool) -> None:
     frame = km.scan_parquet(path)
     manifest = read_manifest(path) if os.path.isfile(os.path.join(path, MANIFEST_NAME)) else None
     files = list_files(path, suffixes=(".parquet",))
-    total = manifest.rows if manifest else sum(pq.read_metadata(file.path).num_rows for file in files)
+    total = manifest.rows if manifest else sum(_rows_in(file.path) for file in files)
     first = frame.head(rows).collect(progress=False)
     if as_json:
         print_json(_described(path, frame, manifest, total, [file.path for file in files], first))
         return
     size = sum(file.size_bytes for file in files)
-    click.echo(f"{path}: {format_things(total, 'row')} in {format_things(len(files), 'file')}, {format_bytes(size)}")
+    print_text(f"{path}: {format_things(total, 'row')} in {format_things(len(files), 'file')}, {format_bytes(size)}")
     for name, column_type in _columns(frame):
-        click.echo(f"  {name}: {column_type}")
+        print_text(f"  {name}: {column_type}")
     if rows:
-        click.echo(str(first))
+        print_text(str(first))
     if manifest:
         _print_manifest(manifest)
+
+
+def _rows_in(path: str) -> int:
+    with open(path, "rb") as file:  # Arrow itself opens no file whose name is not UTF-8
+        return pq.read_metadata(file).num_rows
 
 
 def _columns(frame: km.LazyFrame) -> list[tuple[str, str]]:
@@ -58,8 +63,8 @@ def _described(
 def _print_manifest(manifest: Manifest) -> None:
     for title, counts in (("counters", manifest.counters), ("rejects", manifest.rejects)):
         if counts:
-            click.echo(f"{title}: " + ", ".join(f"{name} {format_count(count)}" for name, count in counts.items()))
-    click.echo("written by: " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()))
+            print_text(f"{title}: " + ", ".join(f"{name} {format_count(count)}" for name, count in counts.items()))
+    print_text("written by: " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()))
 
 
 @click.command(short_help="Re-read an output and compare it with its manifest.")
@@ -74,10 +79,10 @@ def check(path: str, as_json: bool) -> int:
         print_json({"path": path, "ok": report.ok, "files": report.files, "rows": report.rows, "problems": problems})
         return 0 if report.ok else 1
     for found in report.problems:
-        click.echo(f"{found.kind}: {found.name}: {found.what}")
+        print_text(f"{found.kind}: {found.name}: {found.what}")
     read = f"{format_things(report.files, 'file')}, {format_things(report.rows, 'row')}, {format_bytes(report.bytes)}"
-    verdict = f"{format_things(len(report.problems), 'difference')} from its manifest"
-    the_console().note(f"{path}: {read}: {'as its manifest says' if report.ok else verdict}")
+    different = f"{format_things(len(report.problems), 'difference')} from {report.against}"
+    the_console().note(f"{path}: {read}: {f'as {report.against} says' if report.ok else different}")
     return 0 if report.ok else 1
 
 
@@ -92,5 +97,5 @@ def clean(directory: str, as_json: bool) -> None:
         print_json(removed)
         return
     for path in removed:
-        click.echo(path)
+        print_text(path)
     the_console().note(f"removed {format_things(len(removed), 'leftover')}")

@@ -9,14 +9,23 @@ import click
 
 import kernelmill as km
 from kernelmill.engine.cells import cell_text
-from kernelmill.engine.cli.console import JobWatch, common_options, print_json, size, table_text, the_console
+from kernelmill.engine.cli.console import (
+    JobWatch,
+    common_options,
+    print_json,
+    print_text,
+    size,
+    table_text,
+    the_console,
+)
+from kernelmill.engine.leftovers import is_single, rejects_path
 from kernelmill.engine.sizes import format_bytes, format_count, format_duration
 
 
-def count_words(inputs: Sequence[str], *, tokens: str, lowercase: bool, invalid: str = "error") -> km.LazyFrame:
-    """Plan the word count of some text files: columns word and len."""
+def count_words(inputs: Sequence[str], *, tokens: str, lowercase: bool, **reading: Any) -> km.LazyFrame:
+    """Plan the word count of some text files: columns word and len. `reading` goes to scan_text."""
     words = km.col("line").str.tokenize(tokens, lowercase=lowercase)
-    lines = km.scan_text(list(inputs), invalid=invalid)
+    lines = km.scan_text(list(inputs), **reading)
     return lines.select(word=words).explode("word").group_by("word").agg(km.len())
 
 
@@ -25,9 +34,7 @@ def written_text(result: km.JobResult, output: str) -> str:
     text = f"{result} · {format_bytes(result.bytes)} in {format_duration(result.seconds)}"
     if not sum(result.rejects.values()):
         return text
-    rejects = (
-        f"{output.removesuffix('.parquet')}.rejects.parquet" if output.endswith(".parquet") else f"{output}/_rejects"
-    )
+    rejects = rejects_path(output) if is_single(output) else f"{output}/_rejects"
     return f"{text}: kernelmill show {rejects}"
 
 
@@ -48,7 +55,11 @@ def written_text(result: km.JobResult, output: str) -> str:
     type=click.Choice(["error", "replace", "skip", "binary"]),
     default="error",
     show_default=True,
-    help="What to do about bytes that are not UTF-8.",
+    help="What to do about bytes that are not valid in the encoding.",
+)
+@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the text, such as cp1252.")
+@click.option(
+    "--max-line", type=size, metavar="SIZE", help="Longest line that --invalid skip can set aside; default 64 MiB."
 )
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads; default: the usable cores.")
 @click.option(
@@ -87,6 +98,8 @@ def wordcount(
     lower: bool,
     top: int | None,
     invalid: str,
+    encoding: str,
+    max_line: int | None,
     compression: str,
     mode: str,
     as_json: bool,
@@ -97,25 +110,30 @@ def wordcount(
     \b
     kernelmill wordcount 'books/*.txt' -o counts/ --tokens word --lower --top 20
     """
+    if as_json and not top:
+        raise click.UsageError("--json is about the words that --top prints: give --top too")
+    if given["max_rejects"] is not None and invalid != "skip":
+        raise click.UsageError("--max-rejects counts the lines that --invalid skip sets aside: give that too")
     console = the_console()
-    frame = count_words(inputs, tokens=tokens, lowercase=lower, invalid=invalid)
+    reading = {"encoding": encoding, "invalid": invalid} | ({} if max_line is None else {"max_line": max_line})
+    frame = count_words(inputs, tokens=tokens, lowercase=lower, **reading)
     settings = {name: value for name, value in given.items() if value is not None}
+    console.writes(output)
     with JobWatch(console) as watch:
         result = frame.sink_parquet(output, mode=mode, compression=compression, progress=watch, **settings)
-    if top:
-        _print_top(str(result.path), top, as_json)
     console.note(written_text(result, output))
     console.detail(watch.detail_text())
+    if top:
+        _print_top(str(result.path), top, as_json)
 
 
 def _print_top(path: str, count: int, as_json: bool) -> None:
     rows = km.scan_parquet(path).top_k(count, by="len").collect(progress=False).rows()
     if as_json:
-        print_json([{"word": _shown(word), "len": number} for word, number in rows])
+        print_json([{"word": word, "len": number} for word, number in rows])
     else:
-        click.echo(
-            table_text(["word", "len"], [(cell_text(_shown(word)), format_count(n)) for word, n in rows], right=[1])
-        )
+        cells = [(cell_text(_shown(word)), format_count(number)) for word, number in rows]
+        print_text(table_text(["word", "len"], cells, right=[1]))
 
 
 def _shown(word: str | bytes) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.ids import AttemptId
-from kernelmill.engine.io.context import Reject
+from kernelmill.engine.io.context import Place, Reject, RowPlace
 from kernelmill.engine.io.rejects import RejectList
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class TaskContext:
 
     on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file;
     max_rejects: more rejects than this end the attempt with KM0503; on_progress: told the input bytes done so far;
-    memory_bytes_max: what a step that must hold all its rows may hold.
+    memory_bytes_max: what a step that must hold all its rows may hold. `origin` says for people what the task reads.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class TaskContext:
         self._rejects = RejectList(max_rejects)
         self.counters: dict[str, int] = {}
         self.origin = ""
+        self._place: Place | None = None
 
     def check_cancelled(self) -> None:
         """Raise KM0701 if the job is cancelled."""
@@ -79,6 +80,15 @@ class TaskContext:
     def reject(self, record: Reject) -> None:
         """Set a record aside. Raises KM0503 where there are more than max_rejects in this task alone."""
         self._rejects.add(record)
+
+    def rows_from(self, place: Place | None) -> None:
+        """Say where the rows of the batch come from that is handed on next; None: a sort or a shuffle made them."""
+        self._place = place
+
+    def take_place(self) -> Place:
+        """Where the rows of the batch just handed over come from: the task's `origin` if nobody said more."""
+        place, self._place = self._place, None
+        return place or (lambda _: RowPlace(self.origin))
 
     @property
     def rejects(self) -> list[Reject]:

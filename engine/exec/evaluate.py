@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -35,29 +35,27 @@ def evaluate(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None = Non
 
 def split_bad_rows(
     batch: pa.RecordBatch, work: Callable[[pa.RecordBatch], Rows]
-) -> tuple[list[Rows], list[tuple[int, KernelmillError]]]:
+) -> Iterator[tuple[int, Rows | KernelmillError]]:
     """Do `work` on `batch` and, if a value in it is bad, on halves until the bad rows stand alone.
 
-    Gives the results, in row order, of the parts that went well, and (row number, error) of each bad row. What is bad
-    is what raises KM0207 or KM0208; any other error is raised. `work` must be row-wise. For on_bad="reject".
+    Yields in row order, each with its first row's number, the results of the parts that went well, and the error of
+    each bad row. What is bad is what raises KM0207 or KM0208; any other error is raised. `work` must be row-wise.
     """
-    good: list[Rows] = []
-    bad: list[tuple[int, KernelmillError]] = []
 
-    def attempt(start: int, rows: int) -> None:
+    def attempt(start: int, rows: int) -> Iterator[tuple[int, Rows | KernelmillError]]:
         try:
-            good.append(work(batch.slice(start, rows)))
+            made: Rows | KernelmillError = work(batch.slice(start, rows))
         except KernelmillError as exc:
             if exc.code not in (Code.CAST, Code.OVERFLOW):
                 raise
-            if rows == 1:
-                bad.append((start, exc))
-                return
-            attempt(start, rows // 2)
-            attempt(start + rows // 2, rows - rows // 2)
+            made = exc
+        if isinstance(made, KernelmillError) and rows > 1:
+            yield from attempt(start, rows // 2)
+            yield from attempt(start + rows // 2, rows - rows // 2)
+        else:
+            yield start, made
 
-    attempt(0, batch.num_rows)
-    return good, bad
+    return attempt(0, batch.num_rows)
 
 
 def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Datum:
@@ -136,17 +134,21 @@ def _bad_value(node: Node, args: list[Datum], work: Callable[[Sequence[Datum]], 
     if fails is Code.CAST:
         return _bad_cast(node, values[0], where)
     dtype = dtype_text(args[0].type)
-    what = f"{node_text(node)} has no {dtype} result for {' and '.join(values)}"
+    reason = f"{node_text(node)} has no {dtype} result"
     wider = "float64" if dtype == "int64" else "int64"
-    return error(fails, what, where=where, hint=f'cast to "{wider}" before, if that is wide enough')
+    hint = f'cast to "{wider}" before, if that is wide enough'
+    return error(fails, f"{reason} for {' and '.join(values)}", where=where, hint=hint, reason=reason)
 
 
 def _bad_cast(node: Node, value: str, where: str) -> KernelmillError:
     if isinstance(node, Cast):
+        reason = f"{node_text(node.input)} is no {dtype_text(node.dtype)}"
         what = f"{node_text(node.input)} is {value}, which is no {dtype_text(node.dtype)}"
     else:
+        reason = f"{node_text(node)} cannot read a value"
         what = f"{node_text(node)} cannot read {value}"
-    return error(Code.CAST, what, where=where, hint="strict=False gives null instead; on_bad='reject' sets rows aside")
+    hint = "strict=False gives null instead; on_bad='reject' sets rows aside"
+    return error(Code.CAST, what, where=where, hint=hint, reason=reason)
 
 
 def _repeated(value: Any, rows: int) -> Any:

@@ -1,25 +1,31 @@
-"""The row-wise steps of a pipeline: each takes the batches before it and gives the batches after it."""
+"""The row-wise steps of a pipeline: each takes the batches before it and gives the batches after it.
+
+A batch's place (context.take_place, rows_from) goes with it, so that the row of a bad value can be named in its file.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from kernelmill.engine.batch import validity_bytes
+from kernelmill.engine.errors import KernelmillError
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.evaluate import evaluate, split_bad_rows
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.tokens import tokenize
-from kernelmill.engine.io.context import Reject
+from kernelmill.engine.io.context import Place, Reject
 from kernelmill.engine.plan import physical
 from kernelmill.engine.typing import type_of
 
 Batches = Iterator[pa.RecordBatch]
+Made = TypeVar("Made")
 _RECORD_BYTES_MAX = 64 << 10
 
 
@@ -28,16 +34,24 @@ def projected(operator: physical.Project, schema: pa.Schema) -> pa.Schema:
     return pa.schema([type_of(column.node, schema).with_name(column.name) for column in operator.columns])
 
 
-def exploded(name: str, schema: pa.Schema) -> pa.Schema:
-    """`schema` with the list column `name` replaced by its elements."""
-    at = schema.get_field_index(name)
-    return schema.set(at, pa.field(name, schema.field(at).type.value_type))
+def exploded(operator: physical.Explode, schema: pa.Schema) -> pa.Schema:
+    """`schema` with the list column replaced by its elements."""
+    at = schema.get_field_index(operator.column)
+    lists = schema.field(at)
+    nullable = operator.empty_as_null or (operator.keep_nulls and lists.nullable)
+    return schema.set(at, _element(lists, operator.column, nullable))
+
+
+def _element(lists: pa.Field[Any], name: str, has_null_rows: bool) -> pa.Field[Any]:
+    item: pa.Field[Any] = lists.type.value_field
+    return pa.field(name, item.type, nullable=item.nullable or has_null_rows)
 
 
 def tokens_exploded(operator: physical.TokenizeExplode, schema: pa.Schema) -> pa.Schema:
     """The columns of `explode_tokens`, in the order of operator.names."""
     fields = {column.name: type_of(column.node, schema).with_name(column.name) for column in operator.others}
-    fields[operator.name] = pa.field(operator.name, type_of(operator.tokens, schema).type.value_type)
+    lists = type_of(operator.tokens, schema)
+    fields[operator.name] = _element(lists, operator.name, lists.nullable)
     return pa.schema([fields[name] for name in operator.names])
 
 
@@ -45,20 +59,30 @@ def filter_rows(batches: Batches, operator: physical.Filter, context: TaskContex
     """Keep the rows for which the predicate is true."""
     for batch in batches:
         context.check_cancelled()
-        for kept in rowwise(batch, lambda rows: _kept(rows, operator), context):
+        place = context.take_place()
+        for start, keep in rowwise(batch, place, lambda rows: evaluate(operator.predicate, rows, tokenize), context):
+            kept = batch.slice(start, len(keep)).filter(keep, null_selection_behavior="drop")
             if kept.num_rows:
+                context.rows_from(_place_of_kept(place, start, keep))
                 yield kept
 
 
-def _kept(rows: pa.RecordBatch, operator: physical.Filter) -> pa.RecordBatch:
-    return rows.filter(evaluate(operator.predicate, rows, tokenize=tokenize), null_selection_behavior="drop")
+def _place_of_kept(place: Place, start: int, keep: pa.Array[Any]) -> Place:
+    return lambda row: place(start + int(np.flatnonzero(keep.fill_null(False))[row]))
+
+
+def _place_from(place: Place, start: int) -> Place:
+    return lambda row: place(start + row)
 
 
 def project(batches: Batches, operator: physical.Project, schema: pa.Schema, context: TaskContext) -> Batches:
     """Compute the columns of `schema`."""
     for batch in batches:
         context.check_cancelled()
-        yield from rowwise(batch, lambda rows: _computed(rows, operator, schema), context)
+        place = context.take_place()
+        for start, made in rowwise(batch, place, lambda rows: _computed(rows, operator, schema), context):
+            context.rows_from(_place_from(place, start))
+            yield made
 
 
 def _computed(rows: pa.RecordBatch, operator: physical.Project, schema: pa.Schema) -> pa.RecordBatch:
@@ -68,26 +92,31 @@ def _computed(rows: pa.RecordBatch, operator: physical.Project, schema: pa.Schem
 
 
 def rowwise(
-    batch: pa.RecordBatch, work: Callable[[pa.RecordBatch], pa.RecordBatch], context: TaskContext
-) -> list[pa.RecordBatch]:
-    """The results of row-wise `work`; with on_bad="reject", rows with a value that does not fit go to the rejects.
+    batch: pa.RecordBatch, place: Place, work: Callable[[pa.RecordBatch], Made], context: TaskContext
+) -> Iterator[tuple[int, Made]]:
+    """The results of row-wise `work`, each with the number of its first row.
 
-    A row has no byte offset any more: its reject has the file(s) the task read, the row's number in its batch, and the
-    row as JSON.
+    A row with a value that does not fit is an error that names its place; with on_bad="reject" it goes to the rejects,
+    as JSON.
     """
-    if context.on_bad != "reject":
-        return [work(batch)]
-    good, bad = split_bad_rows(batch, work)
-    for row, problem in bad:
-        record = json.dumps(batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False).encode()
-        context.reject(Reject(context.origin, row, None, record[:_RECORD_BYTES_MAX], problem.what, str(problem.code)))
-    return good
+    for start, made in split_bad_rows(batch, work):
+        if not isinstance(made, KernelmillError):
+            yield start, made
+            continue
+        found = place(start)
+        if context.on_bad != "reject":
+            made.where = str(found)
+            raise made
+        record = json.dumps(batch.slice(start, 1).to_pylist()[0], default=str, ensure_ascii=False).encode()
+        kept = record[:_RECORD_BYTES_MAX]
+        context.reject(Reject(found.file, found.offset, None, kept, made.reason, made.code.id, found.row))
 
 
 def explode(batches: Batches, operator: physical.Explode, schema: pa.Schema, context: TaskContext) -> Batches:
     """Give each element of a list a row; the other columns are repeated beside it."""
     for batch in batches:
         context.check_cancelled()
+        place = context.take_place()
         lists = batch.column(operator.column)
         lengths = np.asarray(pc.list_value_length(lists).fill_null(0)).astype(np.int64)
         valid = validity_bytes(lists)
@@ -95,7 +124,13 @@ def explode(batches: Batches, operator: physical.Explode, schema: pa.Schema, con
         lone = is_null if operator.keep_nulls else np.zeros(len(lists), bool)
         if operator.empty_as_null:
             lone = lone | ((lengths == 0) & ~is_null)
-        yield _spread(batch, operator.column, _elements(lists, lengths, lone), np.where(lone, 1, lengths), schema)
+        counts = np.where(lone, 1, lengths)
+        context.rows_from(_place_of_element(place, counts))
+        yield _spread(batch, operator.column, _elements(lists, lengths, lone), counts, schema)
+
+
+def _place_of_element(place: Place, counts: NDArray[np.int64]) -> Place:
+    return lambda row: place(int(np.searchsorted(np.cumsum(counts), row, side="right")))
 
 
 def explode_tokens(
@@ -104,10 +139,16 @@ def explode_tokens(
     """Tokenize and explode in one step: no list column is made; a null text gives one null row."""
     for batch in batches:
         context.check_cancelled()
-        others = {column.name: evaluate(column.node, batch, tokenize=tokenize) for column in operator.others}
-        lists = evaluate(operator.tokens, batch, tokenize=tokenize)
-        beside = pa.RecordBatch.from_arrays([*others.values(), lists], names=[*others, operator.name])
-        yield from explode(iter([beside]), physical.Explode(operator.name), schema, context)
+        place = context.take_place()
+        for start, beside in rowwise(batch, place, lambda rows: _with_tokens(rows, operator), context):
+            context.rows_from(_place_from(place, start))
+            yield from explode(iter([beside]), physical.Explode(operator.name), schema, context)
+
+
+def _with_tokens(rows: pa.RecordBatch, operator: physical.TokenizeExplode) -> pa.RecordBatch:
+    others = {column.name: evaluate(column.node, rows, tokenize) for column in operator.others}
+    lists = evaluate(operator.tokens, rows, tokenize)
+    return pa.RecordBatch.from_arrays([*others.values(), lists], names=[*others, operator.name])
 
 
 def limit(batches: Batches, operator: physical.Limit, context: TaskContext) -> Batches:

@@ -36,7 +36,7 @@ def sort_rows(batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskCo
         rows, size = rows + batch.num_rows, size + batch.nbytes
         if size * _COPIES > context.memory_bytes_max:
             what = f"a sort of more than {rows:,} rows ({size:,} bytes) does not fit the memory of this job"
-            raise error(Code.MEMORY_LIMIT, what, hint="take top_k, sort fewer rows or columns, or raise memory")
+            raise error(Code.MEMORY_LIMIT, what, hint="take top_k, sort fewer rows or columns, or raise memory=")
         if operator.limit is not None and rows > max(_COMPACT_ROWS, 2 * operator.limit):
             held = [_in_order(held, operator)]
             rows, size = held[0].num_rows, held[0].nbytes

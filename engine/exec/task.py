@@ -19,6 +19,7 @@ from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
+from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.io.text import read_batches
@@ -68,10 +69,22 @@ def _source(task: Task, pipeline: physical.Pipeline, store: BlockStore, context:
         case physical.ReadParquet(), ParquetSplit():
             return read_row_groups(split, source, context)
         case physical.ReadTable(), TableSplit():
-            return iter(tables[split.table][split.start : split.stop])
+            return _table_batches(split, tables[split.table], context)
         case None, None:
             return _blocks(task, store)
     raise error(Code.INTERNAL, f"a {type(source).__name__} cannot read a {type(split).__name__}")
+
+
+def _table_batches(
+    split: TableSplit, batches: Sequence[pa.RecordBatch], context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    for number in range(split.start, split.stop):
+
+        def place(row: int, number: int = number) -> RowPlace:
+            return RowPlace(f"<{split.table}>", row=row + sum(batch.num_rows for batch in batches[:number]))
+
+        context.rows_from(place)
+        yield batches[number]
 
 
 def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) -> pa.Schema:
@@ -89,10 +102,10 @@ def _placed_partitions(task: Task, pipeline: physical.Pipeline, is_last: bool) -
 
 
 def _origin(task: Task) -> str:
-    """What the task reads, for people: its first file, its table, or the stages before it."""
+    """What the task reads, for people: its file (the first of several), its table, or the stages before it."""
     match task.split:
         case TextSplit(ranges=ranges):
-            return ranges[0].file.path
+            return ranges[0].file.path + (f" and {len(ranges) - 1} more" if len(ranges) > 1 else "")
         case ParquetSplit(file=file):
             return file.path
         case TableSplit(table=table):
@@ -120,7 +133,7 @@ def _run_steps(batches: Flow, task: Task, pipeline: physical.Pipeline, store: Bl
                 schema = operators.projected(step, schema)
                 batches = operators.project(batches, step, schema, context)
             case physical.Explode():
-                schema = operators.exploded(step.column, schema)
+                schema = operators.exploded(step, schema)
                 batches = operators.explode(batches, step, schema, context)
             case physical.TokenizeExplode():
                 schema = operators.tokens_exploded(step, schema)
@@ -133,10 +146,17 @@ def _run_steps(batches: Flow, task: Task, pipeline: physical.Pipeline, store: Bl
                 batches = _merge(task, step, store, context)
                 schema = step.schema
             case physical.Sort():
-                batches = sort_rows(batches, step, context)
+                batches = _unplaced(sort_rows(batches, step, context), context)
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
     return batches
+
+
+def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterator[pa.RecordBatch]:
+    """Batches of rows from anywhere: the place that was told of last is that of another batch."""
+    for batch in batches:
+        context.rows_from(None)
+        yield batch
 
 
 def _merge(

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import ReadContext, Reject
-from kernelmill.engine.io.cutting import last_record_end, last_token_end
+from kernelmill.engine.io.cutting import last_record_end, last_token_end, long_piece
 from kernelmill.engine.io.decompress import codec_of
+from kernelmill.engine.io.original import OriginalText
 from kernelmill.engine.io.text_errors import encoding_error, token_too_long_error, too_long_error
-from kernelmill.engine.io.text_stream import OpenText, RecordCounter, open_text
+from kernelmill.engine.io.text_stream import OpenText, RecordCounter, is_utf8, open_text
 from kernelmill.engine.plan.physical import TextOptions
 from kernelmill.engine.splits import FileRange, FileStamp, TextSplit
 from kernelmill.kernels.intrinsics import SLACK_BYTES
@@ -28,6 +29,7 @@ RECORD_BYTES_KEPT = 64 << 10
 """How much of a rejected record is kept; its file and offset say where the rest is."""
 LINE_COUNT_BYTES_MAX = 1 << 30
 """A reject's line is counted up to this offset, an error's up to 16 times as far."""
+_ENDING_BYTES = 1  # a \r before the separator, which is not of the line
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES_MIN = 64  # room for a BOM and for any separator's carry
 
@@ -71,7 +73,7 @@ def read_blocks(
     such byte, so that a huge line streams and only a long token makes the buffer grow. `invalid="skip"` needs whole
     lines and ends blocks at lines (whole_file: at files) always. Files are never mixed in a block.
     Raises KM0201, KM0203 (missing, changed), KM0202, KM0205 (corrupt, truncated), KM0204 (not UTF-8), KM0701, KM0209
-    for a token that does not end within some 16 MiB, or a line longer than max_line where blocks end at lines.
+    for a token of more than 16 MiB, or a line longer than max_line where blocks end at lines.
     """
     done_bytes = 0
     for part in split.ranges:
@@ -79,10 +81,13 @@ def read_blocks(
             reader = FileReader(file, part, options, context, done_bytes)
             try:
                 cut_words = is_separator if options.invalid != "skip" else None
-                bytes_max = None if options.whole_file else options.max_line_bytes
-                if cut_words is not None:
-                    bytes_max = TOKEN_BYTES_MAX
+                line_bytes_max = None if options.whole_file or cut_words is not None else options.max_line_bytes
+                bytes_max = TOKEN_BYTES_MAX if cut_words is not None else line_bytes_max
                 for block in reader.blocks(block_bytes, cut_words, bytes_max):
+                    if is_separator is not None:
+                        reader.check_tokens(block, is_separator)
+                    if line_bytes_max is not None:
+                        reader.check_lines(block, line_bytes_max)
                     yield from reader.checked(block)
                 file.check()
             finally:
@@ -100,11 +105,14 @@ class FileReader:
         self._file, self._part, self._options, self._context = file, part, options, context
         self._done_bytes = done_bytes
         self._line_of = RecordCounter(part.file, options, LINE_COUNT_BYTES_MAX)
+        self._original = None if is_utf8(options) else OriginalText(part.file, options)
         self._separator = None if options.whole_file else options.separator
 
     def close(self) -> None:
-        """Close what numbering lines opened."""
+        """Close what numbering lines and showing bytes opened."""
         self._line_of.close()
+        if self._original is not None:
+            self._original.close()
 
     def blocks(
         self, block_bytes: int, is_separator: NDArray[np.uint8] | None, record_bytes_max: int | None = None
@@ -127,11 +135,9 @@ class FileReader:
             data = np.frombuffer(buffer, np.uint8)
             cut = filled if ended else self._last_cut(buffer, data, start, filled, is_separator)
             if cut < 0:
-                if record_bytes_max is not None and filled - start > record_bytes_max + separator_bytes + 1:  # 1: a CR
+                if record_bytes_max is not None and filled - start > record_bytes_max + separator_bytes + _ENDING_BYTES:
                     if is_separator is not None:
-                        raise token_too_long_error(
-                            self._part.file.path, offset, self._line_for_error(offset), record_bytes_max
-                        )
+                        raise self._token_too_long(offset)
                     raise self._too_long(offset, None, record_bytes_max)
                 capacity *= 2
                 room = max(room, capacity)
@@ -164,6 +170,27 @@ class FileReader:
         else:
             raise self.encoding_error(block, bad)
 
+    def check_tokens(self, block: TextBlock, is_separator: NDArray[np.uint8]) -> None:
+        """Raise KM0209 if a token has more than TOKEN_BYTES_MAX bytes."""
+
+        def last_end(start: int, stop: int) -> int:
+            return last_token_end(block.data, start, stop, is_separator)
+
+        if (place := long_piece(block.start, block.stop, last_end, TOKEN_BYTES_MAX + 1)) >= 0:
+            raise self._token_too_long(block.offset_of(place))
+
+    def check_lines(self, block: TextBlock, bytes_max: int) -> None:
+        """Raise KM0209 if a line has more than `bytes_max` bytes."""
+        separator = self._options.separator
+
+        def last_end(start: int, stop: int) -> int:
+            end = last_record_end(block.data[start:stop].tobytes(), 0, stop - start, separator)
+            return start + end if end >= 0 else -1
+
+        place = long_piece(block.start, block.stop, last_end, bytes_max + len(separator) + _ENDING_BYTES)
+        if place >= 0:
+            raise self._too_long(block.offset_of(place), None, bytes_max)
+
     @staticmethod
     def find_invalid(block: TextBlock, start: int) -> int:
         """The first byte from data[start] on that is not UTF-8, -1 if there is none."""
@@ -171,18 +198,30 @@ class FileReader:
 
     def encoding_error(self, block: TextBlock, bad: int) -> KernelmillError:
         """KM0204 for data[bad]."""
-        begin = max(block.start, bad - 64)
-        around = block.data[begin : min(block.stop, bad + 64)].tobytes()
+        before = self._original_bytes(block, max(block.start, bad - 64), bad)
+        around = before + self._original_bytes(block, bad, min(block.stop, bad + 64))
         offset = block.offset_of(bad)
         path, encoding = self._part.file.path, self._options.encoding
         head = self._file.read(0, 16) if codec_of(path) is None else b""  # of the text, not of what it is packed in
-        return encoding_error(path, offset, self._line_for_error(offset), around, bad - begin, head, encoding)
+        return encoding_error(path, offset, self.line_for_error(offset), around, len(before), head, encoding)
 
-    def reject(self, record: bytes, offset: int) -> None:
-        """Set aside a record that is not UTF-8."""
-        reason = "invalid UTF-8"
+    def _original_bytes(self, block: TextBlock, start: int, stop: int) -> bytes:
+        """The file's bytes whose text is data[start:stop]."""
+        if self._original is None:
+            return block.data[start:stop].tobytes()
+        return self._original.bytes_of(block.offset_of(start), block.offset_of(stop), self._context)
+
+    def reject(self, block: TextBlock, start: int, stop: int, next_start: int) -> None:
+        """Set aside the record data[start:stop], which is no text in its encoding; the next is at `next_start`."""
+        offset = block.offset_of(start)
+        if self._original is None:
+            record, reason = block.data[start:stop].tobytes(), "invalid UTF-8"
+        else:
+            end = block.data[stop:next_start].tobytes().decode()
+            record = self._original.record(offset, block.offset_of(next_start), end, self._context)
+            reason = f"invalid {self._options.encoding}"
         if len(record) > RECORD_BYTES_KEPT:
-            reason = f"invalid UTF-8 (the first {RECORD_BYTES_KEPT:,} bytes of the record are kept)"
+            reason += f" (the first {RECORD_BYTES_KEPT:,} bytes of the record are kept)"
         line = self._line_of.number(offset, self._context)
         kept = record[:RECORD_BYTES_KEPT]
         self._context.reject(Reject(self._part.file.path, offset, line, kept, reason, Code.ENCODING.id))
@@ -192,9 +231,13 @@ class FileReader:
         return self._too_long(block.offset_of(place), length, length_max)
 
     def _too_long(self, offset: int, length: int | None, length_max: int) -> KernelmillError:
-        return too_long_error(self._part.file.path, offset, self._line_for_error(offset), length, length_max)
+        return too_long_error(self._part.file.path, offset, self.line_for_error(offset), length, length_max)
 
-    def _line_for_error(self, offset: int) -> int | None:
+    def _token_too_long(self, offset: int) -> KernelmillError:
+        return token_too_long_error(self._part.file.path, offset, self.line_for_error(offset), TOKEN_BYTES_MAX)
+
+    def line_for_error(self, offset: int) -> int | None:
+        """The number of the line at `offset`, if it is not too deep in the file to count."""
         counter = RecordCounter(self._part.file, self._options, 16 * LINE_COUNT_BYTES_MAX)
         try:
             return counter.number(offset, self._context)
@@ -237,7 +280,7 @@ class FileReader:
             line, end, next_line = self._line_around(content, good - block.start, bad - block.start)
             if line + block.start > good:
                 yield self._part_of(block, good, line + block.start)
-            self.reject(content[line:end], block.offset_of(line + block.start))
+            self.reject(block, line + block.start, end + block.start, next_line + block.start)
             good = next_line + block.start
             bad = self.find_invalid(block, good)
         if good < block.stop:

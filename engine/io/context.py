@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -10,16 +11,41 @@ import msgspec
 class Reject(msgspec.Struct, frozen=True, array_like=True):
     """A record that was set aside (I8): where it came from, its bytes, and why.
 
-    `offset` is where the record begins, in bytes of the file (of its decompressed text where it is compressed);
-    `line` counts from 1, None where it was not counted; `code` is the KMxxxx of the error it would have been.
+    `offset` is where a line begins, as scan_text's include_offsets counts; `row` is the number, from 0, of a row of a
+    Parquet file or a table; both are None where the row is one that a shuffle or a sort has made. `line` counts from
+    1, None where it was not counted. `record` is the line as it is in the file, or the row as JSON. `reason` is the
+    same for all records of one kind, `code` the KMxxxx of the error it would have been.
     """
 
     file: str
-    offset: int
+    offset: int | None
     line: int | None
     record: bytes
     reason: str
     code: str
+    row: int | None = None
+
+
+class RowPlace(NamedTuple):
+    """Where a row comes from: `offset` and `row` as in Reject; `count_line` reads the file to find the line."""
+
+    file: str
+    offset: int | None = None
+    row: int | None = None
+    count_line: Callable[[], int | None] = lambda: None
+
+    def __str__(self) -> str:
+        return where(self.file, self.offset, self.count_line(), self.row)
+
+
+Place = Callable[[int], RowPlace]
+"""Tells where row i of a batch comes from. Valid as long as the batch; costs nothing until it is asked."""
+
+
+def where(file: str, offset: int | None, line: int | None, row: int | None = None) -> str:
+    """A place for people, such as "a.txt, byte 1,234, line 5" or "a.parquet, row 7"."""
+    parts = (("byte", offset), ("line", line), ("row", row))
+    return ", ".join([file, *(f"{unit} {number:,}" for unit, number in parts if number is not None)])
 
 
 class ReadContext(Protocol):
@@ -33,6 +59,9 @@ class ReadContext(Protocol):
 
     def reject(self, record: Reject) -> None:
         """Set a record aside, in order of occurrence. Raises KM0503 where the task has too many."""
+
+    def rows_from(self, place: Place) -> None:
+        """Say where the rows of the batch come from that is handed on next."""
 
     def count(self, name: str, n: int) -> None:
         """Add `n` to the counter `name`, such as utf8_replaced."""
@@ -52,6 +81,7 @@ class PlainContext:
         self.bytes_done = 0
         self.rejects: list[Reject] = []
         self.counters: dict[str, int] = {}
+        self.place: Place = lambda _: RowPlace("")
         self._buffers: dict[str, bytearray] = {}
 
     def check_cancelled(self) -> None:
@@ -64,6 +94,10 @@ class PlainContext:
     def reject(self, record: Reject) -> None:
         """Keep the record in `rejects`."""
         self.rejects.append(record)
+
+    def rows_from(self, place: Place) -> None:
+        """Keep the place of the batch that comes next."""
+        self.place = place
 
     def count(self, name: str, n: int) -> None:
         """Add to `counters[name]`."""

@@ -7,6 +7,7 @@ a separator that cannot overlap itself; "\n\n" can, so `_certain` goes back to w
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,19 @@ def last_record_end(buffer: bytes | bytearray, start: int, stop: int, separator:
     while (found := buffer.find(separator, end, stop)) >= 0:
         end = found + len(separator)
     return end
+
+
+def long_piece(start: int, stop: int, last_end: Callable[[int, int], int], bytes_max: int) -> int:
+    """Find where a piece begins that has more than `bytes_max` bytes, what ends it included; -1 if none does.
+
+    A piece begins at `start`; last_end(a, b) tells where the last one that ends in [a, b) does, or -1.
+    """
+    while stop - start > bytes_max:
+        end = last_end(start, start + bytes_max)
+        if end < 0:
+            return start
+        start = end
+    return -1
 
 
 def last_token_end(data: NDArray[np.uint8], start: int, stop: int, is_separator: NDArray[np.uint8]) -> int:

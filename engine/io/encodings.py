@@ -31,18 +31,16 @@ def _mark(problem: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_ON_ERROR, _mark)
 
 
-@functools.lru_cache(maxsize=64)
 def codec_name(encoding: str) -> str:
-    """Python's name of an encoding, "utf-8" for UTF-8 with or without BOM; KM0107 if there is none such."""
+    """Python's name of an encoding, "utf-8" for UTF-8 with or without BOM; KM0107 if text files are in none such."""
+    hint = "use a name that Python knows, such as 'utf-8', 'latin-1', 'cp1252' or 'utf-16'"
     try:
         name = codecs.lookup(encoding).name
         "a".encode(name)  # refuses rot13, hex and other codecs that are no encodings; "" would not ask the codec
-    except (LookupError, ValueError):
-        raise error(Code.BAD_SETTING, f"there is no encoding {encoding!r}", hint=_HINT) from None
+        codecs.getincrementaldecoder(name)(_ON_ERROR).decode(b"a")  # refuses idna and punycode, made for short names
+    except (LookupError, TypeError, ValueError):
+        raise error(Code.BAD_SETTING, f"encoding cannot be {encoding!r}", hint=hint) from None
     return "utf-8" if name == "utf-8-sig" else name
-
-
-_HINT = "use a name that Python knows, such as 'utf-8', 'latin-1', 'cp1252' or 'utf-16'"
 
 
 def is_splittable(path: str, options: TextOptions) -> bool:
@@ -96,6 +94,14 @@ class Decoder:
 
     def __init__(self, encoding: str) -> None:
         self._decoder = codecs.getincrementaldecoder(codec_name(encoding))(_ON_ERROR)
+
+    def state(self) -> tuple[bytes, int]:
+        """What `restore` needs to go on from here."""
+        return self._decoder.getstate()
+
+    def restore(self, state: tuple[bytes, int]) -> None:
+        """Go back to an earlier state."""
+        self._decoder.setstate(state)
 
     def decode(self, piece: bytes, *, final: bool) -> bytes:
         """UTF-8 of what is complete so far, with the byte FF for each error."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from kernelmill.engine.batch import buffer_of, concatenated, view_of
 from kernelmill.engine.io.blocks import FileReader, TextBlock
 from kernelmill.engine.io.bytestream import InputFile
-from kernelmill.engine.io.context import ReadContext
+from kernelmill.engine.io.context import Place, ReadContext, RowPlace
+from kernelmill.engine.io.source import arrow_path
 from kernelmill.engine.plan.physical import TextOptions
 from kernelmill.engine.splits import FileRange, TextSplit
 from kernelmill.kernels.intrinsics import SLACK_BYTES
@@ -37,32 +40,49 @@ def read_batches(
     lines, but is one document. No empty batches. Raises what `read_blocks` raises, and KM0209 for a line over
     `max_line_bytes`.
     """
-    waiting: list[pa.RecordBatch] = []
+    for batch, place in _joined(_batches(split, options, schema, context)):
+        context.rows_from(place)
+        yield batch
+
+
+Located = tuple[pa.RecordBatch, Place]
+
+
+def _joined(batches: Iterator[Located]) -> Iterator[Located]:
+    """Small batches put together; not the first, which may be all that a head() wants: it must wait for no other."""
+    if (first := next(batches, None)) is not None:
+        yield first
+    waiting: list[Located] = []
     rows = size = 0
-    for batch in _batches(split, options, schema, context):
+    for batch, place in batches:
         if not waiting and (batch.num_rows >= _JOIN_BELOW_ROWS or batch.nbytes >= _JOIN_BELOW_BYTES):
-            yield batch
+            yield batch, place
             continue
         if waiting and (rows + batch.num_rows > BATCH_ROWS or size + batch.nbytes > 2 * BATCH_BYTES):
-            yield _joined(waiting)
+            yield _one_of(waiting)
             waiting, rows, size = [], 0, 0
-        waiting.append(batch)
+        waiting.append((batch, place))
         rows, size = rows + batch.num_rows, size + batch.nbytes
     if waiting:
-        yield _joined(waiting)
+        yield _one_of(waiting)
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
+def _one_of(parts: Sequence[Located]) -> Located:
+    if len(parts) == 1:
+        return parts[0]
+    batches = [batch for batch, _ in parts]
+    ends = list(accumulate(batch.num_rows for batch in batches))
+
+    def place(row: int) -> RowPlace:
+        part = bisect_right(ends, row)
+        return parts[part][1](row - ends[part] + batches[part].num_rows)
+
     if not batches[0].num_columns:
-        return _of_columns([], batches[0].schema, sum(batch.num_rows for batch in batches))
-    return concatenated(batches)
+        return _of_columns([], batches[0].schema, ends[-1]), place
+    return concatenated(batches), place
 
 
-def _batches(
-    split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext
-) -> Iterator[pa.RecordBatch]:
+def _batches(split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext) -> Iterator[Located]:
     done_bytes = 0
     for part in split.ranges:
         with InputFile(part.file) as file:
@@ -91,7 +111,7 @@ class _Rows:
         self._ends = np.frombuffer(context.buffer("line_ends", 4 * (rows + 1)), np.int32)[: rows + 1]
         self._starts = np.frombuffer(context.buffer("line_starts", 8 * (rows + 1)), np.int64)[: rows + 1]
 
-    def lines(self) -> Iterator[pa.RecordBatch]:
+    def lines(self) -> Iterator[Located]:
         """A row a line."""
         for block in self._reader.blocks(BATCH_BYTES, None, self._length_max):
             bad = -1 if self._options.invalid == "binary" else self._reader.find_invalid(block, block.start)
@@ -102,11 +122,9 @@ class _Rows:
                 begin = at
                 rows, at, data = self._cut(block, begin)
                 bad_rows, bad = self._bad_rows(block, rows, at, bad)
-                batch = self._batch(block, rows, data, bad_rows)
-                if batch.num_rows:
-                    yield batch
+                yield from self._batch(block, rows, at, data, bad_rows)
 
-    def documents(self) -> Iterator[pa.RecordBatch]:
+    def documents(self) -> Iterator[Located]:
         """One row: the whole file."""
         block_bytes = min(self._part.file.size_bytes, self._length_max) + SLACK_BYTES
         found = list(self._reader.blocks(block_bytes, None, self._length_max))
@@ -120,9 +138,7 @@ class _Rows:
             raise self._reader.encoding_error(block, bad)
         self._ends[0], self._ends[1], self._starts[0] = 0, size, block.start
         data = pa.py_buffer(block.data[block.start : block.stop].tobytes())
-        batch = self._batch(block, 1, data, [0] if bad >= 0 else [])
-        if batch.num_rows:
-            yield batch
+        yield from self._batch(block, 1, block.stop, data, [0] if bad >= 0 else [])
 
     def _cut(self, block: TextBlock, begin: int) -> tuple[int, int, pa.Buffer]:
         """Cut lines from data[begin] on, up to a batch: their number, where to go on, their bytes."""
@@ -154,21 +170,39 @@ class _Rows:
             bad = self._reader.find_invalid(block, int(self._starts[row + 1]) if row + 1 < rows else stop)
         return found, bad
 
-    def _batch(self, block: TextBlock, rows: int, data: pa.Buffer, bad_rows: list[int]) -> pa.RecordBatch:
+    def _batch(self, block: TextBlock, rows: int, stop: int, data: pa.Buffer, bad_rows: list[int]) -> Iterator[Located]:
+        """The batch of these rows, all before data[stop], if any are left, and where each comes from."""
         ends, keep = self._ends[: rows + 1].copy(), None
-        offsets = None
-        if self._options.offset_column in self._schema.names or bad_rows:
-            offsets = self._offsets(block, rows)
+        place = self._place(block, rows, ends, data)
+        offsets = self._offsets(block, rows) if self._options.offset_column in self._schema.names else None
         if bad_rows and self._options.invalid == "replace":
             ends, data = self._repaired(block, ends, data, bad_rows)
-        elif bad_rows and offsets is not None:
-            content = memoryview(data)
+        elif bad_rows:
             for row in bad_rows:
-                self._reader.reject(bytes(content[ends[row] : ends[row + 1]]), int(offsets[row]))
+                start, next_start = int(self._starts[row]), int(self._starts[row + 1]) if row + 1 < rows else stop
+                self._reader.reject(block, start, start + int(ends[row + 1] - ends[row]), next_start)
             keep = np.ones(rows, np.bool_)
             keep[bad_rows] = False
         columns = [self._column(field, rows, ends, data, offsets, keep) for field in self._schema]
-        return _of_columns(columns, self._schema, rows if keep is None else int(keep.sum()))
+        kept = rows if keep is None else int(keep.sum())
+        if kept:
+            row_of_kept = None if keep is None else np.flatnonzero(keep)
+            batch = _of_columns(columns, self._schema, kept)
+            yield batch, place if row_of_kept is None else lambda row: place(int(row_of_kept[row]))
+
+    def _place(self, block: TextBlock, rows: int, ends: NDArray[np.int32], data: pa.Buffer) -> Place:
+        """Where each row comes from: as `_offsets` has it, but of what is still there when the next batch is made."""
+        starts, first, path = self._starts[:rows].copy(), block.offset_of(int(self._starts[0])), block.file.path
+        separator = self._separator if block.offset_counts_characters else None
+
+        def place(row: int) -> RowPlace:
+            offset = first + int(starts[row] - starts[0])
+            if separator is not None:
+                text = view_of(data, np.uint8)[: int(ends[row])]
+                offset -= _continuation_bytes(text) + row * _continuation_bytes(separator)
+            return RowPlace(path, offset, None, lambda: self._reader.line_for_error(offset))
+
+        return place
 
     def _column(
         self,
@@ -182,7 +216,7 @@ class _Rows:
         if field.name == self._options.path_column:
             kept = rows if keep is None else int(keep.sum())
             codes = pa.array(np.zeros(kept, np.int32), pa.int32())
-            paths = pa.DictionaryArray.from_arrays(codes, pa.array([self._part.file.path], pa.string()))
+            paths = pa.DictionaryArray.from_arrays(codes, pa.array([arrow_path(self._part.file.path)], pa.string()))
             return paths.cast(field.type) if field.type != paths.type else paths
         if field.name == self._options.offset_column:
             assert offsets is not None  # they were counted, for the schema has this column
@@ -226,6 +260,11 @@ class _Rows:
         new_ends = np.zeros(ends.size, np.int32)
         np.cumsum(lengths, out=new_ends[1:])
         return new_ends, pa.py_buffer(b"".join(pieces))
+
+
+def _continuation_bytes(text: NDArray[np.uint8]) -> int:
+    """How many bytes more than characters the UTF-8 has."""
+    return int(np.count_nonzero((text & 0xC0) == 0x80))
 
 
 def _of_columns(columns: list[pa.Array[Any]], schema: pa.Schema, rows: int) -> pa.RecordBatch:

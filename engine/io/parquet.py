@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.io.context import ReadContext
+from kernelmill.engine.io.context import Place, ReadContext, RowPlace
 from kernelmill.engine.io.parquet_footer import ParquetInfo, RowGroup, parquet_info, system_error
 from kernelmill.engine.io.parquet_pages import worth_a_dictionary
 from kernelmill.engine.io.widening import unify_schemas
@@ -55,6 +55,7 @@ def read_row_groups(split: ParquetSplit, operator: ReadParquet, context: ReadCon
         size_bytes = group.bytes_of(operator.schema.names)
         rows = 0
         for batch in _guarded(source, number, context):
+            context.rows_from(source.place(number, rows))
             rows += batch.num_rows
             yield batch
             context.progress(done + size_bytes * rows // max(1, group.rows))
@@ -76,6 +77,15 @@ class _Source:
         if absent and operator.missing != "null":
             hint = "missing_columns='null' fills such columns with nulls"
             raise error(Code.SCHEMA_CONFLICT, f"the file has no column {absent[0]!r}", where=self.file.path, hint=hint)
+
+    def place(self, number: int, first: int) -> Place:
+        """Where the rows of a batch come from that begins at row `first` of row group `number`."""
+
+        def place(row: int) -> RowPlace:
+            before = sum(group.rows for group in self.info.row_groups[:number])
+            return RowPlace(self.file.path, row=before + first + row)
+
+        return place
 
     def batches(self, number: int) -> Iterator[pa.RecordBatch]:
         """The batches of row group `number`, fitted to the schema."""
@@ -208,7 +218,7 @@ def _open(info: ParquetInfo, coded: tuple[str, ...]) -> pq.ParquetFile:
     found = readers.pop(key, None)
     if found is None:
         found = pq.ParquetFile(
-            info.file.path,
+            pa.OSFile(os.fsencode(info.file.path), "r"),  # type: ignore[arg-type]  # bytes: a name need not be UTF-8
             metadata=info.metadata,
             read_dictionary=list(coded),
             memory_map=False,
@@ -217,7 +227,7 @@ def _open(info: ParquetInfo, coded: tuple[str, ...]) -> pq.ParquetFile:
             page_checksum_verification=True,
         )
         while len(readers) >= _FILES_OPEN:
-            readers.popitem(last=False)[1].close()
+            readers.popitem(last=False)[1].close(force=True)
     readers[key] = found
     return found
 
@@ -225,7 +235,7 @@ def _open(info: ParquetInfo, coded: tuple[str, ...]) -> pq.ParquetFile:
 def _forget(info: ParquetInfo) -> None:
     readers = _readers()
     for key in [key for key in readers if key[0] == info.file]:
-        readers.pop(key).close()
+        readers.pop(key).close(force=True)
 
 
 def _readers() -> OrderedDict[tuple[FileStamp, tuple[str, ...]], pq.ParquetFile]:

@@ -159,10 +159,11 @@ class PartWriter:
 
 def join_parts(paths: Sequence[str], target: str) -> PartFile:
     """Write the rows of small Parquet files of one schema, in order, to the new file `target`."""
-    schema = pq.read_schema(paths[0])
+    with open(paths[0], "rb") as first:  # Arrow itself opens no file whose name is not UTF-8
+        schema = pq.read_schema(first)
     with PartWriter(target, ToParquet("zstd", 1 << 20, True, schema)) as writer:
         for path in paths:
-            with pq.ParquetFile(path) as file:
+            with open(path, "rb") as opened, pq.ParquetFile(opened) as file:
                 for batch in file.iter_batches(use_threads=False):
                     writer.write(batch)
         return writer.close()

@@ -10,18 +10,20 @@ import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.ids import TaskId
-from kernelmill.engine.io.context import Reject
+from kernelmill.engine.io.context import Reject, where
+from kernelmill.engine.io.source import arrow_path
 
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("file", pa.string(), nullable=False),
-    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("offset", pa.int64()),
     pa.field("line", pa.int64()),
+    pa.field("row", pa.int64()),
     pa.field("record", pa.binary(), nullable=False),
     pa.field("reason", pa.string(), nullable=False),
     pa.field("code", pa.string(), nullable=False),
 ]
 REJECT_SCHEMA = pa.schema(_FIELDS)
-"""`offset` and `line` say where the record is, as Reject does; `record` is binary, for it may be no text."""
+"""`offset`, `line` and `row` say where the record is, as Reject does; `record` is binary, for it may be no text."""
 
 _SHOWN = 10
 _SHOWN_BYTES = 80
@@ -84,8 +86,9 @@ class RejectWriter:
 
 def reject_table(records: Sequence[Reject]) -> pa.Table:
     """Rejects as a table of REJECT_SCHEMA, in the order given."""
-    names = REJECT_SCHEMA.names
-    columns = [pa.array([getattr(r, name) for r in records], REJECT_SCHEMA.field(name).type) for name in names]
+    values = {name: [getattr(record, name) for record in records] for name in REJECT_SCHEMA.names}
+    values["file"] = [arrow_path(record.file) for record in records]
+    columns = [pa.array(values[field.name], field.type) for field in REJECT_SCHEMA]
     return pa.Table.from_arrays(columns, schema=REJECT_SCHEMA)
 
 
@@ -96,7 +99,7 @@ def too_many_rejects(records: Sequence[Reject], rejects_max: int) -> KernelmillE
     lines += [f"  {count:,} x {reason}" for reason, count in counts[:_SHOWN]]
     lines += ["  the first of them:" if len(records) > 1 else "  it is:"]
     for record in records[:_SHOWN]:
-        where = f"{record.file}, byte {record.offset:,}" + (f", line {record.line:,}" if record.line else "")
-        lines.append(f"  {where}: {record.record[:_SHOWN_BYTES]!r}")
+        place = where(record.file, record.offset, record.line, record.row)
+        lines.append(f"  {place}: {record.record[:_SHOWN_BYTES]!r}")
     hint = "look at the input, or raise max_rejects= if so many bad records are expected"
     return error(Code.REJECT_LIMIT, "\n".join(lines), hint=hint)

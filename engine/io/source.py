@@ -1,13 +1,16 @@
 """What a user names as input, as a sorted list of files with their stamps. Nothing is read here but directories.
 
 A source is a path, a glob, a directory (searched recursively), or a list of these. In directories and globs, names
-that start with `_` or `.` are skipped. Files come in the order of their path's bytes, each once; a list's items keep
-their order. A directory with a `_manifest.json` is an output of kernelmill: its files are those of the manifest.
+that start with `_` or `.` are skipped. Files come in the order of their path's bytes; a list's items keep their order.
+A file is read once, however often and in whatever spelling it is named, through links too; it goes by the first name
+it was given. Hard links are files of their own. A directory with a `_manifest.json` is an output of kernelmill: its
+files are those of the manifest.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import glob
 import json
 import os
@@ -29,19 +32,20 @@ def list_files(source: Source, *, suffixes: Sequence[str] | None = None) -> tupl
 
     `suffixes` narrows what is taken from a directory, for instance to (".parquet",); globs and paths are explicit.
     """
-    seen: set[str] = set()
-    stamps: list[FileStamp] = []
-    for item in _items(source):
+    real_folder = functools.cache(os.path.realpath)  # the folders above a file cost more than the file
+    stamps: dict[str, FileStamp] = {}
+    for item in items_of(source):
         for path in _files_of(item, suffixes):
-            if path not in seen:
-                seen.add(path)
-                stamps.append(stamp(path))
-    return tuple(stamps)
+            found = stamp(path)
+            folder, name = os.path.split(path)
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
+            stamps.setdefault(real, found)
+    return tuple(stamps.values())
 
 
 def describe(source: Source) -> str:
     """Name the source in a few words, as explain shows it: its path, or the first of several and their number."""
-    items = [os.fspath(item) for item in _items(source)]
+    items = items_of(source)
     return items[0] if len(items) == 1 else f"{items[0]} and {len(items) - 1} more"
 
 
@@ -54,15 +58,34 @@ def stamp(path: str) -> FileStamp:
         raise _missing(path) from None
     except OSError as exc:
         raise _unreadable(path, exc) from exc
+    hint = "save its bytes in a file first: inputs are read in pieces, and again if a task is retried"
     if not stat.S_ISREG(status.st_mode):
-        hint = "save its bytes in a file first: inputs are read in pieces, and again if a task is retried"
         raise error(Code.INPUT_NOT_FOUND, f"{path} is not a regular file", hint=hint)
     if not readable:
         raise error(Code.INPUT_NOT_FOUND, f"{path} cannot be read: permission denied", hint=f"chmod +r {path}")
+    if not status.st_size and _has_bytes(path):
+        raise error(Code.INPUT_NOT_FOUND, f"{path} has bytes, but does not say how many (as in /proc)", hint=hint)
     return FileStamp(path, status.st_size, status.st_mtime_ns)
 
 
-def _items(source: Any) -> list[str]:
+def arrow_path(path: str) -> str:
+    r"""The path as text that Arrow takes: what is not UTF-8 in a file's name is spelled out, as in "caf\xe9.txt"."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _has_bytes(path: str) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return bool(os.read(handle, 1))
+        finally:
+            os.close(handle)
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def items_of(source: Any) -> list[str]:
+    """The paths, globs and directories that a source lists; an iterator is used up. KM0107 for what is no source."""
     if isinstance(source, str | os.PathLike):
         return [_text(source)]
     if isinstance(source, bytes):  # iterable, yet no list of paths
@@ -155,6 +178,7 @@ def _glob(pattern: str, suffixes: Sequence[str] | None) -> list[str]:
         what = f"no file matches {pattern}"
         if not os.path.isdir(folder):
             raise error(Code.INPUT_NOT_FOUND, f"{what}: there is no directory {folder}", hint=_above(folder))
+        os.listdir(folder)  # glob takes a folder that cannot be read for an empty one
         raise error(Code.INPUT_NOT_FOUND, what, hint=_there(folder))
     return _sorted(paths)
 
@@ -191,6 +215,9 @@ def _sorted(paths: Iterable[str]) -> list[str]:
 
 def _missing(path: str) -> KernelmillError:
     folder = os.path.dirname(path) or "."
+    if os.path.islink(path):
+        what = f"{path} is a link to {os.readlink(path)}, which is not there"
+        return error(Code.INPUT_NOT_FOUND, what, hint="remove the link, or restore the file that it names")
     if os.path.isdir(folder):
         return error(Code.INPUT_NOT_FOUND, f"there is no file {path}", hint=_near(path) or _there(folder))
     return error(Code.INPUT_NOT_FOUND, f"there is no file {path}: no directory {folder}", hint=_above(folder))

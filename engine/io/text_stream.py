@@ -53,22 +53,28 @@ def open_text(file: InputFile, part: FileRange, options: TextOptions, context: R
             raise needs_whole_file(part.file.path, options.encoding)
         start = record_start(file, part.start, part.stop, separator, context)
         stop = record_start(file, part.stop, size, separator, context) if start < part.stop else start
-    stream = _undecoded(file, start, stop, options)
-    table = None if _is_utf8(options) else single_byte_table(options)
+    stream = _countable(file, start, stop, options)
+    table = None if is_utf8(options) else single_byte_table(options)
     if table is None:
         return OpenText(stream, start, False)
     return OpenText(_TranscodedStream(stream, table, context), start, True)
 
 
-def _is_utf8(options: TextOptions) -> bool:
+def is_utf8(options: TextOptions) -> bool:
+    """True if the bytes of the files are taken as they are."""
     return options.invalid == "binary" or codec_name(options.encoding) == "utf-8"
 
 
-def _undecoded(file: InputFile, start: int, stop: int, options: TextOptions) -> ByteStream:
-    """The stream whose bytes offsets count: decompressed, and decoded if only that makes its bytes countable."""
+def undecoded(file: InputFile, start: int, stop: int) -> ByteStream:
+    """The bytes [start, stop) of a file, or all that are packed in it if it is compressed."""
     codec = codec_of(file.stamp.path)
-    stream: ByteStream = DecompressedStream(file, codec) if codec else RangeStream(file, start, stop)
-    if _is_utf8(options) or single_byte_table(options) is not None:
+    return DecompressedStream(file, codec) if codec else RangeStream(file, start, stop)
+
+
+def _countable(file: InputFile, start: int, stop: int, options: TextOptions) -> ByteStream:
+    """The stream whose bytes offsets count: decompressed, and decoded if only that makes its bytes countable."""
+    stream = undecoded(file, start, stop)
+    if is_utf8(options) or single_byte_table(options) is not None:
         return stream
     return _DecodedStream(stream, options.encoding)
 
@@ -145,7 +151,7 @@ class RecordCounter:
             return None
         if self._file is None:
             self._file = InputFile(self._stamp)
-            self._stream = _undecoded(self._file, 0, self._stamp.size_bytes, self._options)
+            self._stream = _countable(self._file, 0, self._stamp.size_bytes, self._options)
             self._separator = encoded_separator(self._options)
             self._piece = bytearray(_PIECE_BYTES)
         while self._done < offset:

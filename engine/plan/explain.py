@@ -75,7 +75,7 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.Explode():
             return f"Explode {plan.column}{_flags(empty_as_null=plan.empty_as_null, drop_nulls=not plan.keep_nulls)}"
         case logical.Aggregate():
-            return f"Aggregate by {', '.join(plan.keys)}: {_aggs(plan.aggs)}"
+            return f"Aggregate {_by(plan.keys)}: {_aggs(plan.aggs)}"
         case logical.Sort():
             return f"Sort {_sort(plan.keys)}" if plan.limit is None else f"TopK {plan.limit} by {_sort(plan.keys)}"
         case logical.Limit(rows=rows):
@@ -125,7 +125,7 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.TokenizeExplode():
             return f"TokenizeExplode {operator.name}={node_text(operator.tokens)}, {_columns(operator.others)}"
         case physical.PartialAggregate() | physical.MergeAggregate():
-            return f"{type(operator).__name__} by {', '.join(operator.keys)}: {_aggs(operator.aggs)}"
+            return f"{type(operator).__name__} {_by(operator.keys)}: {_aggs(operator.aggs)}"
         case physical.Sort():
             return f"Sort {_sort(operator.keys)}{'' if operator.limit is None else f', first {operator.limit}'}"
         case physical.Limit(rows=rows):
@@ -200,6 +200,10 @@ def _columns(columns: Sequence[NamedNode]) -> str:
 
 def _aggs(aggs: Sequence[AggSpec]) -> str:
     return ", ".join(f"{agg.name}={agg.kind}({agg.column or ''})" for agg in aggs) or "distinct"
+
+
+def _by(keys: Sequence[str]) -> str:
+    return f"by {', '.join(keys)}" if keys else "of all rows"
 
 
 def _sort(keys: Sequence[tuple[str, bool, bool]]) -> str:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="LogicalPlan")
 
+DEPTH_MAX = 300
+"""Nodes of a plan: planning goes a call or two down at each, and Python allows 1000."""
+
 
 @dataclass(frozen=True, eq=False)
 class LogicalPlan:
@@ -36,6 +39,9 @@ class LogicalPlan:
 
     def __post_init__(self) -> None:
         with located(self.origin):
+            if self.depth > DEPTH_MAX:
+                what = f"a plan has more than {DEPTH_MAX} verbs one upon another"
+                raise error(Code.BAD_SETTING, what, hint="collect() on the way and go on with .lazy()")
             self.schema  # noqa: B018 -- deriving the schema is the check
 
     @property
@@ -43,6 +49,11 @@ class LogicalPlan:
         """The nodes this one reads, none for a scan."""
         below = getattr(self, "input", None)
         return () if below is None else (below,)
+
+    @cached_property
+    def depth(self) -> int:
+        """How many nodes there are down to the scan, this one included."""
+        return 1 + max((below.depth for below in self.inputs), default=0)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -96,7 +107,7 @@ class ScanParquet(LogicalPlan):
     label: str = ""
 
     def _derive(self) -> pa.Schema:
-        return _unique(list(self.columns))
+        return _unique(_some(self.columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +119,7 @@ class ScanTable(LogicalPlan):
     label: str = "<memory>"
 
     def _derive(self) -> pa.Schema:
-        return _unique(list(self.columns))
+        return _unique(_some(self.columns))
 
 
 # Verbs ---------------------------------------------------------------------------------------------------------------
@@ -124,7 +135,8 @@ class Project(LogicalPlan):
     def _derive(self) -> pa.Schema:
         fields = []
         for column in self.columns:
-            _no_aggregate(column.node, "select", "use group_by(...).agg(...)")
+            hint = "alone it gives one row: select(km.len()); beside other columns use group_by(...).agg(...)"
+            _no_aggregate(column.node, "select", hint)
             fields.append(type_of(column.node, self.input.schema).with_name(column.name))
         if not fields:
             raise error(Code.BAD_SETTING, "a frame needs at least one column", hint="name one to keep")
@@ -171,7 +183,10 @@ class Explode(LogicalPlan):
 
 @dataclass(frozen=True, eq=False)
 class Aggregate(LogicalPlan):
-    """One row for each distinct combination of `keys`: the keys, then one column an aggregate."""
+    """One row for each distinct combination of `keys`: the keys, then one column an aggregate.
+
+    Without keys all rows are one group, and there is one row even if there are none.
+    """
 
     input: LogicalPlan
     keys: tuple[str, ...]
@@ -179,8 +194,6 @@ class Aggregate(LogicalPlan):
 
     def _derive(self) -> pa.Schema:
         schema = self.input.schema
-        if not self.keys:
-            raise error(Code.BAD_SETTING, "group_by needs at least one key", hint='name it: group_by("word")')
         for key in self.keys:
             kind = find(schema, key, where=self.origin).type
             if not may_be_key(kind):
@@ -201,6 +214,8 @@ class Sort(LogicalPlan):
     limit: int | None = None
 
     def _derive(self) -> pa.Schema:
+        if not self.keys:
+            raise error(Code.BAD_SETTING, "there is no column to sort by", hint='name one: sort("word")')
         for name, _, _ in self.keys:
             kind = find(self.input.schema, name, where=self.origin).type
             if not may_be_key(kind):
@@ -232,6 +247,10 @@ class SinkParquet(LogicalPlan):
     statistics: bool = True
 
     def _derive(self) -> pa.Schema:
+        for item in self.input.schema:
+            if not _is_storable(item.type):
+                what = f"column {item.name!r} is {item.type}, which Parquet cannot hold"
+                raise error(Code.TYPE_MISMATCH, what, hint=f"leave it out, drop({item.name!r}), or take its parts")
         return self.input.schema
 
 
@@ -280,6 +299,13 @@ def keep(schema: pa.Schema, names: Sequence[str]) -> tuple[NamedNode, ...]:
     return tuple(NamedNode(name, Column(find(schema, name, where="").name)) for name in names)
 
 
+def _some(columns: pa.Schema) -> list[pa.Field[Any]]:
+    if not len(columns):
+        what = "the input has no columns, and a frame needs at least one"
+        raise error(Code.BAD_SETTING, what, hint="rows without columns can be neither read nor counted here")
+    return list(columns)
+
+
 def _unique(fields: Sequence[pa.Field[Any]]) -> pa.Schema:
     seen: set[str] = set()
     for item in fields:
@@ -299,6 +325,17 @@ def _check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
     if agg.kind in ("min", "max") and not is_word_like(kind):
         what = f"{agg.kind} of {agg.column!r}: values of type {kind} are not compared in groups"
         raise error(Code.TYPE_MISMATCH, what, hint="take it of a number, a date, a time or a boolean")
+
+
+def _is_storable(kind: Any) -> bool:
+    """Whether Parquet has a form for values of `kind`."""
+    if pa.types.is_interval(kind) or pa.types.is_union(kind) or pa.types.is_run_end_encoded(kind):
+        return False
+    if pa.types.is_fixed_size_binary(kind):
+        return bool(kind.byte_width > 0)
+    if pa.types.is_nested(kind):
+        return kind.num_fields > 0 and all(_is_storable(kind.field(i).type) for i in range(kind.num_fields))
+    return True
 
 
 def _is_list(kind: pa.DataType) -> bool:

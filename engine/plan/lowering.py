@@ -1,4 +1,6 @@
-"""From `group_by(keys).agg(expressions)` to plan nodes: a Project for what is computed before, the Aggregate over plain
+"""From verbs that take expressions to plan nodes over plain columns.
+
+`group_by(keys).agg(expressions)`: a Project for what is computed before, the Aggregate over plain
 columns, and a Project for what is computed from aggregates, such as `max - min`. Equal aggregates are made once.
 """
 
@@ -13,7 +15,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Aggregate as AggregateNode
 from kernelmill.engine.nodes import Alias, Column, Literal, Node
 from kernelmill.engine.origin import located
-from kernelmill.engine.plan.logical import Aggregate, LogicalPlan, Project
+from kernelmill.engine.plan.logical import Aggregate, LogicalPlan, Project, Sort, keep
 from kernelmill.engine.plan.physical import AggSpec, NamedNode
 from kernelmill.engine.typing import children, columns_of, contains_aggregate, node_text, rebuild, type_of
 
@@ -23,6 +25,7 @@ def lower_group_by(
 ) -> LogicalPlan:
     """Plan one row a group: the `keys`, then the `outputs`, expressions over aggregates and keys.
 
+    Without keys all rows are one group, also if there are none.
     Raises KM0102 for an output that is not an aggregate, KM0101 and KM0103 as every verb does.
     """
     with located(origin):
@@ -71,6 +74,32 @@ def _lower(below: LogicalPlan, keys: Sequence[NamedNode], outputs: Sequence[Name
     return plan
 
 
+def lower_sort(
+    plan: LogicalPlan,
+    columns: Sequence[NamedNode],
+    down: tuple[bool, ...],
+    last: tuple[bool, ...],
+    limit: int | None,
+    origin: str,
+) -> LogicalPlan:
+    """Sort by expressions: those that are no column are computed before and dropped after."""
+    names = list(plan.schema.names)
+    computed: list[NamedNode] = []
+    by: list[str] = []
+    for column in columns:
+        if isinstance(column.node, Column):
+            by.append(column.node.name)
+            continue
+        name = f"sort key {len(computed)}"
+        while name in names:
+            name += "'"
+        computed.append(NamedNode(name, column.node))
+        by.append(name)
+    below = Project(plan, (*keep(plan.schema, names), *computed), origin=origin) if computed else plan
+    ordered = Sort(below, tuple(zip(by, down, last, strict=True)), limit, origin=origin)
+    return Project(ordered, keep(plan.schema, names), origin=origin) if computed else ordered
+
+
 def short_text(node: Node) -> str:
     """An expression as the name of a column that holds it: `x * 2` for `col("x") * 2`."""
     return re.sub(r'col\("([^"]*)"\)', r"\1", node_text(node))
@@ -102,7 +131,8 @@ def _check(schema: pa.Schema, keys: Sequence[NamedNode], outputs: Sequence[Named
         _check_nesting(output.node)
         loose = columns_of(_above(output.node, lambda agg: Literal(pa.scalar(True)))) - key_names
         if loose or not (contains_aggregate(output.node) or columns_of(output.node)):
-            what = f"agg({node_text(output.node)}) is not one value a group"
+            verb = "agg" if keys else "select"
+            what = f"{verb}({node_text(output.node)}) is not one value {'a group' if keys else 'of all rows'}"
             name = min(loose, default="x")
             hint = f'aggregate it: km.col("{name}").sum(), .min(), .max(), .mean() or .count()'
             raise error(Code.TYPE_MISMATCH, what, hint=hint)

@@ -59,11 +59,11 @@ def partial_schema(keys: Sequence[str], aggs: Sequence[AggSpec], input_schema: p
     return pa.schema(fields)
 
 
-def finished_field(agg: AggSpec, field: pa.Field[Any] | None) -> pa.Field[Any]:
+def finished_field(agg: AggSpec, field: pa.Field[Any] | None, *, may_be_empty: bool = False) -> pa.Field[Any]:
     """The finished column of `agg` over the column `field` (None for len).
 
-    A group has at least one row, so min, max and mean are null only where the input may be; and min and max of floats,
-    which skip NaN, where a group has nothing else.
+    A group has at least one row unless it `may_be_empty`, so min, max and mean are null only where the input may be;
+    and min and max of floats, which skip NaN, where a group has nothing else.
     """
     if agg.kind in ("len", "count"):
         return pa.field(agg.name, pa.int64(), nullable=False)
@@ -73,15 +73,20 @@ def finished_field(agg: AggSpec, field: pa.Field[Any] | None) -> pa.Field[Any]:
         return pa.field(agg.name, sum_type(field.type), nullable=False)
     if agg.kind == "mean":
         sum_type(field.type)
-        return pa.field(agg.name, pa.float64(), nullable=field.nullable)
+        return pa.field(agg.name, pa.float64(), nullable=field.nullable or may_be_empty)
     if agg.kind in ("min", "max"):
-        return pa.field(agg.name, field.type, nullable=field.nullable or pa.types.is_floating(field.type))
+        nullable = field.nullable or may_be_empty or pa.types.is_floating(field.type)
+        return pa.field(agg.name, field.type, nullable=nullable)
     raise error(Code.INTERNAL, f"no aggregate is called {agg.kind!r}")
 
 
 def finished_schema(keys: Sequence[str], aggs: Sequence[AggSpec], input_schema: pa.Schema) -> pa.Schema:
-    """The columns of finished rows: the keys as in `input_schema`, then one column an aggregate."""
+    """The columns of finished rows: the keys as in `input_schema`, then one column an aggregate.
+
+    Without keys there is one group, of all rows, also if there are none.
+    """
     fields = [input_schema.field(key) for key in keys]
     for agg in aggs:
-        fields.append(finished_field(agg, None if agg.column is None else input_schema.field(agg.column)))
+        field = None if agg.column is None else input_schema.field(agg.column)
+        fields.append(finished_field(agg, field, may_be_empty=not keys))
     return pa.schema(fields)

@@ -1,6 +1,6 @@
 """From a logical plan to stages: operators of one task until rows must change places, then an exchange.
 
-Aggregate     partial rows -> hash by keys -> merge        (partitions: `partition_count`)
+Aggregate     partial rows -> hash by keys -> merge        (partitions: `partition_count`; one without keys)
 Sort, Limit   each task its own first rows -> gather -> one task for all rows
 one file      gather -> one writer
 """
@@ -197,9 +197,11 @@ class _Planner:
         """Close `pipe`, whose rows are partial, and open the stage that merges them by key."""
         keys = tuple(plan.schema.names[: len(plan.schema) - len(aggs)])
         partitions = self.partitions or partition_count(self.input_bytes, pipe.tasks)
-        partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks))
+        partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks)) if keys else 1
         number = self.close(pipe, physical.ToBlocks(keys), partitions)
-        merged = _Pipe("merge", plan.schema, partitions, inputs=(Edge(number, EdgeKind.HASH),))
+        merged = _Pipe(
+            "merge", plan.schema, partitions, inputs=(Edge(number, EdgeKind.HASH if keys else EdgeKind.GATHER),)
+        )
         return merged.then(physical.MergeAggregate(keys, aggs, plan.schema), plan.schema)
 
     def _text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:

@@ -25,7 +25,7 @@ from kernelmill.engine.plan.logical import (
 )
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.physical import NamedNode
-from kernelmill.engine.typing import children, columns_of, substitute, type_of
+from kernelmill.engine.typing import DEPTH_MAX, columns_of, depth_of, substitute, type_of, walk
 
 Rule = Callable[[LogicalPlan], LogicalPlan]
 
@@ -37,12 +37,15 @@ _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 
 def merge_projects(plan: LogicalPlan) -> LogicalPlan:
-    """Two Projects in a row become one, unless that would compute something twice."""
+    """Two Projects in a row become one, unless that would compute something twice, or nest too deeply."""
     if not (isinstance(plan, Project) and isinstance(plan.input, Project)):
         return plan
     below = {column.name: unaliased(column.node) for column in plan.input.columns}
     uses = [name for column in plan.columns for name in _mentions(column.node)]
     if any(uses.count(name) > 1 and not isinstance(below[name], Column | Literal) for name in below):
+        return plan
+    depth = max(map(depth_of, below.values())) + max(depth_of(column.node) for column in plan.columns)
+    if depth > DEPTH_MAX:
         return plan
     columns = tuple(NamedNode(column.name, substitute(column.node, below)) for column in plan.columns)
     return Project(plan.input.input, columns, origin=plan.origin)
@@ -64,6 +67,8 @@ def merge_filters(plan: LogicalPlan) -> LogicalPlan:
     """Two Filters in a row become one, if the upper cannot fail on rows that the lower would have kept from it."""
     if isinstance(plan, Filter) and isinstance(plan.input, Filter) and not may_fail(plan.predicate):
         both = Call("and", (plan.input.predicate, plan.predicate))
+        if depth_of(both) > DEPTH_MAX:
+            return plan
         return Filter(plan.input.input, both, origin=plan.input.origin)
     return plan
 
@@ -223,13 +228,11 @@ def tokenize_explode(plan: LogicalPlan) -> LogicalPlan:
 
 def may_fail(node: Node) -> bool:
     """Whether evaluating `node` may raise for some row: strict casts, integer overflow, parsing."""
-    if isinstance(node, Column | Literal):
-        return False
-    if isinstance(node, Cast) and node.strict:
-        return True
-    if isinstance(node, Call) and FUNCTIONS[node.function].fails is not None:
-        return True
-    return any(may_fail(below) for below in children(node))
+    return any(
+        (isinstance(below, Cast) and below.strict)
+        or (isinstance(below, Call) and FUNCTIONS[below.function].fails is not None)
+        for below, _ in walk(node)
+    )
 
 
 def conjuncts(predicate: Node) -> Iterator[Node]:
@@ -264,9 +267,7 @@ def _split_filter(plan: Filter, movable: Callable[[Node], bool], pushed: Callabl
 
 def _mentions(node: Node) -> list[str]:
     """The columns that `node` mentions, as often as it does."""
-    if isinstance(node, Column):
-        return [node.name]
-    return [name for below in children(node) for name in _mentions(below)]
+    return [below.name for below, _ in walk(node) if isinstance(below, Column)]
 
 
 def _tokens_of(plan: LogicalPlan, key: str) -> tuple[Tokenize | None, LogicalPlan]:

@@ -139,7 +139,7 @@ class BlockStore:
             return []
         path = output.stem.with_suffix(".data")
         try:
-            with pa.OSFile(str(path), "rb") as file:
+            with pa.OSFile(os.fsencode(path), "rb") as file:  # type: ignore[arg-type]  # a name need not be UTF-8
                 file.seek(offset)
                 data = file.read_buffer(length)
             return decode_block(data, output.schema, where=f"{path}, byte {offset}")
@@ -215,7 +215,7 @@ class BlockStore:
             over = self._spilled_bytes > self._spill_bytes_max
         if over:
             what = f"more than {self._spill_bytes_max:,} bytes would be spilled"
-            hint = "raise spill_limit, raise memory, or point spill_dir to a larger disk"
+            hint = "raise spill_limit= or memory=, or point spill_dir= to a larger disk"
             raise error(Code.DISK_FULL, what, where=self._spill_dir, hint=hint)
 
     def _open_folder(self) -> Path:

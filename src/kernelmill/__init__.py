@@ -1,17 +1,20 @@
 """Columnar MapReduce for Python: compiled kernels over Arrow record batches, Parquet in and out.
 
-Names are imported on first use (PEP 562), so that `import kernelmill` costs milliseconds: no pyarrow, numpy or numba.
+Names are imported on first use (PEP 562), so that `import kernelmill` costs milliseconds: no pyarrow, numpy or numba,
+and of the standard library only what is loaded anyway. Until the command line is that far, Ctrl-C shows a traceback.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # type checkers take it for true; typing itself would cost as much as all the rest
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from kernelmill.engine import errors as errors
     from kernelmill.engine.dataframe import DataFrame as DataFrame
     from kernelmill.engine.expr import Expr as Expr
@@ -68,6 +71,8 @@ def __getattr__(name: str) -> Any:
 
 def _unknown(name: str) -> Exception:
     """KM0106 with the nearest public names. The table of errors is only loaded once it is needed."""
+    import difflib
+
     foreign = {
         "scan_lines": "scan_text",
         "read_lines": "read_text",

@@ -9,8 +9,9 @@ import outside
 import pytest
 
 import kernelmill as km
-from kernelmill.engine.commit import check
+from kernelmill.engine.commit import check, clean
 from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.events import JobFinished
 
 BOOK = outside.KJV / "65-jude.txt"
 SHAPE = {"split_size": "2MiB", "partitions": 4}
@@ -72,6 +73,29 @@ def test_an_output_may_be_made_from_itself():
 def test_a_place_where_nothing_can_be_is_refused(output):
     Path("file").touch()
     assert fails(lambda: outside.word_count(BOOK).sink_parquet(output, progress=False)) is Code.COMMIT
+
+
+def test_a_progress_function_that_raises_at_the_end_does_not_undo_the_output(caplog):
+    def fail(event):
+        if isinstance(event, JobFinished):
+            raise ValueError("surprise")
+
+    frame = outside.word_count(BOOK)
+    assert frame.sink_parquet("out", progress=fail).rows == len(outside.counts_in("out"))
+    assert frame.collect(progress=fail).height == len(outside.counts_in("out"))
+    assert "your progress function raised" in caplog.text
+
+
+def test_a_current_folder_that_is_gone_is_a_typed_error(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    frame = outside.word_count(BOOK)
+    assert fails(lambda: frame.sink_parquet("out", progress=False)) is Code.COMMIT
+    assert fails(lambda: clean(".")) is Code.INPUT_NOT_FOUND
+    assert fails(lambda: frame.sink_parquet(tmp_path / "out", spill_dir="x")) is Code.BAD_SETTING
+    frame.sink_parquet(tmp_path / "out", progress=False)
+    assert check(tmp_path / "out").ok
 
 
 @pytest.mark.parametrize("output", ["mine", "file"])

@@ -42,6 +42,16 @@ def _counted_here():
     return "here"
 
 
+def test_a_job_whose_kernels_are_all_cached_never_imports_numba():
+    words = [sys.executable, "-X", "importtime", "-m", "kernelmill", "wordcount", BOOK, "-q", "-o"]
+    for attempt in range(2):  # the first may compile
+        done = outside.run([*words, f"out-{attempt}"])
+        assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "llvmlite.binding" in imported
+    assert not any(name.partition(".")[0] == "numba" for name in imported)
+
+
 @pytest.mark.parametrize("obstacle", ["a file", "no folder can be made"])
 def test_a_cache_that_cannot_be_written_costs_a_warning_and_nothing_else(tmp_path, obstacle):
     (tmp_path / "file").touch()
@@ -57,7 +67,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_nothing_else(tmp_pat
 def test_a_damaged_cache_file_is_compiled_anew(tmp_path, damage):
     warm = Path(_jit.cache_directory())
     cache = tmp_path / "cache"
-    shutil.copytree(warm, cache / warm.name)  # times are kept: numba goes by those of the sources
+    shutil.copytree(warm, cache / warm.name)
     victims = [path for path in cache.rglob("*") if path.is_file() and "hash_strings" in path.name]
     assert victims
     for path in victims:

@@ -121,16 +121,24 @@ def test_of_runs_that_start_at_once_one_wins_and_the_others_say_why(books):
     assert check("out").ok
 
 
-@pytest.mark.parametrize("moment", SEEN)
-def test_ctrl_c_ends_a_command_with_130_and_leaves_nothing(inputs, spills, moment):
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("staging", signal.SIGINT),
+        ("spilling", signal.SIGINT),
+        ("spilling", signal.SIGTERM),
+        ("staging", signal.SIGHUP),
+    ],
+)
+def test_signals_that_ask_to_end_a_command_leave_nothing(inputs, spills, moment, number):
     text = inputs / "interrupted.txt"
     if not text.exists():
         outside.write_words(text, words=6_000_000, distinct=6_000_000)
     with outside.running(wordcount_words(text, "out")) as process:
         outside.until(partial(SEEN[moment], spills), process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (128 + number, "")
     assert "Traceback" not in err
     assert "no output was published" in err
     assert list(Path().iterdir()) == []

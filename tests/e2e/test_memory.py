@@ -14,7 +14,7 @@ ALLOWANCE = 256 * MIB  # interpreter and libraries
 # The peak of this process alone: ru_maxrss would start from its parent's.
 COMMAND_AND_PEAK = """
 import sys
-from kernelmill import __main__ as cli
+from kernelmill.engine.cli import group as cli
 code = cli.run(sys.argv[1:])
 with open("/proc/self/status") as status:
     print(next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")))

@@ -116,6 +116,21 @@ def test_a_manifest_cut_anywhere_is_refused_by_type():
         assert code_of(lambda: decode_manifest(body[:length])) is Code.FORMAT  # noqa: B023
 
 
+@pytest.mark.parametrize("name", [b"../part-00000.parquet", b"/part-00000.parquet", b""])
+def test_a_manifest_that_names_files_outside_its_folder_is_refused(name):
+    data = GOLDEN.replace(b"part-00000.parquet", name)
+    assert code_of(lambda: decode_manifest(data)) is Code.FORMAT
+
+
+def test_a_damaged_manifest_says_what_can_be_done(tmp_path):
+    write_output(tmp_path / "out")
+    (tmp_path / "out" / MANIFEST_NAME).write_bytes(b'{"version')
+    for call in (check, lambda path: Staging.open(path, mode="overwrite")):
+        with pytest.raises(KernelmillError, match="remove the folder") as caught:
+            call(tmp_path / "out")
+        assert caught.value.code is Code.FORMAT
+
+
 def test_a_whole_output_checks_out(tmp_path):
     manifest = write_output(tmp_path / "out")
     report = check(tmp_path / "out")
@@ -152,6 +167,7 @@ def test_check_names_every_difference(tmp_path):
         ("unreadable", "part-00002.parquet"),
         ("extra", "notes.txt"),
     ]
+    assert check(out).files == 2  # those that are there
 
 
 def test_check_compares_rows_with_the_footers(tmp_path):
@@ -204,5 +220,11 @@ def test_clean_of_an_output_removes_the_staging_beside_it(tmp_path):
     assert check(tmp_path / "out").ok
 
 
+def test_clean_of_an_output_that_was_never_published_removes_its_staging(tmp_path):
+    dead = leave_staging(tmp_path, "out")
+    assert clean(tmp_path / "out") == [str(dead)]
+
+
 def test_clean_of_nothing_is_an_error(tmp_path):
+    assert code_of(lambda: clean(tmp_path / "where")) is Code.INPUT_NOT_FOUND
     assert code_of(lambda: clean(tmp_path / "no" / "where")) is Code.INPUT_NOT_FOUND

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from textwrap import dedent
 
 import polars as pl
@@ -126,3 +128,12 @@ def test_html_is_escaped():
 
 def test_a_table_without_rows_has_a_head():
     assert table_text(TABLE.slice(0, 0)).splitlines() == ["word        n", "string  int64"]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda df: pickle.loads(pickle.dumps(df))])
+def test_it_can_be_copied_and_pickled_with_its_counters(again):
+    result = DataFrame(pa.table({"a": [1]}), counters={"lines": 3}, rejects=pa.table({"file": ["x"]}))
+    twin = again(result)
+    assert (twin.rows(), dict(twin.counters), twin.rejects.rows()) == ([(1,)], {"lines": 3}, [("x",)])
+    with pytest.raises(TypeError):
+        twin.counters["lines"] = 4

@@ -129,6 +129,9 @@ def test_strings_are_columns_only_where_asked():
         (None, pa.null()),
         (np.int8(3), pa.int64()),
         (np.float32(0.5), pa.float64()),
+        (np.datetime64("2024-01-01", "ns"), pa.timestamp("ns")),
+        (np.timedelta64(3, "ns"), pa.duration("ns")),
+        (np.datetime64("2024-01-01"), pa.date32()),
         (datetime(2024, 1, 1), pa.timestamp("us")),
         (Decimal("1.50"), pa.decimal128(3, 2)),
     ],
@@ -137,6 +140,7 @@ def test_python_values_become_literals(value, dtype):
     node = lit(value).node
     assert node.value.type == dtype
     assert node.bare
+    assert repr(lit(value))
 
 
 def test_a_literal_with_a_type_or_from_arrow_keeps_it():
@@ -173,13 +177,37 @@ def test_a_literal_with_a_type_or_from_arrow_keeps_it():
         lambda: col("s").str.head(-1),
         lambda: col("d").dt.truncate("soon"),
         lambda: col("d").dt.truncate("0d"),
+        lambda: col("d").dt.truncate("99999999999y"),
+        lambda: col("d").dt.truncate("9" * 5000 + "s"),
+        lambda: col("s").str.to_date(""),
+        lambda: col("s").str.to_datetime("", strict=False),
+        lambda: col("a").round(1 << 63),
+        lambda: col("xs").list.get(-(1 << 63) - 1),
+        lambda: col("s").str.slice(1 << 63),
+        lambda: col("s").str.slice(0, 1 << 63),
+        lambda: col("s").str.head(1 << 64),
+        lambda: col("s").str.tail(1 << 64),
+        lambda: col("s").str.replace("a", "b", n=1 << 70),
+        lambda: col("s").str.tokenize(min_len=1 << 70),
+        lambda: col("a").log(10**400),
+        lambda: lit(np.array([1, 2])),
+        lambda: lit(np.array([1])),
+        lambda: lit(np.complex128(1)),
+        lambda: lit(np.datetime64(1, "ps")),
+        lambda: lit(3, "dated"),
+        lambda: col("a") == "\ud800",
+        lambda: col("a").is_in(["\ud800"]),
+        lambda: col("a").alias("\ud800"),
+        lambda: col("s").str.contains("\ud800", literal=True),
+        lambda: col("s").str.strip_chars("\ud800"),
+        lambda: col("s").str.tokenize(separators="\ud800"),
     ],
 )
 def test_wrong_arguments_are_bad_settings_at_the_users_line(make):
     exc = code_of(make)
     assert exc.code is Code.BAD_SETTING
-    if not exc.what.endswith("is not the name of a type"):
-        assert "test_expr.py:" in exc.where
+    assert exc.hint
+    assert "test_expr.py:" in exc.where
 
 
 def test_tokenize_makes_its_node():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import kernelmill as km
@@ -44,7 +47,12 @@ WRONG = [
     (Code.TYPE_MISMATCH, lambda f: f.filter(km.col("k") > 3)),
     (Code.TYPE_MISMATCH, lambda f: f.filter(km.col("n"))),
     (Code.TYPE_MISMATCH, lambda f: f.filter(km.col("n").sum() > 3)),
-    (Code.TYPE_MISMATCH, lambda f: f.select(km.col("n").sum())),
+    (Code.TYPE_MISMATCH, lambda f: f.select("k", km.col("n").sum())),
+    (Code.TYPE_MISMATCH, lambda f: f.select(km.col("n").sum(), one=1)),
+    (Code.TYPE_MISMATCH, lambda f: f.select(km.col("n") - km.col("n").min())),
+    (Code.TYPE_MISMATCH, lambda f: f.with_columns(s=km.col("n").sum())),
+    (Code.TYPE_MISMATCH, lambda f: f.select(km.col("n").sum().max())),
+    (Code.DUPLICATE_COLUMN, lambda f: f.select(km.col("n").sum(), km.col("n").min())),
     (Code.TYPE_MISMATCH, lambda f: f.group_by("xs")),
     (Code.TYPE_MISMATCH, lambda f: f.group_by(km.col("n").sum())),
     (Code.TYPE_MISMATCH, lambda f: f.group_by("k").agg("n")),
@@ -70,6 +78,20 @@ WRONG = [
     (Code.BAD_SETTING, lambda f: f.head(-1)),
     (Code.BAD_SETTING, lambda f: f.head(1.5)),
     (Code.BAD_SETTING, lambda f: f.head(True)),
+    (Code.BAD_SETTING, lambda f: f.head(1 << 63)),
+    (Code.BAD_SETTING, lambda f: f.top_k(1 << 64, by="n")),
+    (Code.BAD_SETTING, lambda f: f.sink_parquet("out", row_group_rows=10**30)),
+    (Code.BAD_SETTING, lambda f: f.collect().head(1 << 63)),
+    (Code.BAD_SETTING, lambda f: f.sort([])),
+    (Code.BAD_SETTING, lambda f: f.top_k(2, by=[])),
+    (Code.BAD_SETTING, lambda f: f.with_columns(z=pa.array([1, 2, 3, 4]).to_numpy())),
+    (Code.BAD_SETTING, lambda f: f.group_by("k").len(3)),
+    (Code.BAD_SETTING, lambda f: f.group_by("k").len("\ud800")),
+    (Code.BAD_SETTING, lambda f: f.select(**{"\ud800": "n"})),
+    (Code.BAD_SETTING, lambda f: f.rename({"n": "\ud800"})),
+    (Code.BAD_SETTING, lambda f: f.rename({"n": 3})),
+    (Code.COLUMN_NOT_FOUND, lambda f: f.rename({3: "n"})),
+    (Code.COLUMN_NOT_FOUND, lambda f: f.select(km.col("\ud800"))),
     (Code.BAD_SETTING, lambda f: f.cast("integer64")),
     (Code.BAD_SETTING, lambda f: f.rename("k")),
     (Code.BAD_SETTING, lambda f: f.drop(km.col("n") + 1)),
@@ -266,3 +288,102 @@ def test_events_go_to_the_function_given_as_progress(frame):
     seen: list[str] = []
     frame.collect(progress=lambda event: seen.append(type(event).__name__))
     assert (seen[0], seen[-1]) == ("JobStarted", "JobFinished")
+
+
+ALL_ROWS = {
+    "rows": (km.len(), pl.len(), "count(*)"),
+    "values": (km.col("n").count(), pl.col("n").count(), "count(n)"),
+    "most": (km.col("n").max(), pl.col("n").max(), "max(n)"),
+    "least": (km.col("x").min(), pl.col("x").min(), "min(x)"),
+    "mean": (km.col("n").mean(), pl.col("n").mean(), "avg(n)"),
+    "span": (km.col("n").max() - km.col("n").min(), pl.col("n").max() - pl.col("n").min(), "max(n) - min(n)"),
+    "twice": ((km.col("n") * 2).max(), (pl.col("n") * 2).max(), "max(n * 2)"),
+}
+
+
+@pytest.mark.parametrize("rows", [DATA, DATA.slice(2, 1), DATA.slice(0, 0)], ids=["four", "one", "none"])
+def test_aggregates_alone_give_one_row_of_all_rows(rows):
+    lazy = km.from_arrow(rows).select(total=km.col("n").sum(), **{name: three[0] for name, three in ALL_ROWS.items()})
+    result = lazy.collect(progress=False)
+    assert result.to_arrow().schema == lazy.schema.to_arrow()
+    (row,) = result.rows()
+    assert row[0] == sum(rows["n"].to_pylist())  # 0 of none, as everywhere here; DuckDB has null
+    assert pl.DataFrame(rows).select(**{name: three[1] for name, three in ALL_ROWS.items()}).rows() == [row[1:]]
+    columns = ", ".join(three[2] for three in ALL_ROWS.values())
+    assert duckdb.connect().execute(f"select {columns} from rows").fetchall() == [row[1:]]
+
+
+def test_aggregates_of_all_rows_come_together_from_every_task(tmp_path):
+    for number in range(3):
+        pq.write_table(pa.table({"n": range(number * 10, number * 10 + 10)}), tmp_path / f"{number}.parquet")
+    some = km.scan_parquet(tmp_path / "*.parquet")
+    total = some.filter(km.col("n") >= 10).select(km.col("n").sum(), rows=km.len(), first=km.col("n").min())
+    assert "MergeAggregate of all rows" in total.explain()
+    assert total.collect(progress=False, partitions=7).rows() == [(sum(range(10, 30)), 20, 10)]
+    total.sink_parquet(tmp_path / "out", progress=False)
+    assert km.read_parquet(tmp_path / "out").rows() == [(sum(range(10, 30)), 20, 10)]
+
+
+def test_what_follows_an_aggregate_of_all_rows_needs_none_of_its_columns(frame):
+    counted = frame.select(km.len(), km.col("n").sum())
+    assert counted.select(one=km.lit(1)).collect(progress=False).rows() == [(1,)]
+    assert counted.filter(km.col("len") > 4).collect(progress=False).rows() == []
+
+
+def test_words_are_counted_without_a_key(tmp_path):
+    (tmp_path / "a.txt").write_text("to be or\nnot to be")
+    words = km.scan_text(tmp_path / "a.txt").select(w=km.col("line").str.tokenize()).explode("w")
+    assert words.select(km.len(), km.col("w").count()).collect(progress=False).rows() == [(6, 6)]
+
+
+def chained(frame, n):
+    for _ in range(n):
+        frame = frame.with_columns(n=km.col("n") + 1)
+    return frame
+
+
+def nested(n):
+    return functools.reduce(lambda expr, _: expr + 1, range(n), km.col("n"))
+
+
+DEEP = {
+    "verbs": lambda f, n: chained(f, n).select("n"),
+    "an expression": lambda f, n: f.select(nested(n)),
+    "an aggregate": lambda f, n: f.select(functools.reduce(lambda expr, _: expr + 1, range(n), km.col("n").max())),
+    "conditions": lambda f, n: f.filter(*(km.col("n") != 10 + i for i in range(n))).select("n"),
+    "a condition": lambda f, n: f.filter(n=nested(n)),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("n", [400, 5000])
+def test_what_is_nested_too_deeply_is_refused_by_the_verb(frame, kind, n):
+    problem = failure(lambda: DEEP[kind](frame, n))
+    assert problem.code is Code.BAD_SETTING
+    assert (Path(__file__).name in problem.where, bool(problem.hint)) == (True, True)
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_what_is_nested_deeply_runs_in_a_stack_that_is_used_already(frame, kind):
+    def below(frames):
+        return below(frames - 1) if frames else DEEP[kind](frame, 240).collect(progress=False)
+
+    assert below(100).columns[-1] in ("n", "xs")
+
+
+def test_projects_that_would_nest_too_deeply_stay_apart(frame):
+    twice = chained(chained(frame, 140).select("n"), 140).select("n", m=nested(200))
+    assert twice.collect(progress=False).rows()[0] == (281, 481)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [pa.month_day_nano_interval(), pa.list_(pa.month_day_nano_interval()), pa.struct([]), pa.binary(0)],
+    ids=str,
+)
+def test_what_parquet_cannot_hold_is_refused_by_the_sink(tmp_path, dtype):
+    lazy = km.from_arrow(pa.schema([("a", pa.int64()), ("m", dtype)]).empty_table())
+    assert lazy.collect(progress=False).shape == (0, 2)
+    problem = failure(lambda: lazy.sink_parquet(tmp_path / "out"))
+    assert (problem.code, "'m'" in problem.what) == (Code.TYPE_MISMATCH, True)
+    lazy.drop("m").sink_parquet(tmp_path / "out", progress=False)

@@ -129,16 +129,36 @@ def test_off_a_terminal_a_line_is_logged_each_half_minute():
     assert lines == ["write  out", "write  out"]
 
 
-def test_a_terminal_that_goes_away_does_not_fail_the_job():
-    class Gone(Terminal):
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_stream_that_cannot_be_written_does_not_fail_the_job(monkeypatch, is_terminal):
+    class Gone(io.StringIO):
+        tries = 0
+
+        def isatty(self):
+            return is_terminal
+
         def write(self, text):
+            Gone.tries += 1
             raise OSError(5, "Input/output error")
 
-    sink, now = sink_with_clock(Gone(), delay_s=0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    sink = progress_sink(Settings(progress="on"), stream=Gone())
+    sink._clock = lambda: sink._next_s + 1.0
     sink(PhaseStarted("write"))
-    now[0] = 1.0
     sink.draw()
     sink(JobFinished("done"))
+    assert Gone.tries > 0
+
+
+def test_a_closed_standard_error_leaves_the_log(monkeypatch, caplog):
+    monkeypatch.setattr("sys.stderr", None)
+    caplog.set_level("INFO", logger="kernelmill.progress")
+    sink = progress_sink(Settings())
+    sink._clock = lambda: sink._next_s + 1.0
+    sink(PhaseStarted("write", "out"))
+    sink.draw()
+    sink.close()
+    assert "write  out" in caplog.messages
 
 
 def test_the_drawing_thread_ends_with_the_job():

@@ -55,6 +55,10 @@ def test_unchecked_text_is_binary(text):
         {"whole_file": "yes"},
         {"include_file_paths": ""},
         {"encoding": "utf-9"},
+        {"encoding": "idna"},
+        {"encoding": "hex"},
+        {"encoding": None},
+        {"encoding": ["utf-8"]},
         {"errors": "replace"},
         {"n_rows": 3},
     ],
@@ -71,6 +75,20 @@ def test_names_of_encodings_are_settled(text):
 
 def test_a_column_name_twice_is_found_at_the_scan(text):
     assert code_of(lambda: km.scan_text(text, include_offsets="line")) is Code.DUPLICATE_COLUMN
+
+
+@pytest.mark.parametrize("name", ["a.txt.xz", "A.ZIP", "a.7z"])
+def test_text_in_a_format_that_is_not_read_is_refused_not_counted(text, name):
+    (text.parent / name).write_bytes(text.read_bytes())
+    assert code_of(lambda: km.scan_text(text.parent, invalid="replace")) is Code.FORMAT
+
+
+@pytest.mark.parametrize(("scan", "suffix"), [(km.scan_text, "txt"), (km.scan_parquet, "parquet")])
+def test_an_iterator_may_name_the_inputs(tmp_path, scan, suffix):
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"n": [1]}), tmp_path / f"{name}.parquet")
+        (tmp_path / f"{name}.txt").write_bytes(b"1\n")
+    assert scan(tmp_path.glob(f"*.{suffix}")).collect().height == 2
 
 
 @pytest.mark.parametrize("scan", [km.scan_text, km.scan_parquet, km.read_text, km.read_parquet])
@@ -136,3 +154,15 @@ def test_every_layout_of_text_and_dictionaries_become_plain():
 def test_columns_of_the_same_name_are_refused():
     batch = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     assert code_of(lambda: km.from_arrow(batch)) is Code.DUPLICATE_COLUMN
+
+
+def test_values_that_are_no_columns_are_refused(tmp_path):
+    pq.write_table(pa.table({}), tmp_path / "none.parquet")
+    assert code_of(lambda: km.scan_parquet(tmp_path / "none.parquet")) is Code.BAD_SETTING
+    for given in (pa.chunked_array([[1]]), pl.Series("a", [1]), pa.table({})):
+        assert code_of(lambda given=given: km.from_arrow(given)) is Code.BAD_SETTING
+
+
+@pytest.mark.parametrize("option", ["separator", "include_file_paths", "include_offsets"])
+def test_half_a_character_is_no_text_of_an_option(text, option):
+    assert code_of(lambda: km.scan_text(text, **{option: "\ud800"})) is Code.BAD_SETTING

@@ -88,3 +88,21 @@ def test_what_is_no_type_is_a_bad_setting(given):
         parse_dtype(given)
     assert caught.value.code is Code.BAD_SETTING
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("date", "date32"), ("dates", "date32"), ("datetime", "timestamp[us]"), ("str", "string"), ("Integer", "int64")],
+)
+def test_a_type_by_another_name_suggests_ours(given, near):
+    with pytest.raises(KernelmillError) as caught:
+        parse_dtype(given)
+    assert caught.value.hint == f"did you mean {near!r}?"
+    assert parse_dtype(near)
+
+
+@pytest.mark.parametrize("name", ["\ud800", 3, None])
+def test_what_can_be_no_name_names_no_column(name):
+    with pytest.raises(KernelmillError) as caught:
+        find(pa.schema([("a", pa.int64())]), name)
+    assert caught.value.code is Code.COLUMN_NOT_FOUND

@@ -121,8 +121,16 @@ def test_a_bad_value_names_the_place_that_gave_it(tmp_path, monkeypatch):
     assert (caught.value.code, caught.value.where) == (Code.BAD_SETTING, "kernelmill.toml")
 
 
-def test_a_file_that_is_no_toml_is_a_bad_setting(tmp_path):
-    (tmp_path / "kernelmill.toml").write_text("threads = \n")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("kernelmill.toml", "threads = \n"),
+        ("pyproject.toml", "tool = 5\n"),
+        ("pyproject.toml", "[tool]\nkernelmill = 5\n"),
+    ],
+)
+def test_a_file_that_is_no_toml_or_no_table_is_a_bad_setting(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
     assert code_of(resolve) is Code.BAD_SETTING
 
 

@@ -108,12 +108,11 @@ def test_overwrite_replaces_folder_and_file(tmp_path):
     for name in ("out", "out.parquet"):
         job(tmp_path / name, "a", rejects=True)
         job(tmp_path / name, "b", mode="overwrite")
-    fresh = tmp_path / "fresh"
+    fresh = tmp_path.with_suffix(".fresh")
     fresh.mkdir()
     for name in ("out", "out.parquet"):
         job(fresh / name, "b")
-    shutil.move(fresh, tmp_path.with_suffix(".fresh"))
-    assert public(tmp_path) == public(tmp_path.with_suffix(".fresh"))
+    assert public(tmp_path) == public(fresh)
 
 
 def test_an_empty_folder_is_in_nobodys_way(tmp_path):
@@ -173,8 +172,9 @@ def test_the_wrong_kind_of_thing_is_not_overwritten(tmp_path):
     assert code_of(lambda: Staging.open(tmp_path / "out.parquet", mode="overwrite")) is Code.COMMIT
 
 
-def test_a_file_that_only_has_the_name_of_rejects_is_not_overwritten(tmp_path):
-    (tmp_path / "out.rejects.parquet").write_text("mine")
+@pytest.mark.parametrize("name", ["out.parquet", "out.rejects.parquet"])
+def test_a_file_that_only_has_the_name_of_parquet_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("mine")
     assert code_of(lambda: Staging.open(tmp_path / "out.parquet")) is Code.OUTPUT_EXISTS
     assert code_of(lambda: Staging.open(tmp_path / "out.parquet", mode="overwrite")) is Code.COMMIT
 

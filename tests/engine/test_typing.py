@@ -197,6 +197,30 @@ def test_a_type_error_names_both_types_and_the_cast():
     assert caught.value.hint == 'col("s").cast("int64")'
 
 
+@pytest.mark.parametrize(
+    "expr",
+    [
+        lit(1).str.to_lowercase(),
+        lit(1).str.tokenize(),
+        (col("i64") + 1).str.to_lowercase(),
+        col("i64") > lit("x", "string"),
+        col("i64") + (1 << 63),
+        col("f64") * col("ok"),
+        -col("u8"),
+        (col("s") + "x").sum(),
+        lit("x").mean(),
+        col("s") > 1,
+    ],
+    ids=str,
+)
+def test_a_cast_in_a_hint_is_python_and_mends_the_type(expr):
+    with pytest.raises(KernelmillError) as caught:
+        type_of(expr.node, SCHEMA)
+    hint = caught.value.hint.removesuffix(" can be negative").split(": ")[-1]
+    mended = eval(hint, {"col": col, "lit": lit})
+    assert type_of(mended.node, SCHEMA).type in (pa.string(), pa.int64(), pa.float64())
+
+
 def test_signed_with_uint64_asks_for_a_cast():
     with pytest.raises(KernelmillError) as caught:
         type_of((col("i64") + col("u64")).node, SCHEMA)

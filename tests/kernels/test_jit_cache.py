@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kernelmill.kernels import _jit, combining
+from kernelmill.kernels import _cache, _jit, _loader, combining
 
 pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED, reason="nothing is compiled without the JIT")
 
@@ -45,7 +45,7 @@ with warnings.catch_warnings(record=True) as caught:
     answers = [tiny_kernels.total(np.arange(10)), tiny_kernels.doubled(21)]
 said = [w.category.__name__ for w in caught]
 place = _jit.cache_directory()
-print(json.dumps([compiled, answers, said, place and str(place), seconds > 0]))
+print(json.dumps([compiled, answers, said, place and str(place), seconds > 0, "numba" in sys.modules]))
 """
 BOTH = ["tiny_kernels.total", "tiny_kernels.doubled"]
 ANSWERS = [45, 42]
@@ -71,7 +71,7 @@ def result_of(process):
 
 
 def run(source, cache, **more):
-    """(kernels compiled, answers, warnings, cache directory, whether compiling took time) of a new process."""
+    """(kernels compiled, answers, warnings, cache directory, did compiling take time, was numba imported)."""
     return result_of(start(source, cache, **more))
 
 
@@ -79,21 +79,26 @@ def run(source, cache, **more):
 def warmed(source, tmp_path):
     """A cache that holds both kernels: (root, its one directory)."""
     root = tmp_path / "cache"
-    compiled, answers, said, place, took_time = run(source, root)
-    assert (sorted(compiled), answers, said, took_time) == (sorted(BOTH), ANSWERS, [], True)
+    compiled, answers, said, place, took_time, numba_came = run(source, root)
+    assert (sorted(compiled), answers, said, took_time, numba_came) == (sorted(BOTH), ANSWERS, [], True, True)
     assert Path(place).parent == root  # KERNELMILL_CACHE_DIR counts
     return root, Path(place)
 
 
-def test_a_second_process_compiles_nothing(source, warmed):
+def file_of(place, kernel):
+    (file,) = place.glob(f"{kernel}-*")
+    return file
+
+
+def test_a_second_process_compiles_nothing_and_does_not_import_numba(source, warmed):
     root, place = warmed
-    assert run(source, root) == [[], ANSWERS, [], str(place), False]
+    assert run(source, root) == [[], ANSWERS, [], str(place), False, False]
 
 
 def test_processes_that_find_the_cache_empty_at_once_all_succeed_and_one_compiles(source, tmp_path):
     racing = [start(source, tmp_path / "cache") for _ in range(3)]
     results = [result_of(process) for process in racing]
-    assert all(answers == ANSWERS and said == [] for _, answers, said, _, _ in results)
+    assert all(answers == ANSWERS and said == [] for _, answers, said, *_ in results)
     assert sorted(name for compiled, *_ in results for name in compiled) == sorted(BOTH)
 
 
@@ -103,44 +108,53 @@ def damage(file, how):
         data.clear()
     elif how == "cut":
         del data[len(data) // 2 :]
+    elif how == "garbage":
+        data[:] = b"\xff\xfe\n" * 20
     else:
-        data[len(data) // 2] ^= 8
+        data[{"flip": len(data) // 2, "flip in the names": 34}[how]] ^= 8
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize(("suffix", "how"), [("nbc", "cut"), ("nbi", "cut"), ("nbc", "flip"), ("nbi", "empty")])
-def test_a_damaged_file_is_compiled_anew_and_the_answers_stay_right(source, warmed, suffix, how):
+@pytest.mark.parametrize("how", ["cut", "flip", "flip in the names", "empty", "garbage"])
+def test_a_damaged_file_is_compiled_anew_and_the_answers_stay_right(source, warmed, how):
     root, place = warmed
-    (file,) = place.glob(f"*/tiny_kernels.total-*.{suffix}")
-    damage(file, how)
+    damage(file_of(place, "tiny_kernels.total"), how)
     assert run(source, root)[:3] == [["tiny_kernels.total"], ANSWERS, []]
     assert run(source, root)[0] == []  # mended
 
 
-def test_a_missing_half_is_compiled_anew(source, warmed):
+def test_a_missing_file_is_compiled_anew(source, warmed):
     root, place = warmed
-    (file,) = place.glob("*/tiny_kernels.doubled-*.nbc")
-    file.unlink()
+    file_of(place, "tiny_kernels.doubled").unlink()
     assert run(source, root)[:3] == [["tiny_kernels.doubled"], ANSWERS, []]
 
 
-@pytest.mark.parametrize("garbage", [b"{", b"[1]", b"\xff\xfe"])
-def test_sums_that_are_garbage_mean_that_nothing_is_believed(source, warmed, garbage):
-    root, place = warmed
-    (place / "sums.json").write_bytes(garbage)
-    compiled, answers, said, *_ = run(source, root)
-    assert (sorted(compiled), answers, said) == (sorted(BOTH), ANSWERS, [])
+def test_no_other_file_stays_behind(warmed):
+    _, place = warmed
+    assert sorted(file.name.partition("-")[0] for file in place.iterdir()) == sorted(["lock", *BOTH])
 
 
-def test_files_whose_time_changed_are_compiled_and_sealed_again(tmp_path):
-    """numba goes by a source's time, our key by its content: a reinstalled package has equal keys and a stale index."""
-    (tmp_path / "tiny_kernels.py").write_text(TINY)
-    cache = tmp_path / "cache"
+def test_a_source_counts_by_its_content_and_not_by_its_time(tmp_path):
+    file, cache = tmp_path / "tiny_kernels.py", tmp_path / "cache"
+    file.write_text(TINY)
     assert sorted(run(tmp_path, cache)[0]) == sorted(BOTH)
-    later = time.time() + 100
-    os.utime(tmp_path / "tiny_kernels.py", (later, later))
-    assert run(tmp_path, cache)[1:3] == [ANSWERS, []]
+    os.utime(file, (1e9, 1e9))
     assert run(tmp_path, cache)[:3] == [[], ANSWERS, []]
+    file.write_text(TINY.replace("x * 2", "x * 3"))  # of a helper: what calls it changes
+    assert run(tmp_path, cache)[1:3] == [[45, 63], []]
+
+
+def test_code_that_calls_what_only_numba_knows_is_left_to_numba(tmp_path):
+    """LLVM would end the process at a name it cannot resolve."""
+    (tmp_path / "tiny_kernels.py").write_text(
+        "import math\n"
+        "from kernelmill.kernels._jit import f64, i64, i64_in, kernel\n"
+        "@kernel(f64(i64_in))\ndef total(values):\n    return math.frexp(values[3])[0]\n"
+        "@kernel(i64(i64))\ndef doubled(value):\n    return 2 * value\n"
+    )
+    for expected in (BOTH, ["tiny_kernels.total"]):
+        compiled, answers, said, *_, numba_came = run(tmp_path, tmp_path / "cache")
+        assert (compiled, answers, said, numba_came) == (expected, [0.75, 42], [], True)
 
 
 @pytest.mark.parametrize("obstacle", ["file", "below a file", "read-only"])
@@ -154,36 +168,163 @@ def test_without_a_place_to_write_kernels_run_after_one_warning(source, tmp_path
     else:
         cache.write_text("in the way")
         cache = cache / "deeper" if obstacle == "below a file" else cache
-    compiled, answers, said, place, _ = run(source, cache)
+    compiled, answers, said, place, *_ = run(source, cache)
     assert (sorted(compiled), answers, said, place) == (sorted(BOTH), ANSWERS, ["KernelCacheWarning"], None)
+
+
+def test_a_cache_that_turns_read_only_costs_one_warning_when_something_is_to_be_written(monkeypatch, tmp_path):
+    (tmp_path / "lock").mkdir()  # what root may not write either
+    cache = _cache.Cache(tmp_path)
+    with pytest.warns(_jit.KernelCacheWarning) as said:
+        for _ in range(2):
+            with cache.locked():
+                pass
+    assert len(said) == 1
+
+
+def test_with_bounds_checked_numba_itself_raises(tmp_path):
+    code = (
+        "import numpy as np\nfrom kernelmill.kernels import combining\n"
+        "try:\n    combining.count_rows(np.array([5], np.int32), np.empty(0, np.uint8), np.zeros(1, np.int64))\n"
+        "except IndexError:\n    print('refused')"
+    )
+    environment = {**os.environ, "KERNELMILL_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_BOUNDSCHECK": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
+    assert not (tmp_path / "cache").exists()
 
 
 # In this process -----------------------------------------------------------------------------------------------------
 
 
-def test_arguments_of_other_types_are_a_type_error():
-    groups, counts = np.zeros(1, np.int32), np.zeros(1, np.int64)
-    combining.count_rows(groups, np.empty(0, np.uint8), counts)
-    with pytest.raises(TypeError):
-        combining.count_rows(groups.astype(np.int64), np.empty(0, np.uint8), counts)
-    with pytest.raises(TypeError):
-        combining.count_rows(groups[::2].repeat(2)[::2], np.empty(0, np.uint8), counts.astype(np.float64))
-    assert counts.tolist() == [1]
+@_jit.kernel(_jit.i64(_jit.u64_2d_in, _jit.boolean, _jit.f64, _jit.u32))
+def weighed(table, negate, factor, shift):
+    total = 0
+    for row in range(table.shape[0]):
+        for column in range(table.shape[1]):
+            total += np.int64(table[row, column]) * (row + 1)
+    total = np.int64(total * factor) << shift
+    return -total if negate else total
 
 
-def test_inputs_may_be_read_only_and_outputs_may_not():
+@_jit.kernel(_jit.boolean(_jit.f64))
+def is_small(value):
+    return value < 1.0
+
+
+@_jit.kernel(_jit.i64(_jit.i64))
+def refusing(value):
+    if value > 3:
+        raise ValueError("too much")
+    return value
+
+
+TABLE = np.arange(8, dtype=np.uint64).reshape(2, 4)
+
+
+def test_numbers_and_tables_arrive_as_they_are():
+    assert weighed(TABLE, False, 1.0, 0) == 6 + 2 * 22
+    assert weighed(TABLE, True, 1.5, 1) == -150
+    assert weighed(TABLE[:, :0].copy(), np.bool_(True), np.float32(2), np.uint8(3)) == 0
+    assert is_small(0.5) is True and is_small(1) is False
+
+
+def test_arrays_of_a_subclass_and_types_of_another_name_are_taken():
+    groups, counts = np.zeros(2, np.int32), np.zeros(1, np.longlong)
+    combining.count_rows(groups.view(np.recarray), np.empty(0, np.uint8), counts)
+    assert counts.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("number", "given"),
+    [
+        (1, np.zeros(1, np.int64)),
+        (1, np.zeros(1, ">i4")),
+        (1, np.zeros(3, np.int32)[::2]),
+        (1, np.zeros((1, 1), np.int32)),
+        (1, np.zeros(8, np.uint8)[1:5].view(np.int32)),
+        (1, [0]),
+        (1, None),
+        (3, np.zeros(1, np.float64)),
+        (3, np.zeros((2, 2), np.int64)[:, 0]),
+        (3, np.broadcast_to(np.int64(0), 1)),
+    ],
+    ids=["wide", "swapped", "strided", "flat no more", "unaligned", "list", "none", "float", "column", "read-only"],
+)
+def test_an_array_that_is_not_as_declared_is_a_type_error_and_nothing_runs(number, given):
+    counts = np.zeros(1, np.int64)
+    arguments = [np.zeros(1, np.int32), np.empty(0, np.uint8), counts]
+    arguments[number - 1] = given
+    with pytest.raises(TypeError, match=f"count_rows, argument {number}: want "):
+        combining.count_rows(*arguments)
+    assert counts.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("number", "given"), [(2, TABLE), (3, "1"), (3, None), (4, 1.5), (4, -1), (4, 1 << 32)], ids=str
+)
+def test_a_number_that_is_not_as_declared_is_a_type_error(number, given):
+    arguments = [TABLE, False, 1.0, 0]
+    arguments[number - 1] = given
+    with pytest.raises(TypeError, match=f"weighed, argument {number}: want "):
+        weighed(*arguments)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_more_or_fewer_arguments_are_a_type_error(count):
+    with pytest.raises(TypeError, match=f"takes 3 arguments, not {count}"):
+        combining.count_rows(*[np.zeros(1, np.int32)] * count)
+
+
+def test_inputs_may_be_read_only():
     groups, counts = np.zeros(1, np.int32), np.zeros(1, np.int64)
     groups.flags.writeable = False
     combining.count_rows(groups, np.empty(0, np.uint8), counts)
-    counts.flags.writeable = False
-    with pytest.raises(TypeError):
-        combining.count_rows(groups, np.empty(0, np.uint8), counts)
+    assert counts.tolist() == [1]
+
+
+def test_code_that_reports_failure_raises():
+    assert refusing(2) == 2
+    with pytest.raises(RuntimeError, match=r"refusing failed"):
+        refusing(5)
+
+
+def test_a_kernel_runs_beside_others_in_threads():
+    values = np.ones(1 << 20, np.float64)
+    groups, sums = np.zeros(values.size, np.int32), [np.zeros(1) for _ in range(4)]
+    combining.add_floats(groups[:1], values[:1], np.empty(0, np.uint8), np.zeros(1))
+    work = [
+        threading.Thread(target=lambda out=out: combining.add_floats(groups, values, np.empty(0, np.uint8), out))
+        for out in sums
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert [out[0] for out in sums] == [values.size] * 4
+
+
+def test_numpys_arrays_are_laid_out_as_entry_points_read_them():
+    assert _loader._headers_are_known()
+
+
+def test_the_packages_code_leaves_no_name_to_numba():
+    """So a process that finds it in the cache need not import numba; only what is in the cache is looked at."""
+    combining.count_rows.load()
+    cache = _cache.Cache(_jit.cache_directory())
+    found = {kernel.name: cache.read(kernel.symbol) for kernel in _jit.all_kernels()}
+    assert found["combining.count_rows"] is not None
+    assert {name: code.calls for name, code in found.items() if code is not None and code.calls} == {}
+
+
+def test_machine_code_can_be_read():
+    assert combining.count_rows.symbol in combining.count_rows.assembly()
 
 
 def test_equal_sources_have_equal_keys_and_others_another(monkeypatch, tmp_path):
-    for name, text in (("_jit.py", "a"), ("other.py", "b")):
+    for name, text in (("_cache.py", "a"), ("other.py", "b")):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(_jit, "__file__", str(tmp_path / "_jit.py"))
+    monkeypatch.setattr(_cache, "__file__", str(tmp_path / "_cache.py"))
     first = _jit.cache_key()
     (tmp_path / "notes.txt").write_text("not a source")
     assert _jit.cache_key() == first
@@ -191,12 +332,12 @@ def test_equal_sources_have_equal_keys_and_others_another(monkeypatch, tmp_path)
     second = _jit.cache_key()
     (tmp_path / "new.py").write_text("")
     third = _jit.cache_key()
-    monkeypatch.setattr(_jit, "BOUNDS_CHECKED", not _jit.BOUNDS_CHECKED)
+    monkeypatch.setenv("NUMBA_OPT", "1")
     assert len({first, second, third, _jit.cache_key()}) == 4
 
 
 def test_the_cache_root_is_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.setattr(_jit, "_GIVEN_ROOT", [])  # an earlier job of this process has said where
+    monkeypatch.setattr(_cache, "_GIVEN_ROOT", [])  # an earlier job of this process has said where
     monkeypatch.setenv("KERNELMILL_CACHE_DIR", str(tmp_path / "given"))
     assert _jit.cache_root() == tmp_path / "given"
     monkeypatch.delenv("KERNELMILL_CACHE_DIR")

@@ -307,15 +307,32 @@ def test_many_bad_values_are_nulled_quickly():
 @given(values=st.lists(st.sampled_from(["1", "2", "x", "y"]), max_size=30))
 def test_bad_rows_are_told_apart_one_by_one(values):
     batch = pa.record_batch({"a": pa.array(values, pa.string())})
-    good, bad = split_bad_rows(batch, lambda part: evaluate(col("a").cast("int64").node, part))
-    assert [value for array in good for value in array.to_pylist()] == [int(v) for v in values if v.isdigit()]
-    assert [row for row, _ in bad] == [row for row, value in enumerate(values) if not value.isdigit()]
-    assert all(exc.code is Code.CAST and repr(values[row]) in exc.what for row, exc in bad)
+    found = []
+    for start, made in split_bad_rows(batch, lambda part: evaluate(col("a").cast("int64").node, part)):
+        assert start == len(found)
+        if isinstance(made, KernelmillError):
+            assert made.code is Code.CAST
+            assert repr(values[start]) in made.what
+            assert values[start] not in made.reason
+        found += [None] if isinstance(made, KernelmillError) else made.to_pylist()
+    assert found == [int(value) if value.isdigit() else None for value in values]
+
+
+def test_the_first_bad_row_is_found_without_trying_them_all():
+    tried = []
+
+    def work(part):
+        tried.append(part.num_rows)
+        return evaluate(col("a").cast("int64").node, part)
+
+    batch = pa.record_batch({"a": ["x"] * (1 << 16)})
+    assert next(split_bad_rows(batch, work))[0] == 0
+    assert len(tried) == 17
 
 
 def test_other_errors_are_not_bad_rows():
     with pytest.raises(KernelmillError) as caught:
-        split_bad_rows(pa.record_batch({"a": [1]}), lambda part: evaluate(col("b").node, part))
+        next(split_bad_rows(pa.record_batch({"a": [1]}), lambda part: evaluate(col("b").node, part)))
     assert caught.value.code is Code.COLUMN_NOT_FOUND
 
 

@@ -243,6 +243,45 @@ def test_lists_of_text_are_joined_without_their_nulls():
     )
 
 
+FAR = (1 << 63) - 1
+
+
+@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
+def test_places_far_outside_a_text_are_outside_it(dtype):
+    def sliced(offset, length=None):
+        values = run(col("a").str.slice(offset, length), ["hello", None, ""], dtype)
+        return values[0].decode() if isinstance(values[0], bytes) else values[0]
+
+    for offset in (1, -4, -FAR - 1):
+        for length in (None, 0, 2, FAR):
+            stop = len("hello") if length is None else offset + length
+            stop = len("hello") if offset < 0 <= stop else stop
+            assert sliced(offset, length) == "hello"[offset:stop], (offset, length)
+    assert sliced(FAR, FAR) == ""
+
+
+@pytest.mark.parametrize("index", [1 << 31, 1 << 40, FAR, -(1 << 31), -FAR - 1])
+def test_an_element_far_outside_a_list_is_null(index):
+    assert run(col("a").list.get(index), LISTS, pa.list_(pa.int64())) == [None] * len(LISTS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "decimals", "expected"),
+    [
+        (pa.float64(), [1.5, -1.5, None, float("inf")], -400, [0.0, -0.0, None, float("inf")]),
+        (pa.float64(), [1.5, 1.7e308], -309, [0.0, 0.0]),
+        (pa.float32(), [1.5, 1e38], -39, [0.0, 0.0]),
+        (pa.float64(), [1e307, 2.346, None, -1e300], 2, [1e307, 2.35, None, -1e300]),
+        (pa.float64(), [20.5], 308, [20.5]),
+        (pa.float64(), [20.5], 400, [20.5]),
+        (pa.int64(), [FAR, -1, None], -20, [0, 0, None]),
+        (pa.int8(), [127, -128], -(1 << 63), [0, 0]),
+    ],
+)
+def test_rounding_to_places_that_no_number_has(dtype, values, decimals, expected):
+    assert run(col("a").round(decimals), values, dtype) == expected
+
+
 PLAIN = [name for name, function in FUNCTIONS.items() if "." not in name and name != "is_in"]
 
 
@@ -280,6 +319,10 @@ SAMPLES = {
     "list": pa.array([[1], None, []], pa.list_(pa.int64())),
     "texts": pa.array([["a"], None, []], pa.list_(pa.string())),
     "struct": pa.array([{"a": 1}, None, {"a": 2}]),
+    "interval": pa.array([(1, 2, 3), None, (0, 0, 1)], pa.month_day_nano_interval()),
+    "zone that nobody knows": pa.array([0, None, 1], pa.timestamp("us", "Mars/Olympus")),
+    "extension": pa.nulls(3, pa.uuid()),
+    "runs": pa.RunEndEncodedArray.from_arrays([2, 3], [1, None]),
 }
 OPTIONS = {
     **{"round": {"decimals": 1}, "log": {"base": 3.0}, "str.slice": {"offset": 0, "length": 1}},

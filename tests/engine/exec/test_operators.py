@@ -10,6 +10,7 @@ from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.physical import NamedNode
 
@@ -68,7 +69,7 @@ def test_explode_gives_each_element_a_row(dtype, empty_as_null, keep_nulls):
             names=["before", "l", "after"],
         )
         batch = whole.slice(start)
-        schema = operators.exploded("l", batch.schema)
+        schema = operators.exploded(operator, batch.schema)
         made = list(operators.explode(iter([batch]), operator, schema, context()))
         expected = []
         for row in batch.to_pylist():
@@ -86,8 +87,9 @@ def test_explode_gives_each_element_a_row(dtype, empty_as_null, keep_nulls):
 
 def test_explode_of_the_only_column():
     batch = pa.record_batch({"l": pa.array([["a", "b"], None, []])})
-    schema = operators.exploded("l", batch.schema)
-    made = operators.explode(iter([batch]), physical.Explode("l"), schema, context())
+    operator = physical.Explode("l")
+    schema = operators.exploded(operator, batch.schema)
+    made = operators.explode(iter([batch]), operator, schema, context())
     assert rows(made) == [{"l": "a"}, {"l": "b"}, {"l": None}]
 
 
@@ -126,3 +128,86 @@ def test_a_cancelled_step_stops(step):
     with pytest.raises(KernelmillError) as caught:
         list(step(context(is_cancelled=lambda: True)))
     assert caught.value.code is Code.CANCELLED
+
+
+# Where a bad value comes from ----------------------------------------------------------------------------------------
+
+
+def numbered(batches, context):
+    """The batches as a reader hands them on: rows are numbered through all of them."""
+    first = 0
+    for batch in batches:
+        context.rows_from(lambda row, first=first: RowPlace("f", row=first + row))
+        first += batch.num_rows
+        yield batch
+
+
+TO_INTEGER = physical.Project((NamedNode("n", node(km.col("s").cast("int64"))),))
+CAST_SCHEMA = pa.schema([("n", pa.int64())])
+
+
+def after_filter(batches, context):
+    return operators.filter_rows(batches, physical.Filter(node(km.col("k") > 0)), context)
+
+
+def after_failing_filter(batches, context):
+    return operators.filter_rows(batches, physical.Filter(node(km.col("t").cast("int64") > 0)), context)
+
+
+def after_project(batches, context):
+    schema = pa.schema([("s", pa.string())])
+    return operators.project(batches, physical.Project((NamedNode("s", node(km.col("s"))),)), schema, context)
+
+
+def after_explode(batches, context):
+    lists = NamedNode("l", node(km.col("s").str.tokenize()))
+    operator = physical.TokenizeExplode("w", lists.node, (NamedNode("s", node(km.col("s"))),), ("w", "s"))
+    schema = operators.tokens_exploded(operator, LINES[0].schema)
+    return operators.explode_tokens(batches, operator, schema, context)
+
+
+def after_limit(batches, context):
+    return operators.limit(batches, physical.Limit(8), context)
+
+
+LINES = [
+    pa.record_batch({"k": [0, 1, 1], "s": ["zero", "1", "two"], "t": ["0", "1", "2"]}),
+    pa.record_batch(
+        {"k": [1, None, 0, 1, 1], "s": ["3", "four", "five", "6", "seven"], "t": ["3", "4", "5", "?", "7"]}
+    ),
+]
+BAD_OF_STEP = [
+    ([], [0, 2, 4, 5, 7]),
+    ([after_project, after_limit], [0, 2, 4, 5, 7]),
+    ([after_filter], [2, 7]),
+    ([after_filter, after_explode, after_project], [2, 7]),
+    ([after_failing_filter, after_explode], [6, 2, 4, 5, 7]),
+]
+
+
+@pytest.mark.parametrize(("steps", "bad"), BAD_OF_STEP)
+def test_a_bad_value_is_traced_to_its_row_through_any_steps(steps, bad):
+    for on_bad in ("reject", "error"):
+        one = context(on_bad=on_bad)
+        batches = numbered(LINES, one)
+        for step in steps:
+            batches = step(batches, one)
+        cast = operators.project(batches, TO_INTEGER, CAST_SCHEMA, one)
+        if on_bad == "reject":
+            assert set(rows_of(cast)) <= {1, 3, 6}
+            assert sorted((r.file, r.row, r.offset) for r in one.rejects) == sorted(("f", row, None) for row in bad)
+            continue
+        with pytest.raises(KernelmillError) as caught:
+            list(cast)
+        assert caught.value.where in {f"f, row {row}" for row in bad}
+
+
+def rows_of(batches):
+    return [value for batch in batches for value in batch.column(0).to_pylist()]
+
+
+def test_rows_of_which_nobody_says_where_they_come_from_have_the_task_s_origin():
+    one = context(on_bad="reject")
+    one.origin = "here"
+    list(operators.project(iter(LINES), TO_INTEGER, CAST_SCHEMA, one))
+    assert {(r.file, r.row, r.offset) for r in one.rejects} == {("here", None, None)}

@@ -51,6 +51,21 @@ def test_the_footer_tells_schema_rows_bytes_and_bounds(tmp_path):
     assert info.row_groups[1].stats["word"].highest == b"w9"
 
 
+def test_rows_can_be_traced_to_their_number_in_the_file_whatever_groups_are_read(tmp_path):
+    file, context = save(tmp_path / "a.parquet"), PlainContext()
+    operator = ReadParquet(pa.schema([("id", pa.int32())]))
+    split = ParquetSplit(file, (1, 3), 1)
+    for batch in read_row_groups(split, operator, context):
+        place = context.place(7)
+        assert (place.file, place.row) == (file.path, batch["id"][7].as_py())
+
+
+def test_a_file_whose_name_is_not_utf8_is_read(tmp_path):
+    name = os.path.join(tmp_path, os.fsdecode(b"caf\xe9.parquet"))
+    os.rename(save(tmp_path / "a.parquet").path, name)
+    assert sum(batch.num_rows for batch in read(stamp(name), ReadParquet(TABLE.schema))) == 1000
+
+
 def test_bytes_of_nested_columns_are_those_of_all_their_leaves(tmp_path):
     table = pa.table({"s": [{"a": 1, "b": "x"}], "l": [[1, 2]], "a.b": [1]})
     group = parquet_info(save(tmp_path / "a.parquet", table)).row_groups[0]

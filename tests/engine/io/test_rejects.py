@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.ids import TaskId
 from kernelmill.engine.io.context import Reject
-from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectList, RejectWriter
+from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectList, RejectWriter, reject_table
 
 
 def reject(n, reason="invalid UTF-8", line=None):
@@ -23,6 +23,19 @@ def test_rejects_come_in_task_order_whatever_order_tasks_end_in():
         assert table["line"].to_pylist() == [7, None, None, None]
         assert table["record"].to_pylist()[0] == b"\xff1"
         assert table.schema.equals(REJECT_SCHEMA)
+
+
+def test_a_file_whose_name_is_not_utf8_is_named_too():
+    (row,) = reject_table([Reject("caf\udce9.txt", None, None, b"x", "why", "KM0207", row=3)]).to_pylist()
+    assert row == {
+        "file": "caf\\xe9.txt",
+        "offset": None,
+        "line": None,
+        "row": 3,
+        "record": b"x",
+        "reason": "why",
+        "code": "KM0207",
+    }
 
 
 def test_a_tasks_second_result_replaces_its_first():

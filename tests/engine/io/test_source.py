@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.io.source import describe, list_files
+from kernelmill.engine.io.source import arrow_path, describe, list_files
 
 
 @pytest.fixture
@@ -55,6 +55,24 @@ def test_a_glob_with_two_stars_goes_down(tree):
 
 def test_a_list_keeps_the_order_of_its_items_and_names_no_file_twice(tree):
     assert names_of(tree, [tree / "b.txt", str(tree / "*.txt")]) == ["b.txt", "a.txt"]
+
+
+@pytest.mark.parametrize("again", ["a.txt", "./a.txt", "sub/../a.txt", "link.txt", "linked/a.txt", "link?txt"])
+def test_a_file_is_read_once_however_it_is_spelled_and_goes_by_its_first_name(tree, again, monkeypatch):
+    monkeypatch.chdir(tree)
+    Path("link.txt").symlink_to("a.txt")
+    Path("linked").symlink_to(".")
+    assert [file.path for file in list_files(["a.txt", again, "b.txt"])] == ["a.txt", "b.txt"]
+
+
+def test_a_hard_link_is_a_file_of_its_own(tree):
+    os.link(tree / "a.txt", tree / "same.txt")
+    assert names_of(tree, [tree / "a.txt", tree / "same.txt"]) == ["a.txt", "same.txt"]
+
+
+def test_a_name_that_is_not_utf8_is_spelled_out_for_arrow():
+    assert arrow_path(os.fsdecode(b"caf\xe9.txt")) == "caf\\xe9.txt"
+    assert arrow_path("café.txt") == "café.txt"
 
 
 def test_files_sort_by_the_bytes_of_their_paths(tmp_path):
@@ -107,9 +125,19 @@ def test_a_pipe_is_no_input_but_may_lie_in_a_directory(tree):
     assert "pipe" not in names_of(tree, tree)
 
 
-def test_a_dangling_link_in_a_directory_is_an_error(tree):
+@pytest.mark.parametrize("name", ["", "gone.txt"])
+def test_a_dangling_link_is_an_error_that_says_so(tree, name):
     (tree / "gone.txt").symlink_to(tree / "nothing")
-    assert code_of(tree) is Code.INPUT_NOT_FOUND
+    with pytest.raises(KernelmillError) as caught:
+        list_files(tree / name)
+    assert caught.value.code is Code.INPUT_NOT_FOUND
+    assert f"link to {tree / 'nothing'}" in caught.value.what
+    assert "gone.txt" not in caught.value.hint
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="there is no /proc")
+def test_a_file_that_hides_its_size_is_not_taken_for_an_empty_one():
+    assert code_of("/proc/self/status") is Code.INPUT_NOT_FOUND
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

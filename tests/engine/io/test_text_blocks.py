@@ -271,6 +271,7 @@ def test_a_huge_rejected_record_is_kept_in_part_and_says_so(file):
         (b"\x1f\x8b\x08\x00rest", ".gz"),
         (b"\0\1\xff\xfe\0", "binary"),
         (b"PAR1\x15\xff", "scan_parquet"),
+        (b"\xfd7zXZ\0\xff", "decompress it first"),
     ],
 )
 def test_the_hint_says_what_the_file_probably_is(file, content, hint):
@@ -359,9 +360,26 @@ def test_a_word_that_does_not_end_is_an_error_that_names_where_it_begins(file, t
     assert caught.value.where == f"{path}, byte 8, line 2"
 
 
-def test_a_line_that_has_to_be_whole_to_be_skipped_is_bounded_by_max_line(file):
-    options = TextOptions(invalid="skip", max_line_bytes=1 << 20)
-    path = file(b"short\n" + b"word " * (1 << 20))
-    with pytest.raises(KernelmillError) as caught:
-        list(read_blocks(whole(path), options, PlainContext(), is_separator=SPACES, block_bytes=64 << 10))
-    assert caught.value.code is Code.RECORD_TOO_LONG
+@pytest.mark.parametrize("invalid", ["error", "skip", "replace", "binary"])
+@pytest.mark.parametrize("size", [1000, 1001, 1030, 2000, 5000])
+def test_the_longest_word_is_the_same_whatever_the_buffer_and_the_policy(file, monkeypatch, size, invalid):
+    monkeypatch.setattr("kernelmill.engine.io.blocks.TOKEN_BYTES_MAX", 1000)
+    path = file(b"one\ntwo " * 300 + b"x" * size + b" end\n")
+    if size <= 1000:
+        assert blocks(whole(path), block_bytes=256, is_separator=SPACES, invalid=invalid)
+        return
+    problem = code_of(whole(path), block_bytes=256, is_separator=SPACES, invalid=invalid)
+    assert problem.code is Code.RECORD_TOO_LONG
+    assert problem.where == f"{path}, byte 2,400, line 301"
+
+
+@pytest.mark.parametrize("size", [1000, 1010, 1500, 5000])
+def test_a_line_that_has_to_be_whole_to_be_skipped_is_bounded_by_max_line(file, size):
+    path = file(b"short\n" * 100 + b"word " * (size // 5) + b"\nend\n")
+    options = {"invalid": "skip", "max_line_bytes": 1000, "is_separator": SPACES, "block_bytes": 256}
+    if size <= 1000:
+        assert blocks(whole(path), **options)
+        return
+    problem = code_of(whole(path), **options)
+    assert problem.code is Code.RECORD_TOO_LONG
+    assert problem.where == f"{path}, byte 600, line 101"

@@ -78,6 +78,15 @@ def test_a_member_of_no_bytes_is_an_empty_text(packed):
     assert read(path) == b""
 
 
+@pytest.mark.parametrize("zeros", [1, 100, 200_000])
+def test_zeros_between_and_behind_the_members_of_a_gz_are_padding(tmp_path, zeros):
+    path = tmp_path / "t.gz"
+    path.write_bytes(gzip.compress(TEXT) + bytes(zeros) + gzip.compress(b"more\n") + bytes(zeros))
+    assert read(path) == TEXT + b"more\n"
+    path.write_bytes(bytes(zeros))
+    assert error_of(path).code in (Code.FORMAT, Code.TRUNCATED)
+
+
 def test_a_file_cut_anywhere_is_truncated_and_the_error_names_it(packed):
     path, pack = packed
     content = pack(b"some text, not much\n" * 9)

@@ -112,7 +112,40 @@ def test_binary_takes_the_bytes_as_they_are_whatever_the_encoding(tmp_path):
     assert batch[0].to_pylist() == [b"caf\xe9", b"\xff\xfe"]
 
 
-@pytest.mark.parametrize("encoding", ["no-such", "rot13", "hex", ""])
+@pytest.mark.parametrize("name", ["t.txt", "t.gz"])
+@pytest.mark.parametrize(
+    ("encoding", "good", "bad", "bad_at"),
+    [
+        ("cp1252", "naïve Zeile", b"a\x81b\x8d", 1),
+        ("ascii", "plain", b"caf\xe9", 3),
+        ("shift_jis", "日本語", b"\x81\xff \xa0", 0),
+        ("gb18030", "语", b"\x81\x30\x81 x\xff", 0),
+        ("utf-16-le", "日本語", b"a\0\x00\xdcb\0", 2),
+        ("utf-16", "日本語", b"a\0\x00\xdcb\0", 2),
+        ("utf-32-le", "日本語", b"a\0\0\0\xff\xff\xff\xff", 4),
+        ("iso2022_jp", "日本語", b"a\xffb", 1),
+    ],
+)
+def test_records_that_are_no_text_are_shown_as_they_are_in_the_file(tmp_path, name, encoding, good, bad, bad_at):
+    coded = {"utf-16": "utf-16-le"}.get(encoding, encoding)
+    lines = (good + "\n").encode(coded) * 3000
+    content = (b"\xff\xfe" if encoding == "utf-16" else b"") + 2 * (lines + bad + "\n".encode(coded)) + lines + bad
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    context = PlainContext()
+    assert [line for _, line in rows(path, context=context, encoding=encoding, invalid="skip")] == [good] * 9000
+    assert [(r.line, r.record) for r in context.rejects] == [(3001, bad), (6002, bad), (9003, bad)]
+    assert {r.reason for r in context.rejects} == {f"invalid {encoding}"}
+    in_blocks, options = PlainContext(), TextOptions(encoding=encoding, invalid="skip")
+    assert list(read_blocks(TextSplit((FileRange(stamp(str(path)), 0, path.stat().st_size),)), options, in_blocks))
+    assert in_blocks.rejects == context.rejects
+    with pytest.raises(KernelmillError) as caught:
+        rows(path, encoding=encoding)
+    assert f"byte 0x{bad[bad_at]:02X} in" in caught.value.what
+    assert f"encoding={encoding!r}" not in caught.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["no-such", "rot13", "hex", "", "idna", "punycode"])
 def test_an_unknown_encoding_is_a_bad_setting(tmp_path, encoding):
     path = tmp_path / "t"
     path.write_bytes(b"a\n")

@@ -92,8 +92,36 @@ def test_batches_are_bounded_in_rows_and_bytes_and_small_files_share_one(file, t
     assert max(b.nbytes for b in long) <= 4 << 20
     assert sum(b.num_rows for b in long) == 9000
     small = [file(b"%d\n" % i, f"{i:03}") for i in range(100)]
-    (batch,) = batches(split_of(*small))
-    assert batch.column(0).to_pylist() == [str(i) for i in range(100)]
+    found = batches(split_of(*small))
+    assert [batch.num_rows for batch in found] == [1, 99]  # the first for itself: it may be all that is wanted
+    assert [line for batch in found for line in batch.column(0).to_pylist()] == [str(i) for i in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "separator"),
+    [("utf-8", b"\n"), ("utf-8", "§".encode()), ("cp1252", b"\n"), ("cp1252", "§".encode()), ("utf-16-le", b"\n")],
+)
+@pytest.mark.parametrize("invalid", ["error", "replace", "skip"])
+def test_every_row_of_every_batch_can_be_traced_to_its_file_and_offset(file, encoding, separator, invalid):
+    end = "\r\n" if separator == b"\n" else separator.decode()
+    bad = {"utf-8": b"b\xffd", "cp1252": b"b\x81d", "utf-16-le": b"\x00\xdc"}[encoding] if invalid != "error" else b""
+    good = [f"naïve line {number}{end}" for number in range(70_000)]
+    contents = [
+        ("".join(good[:size]).encode(encoding) + bad + (end + end).encode(encoding)) for size in (3, 70_000, 1, 5)
+    ]
+    paths = [file(content, f"{number}.txt") for number, content in enumerate(contents)]
+    schema = pa.schema([("line", pa.string()), ("at", pa.int64()), ("file", pa.string())])
+    options = TextOptions(
+        invalid=invalid, separator=separator, path_column="file", offset_column="at", encoding=encoding
+    )
+    context = PlainContext()
+    for batch in read_batches(split_of(*paths), options, schema, context):
+        expected = batch.select(["file", "at"]).to_pylist()
+        for row in {0, 1, 2, 3, 4, batch.num_rows // 2, batch.num_rows - 1}:
+            if row < batch.num_rows:
+                place = context.place(row)
+                assert {"file": place.file, "at": place.offset} == expected[row]
+    assert context.place(0).count_line() is not None
 
 
 def test_large_types_and_binary_are_made_as_the_schema_says(file):

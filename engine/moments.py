@@ -1,0 +1,94 @@
+"""Dates and timestamps where pyarrow.compute does otherwise than our semantics ask: reading, cutting, writing them."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.compute import Datum, cast, join_text, pc
+from kernelmill.engine.errors import Code, error
+
+_EVERY = re.compile(r"(\d*)(ns|us|ms|s|mo|m|h|d|w|q|y)")
+_MULTIPLE_MAX = (1 << 31) - 1
+_UNIT_OF = {
+    **{"ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second", "m": "minute", "h": "hour"},
+    **{"d": "day", "w": "week", "mo": "month", "q": "quarter", "y": "year"},
+}
+
+
+def check_format(form: str | None) -> str | None:
+    """Give back a format of strptime, None for ISO 8601; KM0107 for an empty one, at which pyarrow 26 crashes."""
+    if form == "":
+        hint = 'say how it is written, as in "%d/%m/%Y"; no format is ISO 8601'
+        raise error(Code.BAD_SETTING, "a date cannot be read by an empty format", hint=hint)
+    return form
+
+
+def to_moment(values: Datum, form: str | None, target: pa.DataType, *, strict: bool) -> Datum:
+    """Text as a date or timestamp: ISO 8601, or as `form` says (strptime)."""
+    if form is None:
+        return cast(values, target, strict=strict)
+    parsed = pc.strptime(values, format=form, unit="us", error_is_null=not strict)
+    impossible = _is_impossible(values, form, parsed)
+    if strict and pc.any(pa.array([impossible]) if isinstance(impossible, pa.Scalar) else impossible).as_py():
+        raise pa.ArrowInvalid("no such day, or a second 60")
+    parsed = pc.if_else(impossible, pa.scalar(None, parsed.type), parsed)
+    return pc.cast(parsed, options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+def _is_impossible(values: Datum, form: str, parsed: Datum) -> Datum:
+    """Where strptime made another day of a day that its month lacks, or another minute of a second 60.
+
+    What stands last in a format wins, so the text is read again with a January behind it, which has all days that may
+    be written, and with a minute 0; in UTC, for a zone moves days too. If these then differ, something was rolled over.
+    """
+    written = _read(values, form, " 1 0 Z", " %m %M %z")
+    rolled = _read(values, form, " Z", " %z") if "%z" in form else parsed
+    differs = pc.or_(pc.not_equal(pc.day(written), pc.day(rolled)), pc.greater(pc.minute(written), pa.scalar(0)))
+    return pc.coalesce(differs, pa.scalar(False))
+
+
+def _read(values: Datum, form: str, more: str, form_of_more: str) -> Datum:
+    text = join_text(values, pa.scalar(more, values.type))
+    return pc.cast(pc.strptime(text, format=form + form_of_more, unit="us", error_is_null=True), pa.timestamp("us"))
+
+
+def parse_every(every: str) -> tuple[int, str]:
+    """The number and unit of a length of time such as "15m" or "1mo"; KM0107 for what is none."""
+    form = _EVERY.fullmatch(every)
+    if form is None or form[1].strip("0") == "" != form[1]:
+        raise error(Code.BAD_SETTING, f"{every!r} is no length of time", hint="a number and ns us ms s m h d w mo q y")
+    if len(form[1]) > 10 or int(form[1] or 1) > _MULTIPLE_MAX:
+        raise error(Code.BAD_SETTING, f"{every!r} is too long", hint=f"the number is at most {_MULTIPLE_MAX}")
+    return int(form[1] or 1), _UNIT_OF[form[2]]
+
+
+def truncate(values: Datum, every: str) -> Datum:
+    """The start of the window of length `every` that a moment is in; weeks start on Monday."""
+    multiple, unit = parse_every(every)
+    if pa.types.is_date(values.type) and unit in ("hour", "minute", "second", "millisecond", "microsecond"):
+        return values
+    return pc.floor_temporal(values, multiple=multiple, unit=unit, week_starts_monday=True)
+
+
+def format_moment(values: Datum, form: str) -> Datum:
+    """A moment as text, by strftime's rules in the C locale; %S is whole seconds."""
+    if pa.types.is_timestamp(values.type) and values.type.unit != "s":
+        # pyarrow's %S shows the fraction of the column's unit; Python's and Polars' do not
+        floored = pc.floor_temporal(values, unit="second")
+        values = pc.cast(floored, pa.timestamp("s", values.type.tz))
+    return pc.strftime(values, format=form, locale="C")
+
+
+@lru_cache(maxsize=256)
+def is_known_zone(dtype: pa.DataType) -> bool:
+    """Tell whether the hour of day of timestamps of this type can be told: files may name zones that nobody knows."""
+    moment: Any = pa.nulls(1, dtype)  # type: ignore[call-overload]  # its stubs want to know which type
+    try:
+        pc.hour(moment)
+    except pa.ArrowInvalid:
+        return False
+    return True

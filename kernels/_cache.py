@@ -1,0 +1,160 @@
+"""Machine code on disk: one file a kernel, checked before it is believed, written whole or not at all.
+
+The directory's name is a hash of everything that decides the machine code: all sources of this package, the versions of
+numba, llvmlite, numpy and Python, numba's settings, and the CPU with its features. A file is
+
+    checksum of all that follows, 32 hex digits
+    the names that the code calls, by spaces
+    the object file
+
+One process compiles at a time, under a file lock, so that two that start together do not do the same work twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import llvmlite
+import numpy as np
+import xxhash
+from llvmlite import binding as llvm
+
+_CACHES_KEPT = 7
+_NUMBA_SETTINGS = ("CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
+_GIVEN_ROOT: list[str] = []
+
+
+class KernelCacheWarning(UserWarning):
+    """The kernel cache cannot be used as it should; kernels still run."""
+
+
+class Code(NamedTuple):
+    """An object file, and the names that it leaves to the linker."""
+
+    object_file: bytes
+    calls: list[str]
+
+
+def cache_root() -> Path:
+    """Where kernels are kept: as `use_cache_root` said, KERNELMILL_CACHE_DIR, XDG_CACHE_HOME/kernelmill, ~/.cache."""
+    given = _GIVEN_ROOT[-1] if _GIVEN_ROOT else os.environ.get("KERNELMILL_CACHE_DIR")
+    if given:
+        return Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "kernelmill"
+
+
+def give_root(root: str) -> bool:
+    """Keep kernels below `root` from now on; returns whether this changes anything."""
+    changed = _GIVEN_ROOT != [root]
+    _GIVEN_ROOT[:] = [root]
+    return changed
+
+
+def cache_key() -> str:
+    """Names the machine code that this process would make: equal keys, equal kernels."""
+    digest = xxhash.xxh3_128()
+    for source in sorted(Path(__file__).resolve().parent.rglob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    versions = [_numba_version(), llvmlite.__version__, np.__version__, sys.version, sys.abiflags]
+    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    settings = [os.environ.get(f"NUMBA_{name}", "") for name in _NUMBA_SETTINGS]
+    for part in [*versions, *machine, *settings]:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def _numba_version() -> str:
+    """The text that says it: numba's import takes 0.1 s, and so does asking for its metadata."""
+    found = importlib.util.find_spec("numba")
+    place = found.origin if found is not None else None
+    return (Path(place).parent / "_version.py").read_text() if place else ""
+
+
+class Cache:
+    """One directory of kernels."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._has_warned = False
+
+    @classmethod
+    def open(cls) -> Cache | None:
+        """The cache for this process, or None (with a warning) where there can be none."""
+        root = cache_root()
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if root.stat().st_uid != os.getuid():
+                raise PermissionError("it belongs to another user")
+            directory = root / f"kernels-{cache_key()}"
+            if not directory.is_dir():
+                _prune(root)
+            directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as problem:
+            text = f"no kernel cache in {root}: {problem}; kernels are compiled anew in each process"
+            warnings.warn(text, KernelCacheWarning, stacklevel=2)
+            return None
+        return cls(directory)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time compiles and writes; where nothing can be written, each for itself."""
+        try:
+            file = open(self.directory / "lock", "a")  # noqa: SIM115 - it may not open at all
+        except OSError as problem:
+            self._warn(problem)
+            yield
+            return
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def read(self, name: str) -> Code | None:
+        """The code of a kernel if it is here, and as it was written."""
+        try:
+            data = (self.directory / name).read_bytes()
+        except OSError:
+            return None
+        checksum, _, content = data.partition(b"\n")
+        if checksum != _checksum(content):
+            return None
+        calls, _, object_file = content.partition(b"\n")
+        return Code(object_file, calls.decode().split())
+
+    def write(self, name: str, code: Code) -> None:
+        """Keep a kernel's code. A full or vanished disk costs a warning: it must not stop a job."""
+        content = " ".join(code.calls).encode() + b"\n" + code.object_file
+        fresh = self.directory / f"{name}.{os.getpid()}"
+        try:
+            fresh.write_bytes(_checksum(content) + b"\n" + content)
+            fresh.replace(self.directory / name)
+        except OSError as problem:
+            with suppress(OSError):
+                fresh.unlink()
+            self._warn(problem)
+
+    def _warn(self, problem: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            text = f"kernels are not kept in {self.directory}: {problem}"
+            warnings.warn(text, KernelCacheWarning, stacklevel=4)
+
+
+def _checksum(content: bytes) -> bytes:
+    return xxhash.xxh3_128_hexdigest(content).encode()
+
+
+def _prune(root: Path) -> None:
+    """Remove all but the newest caches: each version of the package leaves one behind."""
+    caches = sorted(root.glob("kernels-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in caches[_CACHES_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)  # a process that still loads from it compiles anew
