@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -21,3 +22,14 @@ def _settings_of_the_user_do_not_count(tmp_path_factory):
     patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     yield
     patch.undo()
+
+
+@pytest.fixture
+def signals_reach_children():
+    """A shell's background jobs ignore Ctrl-C, those of nohup a hang-up; what a test starts must not inherit that."""
+    ignored = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_IGN]
+    for one in ignored:
+        signal.signal(one, signal.SIG_DFL)
+    yield
+    for one in ignored:
+        signal.signal(one, signal.SIG_IGN)

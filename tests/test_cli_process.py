@@ -12,6 +12,8 @@ import pytest
 from kernelmill.engine.commit import check
 
 BOOK = Path(__file__).resolve().parents[1] / "data" / "kjv" / "65-jude.txt"
+pytestmark = pytest.mark.usefixtures("signals_reach_children")
+
 COMMAND = [sys.executable, "-m", "kernelmill"]
 COUNT = [*COMMAND, "wordcount", str(BOOK), "-o", "out", "--top", "1"]
 

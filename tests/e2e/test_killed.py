@@ -16,6 +16,8 @@ import pytest
 from kernelmill.engine.commit import check
 from kernelmill.engine.events import JobStarted, TaskFinished
 
+pytestmark = pytest.mark.usefixtures("signals_reach_children")
+
 MOMENTS = 9  # for each way to write: spread evenly over the life of the command
 SHAPE = {"split_size": "2MiB", "partitions": 8}
 
