@@ -7,22 +7,22 @@ arguments were scalars. A value that has no result raises pa.ArrowInvalid; `exec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from kernelmill.engine.errors import Code, error
 from kernelmill.engine.promotion import is_text
 
 pc: Any = pyarrow.compute  # its stubs know fewer argument types than it takes
 Datum = Any  # pa.Array or pa.Scalar, of any type
 
 _FAR = 1 << 40  # no text or list is as long; Arrow's slices go wrong near the ends of 64 bits
+_TEN_POWER_MAX = 18  # of an int64
+_DAY_S = 24 * 60 * 60
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _HEX = "^[+-]?0[xX]"
 
 
@@ -80,8 +80,9 @@ def round_to(values: Datum, decimals: int) -> Datum:
     largest = 308 if pa.types.is_float64(values.type) else 38  # the exponent of the largest number
     if decimals >= 0 if whole else decimals > largest:
         return values
-    zero_from = len(str(2 * np.iinfo(values.type.to_pandas_dtype()).max)) if whole else largest + 1
-    if decimals <= -zero_from:
+    if whole:
+        return _round_whole(values, -decimals)
+    if decimals < -largest:
         return pc.if_else(pc.is_finite(values), pa.scalar(0, values.type), values)
     if decimals < 0:
         return pc.round(values, ndigits=decimals, round_mode="half_to_even")
@@ -89,6 +90,26 @@ def round_to(values: Datum, decimals: int) -> Datum:
     fits = pc.is_finite(pc.multiply(values, pa.scalar(10.0**decimals, values.type)))
     moderate = pc.if_else(fits, values, pa.scalar(0.0, values.type))
     return pc.if_else(fits, pc.round(moderate, ndigits=decimals, round_mode="half_to_even"), values)
+
+
+def _round_whole(values: Datum, zeros: int) -> Datum:
+    limits = np.iinfo(values.type.to_pandas_dtype())
+    if zeros <= _TEN_POWER_MAX and 10**zeros <= limits.max:
+        return pc.round(values, ndigits=-zeros, round_mode="half_to_even")
+    # pyarrow needs 10 ** zeros as a value of the type, in 63 bits; without it, it fails or divides by zero
+    zero = pa.scalar(0, values.type)
+    if zeros > _TEN_POWER_MAX + 1 or 10**zeros // 2 >= limits.max:
+        return pc.if_else(pc.is_valid(values), zero, values)
+    unit = 10**zeros
+    fits = unit <= limits.max  # once, and not twice: a half of three rounds to two
+    most = unit + unit // 2 - 1 if fits else unit // 2
+    beyond = pc.greater(values, pa.scalar(most, values.type))
+    if limits.min:
+        beyond = pc.or_(beyond, pc.less(values, pa.scalar(-most, values.type)))
+    if pc.any(pa.array([beyond]) if isinstance(beyond, pa.Scalar) else beyond).as_py():
+        raise pa.ArrowInvalid("overflow")
+    up = pc.greater(values, pa.scalar(unit // 2, values.type))
+    return pc.if_else(up, pa.scalar(unit if fits else 0, values.type), zero)
 
 
 def logarithm(values: Datum, base: float) -> Datum:
@@ -147,10 +168,16 @@ def _cast_all(values: Datum, target: pa.DataType) -> Datum:
     source = values.type
     if pa.types.is_floating(source) and pa.types.is_integer(target):
         values = pc.trunc(values)  # and then exactly: what is out of range or NaN raises, where an unsafe cast wraps
+    elif pa.types.is_decimal(source) and pa.types.is_integer(target):
+        values = pc.trunc(values)
+    elif pa.types.is_decimal(source) and pa.types.is_decimal(target) and target.scale < source.scale:
+        values = pc.round(values, ndigits=target.scale, round_mode="towards_zero")
     elif pa.types.is_integer(source) and pa.types.is_floating(target):
         return pc.cast(values, target, safe=False)  # rounds above 2^53, as Python's float() does
     elif is_text(source) and pa.types.is_integer(target):
         _refuse_hexadecimal(values)
+    elif pa.types.is_integer(source) and pa.types.is_time(target):
+        _refuse_other_days(values, target)
     return pc.cast(values, options=pc.CastOptions(target, allow_time_truncate=True))
 
 
@@ -159,6 +186,13 @@ def _refuse_hexadecimal(values: Datum) -> None:
     marked = pc.match_substring_regex(values, _HEX)
     if pc.any(marked).as_py() if isinstance(marked, pa.Array) else marked.as_py():
         raise pa.ArrowInvalid("Failed to parse string: it is hexadecimal")
+
+
+def _refuse_other_days(values: Datum, target: Any) -> None:
+    # pyarrow takes any number for a time, and nothing can read what it then makes
+    within = pc.and_(pc.greater_equal(values, 0), pc.less(values, _DAY_S * _PER_SECOND[target.unit]))
+    if not (pc.all(within).as_py() if isinstance(within, pa.Array) else within.as_py() in (True, None)):
+        raise pa.ArrowInvalid("a time is within one day")
 
 
 def _without_hopeless(values: Datum, target: pa.DataType) -> Datum:
@@ -231,76 +265,6 @@ def _cut(values: Datum, start: int, stop: int | None) -> Datum:
 
 def _width(values: Datum, part: str) -> int:
     return len(part) if is_text(values.type) else len(part.encode())
-
-
-def find(values: Datum, pattern: str, *, literal: bool) -> Datum:
-    """The byte offset of the first match, null if there is none."""
-    found = (pc.find_substring if literal else pc.find_substring_regex)(values, pattern=pattern)
-    return pc.if_else(pc.less(found, pa.scalar(0, found.type)), pa.scalar(None, found.type), found)
-
-
-def replace(values: Datum, pattern: str, value: str, *, literal: bool, most: int | None) -> Datum:
-    r"""Matches replaced by `value`, at most `most` of them; a group is `\1` in `value` (RE2)."""
-    if literal:
-        return pc.replace_substring(values, pattern=pattern, replacement=value, max_replacements=most)
-    return pc.replace_substring_regex(values, pattern=pattern, replacement=value, max_replacements=most)
-
-
-def extract(values: Datum, pattern: str, group: int) -> Datum:
-    """What group `group` (0: the whole) of the first match holds; null without a match."""
-    named, names = name_groups(pattern)
-    found = pc.extract_regex(values, pattern=named)
-    part = pc.struct_field(found, names[group])
-    return pc.if_else(pc.is_valid(found), part, pa.scalar(None, part.type))
-
-
-@lru_cache(maxsize=256)
-def name_groups(pattern: str) -> tuple[str, list[str]]:
-    """The pattern with a name for each of its groups, the whole being the first, and the names.
-
-    pyarrow's extract_regex takes only patterns whose groups are all named.
-    """
-    out, names, place, in_class = ["(?P<g0>"], ["g0"], 0, False
-    while place < len(pattern):
-        here = pattern[place]
-        if here == "\\":
-            end = pattern.find("\\E", place) + 2 if pattern[place + 1 : place + 2] == "Q" else place + 2
-            end = len(pattern) if end < place + 2 else end
-            out.append(pattern[place:end])
-            place = end
-            continue
-        if in_class:
-            in_class = here != "]"
-        elif here == "[":
-            in_class = True
-            # a "]" that comes first, or first after "^", is itself a member
-            more = re.match(r"\[\^?\]?", pattern[place:])
-            here = more[0] if more else here
-        elif here == "(":
-            given = re.match(r"\(\?P?<(\w+)>", pattern[place:])
-            if given or pattern[place + 1 : place + 2] != "?":
-                names.append(f"g{len(names)}")
-                here, skipped = f"(?P<{names[-1]}>", len(given[0]) if given else 1
-                out.append(here)
-                place += skipped
-                continue
-        out.append(here)
-        place += len(here)
-    return "".join([*out, ")"]), names
-
-
-def check_pattern(pattern: str, *, literal: bool, group: int | None = None) -> None:
-    """Raise KM0107 where `pattern` is no regular expression of RE2, or has no such group."""
-    if literal:
-        return
-    try:
-        pc.match_substring_regex(pa.array([""]), pattern=pattern)
-    except pa.ArrowInvalid as exc:
-        hint = "patterns are RE2's: no look-around, no back-references; literal=True takes the text as it is"
-        raise error(Code.BAD_SETTING, f"pattern {pattern!r}: {exc}", hint=hint) from exc
-    if group is not None and not 0 <= group < len(name_groups(pattern)[1]):
-        groups = len(name_groups(pattern)[1]) - 1
-        raise error(Code.BAD_SETTING, f"pattern {pattern!r} has no group {group}", hint=f"it has {groups}; 0 is all")
 
 
 # Lists ---------------------------------------------------------------------------------------------------------------

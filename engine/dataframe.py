@@ -13,6 +13,7 @@ from kernelmill.engine.display import table_html, table_text
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.options import unknown_name, whole_number
 from kernelmill.engine.origin import users_line
+from kernelmill.engine.pyvalues import python_value, python_values
 from kernelmill.engine.schema import Schema, find
 from kernelmill.engine.sizes import format_count
 
@@ -77,7 +78,7 @@ class DataFrame:
         return None if self._rejects is None else DataFrame(self._rejects)
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """All rows as tuples of Python values."""
+        """All rows as tuples of Python values; a moment that no datetime can hold, as of nanoseconds, is text."""
         return list(self.iter_rows())
 
     def row(self, index: int) -> tuple[Any, ...]:
@@ -86,12 +87,12 @@ class DataFrame:
         if not 0 <= place < self.height:
             what = f"there is no row {index}"
             raise error(Code.BAD_SETTING, what, where=users_line(), hint=f"rows are 0 to {self.height - 1}")
-        return tuple(column[place].as_py() for column in self._table.columns)
+        return tuple(python_value(column[place]) for column in self._table.columns)
 
     def iter_rows(self) -> Iterator[tuple[Any, ...]]:
         """The rows one by one as tuples, converted a batch at a time."""
         for batch in self._table.to_batches(max_chunksize=8192):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            yield from zip(*map(python_values, batch.columns), strict=True)
 
     def __getitem__(self, name: Any) -> pa.ChunkedArray[Any]:
         """One column as a pyarrow array; KM0101 if it is not there."""
@@ -118,9 +119,8 @@ class DataFrame:
         return importlib.import_module("polars").DataFrame(self)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Each column as a list of Python values, by name."""
-        columns: dict[str, list[Any]] = self._table.to_pydict()
-        return columns
+        """Each column as a list of Python values, by name; they are those of `rows`."""
+        return {name: python_values(self._table.column(name)) for name in self._table.column_names}
 
     def write_parquet(self, path: Any, **options: Any) -> Any:
         """Write Parquet, all or nothing: `sink_parquet` with its options."""

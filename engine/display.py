@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.cells import cell_text
+from kernelmill.engine.pyvalues import python_values
 from kernelmill.engine.schema import dtype_text
 
 COLUMNS_MAX = 12
@@ -54,7 +55,7 @@ def plan_html(schema: pa.Schema, plan: str) -> str:
 
 
 def _cells(column: pa.ChunkedArray[Any]) -> list[str]:
-    return [cell_text(value) for value in column.to_pylist()]
+    return [cell_text(value) for value in python_values(column)]
 
 
 def _shown(table: pa.Table) -> tuple[list[str], Sequence[int | None]]:

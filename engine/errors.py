@@ -6,7 +6,7 @@ Pure: the scheduler and a cluster's master import this module, so it imports not
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class CodeInfo(NamedTuple):
@@ -37,6 +37,10 @@ class Code(enum.Enum):
     OVERFLOW = CodeInfo("KM0208", "OVERFLOW", "An integer result does not fit 64 bits.")
     RECORD_TOO_LONG = CodeInfo("KM0209", "RECORD_TOO_LONG", "A line is longer than max_line, or a word than 16 MiB.")
     FUNCTION_FAILED = CodeInfo("KM0301", "FUNCTION_FAILED", "A user's function raised an exception.")
+    INTERPRETED = CodeInfo("KM0302", "INTERPRETED", "A user's function cannot be compiled, and compile='require'.")
+    COMBINER_CONTRACT = CodeInfo("KM0303", "COMBINER_CONTRACT", "A combine is not associative and commutative.")
+    NONDETERMINISTIC = CodeInfo("KM0304", "NONDETERMINISTIC", "A user's function gave two results for one record.")
+    VERIFY_DIFFERS = CodeInfo("KM0309", "VERIFY_DIFFERS", "verify() found rows that plain Python does not give.")
     MEMORY_LIMIT = CodeInfo("KM0401", "MEMORY_LIMIT", "The job cannot run in the memory it was given.")
     DISK_FULL = CodeInfo("KM0402", "DISK_FULL", "A disk is full: the output's, or the one used for spilling.")
     FILE_LIMIT = CodeInfo("KM0403", "FILE_LIMIT", "The process may not open more files.")
@@ -58,7 +62,7 @@ class Code(enum.Enum):
 
 
 class KernelmillError(Exception):
-    """What went wrong, where, and what to do. Crosses processes as its code and texts, never pickled by value.
+    """What went wrong, where, and what to do. Pickled as its code and texts: a pool of processes hands it on.
 
     `where` is the user's file and line or the input's file and offset, `hint` what to do; both may be empty.
     `reason` is `what` without the values in it, for counting errors of one kind.
@@ -73,6 +77,10 @@ class KernelmillError(Exception):
         lines += [f"  at {self.where}"] if self.where else []
         lines += [f"  fix: {self.hint}"] if self.hint else []
         return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError's, and Exception's for an __init__ with keywords, would call the class with other arguments
+        return _remade, (type(self), self.code, self.what, self.where, self.hint), vars(self)
 
 
 class PlanError(KernelmillError, ValueError):
@@ -215,6 +223,10 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.OVERFLOW: OverflowedError,
     Code.RECORD_TOO_LONG: RecordTooLongError,
     Code.FUNCTION_FAILED: UserCodeError,
+    Code.INTERPRETED: UserCodeError,
+    Code.COMBINER_CONTRACT: UserCodeError,
+    Code.NONDETERMINISTIC: UserCodeError,
+    Code.VERIFY_DIFFERS: UserCodeError,
     Code.MEMORY_LIMIT: MemoryLimitError,
     Code.DISK_FULL: DiskFullError,
     Code.FILE_LIMIT: ResourceError,
@@ -231,3 +243,8 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
 def error(code: Code, what: str, *, where: str = "", hint: str = "", reason: str = "") -> KernelmillError:
     """Make the exception whose class belongs to `code`: `raise error(Code.CAST, "...", hint="...")`."""
     return _CLASS_OF_CODE[code](code, what, where=where, hint=hint, reason=reason)
+
+
+def _remade(kind: type[KernelmillError], code: Code, what: str, where: str, hint: str) -> KernelmillError:
+    """An unpickled error; its other attributes are set next."""
+    return kind(code, what, where=where, hint=hint)

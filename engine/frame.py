@@ -34,9 +34,11 @@ from kernelmill.engine.plan.logical import (
 from kernelmill.engine.plan.lowering import lower_group_by, lower_sort
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.planner import JobPlan, plan_job
-from kernelmill.engine.schema import Schema, find, parse_dtype
+from kernelmill.engine.plan.userlogical import GatherGroups, MapBatches, MapGroups, Partition
+from kernelmill.engine.schema import Schema, columns_given, find, parse_dtype
 from kernelmill.engine.settings import Settings, resolve
 from kernelmill.engine.typing import contains_aggregate
+from kernelmill.engine.userfunctions import Partitioning, user_function
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,7 +100,8 @@ class LazyFrame:
             if flag("strict", strict):
                 for name in mapping:
                     find(self._plan.schema, name, where=origin)
-            new = {name: column_name(mapping.get(name, name)) for name in self._plan.schema.names}
+            names = self._plan.schema.names
+            new = {name: column_name(mapping[name]) if name in mapping else name for name in names}
             columns = tuple(NamedNode(new[name], Column(name)) for name in new)
             return LazyFrame(Project(self._plan, columns, origin=origin))
 
@@ -183,6 +186,17 @@ class LazyFrame:
     def limit(self, n: int = 5) -> LazyFrame:
         """The first `n` rows: another name of `head`."""
         return self.head(n)
+
+    def map_batches(self, function: Callable[[pa.RecordBatch], Any], *, schema: Any = None) -> LazyFrame:
+        """Call `function` with each pyarrow.RecordBatch (some 64 Ki rows): it returns one, or a Table, of `schema`.
+
+        It must work row by row, for where batches end is free, and it runs in several threads. schema: `{"n": "int64"}`
+        or a pyarrow.Schema; none: the same columns. KM0301 if it raises, or returns other columns.
+        """
+        origin = users_line()
+        with located(origin):
+            called = user_function(function, "map_batches", positional=1)
+            return LazyFrame(MapBatches(self._plan, called, columns_given(schema, self._plan.schema), origin=origin))
 
     def pipe(self, function: Callable[Concatenate[LazyFrame, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function(frame, *args, **kwargs)`: for own verbs in a chain."""
@@ -343,13 +357,30 @@ class GroupBy:
         counted = NamedNode(column_name(name), AggregateNode("len", None))
         return LazyFrame(lower_group_by(self._plan, self._keys, (counted,), origin))
 
+    def map_groups(self, function: Callable[[pa.Table], Any], *, schema: Any = None) -> LazyFrame:
+        """Call `function` with a pyarrow.Table of each group's rows, keys among them: it returns rows of `schema`.
+
+        schema and errors as `map_batches`. A partition's rows are held in memory, KM0401 if they do not fit: raise
+        partitions=. Groups come in first-seen order of their partition, a group's rows in input order.
+        """
+        origin = users_line()
+        with located(origin):
+            called = user_function(function, "map_groups", positional=1)
+            keys = tuple(key.name for key in self._keys)
+            added = {key.name: key for key in self._keys}
+            old = [added.pop(name, NamedNode(name, Column(name))) for name in self._plan.schema.names]
+            below = Project(self._plan, (*old, *added.values()), origin=origin)
+            placed = GatherGroups(Partition(below, keys, Partitioning(), origin=origin), keys, origin=origin)
+            columns = columns_given(schema, below.schema)
+            return LazyFrame(MapGroups(placed, called, keys, columns, origin=origin))
+
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
         foreign = {"count": "it is called 'len'", "size": "it is called 'len'", "aggregate": "it is called 'agg'"}
         for kind in ("sum", "mean", "min", "max"):
             foreign[kind] = f'name the column: agg(km.col("x").{kind}())'
-        raise unknown_name("GroupBy", name, ("agg", "len"), foreign)
+        raise unknown_name("GroupBy", name, ("agg", "len", "map_groups"), foreign)
 
     def __repr__(self) -> str:
         return f"GroupBy({', '.join(key.name for key in self._keys)})"

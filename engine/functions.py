@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kernelmill.engine import compute, moments, rules
+from kernelmill.engine import compute, moments, patterns, rules
 from kernelmill.engine.compute import Datum, pc
 from kernelmill.engine.errors import Code
 from kernelmill.engine.rules import Options, Rule
@@ -142,20 +142,22 @@ _TEXTS: dict[str, Function] = {
     "str.starts_with": Function(1, _TEXT_TO_BOOL, lambda args, o: pc.starts_with(args[0], pattern=o["prefix"])),
     "str.ends_with": Function(1, _TEXT_TO_BOOL, lambda args, o: pc.ends_with(args[0], pattern=o["suffix"])),
     "str.contains": Function(1, _TEXT_TO_BOOL, _search("match_substring", "match_substring_regex")),
-    "str.count_matches": Function(1, _TEXT_TO_INT, _search("count_substring", "count_substring_regex")),
+    "str.count_matches": Function(
+        1, _TEXT_TO_INT, lambda args, o: patterns.count_matches(args[0], o["pattern"], literal=o["literal"])
+    ),
     "str.find": Function(
         1,
         rules.text(pa.int64(), nullable=True),
-        lambda args, o: compute.find(args[0], o["pattern"], literal=o["literal"]),
+        lambda args, o: patterns.find(args[0], o["pattern"], literal=o["literal"]),
     ),
     "str.replace": Function(
-        1, _TEXT, lambda args, o: compute.replace(args[0], o["pattern"], o["value"], literal=o["literal"], most=o["n"])
+        1, _TEXT, lambda args, o: patterns.replace(args[0], o["pattern"], o["value"], literal=o["literal"], most=o["n"])
     ),
     "str.replace_all": Function(
-        1, _TEXT, lambda args, o: compute.replace(args[0], o["pattern"], o["value"], literal=o["literal"], most=None)
+        1, _TEXT, lambda args, o: patterns.replace(args[0], o["pattern"], o["value"], literal=o["literal"], most=None)
     ),
     "str.extract": Function(
-        1, rules.text(None, nullable=True), lambda args, o: compute.extract(args[0], o["pattern"], o["group_index"])
+        1, rules.text(None, nullable=True), lambda args, o: patterns.extract(args[0], o["pattern"], o["group_index"])
     ),
     "str.split": Function(1, rules.split_text, lambda args, o: pc.split_pattern(args[0], pattern=o["by"])),
     "str.slice": Function(1, _TEXT, lambda args, o: compute.slice_text(args[0], o["offset"], o["length"])),

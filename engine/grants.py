@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan.physical import CountTokens, MergeAggregate, PartialAggregate, Pipeline
+from kernelmill.engine.plan.physical import (
+    CombineRows,
+    CountTokens,
+    GatherGroups,
+    MapRecords,
+    MergeAggregate,
+    PartialAggregate,
+    Pipeline,
+    ReduceGroups,
+)
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sizes import format_bytes
@@ -31,6 +40,8 @@ _COUNT_TOKENS = _Cost(3, 224 * MIB)
 _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
 _MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
 _NO_TABLE = _Cost(4, 96 * MIB)
+_PYTHON_VALUES = _Cost(6, 160 * MIB)  # emits as Python objects, 64 Ki of them, beside their rows
+_WHOLE_PARTITION = _Cost(6, 416 * MIB)  # a partition's rows, as they came, in one batch and in order
 
 
 @dataclass(frozen=True)
@@ -66,4 +77,8 @@ def _need(pipeline: Pipeline, input_bytes: int) -> int:
                 costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
             case MergeAggregate(keys=keys):
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
+            case MapRecords() | CombineRows():
+                costs.append(_PYTHON_VALUES)
+            case GatherGroups() | ReduceGroups():
+                costs.append(_WHOLE_PARTITION)
     return max(min(cost.bytes_max, _BASE_BYTES + cost.per_input_byte * input_bytes) for cost in costs)

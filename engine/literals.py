@@ -49,10 +49,18 @@ def scalar_of(value: object) -> pa.Scalar[Any]:
 def members(values: Iterable[object]) -> Literal:
     """The node of a list of values of one type, for is_in; KM0107 if they are of several."""
     try:
-        array = pa.array([one.as_py() if isinstance(one, pa.Scalar) else one for one in values])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as exc:
+        array = pa.array([_member(one) for one in values])
+    except UnicodeEncodeError as exc:
+        what = f"is_in: {exc.object!r:.80} is no text: {exc.reason}"
+        raise _bad(what, "give whole characters, not half a pair") from exc
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as exc:
         raise _bad(f"is_in: the values are not of one type: {exc}", "give values of the column's type") from exc
-    return Literal(pa.scalar(array.to_pylist(), pa.list_(array.type)), True)
+    return Literal(pa.ListArray.from_arrays([0, len(array)], array)[0], True)
+
+
+def _member(value: Any) -> Any:
+    # moments stay as they are: Python knows no nanoseconds
+    return value.as_py() if isinstance(value, pa.Scalar) and not pa.types.is_temporal(value.type) else value
 
 
 def _no_value(value: object) -> KernelmillError:

@@ -13,6 +13,9 @@ from kernelmill.engine.errors import Code, error
 
 _EVERY = re.compile(r"(\d*)(ns|us|ms|s|mo|m|h|d|w|q|y)")
 _MULTIPLE_MAX = (1 << 31) - 1
+_DIRECTIVE = re.compile(r"%([-_0^#]?[EO]?)(.?)", re.DOTALL)
+_DIRECTIVES = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%+")
+_PADDED = frozenset("ekl")  # with a space before one digit
 _UNIT_OF = {
     **{"ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second", "m": "minute", "h": "hour"},
     **{"d": "day", "w": "week", "mo": "month", "q": "quarter", "y": "year"},
@@ -20,10 +23,18 @@ _UNIT_OF = {
 
 
 def check_format(form: str | None) -> str | None:
-    """Give back a format of strptime, None for ISO 8601; KM0107 for an empty one, at which pyarrow 26 crashes."""
+    """Give back a format of strptime, None for ISO 8601; KM0107 for what no text can be read by.
+
+    pyarrow 26 crashes at an empty one.
+    """
     if form == "":
         hint = 'say how it is written, as in "%d/%m/%Y"; no format is ISO 8601'
         raise error(Code.BAD_SETTING, "a date cannot be read by an empty format", hint=hint)
+    for flags, letter in _DIRECTIVE.findall(form or ""):
+        if letter not in _DIRECTIVES or not letter:
+            what = f"the format {form!r} has %{flags}{letter}, which is no part of a date"
+            hint = "fractions of a second are read by no format, which is ISO 8601" if letter == "f" else "a % is %%"
+            raise error(Code.BAD_SETTING, what, hint=hint)
     return form
 
 
@@ -32,9 +43,9 @@ def to_moment(values: Datum, form: str | None, target: pa.DataType, *, strict: b
     if form is None:
         return cast(values, target, strict=strict)
     parsed = pc.strptime(values, format=form, unit="us", error_is_null=not strict)
-    impossible = _is_impossible(values, form, parsed)
+    impossible = pc.or_(_is_impossible(values, form, parsed), _is_spaced_otherwise(values, form))
     if strict and pc.any(pa.array([impossible]) if isinstance(impossible, pa.Scalar) else impossible).as_py():
-        raise pa.ArrowInvalid("no such day, or a second 60")
+        raise pa.ArrowInvalid("no such day, a second 60, or a space too many")
     parsed = pc.if_else(impossible, pa.scalar(None, parsed.type), parsed)
     return pc.cast(parsed, options=pc.CastOptions(target, allow_time_truncate=True))
 
@@ -49,6 +60,39 @@ def _is_impossible(values: Datum, form: str, parsed: Datum) -> Datum:
     rolled = _read(values, form, " Z", " %z") if "%z" in form else parsed
     differs = pc.or_(pc.not_equal(pc.day(written), pc.day(rolled)), pc.greater(pc.minute(written), pa.scalar(0)))
     return pc.coalesce(differs, pa.scalar(False))
+
+
+def _is_spaced_otherwise(values: Datum, form: str) -> Datum:
+    """Where strptime skipped white space for which the format has none: it does so before each number."""
+    fits = pc.match_substring_regex(values, pattern=_spacing(form))
+    return pc.coalesce(pc.invert(fits), pa.scalar(False))
+
+
+@lru_cache(maxsize=256)
+def _spacing(form: str) -> str:
+    """A pattern for texts with white space only where `form` has it."""
+    pattern, place = "", 0
+    for directive in _DIRECTIVE.finditer(form):
+        pattern += _literal(form[place : directive.start()])
+        place = directive.end()
+        match directive[2]:
+            case "%":
+                pattern += "%"
+            case "n" | "t":
+                pattern += "[[:space:]]*"
+            case "c" | "r" | "x" | "X" | "+":  # of several parts
+                pattern += ".*"
+            case "Z":
+                pattern += "[^[:space:]]*"
+            case letter:
+                padding = "[[:space:]]*" if letter in _PADDED or "_" in directive[1] else ""
+                pattern += padding + "[^[:space:]]+"
+    return f"(?s)^{pattern}{_literal(form[place:])}$"
+
+
+def _literal(text: str) -> str:
+    parts = re.split(r"[ \t-\r]+", text)
+    return "[[:space:]]*".join(map(re.escape, parts))
 
 
 def _read(values: Datum, form: str, more: str, form_of_more: str) -> Datum:

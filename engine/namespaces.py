@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 
-from kernelmill.engine.compute import check_pattern
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.moments import check_format, parse_every
 from kernelmill.engine.nodes import Tokenize
 from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.patterns import check_pattern
 from kernelmill.engine.schema import is_unicode
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class StringNamespace(_Namespace):
         return self._expr._call("str.find", **_pattern("find", pattern, literal))
 
     def count_matches(self, pattern: str, *, literal: bool = False) -> Expr:
-        """Count matches that do not overlap: int64."""
+        """Count matches that do not overlap: int64; an empty one lies before each character and at the end."""
         return self._expr._call("str.count_matches", **_pattern("count_matches", pattern, literal))
 
     def replace(self, pattern: str, value: str, *, literal: bool = False, n: int = 1) -> Expr:
@@ -114,11 +114,14 @@ class StringNamespace(_Namespace):
         return self._expr._call("str.replace", **_replacement("replace", pattern, value, literal), n=n)
 
     def replace_all(self, pattern: str, value: str, *, literal: bool = False) -> Expr:
-        r"""Replace every match by `value`, in which `\1` is the first group."""
+        r"""Replace every match by `value`, in which `\1` is the first group.
+
+        As RE2 has it: an empty match right after another match is none, so `x*` becomes `-a-` in "xa", not `--a-`.
+        """
         return self._expr._call("str.replace_all", **_replacement("replace_all", pattern, value, literal))
 
     def extract(self, pattern: str, group_index: int = 1) -> Expr:
-        """Give group `group_index` (0: all) of the first match; null without a match."""
+        """Give group `group_index` (0: all) of the first match; null without a match, or if it took no part in it."""
         whole_number("group_index", group_index, 0)
         with located(users_line()):
             check_pattern(_text("extract", "pattern", pattern), literal=False, group=group_index)

@@ -6,7 +6,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.nodes import (
+    Aggregate,
+    Alias,
+    Call,
+    Cast,
+    Column,
+    Literal,
+    Node,
+    Tokenize,
+    children,
+    depth_of,
+    rebuild,
+)
+from kernelmill.engine.pyvalues import python_value
 from kernelmill.engine.schema import dtype_text
 
 # Infix operators: function -> (symbol, Python's precedence of it)
@@ -18,11 +31,19 @@ _INFIX: dict[str, tuple[str, int]] = {
 _PREFIX = {"neg": "-", "not": "~"}
 _PREFIX_LEVEL = 7
 _ATOM_LEVEL = 9
+_DEPTH_MAX = 100  # of what is shown: each step down takes three calls, and Python allows 1000
+_DEEPER = "\ud800"  # no column can be called so
 
 
 def node_text(node: Node) -> str:
-    """The expression as a user would write it."""
-    return _text(node)[0]
+    """The expression as a user would write it; `...` stands for what is very deep inside."""
+    return _text(node if depth_of(node) <= _DEPTH_MAX else _without_depths(node, _DEPTH_MAX))[0]
+
+
+def _without_depths(node: Node, levels: int) -> Node:
+    if not levels and children(node):
+        return Column(_DEEPER)
+    return rebuild(node, lambda below: _without_depths(below, levels - 1))
 
 
 def cast_text(node: Node, dtype: pa.DataType) -> str:
@@ -33,7 +54,7 @@ def cast_text(node: Node, dtype: pa.DataType) -> str:
 def _text(node: Node) -> tuple[str, int]:
     match node:
         case Column(name=name):
-            return f'col("{name}")', _ATOM_LEVEL
+            return "..." if name == _DEEPER else f'col("{name}")', _ATOM_LEVEL
         case Literal(value=value):
             text = _value_text(value)
             return text, _PREFIX_LEVEL if text.startswith("-") else _ATOM_LEVEL
@@ -96,7 +117,7 @@ def _value_text(value: pa.Scalar[Any]) -> str:
     if pa.types.is_duration(value.type):
         return f'"{value.cast(pa.int64())} {value.type.unit}"'  # as_py() of nanoseconds would need pandas
     if pa.types.is_temporal(value.type):
-        return f'"{value}"'  # and here it would need it too
-    plain = value.as_py()
+        return f'"{python_value(value)}"'
+    plain = python_value(value)
     text = f'"{plain}"' if isinstance(plain, str) else repr(plain)
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"

@@ -5,6 +5,7 @@ Types are Arrow types. Nodes know nothing of schemas; `typing.type_of(node, sche
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -65,3 +66,43 @@ class Aggregate(msgspec.Struct, frozen=True, tag="agg"):
 
 
 Node = Column | Literal | Call | Cast | Alias | Tokenize | Aggregate
+
+
+def depth_of(node: Node) -> int:
+    """How many expressions stand one in another; 1 for a column."""
+    return max(depth for _, depth in walk(node))
+
+
+def walk(node: Node) -> Iterator[tuple[Node, int]]:
+    """`node` and all expressions in it, each with its depth; without recursion, whatever that depth is."""
+    waiting = [(node, 1)]
+    while waiting:
+        here, depth = waiting.pop()
+        yield here, depth
+        waiting += [(below, depth + 1) for below in children(here)]
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The expressions directly below `node`."""
+    match node:
+        case Call(args=args):
+            return args
+        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
+            return (below,)
+        case Aggregate(input=below):
+            return () if below is None else (below,)
+        case Column() | Literal():
+            return ()
+
+
+def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
+    """`node` with `change` applied to each expression directly below it."""
+    match node:
+        case Call(args=args):
+            return msgspec.structs.replace(node, args=tuple(map(change, args)))  # map: no frame of its own
+        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
+            return msgspec.structs.replace(node, input=change(below))
+        case Aggregate(input=below):
+            return node if below is None else msgspec.structs.replace(node, input=change(below))
+        case Column() | Literal():
+            return node

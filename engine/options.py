@@ -43,10 +43,11 @@ def flag(name: str, value: object) -> bool:
 
 
 def column_name(value: object) -> str:
-    """Give back `value` if a column can be called so: a string of whole characters; else KM0107."""
-    if isinstance(value, str) and is_unicode(value):
+    """Give back `value` if a column can be called so: a string of whole characters, not empty; else KM0107."""
+    if isinstance(value, str) and value and is_unicode(value):
         return value
-    hint = "give a string" if not isinstance(value, str) else "give whole characters, not half a surrogate pair"
+    is_text = isinstance(value, str) and value
+    hint = "give whole characters, not half a surrogate pair" if is_text else "give a string that is not empty"
     raise error(Code.BAD_SETTING, f"a column cannot be called {value!r}", where=users_line(), hint=hint)
 
 

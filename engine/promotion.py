@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kernelmill.engine.nodes import Literal, Node
 
@@ -192,3 +193,22 @@ def _decimal_fits(value: int | float | Decimal, dtype: Any) -> bool:
     except (pa.ArrowInvalid, ArithmeticError):
         return False
     return bool(exact.is_valid)
+
+
+@lru_cache(maxsize=4096)
+def can_cast(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether values of `source` have any cast to `target`; asked of pyarrow with a null."""
+    if pa.types.is_dictionary(target):
+        return False  # an encoding, not a type of ours: it is the reader's and the writer's business
+    null: Any = pa.nulls(1, source)  # type: ignore[call-overload]  # its stubs want to know which type
+    try:
+        pc.cast(null, target)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def number_for(dtype: pa.DataType) -> pa.DataType | None:
+    """The type of numbers to which values of `dtype` can be cast, for hints; None if there is none."""
+    wanted = (pa.int64(),) if pa.types.is_boolean(dtype) else (pa.float64(), pa.int64(), pa.int32())
+    return next((target for target in wanted if can_cast(plain_type(dtype), target)), None)

@@ -16,7 +16,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.moments import is_known_zone
 from kernelmill.engine.node_text import cast_text, node_text
 from kernelmill.engine.nodes import Column
-from kernelmill.engine.promotion import Arg, is_bytes, is_number, is_text, mixes_signs, unify
+from kernelmill.engine.promotion import Arg, is_bytes, is_number, is_text, mixes_signs, number_for, unify
 from kernelmill.engine.schema import dtype_text
 
 Options = Mapping[str, Any]
@@ -306,8 +306,8 @@ def _numbers(function: str, args: Sequence[Arg], dtype: pa.DataType) -> pa.DataT
     if is_number(dtype) or pa.types.is_null(dtype):
         return pa.float64() if pa.types.is_null(dtype) else dtype
     wrong = next(arg for arg in args if not is_number(arg.type))
-    fixed = pa.int64() if pa.types.is_boolean(wrong.type) else pa.float64()
-    raise _mismatch(function, args, f"numbers are needed: {cast_text(wrong.node, fixed)}")
+    fixed = number_for(wrong.type)
+    raise _mismatch(function, args, "numbers are needed" + (f": {cast_text(wrong.node, fixed)}" if fixed else ""))
 
 
 def _mismatch(function: str, args: Sequence[Arg], hint: str) -> KernelmillError:

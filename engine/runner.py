@@ -338,4 +338,4 @@ class LocalRunner:
             max_rejects=self._settings.max_rejects,
             memory_bytes_max=self._settings.memory_bytes,
         )
-        return run_task(task, self.store, context, self._job.tables)
+        return run_task(task, self.store, context, self._job.tables, self._job.functions)

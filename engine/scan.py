@@ -60,12 +60,13 @@ def scan_text(
 ) -> LazyFrame:
     r"""Scan text files, `.gz .zst .bz2 .lz4` among them: one column `line`, or `text` where `whole_file` is set.
 
-    source: a path, glob, directory or list; a file named twice is read once. encoding: of the files, UTF-8 or any text
-    codec of Python. invalid: what is done with bytes that are not valid: error (KM0204), replace, skip (into the
-    rejects) or binary. separator: what ends a line; a `\r` before it goes. max_line: longest line, as bytes or "64MiB"
-    (KM0209). include_file_paths, include_offsets: names of further columns, string and int64: the bytes from the start
-    of the file, or of its text if it is compressed; where a character has several bytes and is not UTF-8 (UTF-16,
-    Shift-JIS), of its text in UTF-8. KM0201 if a file is missing, KM0107 for a bad option, KM0202 for `.xz`, `.zip`.
+    source: a path, glob, directory or list; a file named twice is read once, through links too, but hard links are
+    files of their own. encoding: of the files, UTF-8 or any text codec of Python. invalid: what is done with bytes that
+    are not valid: error (KM0204), replace, skip (into the rejects) or binary. separator: what ends a line; only before
+    `\n`, a `\r` goes too. max_line: longest line, as bytes or "64MiB" (KM0209). include_file_paths, include_offsets:
+    names of further columns, string and int64: the bytes from the start of the file, or of its text if it is
+    compressed; where a character has several bytes and is not UTF-8 (UTF-16, Shift-JIS), of its text in UTF-8. KM0201
+    if a file is missing, KM0107 for a bad option, KM0202 for `.xz`, `.zip`.
     """
     origin = users_line()
     no_options("scan_text", unknown, _TEXT_OPTIONS, _FOREIGN_OPTIONS)
@@ -94,8 +95,8 @@ def read_text(source: Source, **options: Any) -> DataFrame:
 def scan_parquet(source: Source, *, missing_columns: str = "error", **unknown: Any) -> LazyFrame:
     """Scan Parquet files; their footers are read now. Columns and filters of the plan decide what is read later.
 
-    source: a path, glob, directory or list; a file named twice is read once. missing_columns: error, or null for
-    columns that some files lack.
+    source: a path, glob, directory or list; a file named twice is read once, through links too, but hard links are
+    files of their own. missing_columns: error, or null for columns that some files lack.
     Types are widened across files; KM0206 names two files that disagree, KM0202 one that is not Parquet.
     """
     origin = users_line()

@@ -161,6 +161,20 @@ def parse_dtype(dtype: object) -> pa.DataType:
     raise error(Code.BAD_SETTING, f"{dtype!r} is not a type", hint=hint)
 
 
+def columns_given(given: object, usual: pa.Schema) -> pa.Schema:
+    """The columns that a schema= names: a mapping of names to types, a pa.Schema, None for `usual`; KM0107 else."""
+    if given is None:
+        return usual
+    if isinstance(given, Schema):
+        return given.to_arrow()
+    if isinstance(given, pa.Schema):
+        return given
+    if isinstance(given, Mapping) and given and all(isinstance(name, str) for name in given):
+        return pa.schema([pa.field(name, parse_dtype(dtype)) for name, dtype in given.items()])
+    hint = 'name the columns and their types: {"word": "string", "n": "int64"}'
+    raise error(Code.BAD_SETTING, f"schema cannot be {given!r}", hint=hint)
+
+
 def dtype_text(dtype: pa.DataType) -> str:
     """The name of a type as `parse_dtype` reads it: float64 where Arrow prints double."""
     if pa.types.is_floating(dtype):

@@ -260,7 +260,7 @@ def _table(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     """The table `name` of a file, empty if it is not there; KM0107 for anything else that has its name."""
     found = values.get(name, {})
     if not isinstance(found, dict):
-        raise _wrong(name, found, where, f"it is the table [{name}]: settings follow below that line")
+        raise _wrong(name, found, where, "settings follow below the line [tool.kernelmill]")
     return found
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.node_text import cast_text
 from kernelmill.engine.node_text import node_text as node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
-from kernelmill.engine.promotion import Arg, arg_of, is_bytes, is_number, is_text, plain_type
+from kernelmill.engine.nodes import children as children
+from kernelmill.engine.nodes import depth_of as depth_of
+from kernelmill.engine.nodes import rebuild as rebuild
+from kernelmill.engine.nodes import walk as walk
+from kernelmill.engine.promotion import Arg, arg_of, can_cast, is_bytes, is_number, is_text, number_for, plain_type
 from kernelmill.engine.schema import dtype_text, find
 
 DEPTH_MAX = 250
@@ -62,20 +64,6 @@ def contains_aggregate(node: Node) -> bool:
     return any(isinstance(below, Aggregate) for below, _ in walk(node))
 
 
-def depth_of(node: Node) -> int:
-    """How many expressions stand one in another; 1 for a column."""
-    return max(depth for _, depth in walk(node))
-
-
-def walk(node: Node) -> Iterator[tuple[Node, int]]:
-    """`node` and all expressions in it, each with its depth; without recursion, whatever that depth is."""
-    waiting = [(node, 1)]
-    while waiting:
-        here, depth = waiting.pop()
-        yield here, depth
-        waiting += [(below, depth + 1) for below in children(here)]
-
-
 def check_depth(node: Node) -> Node:
     """Give back `node`; KM0107 where it is nested more than DEPTH_MAX deep."""
     if depth_of(node) > DEPTH_MAX:
@@ -92,32 +80,6 @@ def substitute(node: Node, mapping: Mapping[str, Node]) -> Node:
     if isinstance(node, Column):
         return _settled(mapping[node.name]) if node.name in mapping else node
     return rebuild(node, lambda below: substitute(below, mapping))
-
-
-def children(node: Node) -> tuple[Node, ...]:
-    """The expressions directly below `node`."""
-    match node:
-        case Call(args=args):
-            return args
-        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
-            return (below,)
-        case Aggregate(input=below):
-            return () if below is None else (below,)
-        case Column() | Literal():
-            return ()
-
-
-def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
-    """`node` with `change` applied to each expression directly below it."""
-    match node:
-        case Call(args=args):
-            return msgspec.structs.replace(node, args=tuple(map(change, args)))  # map: no frame of its own
-        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
-            return msgspec.structs.replace(node, input=change(below))
-        case Aggregate(input=below):
-            return node if below is None else msgspec.structs.replace(node, input=change(below))
-        case Column() | Literal():
-            return node
 
 
 def _settled(node: Node) -> Node:
@@ -166,19 +128,6 @@ def _cast_type(node: Cast, schema: pa.Schema) -> tuple[pa.DataType, bool]:
     return node.dtype, nullable or not node.strict
 
 
-@lru_cache(maxsize=4096)
-def can_cast(source: pa.DataType, target: pa.DataType) -> bool:
-    """Tell whether values of `source` have any cast to `target`; asked of pyarrow with a null."""
-    if pa.types.is_dictionary(target):
-        return False  # an encoding, not a type of ours: it is the reader's and the writer's business
-    null: Any = pa.nulls(1, source)  # type: ignore[call-overload]  # its stubs want to know which type
-    try:
-        pc.cast(null, target)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return False
-    return True
-
-
 def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bool]:
     if node.input is None:
         return pa.int64(), False
@@ -192,7 +141,7 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
         case "sum" | "mean":
             if not is_number(dtype) and not pa.types.is_boolean(dtype):
                 what = f"{node_text(node)} needs numbers, {node_text(node.input)} is {dtype_text(dtype)}"
-                raise error(Code.TYPE_MISMATCH, what, hint=f"{cast_text(node.input, pa.float64())}.{node.kind}()")
+                raise error(Code.TYPE_MISMATCH, what, hint=_as_number(node.input, dtype, f".{node.kind}()"))
             return (sum_type(dtype), False) if node.kind == "sum" else (pa.float64(), nullable)
         case "min" | "max":
             if pa.types.is_nested(dtype) or pa.types.is_null(dtype):
@@ -200,6 +149,13 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
                 raise error(Code.TYPE_MISMATCH, what, hint="take it of one of its parts")
             return dtype, nullable
     raise error(Code.INTERNAL, f"no aggregate is called {node.kind!r}")
+
+
+def _as_number(node: Node, dtype: pa.DataType, call: str) -> str:
+    target = number_for(dtype)
+    if target is not None:
+        return f"{cast_text(node, target)}{call}"
+    return "explode it first, or take a part of it" if pa.types.is_nested(dtype) else "take it of a column of numbers"
 
 
 def sum_type(dtype: pa.DataType) -> pa.DataType:

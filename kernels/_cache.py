@@ -3,23 +3,27 @@
 The directory's name is a hash of everything that decides the machine code: all sources of this package, the versions of
 numba, llvmlite, numpy and Python, numba's settings, and the CPU with its features. A file is
 
-    checksum of all that follows, 32 hex digits
+    checksum of the names of directory and file and of all that follows, 32 hex digits
     the names that the code calls, by spaces
     the object file
 
-One process compiles at a time, under a file lock, so that two that start together do not do the same work twice.
+One process compiles at a time, under a file lock, so that two that start together do not do the same work twice. The
+lock saves work and keeps nothing right: a process does without it where it cannot be had, or is held for too long.
 """
 
 from __future__ import annotations
 
 import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +35,8 @@ from llvmlite import binding as llvm
 _CACHES_KEPT = 7
 _NUMBA_SETTINGS = ("CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
 _GIVEN_ROOT: list[str] = []
+_LOOK_EVERY_S, _SAY_AFTER_S, _WAIT_S_MAX = 0.02, 2.0, 60.0
+"""While another process compiles: how often to look, when to say so, and how long it may take without any result."""
 
 
 class KernelCacheWarning(UserWarning):
@@ -85,7 +91,7 @@ class Cache:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._has_warned = False
+        self._has_warned = self._has_said = self._waits_no_more = False
 
     @classmethod
     def open(cls) -> Cache | None:
@@ -106,17 +112,50 @@ class Cache:
         return cls(directory)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one process at a time compiles and writes; where nothing can be written, each for itself."""
+    def locked(self, name: str) -> Iterator[None]:
+        """Only one process at a time compiles and writes; where there can be no lock, each for itself.
+
+        Waiting for another ends when it has written the kernel `name` too, so look for that again; or after a minute
+        in which it has written none, with a warning: it may have been stopped.
+        """
         try:
-            file = open(self.directory / "lock", "a")  # noqa: SIM115 - it may not open at all
+            file = open(self.directory / "lock", "a+b", buffering=0)  # noqa: SIM115 - it may not open at all
         except OSError as problem:
-            self._warn(problem)
+            self._warn_unkept(problem)
             yield
             return
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                self._wait_for(file, name)
+            except OSError as problem:  # a network's file system may have no locks
+                self._warn(f"no lock in {self.directory}: {problem}; processes may compile the same kernels")
             yield
+
+    def _wait_for(self, file: FileIO, name: str) -> None:
+        """Return with the lock, or without it if the kernel is there or nothing comes."""
+        began = changed = time.monotonic()
+        content = self._changed_ns()
+        while not _lock_now(file):
+            if self._waits_no_more or self.read(name) is not None:
+                return
+            now = time.monotonic()
+            if (found := self._changed_ns()) != content:
+                content, changed = found, now
+            if now - began >= _SAY_AFTER_S and not self._has_said:
+                self._has_said = True
+                text = "waiting for another process that compiles kernels: %s, by the lock in %s"
+                logging.getLogger("kernelmill.kernels").warning(text, _holder(file), self.directory)
+            if now - changed >= _WAIT_S_MAX:
+                self._waits_no_more = True
+                self._warn(
+                    f"{_holder(file)} holds the lock in {self.directory} and has compiled nothing "
+                    f"for {_WAIT_S_MAX:.0f} s; this process compiles for itself"
+                )
+                return
+            time.sleep(_LOOK_EVERY_S)
+
+    def _changed_ns(self) -> int:
+        return self.directory.stat().st_mtime_ns
 
     def read(self, name: str) -> Code | None:
         """The code of a kernel if it is here, and as it was written."""
@@ -125,7 +164,7 @@ class Cache:
         except OSError:
             return None
         checksum, _, content = data.partition(b"\n")
-        if checksum != _checksum(content):
+        if checksum != self._checksum(name, content):
             return None
         calls, _, object_file = content.partition(b"\n")
         return Code(object_file, calls.decode().split())
@@ -135,22 +174,43 @@ class Cache:
         content = " ".join(code.calls).encode() + b"\n" + code.object_file
         fresh = self.directory / f"{name}.{os.getpid()}"
         try:
-            fresh.write_bytes(_checksum(content) + b"\n" + content)
+            fresh.write_bytes(self._checksum(name, content) + b"\n" + content)
             fresh.replace(self.directory / name)
         except OSError as problem:
             with suppress(OSError):
                 fresh.unlink()
-            self._warn(problem)
+            self._warn_unkept(problem)
 
-    def _warn(self, problem: OSError) -> None:
+    def _checksum(self, name: str, content: bytes) -> bytes:
+        """Of what this file must be: a kernel's code under another's name, or for another machine, is none."""
+        place = os.fsencode(f"{self.directory.name}/{name}\n")
+        return xxhash.xxh3_128_hexdigest(place + content).encode()
+
+    def _warn_unkept(self, problem: OSError) -> None:
+        self._warn(f"kernels are not kept in {self.directory}: {problem}")
+
+    def _warn(self, text: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            text = f"kernels are not kept in {self.directory}: {problem}"
-            warnings.warn(text, KernelCacheWarning, stacklevel=4)
+            warnings.warn(text, KernelCacheWarning, stacklevel=5)
 
 
-def _checksum(content: bytes) -> bytes:
-    return xxhash.xxh3_128_hexdigest(content).encode()
+def _lock_now(file: FileIO) -> bool:
+    """Take the lock and leave a name in it, unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    with suppress(OSError):  # on a full disk the lock is nameless
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
+    return True
+
+
+def _holder(file: FileIO) -> str:
+    """What the process that has the lock says it is."""
+    file.seek(0)
+    return file.read(200).decode(errors="replace") or "a process"
 
 
 def _prune(root: Path) -> None:

@@ -193,7 +193,7 @@ def use_cache_root(root: str) -> None:
 
 def cache_directory() -> Path | None:
     """The directory of this process's kernels, or None where there can be none."""
-    opened = _opened()
+    opened = opened_cache()
     return opened.directory if opened is not None else None
 
 
@@ -220,7 +220,8 @@ def warm(on_compile: OnCompile | None = None) -> tuple[int, float]:
     return len(kernels), load(kernels, on_compile)
 
 
-def _opened() -> Cache | None:
+def opened_cache() -> Cache | None:
+    """The cache of this process, opened at first use; None where there can be none."""
     if not _OPENED:
         _OPENED.append(Cache.open())
     return _OPENED[0]
@@ -244,8 +245,11 @@ def _load(kernel: Kernel, on_compile: OnCompile | None) -> tuple[Callable[..., A
     if not BOUNDS_CHECKED:
         symbol = kernel.symbol
         code, seconds = _code_of(kernel, symbol, on_compile)
+        bound = None
         if _loader.can_run(code.calls):
-            return _loader.bind(code.object_file, symbol, kernel.name, kernel.signature), seconds
+            bound = _loader.bind(code.object_file, symbol, kernel.name, kernel.signature)
+        if bound is not None:
+            return bound, seconds
     return _timed(kernel, on_compile, lambda compiler: compiler.dispatcher(kernel.function, kernel.signature))
 
 
@@ -253,13 +257,13 @@ def _code_of(kernel: Kernel, symbol: str, on_compile: OnCompile | None) -> tuple
     def compile_(compiler: Any) -> Code:
         return Code(*compiler.object_code(kernel.function, kernel.signature, symbol))
 
-    opened = _opened()
+    opened = opened_cache()
     if opened is None:
         return _timed(kernel, on_compile, compile_)
     code = opened.read(symbol)
     if code is not None:
         return code, 0.0
-    with opened.locked():
+    with opened.locked(symbol):
         code = opened.read(symbol)
         if code is not None:  # another process was first
             return code, 0.0

@@ -39,17 +39,21 @@ def can_run(calls: Iterable[str]) -> bool:
     return _headers_are_known() and all(llvm.address_of_symbol(name) is not None for name in calls)
 
 
-def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[..., Any]:
-    """Link an object file; returns the function at `symbol` for calls from Python.
+def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[..., Any] | None:
+    """Link an object file; returns the function at `symbol` for calls from Python, None if that is not in it.
 
-    It raises TypeError where an argument is not as the signature says, and RuntimeError if the code reports failure.
+    The function raises TypeError where an argument is not as the signature says, and RuntimeError if the code reports
+    failure.
     """
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
+    address = engine.get_function_address(symbol)
+    if not address:
+        return None
     result_of, returns = _RESULTS[signature.returns.name], signature.returns != void
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.POINTER(result_of))  # releases the GIL
-    entry = prototype(engine.get_function_address(symbol))
+    entry = prototype(address)
     kinds, array_type = signature.arguments, np.ndarray
     arrays = [(number, _dtype(kind)) for number, kind in enumerate(kinds) if isinstance(kind, Array)]
     pack = struct.Struct("=" + "".join("Q" if isinstance(kind, Array) else _PACKED[kind.name] for kind in kinds)).pack

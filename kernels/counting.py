@@ -60,7 +60,7 @@ def count_tokens(
         if state[REASON] != DONE:
             return at
         tokens = tokenize_block(data, at, end, mode, table, starts, lengths)
-        load_keys(data, at, tokens, starts, lengths, seed, words0, words1, hashes)
+        load_keys(data, at, tokens, starts, lengths, data.size - 16, seed, words0, words1, hashes)
         probe(data, 0, tokens, lengths, 0, words0, words1, hashes, slots, rows, arena, state, lengths, 0, True)
         state[ROWS_SEEN] += tokens
         at = end

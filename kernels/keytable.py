@@ -102,14 +102,14 @@ def _load_part(data: Any, start: Any, length: Any) -> Any:
 
 @helper
 def load_keys(
-    data: Any, base: Any, count: Any, starts: Any, lengths: Any, seed: Any,
+    data: Any, base: Any, count: Any, starts: Any, lengths: Any, wide_until: Any, seed: Any,
     words0: Any, words1: Any, hashes: Any,
 ) -> None:  # fmt: skip
-    """Words and hashes of `count` keys data[base + starts[i]:][:lengths[i]].
+    """Words and hashes of `count` keys data[base + starts[i]:][:lengths[i]]; negative lengths are nulls.
 
-    Negative lengths are nulls. No byte outside `data` is touched: buffers of others have no slack.
+    16 bytes are read from the start of a key up to `wide_until`; of later ones no byte outside: buffers of others have
+    no slack.
     """
-    wide_until = data.size - 16
     for i in range(count):
         at = np.uint64(i)
         length = lengths[at]
@@ -339,7 +339,7 @@ def group_strings(
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
         if state[REASON] != DONE:
             return row
-        load_keys(data, 0, end - row, starts, lengths, seed, words0, words1, hashes)
+        load_keys(data, 0, end - row, starts, lengths, data.size - 16, seed, words0, words1, hashes)
         probe(data, 0, end - row, lengths, 0, words0, words1, hashes, slots, rows, arena, state, groups, row, False)
         row = end
     state[REASON] = DONE
@@ -382,7 +382,7 @@ def group_codes(
             state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, 1, max(0, length[0]))
             if state[REASON] != DONE:
                 return r
-            load_keys(data, 0, 1, start, length, seed, word0, word1, hashed)
+            load_keys(data, 0, 1, start, length, data.size - 16, seed, word0, word1, hashed)
             probe(data, 0, 1, length, 0, word0, word1, hashed, slots, rows, arena, state, groups, r, False)
             group = groups[at]
             if is_null:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernelmill.kernels import counting, hashing, keytable, tablerows
+from kernelmill.kernels import counting, hashing, keytable, staged, tablerows
 from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_FULL, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
@@ -96,6 +96,13 @@ class KeyTable:
         """Number strings data[offsets[r]:offsets[r + 1]] from row `first` on, as `group_words` does."""
         columns = (data, offsets, validity)
         return self._run(keytable.group_strings, columns, first, offsets.size - 1, (self._scratch,), groups)
+
+    def group_staged(
+        self, base: Bytes, addresses: NDArray[np.int64], sizes: NDArray[np.int64], first: int, groups: Groups
+    ) -> int:
+        """Number texts that a compiled function staged (see `kernels/staged`) from row `first` on."""
+        columns = (base, base.ctypes.data, addresses, sizes)
+        return self._run(staged.group_staged, columns, first, sizes.size, (self._scratch,), groups)
 
     def group_codes(
         self, codes: NDArray[np.int32], validity: Bytes, dictionary: tuple[Bytes, NDArray[np.int32], Bytes],

@@ -297,7 +297,8 @@ def test_the_encoding_and_the_longest_line_can_be_given(run):
     assert run(*arguments, "--encoding", "cp1252")[0] == 0
     assert counts_in("out") == {"café": 100}
     code, _, err = run(*arguments, "--invalid", "skip", "--max-line", "300")
-    assert (code, "KM0209" in err, "--max-line" in err) == (1, True, True)
+    assert (code, "KM0209" in err, "pass a larger --max-line, or another --invalid" in err) == (1, True, True)
+    assert "=" not in err.partition("KM0209")[2]  # none of Python's words
     assert run(*arguments, "--invalid", "skip", "--max-line", "501")[0] == 0
 
 
@@ -312,6 +313,21 @@ def test_show_prints_rows_schema_and_manifest(run):
     described = json.loads(run("show", "out", "-n", 2, "--json")[1])
     assert (described["rows"], len(described["head"]), described["schema"]["len"]) == (rows, 2, "int64")
     assert run("show", "missing")[0] == 3
+
+
+def test_a_damaged_manifest_is_told_with_what_can_be_done(run):
+    run("wordcount", KJV / "65-jude.txt", "-o", "out")
+    Path("out/_manifest.json").write_text('{"version": 1, "rows": ')
+    shown, checked = run("show", "out"), run("check", "out")
+    assert (shown[0], shown[2]) == (checked[0], checked[2])
+    assert "name them by a glob" in shown[2]
+    assert run("show", "out/*.parquet")[0] == 0
+
+
+def test_show_prints_moments_that_python_has_not(run):
+    pq.write_table(pa.table({"t": pa.array([1], pa.timestamp("ns"))}), "t.parquet")
+    assert "1970-01-01 00:00:00.000000001" in run("show", "t.parquet")[1]
+    assert json.loads(run("show", "t.parquet", "--json")[1])["head"] == [{"t": "1970-01-01 00:00:00.000000001"}]
 
 
 def test_show_prints_binary_as_text_in_json(run):

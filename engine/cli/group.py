@@ -18,6 +18,7 @@ import click
 import kernelmill
 from kernelmill.engine.cli.console import Console, common_options, print_text, quietly, say
 from kernelmill.engine.cli.process import exit_code_of
+from kernelmill.engine.durable import output_error
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.settings import ENV_PREFIX, SETTING_NAMES
 
@@ -26,6 +27,7 @@ from kernelmill.engine.settings import ENV_PREFIX, SETTING_NAMES
 COMMANDS = {
     "demo": ("engine.cli.demo", "demo", "Count the words of the King James Bible, which ships with kernelmill."),
     "wordcount": ("engine.cli.wordcount", "wordcount", "Count the words of text files into Parquet."),
+    "run": ("engine.cli.run", "run", "Run a MapReduce or a frame that a Python file defines."),
     "show": ("engine.cli.outputs", "show", "Print the first rows, the schema and the manifest of Parquet."),
     "check": ("engine.cli.outputs", "check", "Re-read an output and compare it with its manifest."),
     "clean": ("engine.cli.outputs", "clean", "Remove what dead jobs left in a folder."),
@@ -95,10 +97,17 @@ def run(arguments: Sequence[str]) -> int:
     except KernelmillError as problem:
         return _report(problem, console)
     except Exception as problem:
+        if isinstance(problem, OSError) and _is_of_printing(problem):  # click prints help by itself
+            return _report(output_error(problem, "printing", "standard output"), console)
         hint = "a bug of kernelmill: please report it with the lines above, the command and kernelmill --version"
         internal = error(Code.INTERNAL, f"{type(problem).__name__}: {problem}", hint=hint)
         internal.__cause__ = problem
         return _report(internal, console)
+
+
+def _is_of_printing(problem: BaseException) -> bool:
+    *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
+    return frame.f_code is click.echo.__code__
 
 
 def _report(problem: KernelmillError, console: Console) -> int:

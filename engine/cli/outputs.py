@@ -24,8 +24,9 @@ from kernelmill.engine.sizes import format_bytes, format_count, format_things
 @common_options
 def show(path: str, rows: int, as_json: bool) -> None:
     """Print the first rows of PATH (an output folder, a Parquet file or a glob), its schema and its manifest."""
-    frame = km.scan_parquet(path)
+    # before the frame, which would say less of a manifest that is damaged
     manifest = read_manifest(path) if os.path.isfile(os.path.join(path, MANIFEST_NAME)) else None
+    frame = km.scan_parquet(path)
     files = list_files(path, suffixes=(".parquet",))
     total = manifest.rows if manifest else sum(_rows_in(file.path) for file in files)
     first = frame.head(rows).collect(progress=False)

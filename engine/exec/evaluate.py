@@ -14,6 +14,7 @@ from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
 from kernelmill.engine.promotion import arg_of, is_bytes, is_text, plain_type
+from kernelmill.engine.pyvalues import python_value
 from kernelmill.engine.schema import dtype_text, find
 
 Tokenizer = Callable[[Any, Tokenize], Any]
@@ -156,7 +157,8 @@ def _repeated(value: Any, rows: int) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = str(value) if pa.types.is_temporal(value.type) else repr(value.as_py())
+    plain = python_value(value)
+    text = str(plain) if pa.types.is_temporal(value.type) else repr(plain)
     return text if len(text) <= _VALUE_CHARACTERS_MAX else f"{text[: _VALUE_CHARACTERS_MAX - 3]}..."
 
 

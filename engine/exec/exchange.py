@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,9 +45,17 @@ def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int
     part_of_row = np.empty(hashes.size, np.uint32)
     rows_of_part = np.zeros(partitions, np.int64)
     partitioning.partition_of_hashes(hashes, partitions, part_of_row, rows_of_part)
-    bounds = np.zeros(partitions + 1, np.int64)
+    return _ordered(part_of_row, rows_of_part)
+
+
+def _in_order(part_of_row: Rows, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
+    return _ordered(part_of_row, np.bincount(part_of_row, minlength=partitions).astype(np.int64))
+
+
+def _ordered(part_of_row: Rows, rows_of_part: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
+    bounds = np.zeros(rows_of_part.size + 1, np.int64)
     np.cumsum(rows_of_part, out=bounds[1:])
-    order = np.empty(hashes.size, np.uint32)
+    order = np.empty(part_of_row.size, np.uint32)
     partitioning.order_by_partition(part_of_row, bounds[:-1].copy(), order)
     return order, bounds
 
@@ -59,10 +67,18 @@ class Placed(NamedTuple):
     bounds: NDArray[np.int64]
 
 
+Placing = Callable[[pa.RecordBatch, int], Rows]
+"""Tells the partition, below the number given, of each row of a batch."""
+
+
 def to_partitions(
-    batches: Iterator[pa.RecordBatch | Placed], keys: tuple[str, ...], partitions: int, context: TaskContext
+    batches: Iterator[pa.RecordBatch | Placed],
+    keys: tuple[str, ...],
+    partitions: int,
+    context: TaskContext,
+    placing: Placing | None = None,
 ) -> list[list[pa.RecordBatch]]:
-    """The rows of all batches, by partition; without keys everything is partition 0."""
+    """The rows of all batches, by partition: by the hash of `keys`, or as `placing` tells; no keys: partition 0."""
     made: list[list[pa.RecordBatch]] = [[] for _ in range(partitions)]
     for batch in batches:
         context.check_cancelled()
@@ -70,11 +86,14 @@ def to_partitions(
             placed, bounds = batch
         elif not batch.num_rows:
             continue
-        elif partitions == 1 or not keys:
+        elif (partitions == 1 and placing is None) or not keys:
             made[0].append(batch)
             continue
         else:
-            order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
+            if placing is None:
+                order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
+            else:
+                order, bounds = _in_order(placing(batch, partitions), partitions)
             placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
         for part in range(partitions):
             if bounds[part + 1] > bounds[part]:

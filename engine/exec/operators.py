@@ -22,6 +22,7 @@ from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.tokens import tokenize
 from kernelmill.engine.io.context import Place, Reject
 from kernelmill.engine.plan import physical
+from kernelmill.engine.pyvalues import python_values
 from kernelmill.engine.typing import type_of
 
 Batches = Iterator[pa.RecordBatch]
@@ -107,7 +108,9 @@ def rowwise(
         if context.on_bad != "reject":
             made.where = str(found)
             raise made
-        record = json.dumps(batch.slice(start, 1).to_pylist()[0], default=str, ensure_ascii=False).encode()
+        row = batch.slice(start, 1)
+        values = {name: python_values(row.column(at))[0] for at, name in enumerate(row.schema.names)}
+        record = json.dumps(values, default=str, ensure_ascii=False).encode()
         kept = record[:_RECORD_BYTES_MAX]
         context.reject(Reject(found.file, found.offset, None, kept, made.reason, made.code.id, found.row))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.batch import (
@@ -19,8 +20,10 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
-from kernelmill.engine.plan.physical import Sort
+from kernelmill.engine.exec.keys import KeyColumns
+from kernelmill.engine.plan.physical import GatherGroups, Sort
 from kernelmill.kernels.sorting import SortKey, argsort
+from kernelmill.kernels.table import Groups, KeyTable
 
 _COMPACT_ROWS = 1 << 18
 _COPIES = 3  # the rows as they came, in one batch, and in order
@@ -42,6 +45,31 @@ def sort_rows(batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskCo
             rows, size = held[0].num_rows, held[0].nbytes
     if held:
         yield _in_order(held, operator)
+
+
+def gather_groups(
+    batches: Iterator[pa.RecordBatch], operator: GatherGroups, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """All rows, those of one key side by side: keys as first seen, the rows of a key as they came."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        context.check_cancelled()
+        held.append(batch)
+        size += batch.nbytes
+        if size * _COPIES > context.memory_bytes_max:
+            what = f"a partition of more than {size:,} bytes of rows to group does not fit the memory of this job"
+            raise error(Code.MEMORY_LIMIT, what, hint="raise partitions= or memory=")
+    if not held:
+        return
+    batch = held[0] if len(held) == 1 else _concatenated(held)
+    columns = [plain(batch.column(key)) for key in operator.keys]
+    groups: Groups = np.empty(batch.num_rows, np.int32)
+    fields = [pa.field(name, column.type) for name, column in zip(operator.keys, columns, strict=True)]
+    with context.scratch.lend(KeyTable) as table:
+        table.reset_unbounded(groups=batch.num_rows, key_bytes=size)
+        KeyColumns(fields).group(table, columns, 0, groups)
+    yield take_rows(batch, argsort([SortKey(groups)]))
 
 
 def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:

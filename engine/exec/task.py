@@ -19,6 +19,7 @@ from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
+from kernelmill.engine.exec.usersteps import Functions, run_user_step, user_placing, user_schema
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
@@ -36,17 +37,22 @@ Flow = Iterator[Any]
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
-def run_task(task: Task, store: BlockStore, context: TaskContext, tables: Tables | None = None) -> TaskResult:
+def run_task(
+    task: Task, store: BlockStore, context: TaskContext, tables: Tables | None = None, functions: Functions = ()
+) -> TaskResult:
     """Run one attempt: reads its split or blocks, leaves blocks in `store` or the file context.part_path.
 
-    `tables` holds the batches that a TableSplit names. Raises typed errors only for what is expected to go wrong.
+    `tables` holds the batches that a TableSplit names, `functions` those of the user that steps name by number. Raises
+    typed errors only for what is expected to go wrong.
     """
     pipeline = _pipeline(task.operators)
     context.origin = _origin(task)
-    batches = _run_steps(_source(task, pipeline, store, context, tables or {}), task, pipeline, store, context)
+    source = _source(task, pipeline, store, context, tables or {})
+    batches = _run_steps(source, task, pipeline, store, context, functions)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
-    blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context)
+    placing = user_placing(pipeline.end, functions)
+    blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context, placing)
     context.check_cancelled()
     put = store.put(task.stage, task.index, pipeline.schema, blocks)
     return TaskResult(put.rows, put.bytes, put.spilled_bytes, None, context.counters, context.rejects)
@@ -98,7 +104,9 @@ def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) ->
 
 def _placed_partitions(task: Task, pipeline: physical.Pipeline, is_last: bool) -> int:
     """How many partitions partial rows may be placed into as they leave the table: 1 if other steps come after it."""
-    return task.partitions if is_last and isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys else 1
+    end = pipeline.end
+    by_hash = isinstance(end, physical.ToBlocks) and end.keys and end.partition is None
+    return task.partitions if is_last and by_hash else 1
 
 
 def _origin(task: Task) -> str:
@@ -123,7 +131,14 @@ def _blocks(task: Task, store: BlockStore) -> Iterator[pa.RecordBatch]:
         yield from store.read(ref)
 
 
-def _run_steps(batches: Flow, task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext) -> Flow:
+def _run_steps(
+    batches: Flow,
+    task: Task,
+    pipeline: physical.Pipeline,
+    store: BlockStore,
+    context: TaskContext,
+    functions: Functions,
+) -> Flow:
     schema = _input_schema(task, pipeline, store)
     for step in pipeline.steps:
         match step:
@@ -149,6 +164,9 @@ def _run_steps(batches: Flow, task: Task, pipeline: physical.Pipeline, store: Bl
                 batches = _unplaced(sort_rows(batches, step, context), context)
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
+            case _:
+                batches = run_user_step(batches, step, functions, context)
+                schema = user_schema(step, schema)
     return batches
 
 

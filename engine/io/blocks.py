@@ -78,7 +78,7 @@ def read_blocks(
     done_bytes = 0
     for part in split.ranges:
         with InputFile(part.file) as file:
-            reader = FileReader(file, part, options, context, done_bytes)
+            reader = FileReader(file, part, options, context, done_bytes, is_for_tokens=is_separator is not None)
             try:
                 cut_words = is_separator if options.invalid != "skip" else None
                 line_bytes_max = None if options.whole_file or cut_words is not None else options.max_line_bytes
@@ -100,10 +100,17 @@ class FileReader:
     """Reads one range: raw blocks, their check against UTF-8, and the errors and rejects that name places in it."""
 
     def __init__(
-        self, file: InputFile, part: FileRange, options: TextOptions, context: ReadContext, done_bytes: int
+        self,
+        file: InputFile,
+        part: FileRange,
+        options: TextOptions,
+        context: ReadContext,
+        done_bytes: int,
+        *,
+        is_for_tokens: bool = False,
     ) -> None:
         self._file, self._part, self._options, self._context = file, part, options, context
-        self._done_bytes = done_bytes
+        self._done_bytes, self._is_for_tokens = done_bytes, is_for_tokens
         self._line_of = RecordCounter(part.file, options, LINE_COUNT_BYTES_MAX)
         self._original = None if is_utf8(options) else OriginalText(part.file, options)
         self._separator = None if options.whole_file else options.separator
@@ -231,7 +238,8 @@ class FileReader:
         return self._too_long(block.offset_of(place), length, length_max)
 
     def _too_long(self, offset: int, length: int | None, length_max: int) -> KernelmillError:
-        return too_long_error(self._part.file.path, offset, self.line_for_error(offset), length, length_max)
+        path, line = self._part.file.path, self.line_for_error(offset)
+        return too_long_error(path, offset, line, length, length_max, is_for_tokens=self._is_for_tokens)
 
     def _token_too_long(self, offset: int) -> KernelmillError:
         return token_too_long_error(self._part.file.path, offset, self.line_for_error(offset), TOKEN_BYTES_MAX)

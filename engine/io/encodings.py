@@ -1,7 +1,8 @@
 """Encodings other than UTF-8: single-byte ones by a table, the rest decoded as a stream; what cannot be split.
 
 Whatever has no meaning in the encoding becomes the byte FF, which UTF-8 never contains: so one check, that of the
-UTF-8 made, finds it, and `invalid=` means the same for every encoding.
+UTF-8 made, finds it, and `invalid=` means the same for every encoding. Text that lacks the byte order mark its encoding
+asks for has no meaning as a whole: it becomes one such byte.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ BAD_BYTE = 0xFF
 _MARK = "\udcff"  # a lone surrogate: no decoder makes it from valid input
 _MARK_BYTES = _MARK.encode("utf-8", "surrogatepass")
 _ON_ERROR = "kernelmill.mark"
+_UNORDERED_BYTES = (64 << 10) + 1
+"""Of text without byte order mark, the byte FF stands for so many: one more than a reject keeps of a record."""
 
 
 def _mark(problem: UnicodeError) -> tuple[str, int]:
@@ -94,19 +97,31 @@ class Decoder:
 
     def __init__(self, encoding: str) -> None:
         self._decoder = codecs.getincrementaldecoder(codec_name(encoding))(_ON_ERROR)
+        self._unordered_bytes = 0  # how many there were, where a byte order mark lacks
 
-    def state(self) -> tuple[bytes, int]:
+    def state(self) -> tuple[tuple[bytes, int], int]:
         """What `restore` needs to go on from here."""
-        return self._decoder.getstate()
+        return self._decoder.getstate(), self._unordered_bytes
 
-    def restore(self, state: tuple[bytes, int]) -> None:
+    def restore(self, state: tuple[tuple[bytes, int], int]) -> None:
         """Go back to an earlier state."""
-        self._decoder.setstate(state)
+        decoder_state, self._unordered_bytes = state
+        self._decoder.setstate(decoder_state)
 
     def decode(self, piece: bytes, *, final: bool) -> bytes:
         """UTF-8 of what is complete so far, with the byte FF for each error."""
-        text = self._decoder.decode(piece, final)
+        if self._unordered_bytes:
+            return self._unordered(len(piece), final)
+        try:
+            text = self._decoder.decode(piece, final)
+        except UnicodeError:  # "stream does not start with BOM": errors of single characters go to _mark
+            return self._unordered(len(self._decoder.getstate()[0]) + len(piece), final)
         return text.encode("utf-8", "surrogatepass").replace(_MARK_BYTES, bytes([BAD_BYTE]))
+
+    def _unordered(self, more_bytes: int, final: bool) -> bytes:
+        before, self._unordered_bytes = self._unordered_bytes, self._unordered_bytes + more_bytes
+        is_due = before < _UNORDERED_BYTES and (final or self._unordered_bytes >= _UNORDERED_BYTES)
+        return bytes([BAD_BYTE]) if is_due else b""
 
 
 def needs_whole_file(path: str, encoding: str) -> KernelmillError:

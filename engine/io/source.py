@@ -32,15 +32,22 @@ def list_files(source: Source, *, suffixes: Sequence[str] | None = None) -> tupl
 
     `suffixes` narrows what is taken from a directory, for instance to (".parquet",); globs and paths are explicit.
     """
-    real_folder = functools.cache(os.path.realpath)  # the folders above a file cost more than the file
+    real_folder = functools.cache(_real)  # the folders above a file cost more than the file
     stamps: dict[str, FileStamp] = {}
     for item in items_of(source):
         for path in _files_of(item, suffixes):
             found = stamp(path)
             folder, name = os.path.split(path)
-            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
+            real = _real(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
             stamps.setdefault(real, found)
     return tuple(stamps.values())
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError:  # of the current directory, which was removed: "../x" can still be read, by that name
+        return path
 
 
 def describe(source: Source) -> str:
@@ -105,12 +112,21 @@ def _text(item: Any) -> str:
     path = os.fspath(item)
     if not isinstance(path, str):
         path = os.fsdecode(path)
+    if not path or "\0" in path or not _is_file_name(path):
+        raise error(Code.BAD_SETTING, f"{path!r} is not a path", hint="name a file, a glob or a directory")
     if "://" in path and not os.path.exists(path):
         hint = "copy it to a local or shared file system first"
         raise error(Code.INPUT_NOT_FOUND, f"{path}: only paths of this machine can be read", hint=hint)
-    if not path or "\0" in path:
-        raise error(Code.BAD_SETTING, f"{path!r} is not a path", hint="name a file, a glob or a directory")
     return os.path.expanduser(path)
+
+
+def _is_file_name(path: str) -> bool:
+    """Tell whether the system could have a file of this name: half a surrogate pair is no byte of one."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bad_source(value: object) -> KernelmillError:
@@ -198,14 +214,14 @@ def _fixed_part(pattern: str) -> str:
 
 def _manifest_files(path: str) -> list[str]:
     manifest = os.path.join(path, MANIFEST_NAME)
+    hint = "its part files can be read as they are: name them by a glob, " + os.path.join(path, "*.parquet")
     try:
         names = [entry["name"] for entry in json.loads(Path(manifest).read_bytes())["files"]]
         inside = all(name and not os.path.isabs(name) and ".." not in name.split("/") for name in names)
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
-        hint = "write the output again, or name its files: " + os.path.join(path, "*.parquet")
         raise error(Code.FORMAT, f"{manifest} is not a manifest", hint=hint) from exc
     if not inside:
-        raise error(Code.FORMAT, f"{manifest} names files outside its directory", hint="write the output again")
+        raise error(Code.FORMAT, f"{manifest} names files outside its directory", hint=hint)
     return _sorted(os.path.join(path, name) for name in names)
 
 

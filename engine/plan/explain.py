@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Column, Tokenize
-from kernelmill.engine.plan import logical, physical
+from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.logical import LogicalPlan
 from kernelmill.engine.plan.optimizer import optimize
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
@@ -18,6 +18,7 @@ from kernelmill.engine.plan.stages import EdgeKind, Stage
 from kernelmill.engine.schema import dtype_text
 from kernelmill.engine.sizes import format_bytes
 from kernelmill.engine.typing import node_text
+from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 _COLUMNS_SHOWN_MAX = 20
 
@@ -75,7 +76,7 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.Explode():
             return f"Explode {plan.column}{_flags(empty_as_null=plan.empty_as_null, drop_nulls=not plan.keep_nulls)}"
         case logical.Aggregate():
-            return f"Aggregate {_by(plan.keys)}: {_aggs(plan.aggs)}"
+            return f"Aggregate {_by(plan.keys)}: {_aggs(plan.aggs)}{_partitioned(plan.partitioning)}"
         case logical.Sort():
             return f"Sort {_sort(plan.keys)}" if plan.limit is None else f"TopK {plan.limit} by {_sort(plan.keys)}"
         case logical.Limit(rows=rows):
@@ -88,6 +89,23 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.TokenizeExplode():
             parts = [*plan.others, NamedNode(plan.name, plan.tokens)]
             return f"TokenizeExplode {_columns([part for name in plan.names for part in parts if part.name == name])}"
+        case userlogical.MapRecords(function=function):
+            title = f" ({plan.title})" if plan.title != function.name else ""
+            return f"MapRecords {_called(function)}: {_fields(plan.schema)}{title}"
+        case userlogical.CombineRows(function=function):
+            by = ", ".join(plan.pairs.keys)
+            return f"CombineRows by {by}: {plan.kind if function is None else _called(function)}"
+        case userlogical.Partition():
+            return f"Partition by {', '.join(plan.keys)}{_partitioned(plan.partitioning)}"
+        case userlogical.SortPartitions(keys=keys) | userlogical.GatherGroups(keys=keys):
+            return f"{type(plan).__name__} by {', '.join(keys)}"
+        case userlogical.ReduceGroups(function=function):
+            made = plan.kind if function is None else _called(function)
+            return f"ReduceGroups by {', '.join(plan.pairs.keys)}: {made}: {_fields(plan.schema)}"
+        case userlogical.MapBatches(function=function):
+            return f"MapBatches {_called(function)}: {_fields(plan.schema)}"
+        case userlogical.MapGroups(function=function):
+            return f"MapGroups by {', '.join(plan.keys)}: {_called(function)}: {_fields(plan.schema)}"
         case _:
             return type(plan).__name__
 
@@ -130,8 +148,21 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"Sort {_sort(operator.keys)}{'' if operator.limit is None else f', first {operator.limit}'}"
         case physical.Limit(rows=rows):
             return f"Limit {rows}"
-        case physical.ToBlocks(keys=keys):
+        case physical.MapRecords() | physical.MapBatches():
+            return f"{type(operator).__name__} {_called(operator.call)}: {_fields(operator.schema)}"
+        case physical.CombineRows():
+            return f"CombineRows by {', '.join(operator.keys)}: {_called(operator.call)}"
+        case physical.GatherGroups(keys=keys):
+            return f"GatherGroups by {', '.join(keys)}"
+        case physical.ReduceGroups() | physical.MapGroups():
+            made = _called(operator.call)
+            if isinstance(operator, physical.ReduceGroups) and operator.kind != "function":
+                made = f"{operator.kind} {made}".rstrip()
+            return f"{type(operator).__name__} by {', '.join(operator.keys)}: {made}: {_fields(operator.schema)}"
+        case physical.ToBlocks(keys=keys, partition=None):
             return f"ToBlocks{f' by hash of {chr(44).join(keys)}' if keys else ''}"
+        case physical.ToBlocks(keys=keys, partition=call):
+            return f"ToBlocks by {_called(call)} of {', '.join(keys)}"
         case physical.ToParquet():
             return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}"
 
@@ -220,6 +251,17 @@ def _text_options(options: physical.TextOptions) -> str:
         if getattr(options, name) != getattr(usual, name)
     ]
     return f" ({', '.join(told)})" if told else ""
+
+
+def _called(function: UserFunction | physical.UserCall | None) -> str:
+    if function is None:
+        return ""
+    return f"{function.name} at {function.where}" if function.where else function.name
+
+
+def _partitioned(how: Partitioning) -> str:
+    function = "" if how.function is None else f", partitioned by {_called(how.function)}"
+    return function + ("" if how.count is None else f", {how.count} partitions")
 
 
 def _flags(**flags: bool) -> str:

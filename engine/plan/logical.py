@@ -21,6 +21,7 @@ from kernelmill.engine.plan.physical import AggSpec, NamedNode, TextOptions
 from kernelmill.engine.schema import find
 from kernelmill.engine.splits import FileStamp
 from kernelmill.engine.typing import contains_aggregate, node_text, type_of
+from kernelmill.engine.userfunctions import Partitioning
 
 if TYPE_CHECKING:
     from kernelmill.engine.io.parquet_footer import ParquetInfo  # the type alone: text plans need no Parquet reader
@@ -136,7 +137,7 @@ class Project(LogicalPlan):
         fields = []
         for column in self.columns:
             hint = "alone it gives one row: select(km.len()); beside other columns use group_by(...).agg(...)"
-            _no_aggregate(column.node, "select", hint)
+            _no_aggregate(column.node, "a column is made", hint)
             fields.append(type_of(column.node, self.input.schema).with_name(column.name))
         if not fields:
             raise error(Code.BAD_SETTING, "a frame needs at least one column", hint="name one to keep")
@@ -151,7 +152,7 @@ class Filter(LogicalPlan):
     predicate: Node
 
     def _derive(self) -> pa.Schema:
-        _no_aggregate(self.predicate, "filter", "aggregate first, then filter the result")
+        _no_aggregate(self.predicate, "filter works", "aggregate first, then filter the result")
         kind = type_of(self.predicate, self.input.schema).type
         if not pa.types.is_boolean(kind):
             text = node_text(self.predicate)
@@ -191,6 +192,7 @@ class Aggregate(LogicalPlan):
     input: LogicalPlan
     keys: tuple[str, ...]
     aggs: tuple[AggSpec, ...]
+    partitioning: Partitioning = field(default_factory=Partitioning)
 
     def _derive(self) -> pa.Schema:
         schema = self.input.schema
@@ -201,7 +203,7 @@ class Aggregate(LogicalPlan):
                 raise error(Code.TYPE_MISMATCH, what, hint="group by its parts, or cast it")
         for agg in self.aggs:
             if agg.column is not None:
-                _check_aggregate(agg, find(schema, agg.column, where=self.origin).type)
+                check_aggregate(agg, find(schema, agg.column, where=self.origin).type)
         return _unique(list(finished_schema(self.keys, self.aggs, schema)))
 
 
@@ -316,12 +318,14 @@ def _unique(fields: Sequence[pa.Field[Any]]) -> pa.Schema:
     return pa.schema(list(fields))
 
 
-def _no_aggregate(node: Node, verb: str, hint: str) -> None:
+def _no_aggregate(node: Node, what_works: str, hint: str) -> None:
     if contains_aggregate(node):
-        raise error(Code.TYPE_MISMATCH, f"{verb} works row by row, {node_text(node)} is an aggregate", hint=hint)
+        what = f"{what_works} row by row, {node_text(node)} is an aggregate"
+        raise error(Code.TYPE_MISMATCH, what, hint=hint)
 
 
-def _check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
+def check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
+    """KM0102 where values of type `kind` have no such aggregate in groups, beside what `partial` refuses."""
     if agg.kind in ("min", "max") and not is_word_like(kind):
         what = f"{agg.kind} of {agg.column!r}: values of type {kind} are not compared in groups"
         raise error(Code.TYPE_MISMATCH, what, hint="take it of a number, a date, a time or a boolean")

@@ -38,6 +38,15 @@ class TextOptions(msgspec.Struct, frozen=True):
     encoding: str = "utf-8"
 
 
+class UserCall(msgspec.Struct, frozen=True, array_like=True):
+    """A user's function: the `number`th of the job's; it stays with the job, only this crosses as bytes."""
+
+    number: int
+    role: str
+    name: str
+    where: str
+
+
 # Sources -------------------------------------------------------------------------------------------------------------
 
 
@@ -142,13 +151,84 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
     rows: int
 
 
+# Steps that call users' functions ------------------------------------------------------------------------------------
+
+
+class MapRecords(msgspec.Struct, frozen=True, tag="map_records"):
+    """Call map(record, emit) for each row: rows of `schema`, the columns `keys` and then `values` of what it emits.
+
+    A record is the value of the only column in `columns`, or a row of several. `key_is_tuple`, `value_is_tuple`: map
+    emits these as tuples; without `values` it emits keys alone.
+    """
+
+    call: UserCall
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+    key_is_tuple: bool
+    value_is_tuple: bool
+    schema: pa.Schema
+
+
+class CombineRows(msgspec.Struct, frozen=True, tag="combine_rows"):
+    """Combine the rows of a task that have one key by combine(a, b), as they come; `schema` stays."""
+
+    call: UserCall
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+    key_is_tuple: bool
+    value_is_tuple: bool
+    schema: pa.Schema
+
+
+class GatherGroups(msgspec.Struct, frozen=True, tag="gather_groups"):
+    """All rows of a task, those of one key side by side; keys in first-seen order, rows of a key as they came."""
+
+    keys: tuple[str, ...]
+
+
+class ReduceGroups(msgspec.Struct, frozen=True, tag="reduce_groups"):
+    """Make rows of `schema` of rows whose keys stand side by side.
+
+    `kind` is function (reduce(key, values, emit)), combine (combine(a, b) over the values), or first, list, unique,
+    min, max. The first columns of `schema`, as many as there are `keys`, are the key's; `made_is_tuple`: a function
+    emits the others as a tuple.
+    """
+
+    kind: str
+    call: UserCall | None
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+    key_is_tuple: bool
+    value_is_tuple: bool
+    made_is_tuple: bool
+    schema: pa.Schema
+
+
+class MapBatches(msgspec.Struct, frozen=True, tag="map_batches"):
+    """Call a function with each record batch; what it returns has the columns of `schema`."""
+
+    call: UserCall
+    schema: pa.Schema
+
+
+class MapGroups(msgspec.Struct, frozen=True, tag="map_groups"):
+    """Call a function with a table of the rows of each key, which stand side by side; it returns rows of `schema`."""
+
+    call: UserCall
+    keys: tuple[str, ...]
+    schema: pa.Schema
+
+
 # Ends ----------------------------------------------------------------------------------------------------------------
 
 
 class ToBlocks(msgspec.Struct, frozen=True, tag="to_blocks"):
-    """Hash-partition the rows by `keys` into the task's partitions; no keys: everything is partition 0."""
+    """Partition the rows by the hash of `keys`, or by `partition`(key, n); no keys: everything is partition 0."""
 
     keys: tuple[str, ...] = ()
+    partition: UserCall | None = None
+    key_is_tuple: bool = False
 
 
 class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
@@ -162,7 +242,8 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
 
 
 Source = ReadText | CountTokens | ReadParquet | ReadTable
-Step = Filter | Project | Explode | TokenizeExplode | PartialAggregate | MergeAggregate | Sort | Limit
+UserStep = MapRecords | CombineRows | GatherGroups | ReduceGroups | MapBatches | MapGroups
+Step = Filter | Project | Explode | TokenizeExplode | PartialAggregate | MergeAggregate | Sort | Limit | UserStep
 End = ToBlocks | ToParquet
 
 

@@ -2,6 +2,7 @@
 
 Aggregate     partial rows -> hash by keys -> merge        (partitions: `partition_count`; one without keys)
 Sort, Limit   each task its own first rows -> gather -> one task for all rows
+MapReduce     map, combine -> hash, or the user's partition -> sort -> reduce
 one file      gather -> one writer
 """
 
@@ -16,7 +17,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.encodings import is_splittable
 from kernelmill.engine.io.pruning import may_match
 from kernelmill.engine.nodes import Column, Node
-from kernelmill.engine.plan import logical, physical
+from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.codec import encode_pipeline
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.optimizer import optimize
@@ -25,6 +26,7 @@ from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
 from kernelmill.engine.splits import ParquetSplit, Split, TableSplit, split_row_groups, split_text_files
 from kernelmill.engine.typing import columns_of
+from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 BYTES_PER_PARTITION = 64 << 20
 BLOCKS_MAX = 1 << 23
@@ -34,7 +36,8 @@ BLOCKS_MAX = 1 << 23
 class JobPlan:
     """All that a runner needs: the stages, the tables that splits name, and what the result looks like.
 
-    `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to.
+    `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to;
+    `functions` are the user's, which operators name by their number.
     """
 
     graph: StageGraph
@@ -42,6 +45,7 @@ class JobPlan:
     tables: dict[str, tuple[pa.RecordBatch, ...]]
     schema: pa.Schema
     input_bytes: int
+    functions: tuple[UserFunction, ...] = ()
 
 
 def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
@@ -65,7 +69,8 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
     else:
         planner.close(planner.open(plan), physical.ToBlocks(), 1)
     graph = StageGraph(tuple(planner.stages))
-    return JobPlan(graph, tuple(planner.pipelines), planner.tables, plan.schema, planner.input_bytes)
+    functions = tuple(planner.functions)
+    return JobPlan(graph, tuple(planner.pipelines), planner.tables, plan.schema, planner.input_bytes, functions)
 
 
 def partition_count(input_bytes: int, map_tasks: int) -> int:
@@ -95,7 +100,7 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             below = unique_columns(plan.input)
             kept = (c.name for c in plan.columns if isinstance(n := unaliased(c.node), Column) and n.name in below)
             return tuple(kept)
-        case logical.Filter() | logical.Sort() | logical.Limit():
+        case logical.Filter() | logical.Sort() | logical.Limit() | userlogical.SortPartitions():
             return unique_columns(plan.input)
         case _:
             return ()
@@ -125,6 +130,7 @@ class _Planner:
         self.stages: list[Stage] = []
         self.pipelines: list[Pipeline] = []
         self.tables: dict[str, tuple[pa.RecordBatch, ...]] = {}
+        self.functions: list[UserFunction] = []
         self.input_bytes = 0
 
     def close(self, pipe: _Pipe, end: physical.End, partitions: int) -> int:
@@ -175,12 +181,59 @@ class _Planner:
                 tokens = physical.TokenizeExplode(plan.name, plan.tokens, plan.others, plan.names)
                 return self.open(plan.input).then(tokens, plan.schema)
             case _:
+                return self._open_user(plan)
+
+    def _open_user(self, plan: logical.LogicalPlan) -> _Pipe:
+        """Plan a node of `userlogical`."""
+        match plan:
+            case userlogical.MapRecords(pairs=p):
+                columns = tuple(plan.input.schema.names)
+                call = self._call(plan.function)
+                step: physical.Step = physical.MapRecords(
+                    call, columns, p.keys, p.values, p.key_is_tuple, p.value_is_tuple, plan.schema
+                )
+            case userlogical.CombineRows(function=None):
+                step = physical.PartialAggregate(plan.pairs.keys, plan.aggs)
+            case userlogical.CombineRows(pairs=p, function=UserFunction() as function):
+                call = self._call(function)
+                step = physical.CombineRows(call, p.keys, p.values, p.key_is_tuple, p.value_is_tuple, plan.schema)
+            case userlogical.Partition(keys=keys, partitioning=how):
+                return self._exchange(self.open(plan.input), keys, how, "group")
+            case userlogical.SortPartitions(keys=keys):
+                step = physical.Sort(tuple((key, False, False) for key in keys))
+            case userlogical.GatherGroups(keys=keys):
+                step = physical.GatherGroups(keys)
+            case userlogical.ReduceGroups(pairs=p, function=reduce):
+                made_by = None if reduce is None else self._call(reduce)
+                forms = p.key_is_tuple, p.value_is_tuple, plan.made_is_tuple
+                step = physical.ReduceGroups(plan.kind, made_by, p.keys, p.values, *forms, plan.schema)
+            case userlogical.MapBatches():
+                step = physical.MapBatches(self._call(plan.function), plan.schema)
+            case userlogical.MapGroups(keys=keys):
+                step = physical.MapGroups(self._call(plan.function), keys, plan.schema)
+            case _:
                 raise error(Code.INTERNAL, f"{type(plan).__name__} cannot be planned here")
+        return self.open(plan.input).then(step, plan.schema)
+
+    def _call(self, function: UserFunction) -> physical.UserCall:
+        if function not in self.functions:
+            self.functions.append(function)
+        return physical.UserCall(self.functions.index(function), function.role, function.name, function.where)
+
+    def _exchange(self, pipe: _Pipe, keys: tuple[str, ...], how: Partitioning, label: str) -> _Pipe:
+        """Close `pipe`; the new one's tasks get the rows of one key together."""
+        partitions = how.count or self.partitions or partition_count(self.input_bytes, pipe.tasks)
+        partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks)) if keys else 1
+        function = None if how.function is None else self._call(how.function)
+        number = self.close(pipe, physical.ToBlocks(keys, function, how.is_tuple), partitions)
+        kind = EdgeKind.HASH if keys else EdgeKind.GATHER
+        return _Pipe(label, pipe.schema, partitions, inputs=(Edge(number, kind),))
 
     def _aggregate(self, plan: logical.Aggregate) -> _Pipe:
         pipe = _read_keys_as_dictionaries(self.open(plan.input), plan)
         partial = physical.PartialAggregate(plan.keys, plan.aggs)
-        return self._merge(pipe.then(partial, partial_schema(plan.keys, plan.aggs, plan.input.schema)), plan, plan.aggs)
+        pipe = pipe.then(partial, partial_schema(plan.keys, plan.aggs, plan.input.schema))
+        return self._merge(pipe, plan, plan.aggs, plan.partitioning)
 
     def _count_tokens(self, plan: logical.CountTokens) -> _Pipe:
         aggs = (AggSpec(plan.name, "len", None),)
@@ -193,15 +246,12 @@ class _Planner:
         schema = partial_schema((plan.key_field.name,), aggs, pa.schema([plan.key_field.with_nullable(False)]))
         return self._merge(_Pipe("count tokens", schema, len(splits), source, splits), plan, aggs)
 
-    def _merge(self, pipe: _Pipe, plan: logical.LogicalPlan, aggs: tuple[AggSpec, ...]) -> _Pipe:
+    def _merge(
+        self, pipe: _Pipe, plan: logical.LogicalPlan, aggs: tuple[AggSpec, ...], how: Partitioning | None = None
+    ) -> _Pipe:
         """Close `pipe`, whose rows are partial, and open the stage that merges them by key."""
         keys = tuple(plan.schema.names[: len(plan.schema) - len(aggs)])
-        partitions = self.partitions or partition_count(self.input_bytes, pipe.tasks)
-        partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks)) if keys else 1
-        number = self.close(pipe, physical.ToBlocks(keys), partitions)
-        merged = _Pipe(
-            "merge", plan.schema, partitions, inputs=(Edge(number, EdgeKind.HASH if keys else EdgeKind.GATHER),)
-        )
+        merged = self._exchange(pipe, keys, how or Partitioning(), "merge")
         return merged.then(physical.MergeAggregate(keys, aggs, plan.schema), plan.schema)
 
     def _text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:

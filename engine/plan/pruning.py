@@ -25,6 +25,16 @@ from kernelmill.engine.plan.logical import (
     TokenizeExplode,
     with_input,
 )
+from kernelmill.engine.plan.userlogical import (
+    CombineRows,
+    GatherGroups,
+    MapBatches,
+    MapGroups,
+    MapRecords,
+    Partition,
+    ReduceGroups,
+    SortPartitions,
+)
 from kernelmill.engine.typing import columns_of
 
 
@@ -60,6 +70,10 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan, _prune(plan.input, needed))
         case SinkParquet():
             return with_input(plan, _prune(plan.input, set(plan.schema.names)))
+        case MapRecords() | CombineRows() | ReduceGroups() | MapBatches() | MapGroups():
+            return with_input(plan, _prune(plan.input, set(plan.input.schema.names)))
+        case Partition(keys=keys) | SortPartitions(keys=keys) | GatherGroups(keys=keys):
+            return with_input(plan, _prune(plan.input, needed | set(keys)))
         case CountTokens():
             return plan
         case TokenizeExplode():

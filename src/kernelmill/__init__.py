@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.expr import when as when
     from kernelmill.engine.frame import LazyFrame as LazyFrame
     from kernelmill.engine.job import JobResult as JobResult
+    from kernelmill.engine.mapreduce.job import MapReduce as MapReduce
     from kernelmill.engine.scan import from_arrow as from_arrow
     from kernelmill.engine.scan import read_parquet as read_parquet
     from kernelmill.engine.scan import read_text as read_text
@@ -37,6 +38,7 @@ _HOME_OF_NAME = {
     "Expr": "expr",
     "JobResult": "job",
     "LazyFrame": "frame",
+    "MapReduce": "mapreduce.job",
     "Schema": "schema",
     "col": "expr",
     "configure": "settings",

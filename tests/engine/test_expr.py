@@ -234,3 +234,26 @@ def test_when_chains_test_in_order():
     nested = 'when(col("a") > 2).then("big").otherwise(when(col("a") > 1).then("mid").otherwise("small"))'
     assert repr(expr) == nested
     assert isinstance(when(col("a")).then(1), Expr)
+
+
+def test_a_list_of_members_says_what_is_no_text():
+    problem = code_of(lambda: col("a").is_in(["a", "\ud800"]))
+    assert problem.code is Code.BAD_SETTING
+    assert "is no text" in problem.what
+
+
+def test_members_may_be_finer_than_pythons_moments():
+    fine = pa.scalar(1, pa.timestamp("ns"))
+    text = 'col("a").is_in(["1970-01-01 00:00:00.000000001"])'
+    assert repr(col("a").is_in([fine])) == repr(col("a").is_in([np.datetime64(1, "ns")])) == text
+
+
+def test_a_column_has_a_name():
+    for make in (lambda: col("a").alias(""), lambda: col("a").len().alias("")):
+        assert code_of(make).code is Code.BAD_SETTING
+
+
+@pytest.mark.parametrize("form", ["", "%", "%Y%", "%Y-%m-%d %H:%M:%S.%f", "%Q", "%-"])
+def test_a_format_by_which_nothing_can_be_read_is_refused(form):
+    assert code_of(lambda: col("a").str.to_datetime(form)).code is Code.BAD_SETTING
+    assert code_of(lambda: col("a").str.to_date(form, strict=False)).code is Code.BAD_SETTING

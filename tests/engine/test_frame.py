@@ -387,3 +387,18 @@ def test_what_parquet_cannot_hold_is_refused_by_the_sink(tmp_path, dtype):
     problem = failure(lambda: lazy.sink_parquet(tmp_path / "out"))
     assert (problem.code, "'m'" in problem.what) == (Code.TYPE_MISMATCH, True)
     lazy.drop("m").sink_parquet(tmp_path / "out", progress=False)
+
+
+def test_a_new_column_has_a_name_and_an_old_one_keeps_its_own(frame):
+    with pytest.raises(km.errors.BadSettingError):
+        frame.group_by("k").len("")
+    unnamed = km.from_arrow(pa.table({"": [1], "x": [2]}))
+    assert unnamed.rename({"x": "y"}).collect().to_dict() == {"": [1], "y": [2]}
+    with pytest.raises(km.errors.BadSettingError):
+        unnamed.rename({"x": ""})
+
+
+def test_an_aggregate_beside_rows_is_refused_in_no_other_verbs_name(frame):
+    with pytest.raises(km.errors.TypeMismatchError) as caught:
+        frame.with_columns(z=km.col("n").sum())
+    assert "select" not in caught.value.what

@@ -131,7 +131,10 @@ def test_a_bad_value_names_the_place_that_gave_it(tmp_path, monkeypatch):
 )
 def test_a_file_that_is_no_toml_or_no_table_is_a_bad_setting(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    assert code_of(resolve) is Code.BAD_SETTING
+    with pytest.raises(KernelmillError) as caught:
+        resolve()
+    assert caught.value.code is Code.BAD_SETTING
+    assert name == "kernelmill.toml" or "[tool.kernelmill]" in caught.value.hint
 
 
 def test_a_failed_configure_changes_nothing():

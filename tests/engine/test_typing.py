@@ -210,6 +210,9 @@ def test_a_type_error_names_both_types_and_the_cast():
         (col("s") + "x").sum(),
         lit("x").mean(),
         col("s") > 1,
+        col("d").sum(),
+        col("t").mean(),
+        col("t").round(),
     ],
     ids=str,
 )
@@ -219,6 +222,23 @@ def test_a_cast_in_a_hint_is_python_and_mends_the_type(expr):
     hint = caught.value.hint.removesuffix(" can be negative").split(": ")[-1]
     mended = eval(hint, {"col": col, "lit": lit})
     assert type_of(mended.node, SCHEMA).type in (pa.string(), pa.int64(), pa.float64())
+
+
+def test_what_has_no_numbers_gets_no_cast_in_its_hint():
+    for expr in (col("list").sum(), col("list").round()):
+        with pytest.raises(KernelmillError) as caught:
+            type_of(expr.node, pa.schema({"list": pa.list_(pa.int64())}))
+        assert (caught.value.code, "cast" in caught.value.hint) == (Code.TYPE_MISMATCH, False)
+
+
+def test_a_very_deep_expression_is_shown_as_far_as_it_can_be():
+    deep = col("i64")
+    for _ in range(3000):
+        deep = deep + 1
+    assert repr(deep).startswith("... + 1 + 1")
+    with pytest.raises(KernelmillError) as caught:
+        bool(deep)
+    assert caught.value.code is Code.AMBIGUOUS_TRUTH
 
 
 def test_signed_with_uint64_asks_for_a_cast():

@@ -172,14 +172,24 @@ def test_without_a_place_to_write_kernels_run_after_one_warning(source, tmp_path
     assert (sorted(compiled), answers, said, place) == (sorted(BOTH), ANSWERS, ["KernelCacheWarning"], None)
 
 
-def test_a_cache_that_turns_read_only_costs_one_warning_when_something_is_to_be_written(monkeypatch, tmp_path):
-    (tmp_path / "lock").mkdir()  # what root may not write either
-    cache = _cache.Cache(tmp_path)
-    with pytest.warns(_jit.KernelCacheWarning) as said:
-        for _ in range(2):
-            with cache.locked():
-                pass
-    assert len(said) == 1
+def test_another_kernels_code_or_another_machines_is_compiled_anew(source, warmed, tmp_path):
+    root, place = warmed
+    total, doubled = file_of(place, "tiny_kernels.total"), file_of(place, "tiny_kernels.doubled")
+    total.write_bytes(doubled.read_bytes())
+    assert run(source, root)[:3] == [["tiny_kernels.total"], ANSWERS, []]
+    assert run(source, root)[0] == []  # mended
+    elsewhere = _cache.Cache(tmp_path / "kernels-of-another")
+    elsewhere.directory.mkdir()
+    (elsewhere.directory / doubled.name).write_bytes(doubled.read_bytes())
+    assert _cache.Cache(place).read(doubled.name) is not None
+    assert elsewhere.read(doubled.name) is None
+
+
+def test_code_without_the_kernels_entry_point_is_not_called(source, warmed):
+    root, place = warmed
+    cache = _cache.Cache(place)
+    cache.write(file_of(place, "tiny_kernels.total").name, cache.read(file_of(place, "tiny_kernels.doubled").name))
+    assert run(source, root)[:3] == [["tiny_kernels.total"], ANSWERS, []]
 
 
 def test_with_bounds_checked_numba_itself_raises(tmp_path):

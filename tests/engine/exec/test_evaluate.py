@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import operator
 from datetime import datetime
+from decimal import Decimal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -294,6 +296,55 @@ def test_casts_cut_off_what_is_finer():
     assert run(col("t").cast("timestamp[s]"), t=moments).to_pylist() == [datetime(2024, 1, 5, 23, 59, 59)]
     assert run(col("t").cast("date32"), t=moments).to_pylist() == [datetime(2024, 1, 5).date()]
     assert run(col("a").cast("int64"), a=pa.array([2.9, -2.9])).to_pylist() == [2, -2]
+    tenths = pa.array([Decimal("1.59"), None, Decimal("-1.99")], pa.decimal128(5, 2))
+    assert run(col("a").cast("int8"), a=tenths).to_pylist() == [1, None, -1]
+    assert run(col("a").cast(pa.decimal128(5, 1)), a=tenths).to_pylist() == [Decimal("1.5"), None, Decimal("-1.9")]
+    for target in ("uint8", pa.decimal128(2, 2)):  # what is left does not fit
+        with pytest.raises(KernelmillError) as caught:
+            run(col("a").cast(target), a=tenths)
+        assert caught.value.code is Code.CAST
+
+
+@pytest.mark.parametrize(
+    ("dtype", "target", "a_day"),
+    [("int32", "time32[s]", 86400), ("int32", "time32[ms]", 86400000), ("int64", "time64[us]", 86400 * 10**6)],
+)
+def test_an_integer_is_a_time_only_within_a_day(dtype, target, a_day):
+    values = pa.array([0, None, a_day - 1, a_day, -1, 1 << 30 if dtype == "int32" else 1 << 50], dtype)
+    read = run(col("a").cast(target, strict=False), a=values)
+    assert read.is_valid().to_pylist() == [True, False, True, False, False, False]
+    assert run(col("a").cast(target), a=values[:3]) == read[:3]
+    with pytest.raises(KernelmillError) as caught:
+        run(col("a").cast(target), a=values[3:])
+    assert caught.value.code is Code.CAST
+
+
+def near_halves(dtype, decimals) -> list[int]:
+    limits, unit = np.iinfo(dtype), 10**-decimals
+    around = [sign * (unit * halves // 2 + more) for halves in range(4) for more in (-1, 0, 1) for sign in (-1, 1)]
+    return [value for value in (*around, limits.min, limits.max, 5) if limits.min <= value <= limits.max]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "decimals"),
+    [
+        *[("int8", -2), ("int8", -3), ("uint8", -3), ("int16", -5), ("uint16", -4), ("uint16", -5), ("int32", -10)],
+        *[("uint32", -9), ("uint32", -10), ("int64", -18), ("int64", -19), ("int64", -20), ("int64", -(1 << 40))],
+        *[("uint64", -18), ("uint64", -19), ("uint64", -20), ("uint64", -400)],
+    ],
+)
+def test_integers_round_as_python_or_overflow(dtype, decimals):
+    limits, fine = np.iinfo(dtype), []
+    for value in near_halves(dtype, max(decimals, -30)):
+        rounded = round(value, max(decimals, -400))
+        if limits.min <= rounded <= limits.max:
+            fine.append((value, rounded))
+            continue
+        with pytest.raises(KernelmillError) as caught:
+            run(col("a").round(decimals), a=pa.array([None, value], dtype))
+        assert caught.value.code is Code.OVERFLOW
+    values, expected = zip(*fine, (None, None), strict=True)
+    assert run(col("a").round(decimals), a=pa.array(values, dtype)).to_pylist() == list(expected)
 
 
 def test_many_bad_values_are_nulled_quickly():

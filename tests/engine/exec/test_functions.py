@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kernelmill.engine.compute import name_groups
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec.evaluate import evaluate
 from kernelmill.engine.expr import Expr, col
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.nodes import Call, Column
+from kernelmill.engine.patterns import name_groups
 from kernelmill.engine.promotion import arg_of
 from kernelmill.engine.typing import type_of
 
@@ -64,6 +64,10 @@ ON_TEXT = [
     ("count_matches", ("a",), {}),
     ("count_matches", ("[a-z]+",), {}),
     ("count_matches", ("a",), {"literal": True}),
+    ("count_matches", ("",), {}),
+    ("count_matches", ("^a",), {}),
+    ("count_matches", ("x*",), {}),
+    ("count_matches", ("$|[^a]",), {}),
     ("replace", ("[aX]", "<>"), {}),
     ("replace", ("a", "."), {"literal": True}),
     ("replace", ("a", "."), {"literal": True, "n": 2}),
@@ -140,6 +144,20 @@ def test_groups_are_named_where_they_are_groups(pattern, named, groups):
 def test_extract_finds_the_group_that_was_meant():
     assert run(col("a").str.extract(r"[(](\w+)[)]"), ["f(x)", "(long)", "none"], pa.string()) == ["x", "long", None]
     assert run(col("a").str.extract(r"(?P<k>\w+)=(?P<v>\w+)", 2), ["a=1", None], pa.string()) == ["1", None]
+
+
+def test_a_group_that_took_no_part_is_null_and_an_empty_one_is_not():
+    for dtype, kind in ((pa.string(), str), (pa.large_binary(), str.encode)):
+        given = [None if text is None else kind(text) for text in ("b", "ab", "éb", None, "-")]
+        assert run(col("a").str.extract("(a)?b"), given, dtype) == [None, kind("a"), None, None, None]
+        assert run(col("a").str.extract("(a*)b"), given, dtype) == [kind(""), kind("a"), kind(""), None, None]
+
+
+def test_matches_are_counted_where_they_are_in_the_whole_text():
+    texts = ["aaa", "aa a", "", None, "日a"]
+    assert run(col("a").str.count_matches(r"\ba"), texts, pa.string()) == [1, 2, 0, None, 1]
+    assert run(col("a").str.count_matches(r"\Aa"), texts, pa.large_string()) == [1, 1, 0, None, 0]
+    assert run(col("a").str.count_matches("", literal=True), texts, pa.string()) == [4, 5, 1, None, 3]
 
 
 def test_replacements_name_groups_as_re2_does():

@@ -43,3 +43,30 @@ def test_moments_are_read_as_python_reads_them():
     form = "%d/%m/%Y %H:%M:%S"
     days = [datetime(2019, 1, 1, 23, 59, 59) + timedelta(days=n) for n in range(800)]
     assert run(col("a").str.to_datetime(form), [f"{day:{form}}" for day in days], pa.string()) == days
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        ("%Y-%m-%d", "2020-1-1", " 2020-01-01"),
+        ("%Y-%m-%d", "2020-01-01", "2020- 1- 1"),
+        ("%Y-%m-%d %H:%M", "2020-01-01   10:00", "2020-01-01 10: 0"),
+        ("%e.%m.(%Y)", " 3.12.(2020)", "3. 12.(2020)"),
+        ("%d %B%%é%n%Y", "3 March%é  2020", "3 March%é 2 020"),
+    ],
+)
+def test_spaces_are_read_only_where_the_format_has_them(form, good, bad):
+    read = run(col("a").str.to_datetime(form, strict=False), [good, bad], pa.string())
+    assert [moment is None for moment in read] == [False, True]
+    with pytest.raises(KernelmillError) as caught:
+        run(col("a").str.to_datetime(form), [good, bad], pa.string())
+    assert caught.value.code is Code.CAST
+
+
+def test_formats_of_several_parts_and_zones_are_read():
+    for form, text in (
+        ("%c", "Tue Dec 22 00:00:00 2009"),
+        ("%D %r", "12/22/09 12:00:00 AM"),
+        ("%F %Z", "2009-12-22 UTC"),
+    ):
+        assert run(col("a").str.to_datetime(form), [text], pa.string()) == [datetime(2009, 12, 22)]

@@ -65,6 +65,14 @@ def test_a_file_is_read_once_however_it_is_spelled_and_goes_by_its_first_name(tr
     assert [file.path for file in list_files(["a.txt", again, "b.txt"])] == ["a.txt", "b.txt"]
 
 
+def test_a_file_beside_a_removed_current_directory_is_read(tree, monkeypatch):
+    (tree / "gone").mkdir()
+    monkeypatch.chdir(tree / "gone")
+    (tree / "gone").rmdir()
+    path = os.path.join("..", os.path.basename(next(p for p in tree.iterdir() if p.is_file())))
+    assert [file.path for file in list_files([path, path])] == [path]
+
+
 def test_a_hard_link_is_a_file_of_its_own(tree):
     os.link(tree / "a.txt", tree / "same.txt")
     assert names_of(tree, [tree / "a.txt", tree / "same.txt"]) == ["a.txt", "same.txt"]
@@ -146,7 +154,7 @@ def test_an_unreadable_file_is_named(tree):
     assert code_of(tree / "a.txt") is Code.INPUT_NOT_FOUND
 
 
-@pytest.mark.parametrize("source", [3, None, [None], b"", ""])
+@pytest.mark.parametrize("source", [3, None, [None], b"", "", "\ud800", ["a", "x\udfff/*.txt"]])
 def test_what_is_no_path_is_a_bad_setting(source):
     assert code_of(source) is Code.BAD_SETTING
 

@@ -1,3 +1,4 @@
+import codecs
 import errno
 import gzip
 import os
@@ -267,7 +268,9 @@ def test_a_huge_rejected_record_is_kept_in_part_and_says_so(file):
     ("content", "hint"),
     [
         (b"caf\xe9 au lait\n", "cp1252"),
-        ("text".encode("utf-16"), "utf-16"),
+        ("text".encode("utf-16"), "'utf-16'"),
+        ("text".encode("utf-32"), "'utf-32'"),
+        (codecs.BOM_UTF32_BE + "text".encode("utf-32-be"), "'utf-32'"),
         (b"\x1f\x8b\x08\x00rest", ".gz"),
         (b"\0\1\xff\xfe\0", "binary"),
         (b"PAR1\x15\xff", "scan_parquet"),
@@ -383,3 +386,5 @@ def test_a_line_that_has_to_be_whole_to_be_skipped_is_bounded_by_max_line(file, 
     problem = code_of(whole(path), **options)
     assert problem.code is Code.RECORD_TOO_LONG
     assert problem.where == f"{path}, byte 600, line 101"
+    assert "more than 1,000 bytes, which is all that is allowed" in problem.what
+    assert "invalid=" in problem.hint and "separator=" not in problem.hint  # words end whatever ends lines

@@ -145,6 +145,27 @@ def test_records_that_are_no_text_are_shown_as_they_are_in_the_file(tmp_path, na
     assert f"encoding={encoding!r}" not in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["t.txt", "t.gz"])
+@pytest.mark.parametrize("size", [1, 3000, 1_200_000])
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_text_without_the_byte_order_mark_it_needs_is_one_error_from_beginning_to_end(tmp_path, name, size, order):
+    encoding = order[:6]
+    content = ("naïve\n" * size)[: 2 * size].encode(order)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    with pytest.raises(KernelmillError) as caught:
+        rows(path, encoding=encoding)
+    assert caught.value.code is Code.ENCODING
+    assert caught.value.where == f"{path}, byte 0, line 1"
+    assert f"encoding={order!r} (or" in caught.value.hint
+    context = PlainContext()
+    assert rows(path, context=context, encoding=encoding, invalid="replace") == [(0, "\ufffd")]
+    assert rows(path, context=context, encoding=encoding, invalid="skip") == []
+    (reject,) = context.rejects
+    assert (reject.offset, reject.line, reject.record) == (0, 1, content[: 64 << 10])
+    assert ("are kept" in reject.reason) is (len(content) > 64 << 10)
+
+
 @pytest.mark.parametrize("encoding", ["no-such", "rot13", "hex", "", "idna", "punycode"])
 def test_an_unknown_encoding_is_a_bad_setting(tmp_path, encoding):
     path = tmp_path / "t"

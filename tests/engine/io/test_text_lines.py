@@ -142,6 +142,7 @@ def test_max_line_names_the_line_and_binds_at_any_size(file):
             lines(split_of(file(content)), max_line_bytes=maximum)
         assert caught.value.code is Code.RECORD_TOO_LONG
         assert f"byte {len(filler):,}, line {filler.count(10) + 1:,}" in caught.value.where
+        assert "separator=" in caught.value.hint
         assert lines(split_of(file(content)), max_line_bytes=size) == pythons_lines(content)
 
 

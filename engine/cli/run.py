@@ -1,0 +1,132 @@
+"""`kernelmill run FILE.py:JOB`: run a MapReduce, a frame, or a function that returns one, from a user's file."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+import click
+
+from kernelmill.engine.cli.console import JobWatch, common_options, size, the_console
+from kernelmill.engine.cli.wordcount import written_text
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.frame import LazyFrame
+from kernelmill.engine.mapreduce.job import MapReduce
+from kernelmill.engine.options import unknown_name
+from kernelmill.engine.origin import short_path
+from kernelmill.engine.scan import scan_text
+
+_MODULE = "__kernelmill_job__"
+
+
+@click.command(short_help="Run a MapReduce or a frame that a Python file defines.")
+@click.argument("target", metavar="FILE.py:JOB")
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option("-o", "--output", required=True, help="A folder for part files, or one file if it ends in .parquet.")
+@click.option(
+    "--mode",
+    type=click.Choice(["error", "overwrite"]),
+    default="error",
+    show_default=True,
+    help="What to do if the output is there.",
+)
+@click.option("--on-bad", type=click.Choice(["error", "reject"]), help="What to do about records that fail.")
+@click.option("--max-rejects", type=click.IntRange(0), metavar="N", help="More rejected records fail the job.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads; default: the usable cores.")
+@click.option(
+    "--memory", type=size, metavar="SIZE", help="Memory to stay within, such as 4GiB; default: half of what there is."
+)
+@click.option("--partitions", type=click.IntRange(1), metavar="N", help="Part files; default from the input's size.")
+@click.option(
+    "--split-size",
+    type=size,
+    metavar="SIZE",
+    help="Bytes of input that one task reads; default 64 MiB. Changes output bytes.",
+)
+@common_options
+def run(target: str, inputs: tuple[str, ...], output: str, mode: str, **given: Any) -> None:
+    """Run JOB of FILE.py over INPUT (files, globs, folders of text) into Parquet.
+
+    JOB is a km.MapReduce, which needs INPUT; a LazyFrame, which has its own; or a function that returns either and is
+    called with the inputs as a list, if it takes an argument.
+
+    \b
+    kernelmill run wordcount.py:job 'books/*.txt' -o counts/
+    """
+    console = the_console()
+    frame = _frame_of(_named_in(target), target, list(inputs))
+    settings = {name: value for name, value in given.items() if value is not None}
+    console.writes(output)
+    with JobWatch(console) as watch:
+        result = frame.sink_parquet(output, mode=mode, progress=watch, **settings)
+    console.note(written_text(result, output))
+    for name, count in result.counters.items():
+        console.note(f"{name}: {count:,}")
+    console.detail(watch.detail_text())
+
+
+def _frame_of(found: Any, target: str, inputs: list[str]) -> LazyFrame:
+    """The frame to run: what a function returns, or a job over its inputs."""
+    if not isinstance(found, MapReduce | LazyFrame) and callable(found):
+        takes = bool(inspect.signature(found).parameters)
+        if inputs and not takes:
+            raise click.UsageError(f"{target} takes no inputs: it is a function without arguments")
+        found, inputs = (found(inputs), inputs) if takes else (found(), inputs)
+        inputs = [] if isinstance(found, LazyFrame) else inputs
+    if isinstance(found, MapReduce):
+        if not inputs:
+            raise click.UsageError(f"{target} is a MapReduce: name the INPUT to run it over")
+        return found(scan_text(inputs))
+    if isinstance(found, LazyFrame):
+        if inputs:
+            raise click.UsageError(f"{target} is a frame, which has its inputs already")
+        return found
+    what = f"{target} is {type(found).__name__}, not something that can be run"
+    raise error(Code.BAD_SETTING, what, hint="name a km.MapReduce, a LazyFrame, or a function that returns one")
+
+
+def _named_in(target: str) -> Any:
+    """The object that FILE.py:JOB names."""
+    path, colon, name = target.rpartition(":")
+    if not colon or not path or not name:
+        raise click.UsageError(f"{target!r} names no job: write FILE.py:JOB")
+    if not os.path.isfile(path):
+        raise error(Code.INPUT_NOT_FOUND, f"{path} is not there", hint="name the Python file that defines the job")
+    module = _load(path)
+    if not hasattr(module, name):
+        known = [other for other, value in vars(module).items() if isinstance(value, MapReduce | LazyFrame)]
+        raise unknown_name(path, name, known, {})
+    return getattr(module, name)
+
+
+def _load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    if spec is None or spec.loader is None:
+        hint = "jobs are in files that end in .py"
+        raise error(Code.BAD_SETTING, f"{path} cannot be loaded as Python", hint=hint)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # the file's neighbours are what it may import
+    try:
+        spec.loader.exec_module(module)
+    except KernelmillError:
+        raise
+    except Exception as problem:
+        what = f"{short_path(path)} raised {type(problem).__name__}: {problem}"
+        raise error(Code.FUNCTION_FAILED, what, where=_line_in(problem, path), hint="-v shows more") from problem
+    return module
+
+
+def _line_in(problem: BaseException, path: str) -> str:
+    found, frame = short_path(path), problem.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == os.path.abspath(path):
+            found = f"{short_path(path)}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    if isinstance(problem, SyntaxError) and problem.lineno:
+        found = f"{short_path(problem.filename or path)}:{problem.lineno}"
+    return found

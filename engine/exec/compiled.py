@@ -1,0 +1,203 @@
+"""map(record, emit) as machine code: batches of records in, batches of what is emitted out.
+
+A record that raises, is rejected, or does not fit is called again as plain Python: so errors, rejects and values beyond
+int64 are what Python makes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernelmill.engine.batch import (
+    array_of_strings,
+    buffer_of,
+    numbers_of,
+    strings_view,
+    validity_buffer,
+    validity_bytes,
+)
+from kernelmill.engine.compiling import compiled_form, emitted_types
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.io.context import Place, RowPlace
+from kernelmill.engine.plan.physical import MapRecords
+from kernelmill.engine.userfunctions import UserFunction
+from kernelmill.kernels import staged, usermaps
+from kernelmill.kernels.usermaps import CompiledMap
+
+Mapped = Iterator[tuple[pa.RecordBatch, Place]]
+"""Rows of step.schema, and where each row's record comes from."""
+MapRunner = Callable[[pa.RecordBatch, Place], Mapped]
+"""Maps one batch of records, whose places are given. Counters and rejects go to the task's context."""
+
+STAGE_ROWS = 1 << 13
+ARENA_BYTES = 1 << 20
+STAGE_BYTES_MAX, ARENA_BYTES_MAX = 1 << 30, 1 << 30
+Words = NDArray[np.int64]
+
+
+class Stage:
+    """What a driver writes to: staged rows, the texts it made, its state. One a thread; grows for a large record."""
+
+    def __init__(self) -> None:
+        self.columns = 0
+        self.state: Words = np.zeros(usermaps.STATE_SIZE, np.int64)
+        self.rows: Words = np.empty(0, np.int64)
+        self.arena: Words = np.zeros(4, np.int64)
+        self.grow_arena(ARENA_BYTES)
+
+    def begin(self, columns: int) -> None:
+        """Make room for rows of so many columns; nothing is staged."""
+        if columns != self.columns:
+            self.columns = columns
+            self.grow(STAGE_ROWS)
+        self.state[:] = 0
+        self.state[usermaps.CAPACITY] = self.rows.size // (2 * max(1, columns))
+
+    def grow(self, rows: int) -> None:
+        """Make room for `rows`; what is staged is lost."""
+        if 16 * rows * self.columns > STAGE_BYTES_MAX:
+            raise error(Code.MEMORY_LIMIT, f"one record emits more than {rows // 2:,} rows", hint="emit less a record")
+        self.rows = np.empty(2 * rows * max(1, self.columns), np.int64)
+        self.state[usermaps.CAPACITY] = rows
+
+    def grow_arena(self, size: int) -> None:
+        """Make room for `size` bytes of new texts; those that were made are lost."""
+        if size > ARENA_BYTES_MAX:
+            raise error(Code.MEMORY_LIMIT, "one record makes more than 1 GiB of text", hint="make less a record")
+        self._bytes: NDArray[np.uint8] = np.empty(size + 8, np.uint8)
+        self.arena[:] = (self._bytes.ctypes.data + 7 & -8, size, 0, 0)
+
+    def words(self, column: int, part: int, rows: int) -> Words:
+        """Word `part` of the first `rows` staged rows' column, as a view."""
+        start = (2 * column + part) * int(self.state[usermaps.CAPACITY])
+        return self.rows[start : start + rows]
+
+    def clear(self) -> None:
+        """Forget what is staged and what an unfinished record counted."""
+        self.state[usermaps.COUNT] = self.state[usermaps.REJECTED] = self.state[usermaps.OVERFULL] = 0
+        self.state[usermaps.COUNTERS + 1 :: 2] = 0
+        self.arena[usermaps.ARENA_USED] = self.arena[usermaps.ARENA_WANTED] = 0
+
+
+def compiled_map(step: MapRecords, function: UserFunction, context: TaskContext, as_python: MapRunner) -> MapRunner:
+    """A runner of machine code where the function has such for a batch's types, else of plain Python."""
+
+    def rows(batch: pa.RecordBatch, place: Place) -> Mapped:
+        form = compiled_form(function, batch.schema)
+        if form is None or not emits_as(form, step):
+            return as_python(batch, place)
+        return _rows(batch, place, step, form, context, as_python)
+
+    return rows
+
+
+def emits_as(form: CompiledMap, step: MapRecords) -> bool:
+    """True if what the code stages is, type by type, what the step's schema has: Python decides about all else."""
+    sides = [(step.keys, step.key_is_tuple), (step.values, step.value_is_tuple)]
+    shape = tuple(len(names) if is_tuple else -1 for names, is_tuple in sides if names)
+    return form.shape == shape and emitted_types(form) == step.schema.types
+
+
+def _rows(
+    batch: pa.RecordBatch, place: Place, step: MapRecords, form: CompiledMap, context: TaskContext, as_python: MapRunner
+) -> Mapped:
+    with context.scratch.lend(Stage) as stage:
+        for rows, record in drive(batch, form, stage, context):
+            if rows:
+                yield _batch(stage, form, rows, step.schema), partial(_somewhere, place)
+            if record is not None:
+                yield from as_python(batch.slice(record, 1), _shifted(place, record))
+
+
+def drive(
+    batch: pa.RecordBatch, form: CompiledMap, stage: Stage, context: TaskContext
+) -> Iterator[tuple[int, int | None]]:
+    """Run the driver over a batch: yields how many rows are staged now, and the record then to be called as Python."""
+    arguments = _arguments(batch)
+    stage.begin(len(form.outputs))
+    state, arena = stage.state, stage.arena
+    row, last = 0, batch.num_rows
+    while row < last:
+        context.check_cancelled()
+        stage.clear()
+        record: int | None = None
+        try:
+            row = form.drive(*arguments, row, last, arena, stage.rows, state)
+            rows = int(state[usermaps.COUNT])
+            if state[usermaps.REJECTED]:
+                record, rows = row, int(state[usermaps.MARK])
+        except Exception:  # whatever it is, Python says it better
+            row, rows = int(state[usermaps.ROW]), int(state[usermaps.MARK])
+            if not (state[usermaps.OVERFULL] or arena[usermaps.ARENA_WANTED]):
+                record = row
+        wants_rows, wants_bytes = bool(state[usermaps.OVERFULL]), int(arena[usermaps.ARENA_WANTED])
+        if rows or record is not None:
+            yield rows, record
+        if record is not None:
+            row = record + 1
+        elif not rows and wants_rows:
+            stage.grow(2 * int(state[usermaps.CAPACITY]))
+        elif not rows and wants_bytes:
+            stage.grow_arena(2 * int(arena[1]) + wants_bytes)
+    for number, name in enumerate(form.counters):
+        n = int(state[usermaps.COUNTERS + 2 * number])
+        if n:
+            context.count(name, n)
+
+
+def _arguments(batch: pa.RecordBatch) -> list[Any]:
+    arguments: list[Any] = []
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            data, offsets = strings_view(column)
+            first, end = int(offsets[0]), int(offsets[-1])
+            if data.size < end + usermaps.TEXT_SLACK_BYTES:
+                padded = np.zeros(end - first + usermaps.TEXT_SLACK_BYTES, np.uint8)
+                padded[: end - first] = data[first:end]
+                data, offsets, first, end = padded, offsets - offsets[0], 0, end - first
+            is_ascii = int(data[first:end].max(initial=0)) < 0x80
+            arguments += [data, offsets, validity_bytes(column), is_ascii]
+        elif pa.types.is_boolean(column.type):
+            arguments += [np.asarray(column.cast(pa.uint8()).fill_null(0)), validity_bytes(column)]
+        else:
+            wide = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
+            arguments += [numbers_of(column.cast(wide)), validity_bytes(column)]
+    return arguments
+
+
+def _batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [_column(stage, number, output.kind, rows) for number, output in enumerate(form.outputs)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(stage: Stage, number: int, kind: str, rows: int) -> pa.Array[Any]:
+    first, second = stage.words(number, 0, rows), stage.words(number, 1, rows)
+    if kind == "text":
+        offsets, validity = np.empty(rows + 1, np.int32), np.empty(rows, np.uint8)
+        nulls = staged.staged_offsets(second, offsets, validity)
+        data = np.empty(int(offsets[-1]) + staged.SLACK_BYTES, np.uint8)
+        staged.copy_staged(stage.rows.view(np.uint8), stage.rows.ctypes.data, first, second, offsets, data)
+        return array_of_strings(data, offsets, validity, nulls, pa.string())
+    nulls = int(np.count_nonzero(second))
+    bits = validity_buffer((second == 0).view(np.uint8), nulls)
+    if kind == "boolean":
+        booleans: pa.Array[Any] = pa.array(first != 0, mask=(second != 0) if nulls else None)
+        return booleans
+    dtype = pa.int64() if kind == "int64" else pa.float64()
+    return pa.Array.from_buffers(dtype, rows, [bits, buffer_of(first.copy())], nulls)
+
+
+def _shifted(place: Place, first: int) -> Place:
+    return lambda row: place(first + row)
+
+
+def _somewhere(place: Place, _: int) -> RowPlace:
+    """Which record a row comes from is not kept: only the file is known."""
+    return RowPlace(place(0).file)

@@ -1,0 +1,246 @@
+"""Rows of one key: brought side by side, combined on the map side, reduced.
+
+Groups are found by comparing neighbours. A reduce's values are given one by one from the rows where they lie: no list
+of a group is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kernelmill.engine.batch import is_string_like, key_words, plain, validity_bytes
+from kernelmill.engine.exec.calls import EMITS_MAX, FAILURES, Calls, Record
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.emits import Shape, Staging
+from kernelmill.engine.exec.pycolumns import values_of
+from kernelmill.engine.io.context import RowPlace
+from kernelmill.engine.plan.physical import CombineRows, ReduceGroups
+from kernelmill.engine.userfunctions import UserFunction, shown
+
+_WINDOW_ROWS = 8192
+COMBINE_GROUPS_MAX = 1 << 20
+"""A table of combined values is emptied at so many keys: fixed, for it decides what a reduce sees (I1)."""
+
+Positions = NDArray[np.int64]
+
+
+def group_starts(columns: Sequence[pa.Array[Any]]) -> Positions:
+    """The first row of each run of equal keys. Nulls are equal, and so are NaNs, and 0.0 and -0.0."""
+    rows = len(columns[0])
+    is_start = np.zeros(rows, np.bool_)
+    is_start[:1] = True
+    for column in map(plain, columns):
+        valid = validity_bytes(column)
+        if is_string_like(column.type):
+            unequal = pc.not_equal(column.slice(1), column.slice(0, max(0, rows - 1)))
+            differs = np.asarray(unequal.fill_null(False))
+        else:
+            words = key_words(column)
+            differs = words[1:] != words[:-1]
+            if valid.size:
+                differs = differs & (valid[1:] & valid[:-1]).astype(np.bool_)
+        if valid.size:
+            differs = differs | (valid[1:] != valid[:-1])
+        is_start[1:] |= differs
+    return np.flatnonzero(is_start)
+
+
+class _Rows:
+    """Reads rows as Python values, a window of them at a time."""
+
+    def __init__(self, batch: pa.RecordBatch, names: Sequence[str], *, is_tuple: bool) -> None:
+        self._columns = [batch.column(name) for name in names]
+        self._is_tuple = is_tuple
+        self._window: list[Any] = []
+        self._begin = 0
+
+    def __call__(self, start: int, stop: int) -> Iterator[Any]:
+        """The values of rows [start, stop), once."""
+        if not self._columns:
+            return repeat(None, stop - start)
+        at = start - self._begin
+        if 0 <= at < len(self._window) and stop - self._begin <= len(self._window):
+            return iter(self._window[at : stop - self._begin])
+        return self._through_windows(start, stop)
+
+    def _through_windows(self, start: int, stop: int) -> Iterator[Any]:
+        while start < stop:
+            if not self._begin <= start < self._begin + len(self._window):
+                columns = [column.slice(start, _WINDOW_ROWS) for column in self._columns]
+                self._window, self._begin = values_of(columns, is_tuple=self._is_tuple), start
+            part = self._window[start - self._begin : stop - self._begin]
+            start += len(part)
+            yield from part
+
+
+def reduce_groups(
+    batches: Iterator[pa.RecordBatch], step: ReduceGroups, function: UserFunction | None, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """What is made of each key's values; a batch holds whole groups, each one's rows side by side."""
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        starts = group_starts([batch.column(key) for key in step.keys])
+        ends = np.append(starts[1:], batch.num_rows).astype(np.int64)
+        keys = [_canonical(column) for column in _taken(batch, step.keys, starts)]
+        firsts = pa.RecordBatch.from_arrays(keys, names=list(step.keys))
+        if step.kind in ("first", "list"):
+            yield _arranged(batch, step, firsts, starts)
+        else:
+            yield from _called(batch, step, function or _builtin(step), firsts, np.stack([starts, ends]), context)
+
+
+def _arranged(batch: pa.RecordBatch, step: ReduceGroups, keys: pa.RecordBatch, starts: Positions) -> pa.RecordBatch:
+    columns = list(keys.columns)
+    if step.kind == "first":
+        columns += _taken(batch, step.values, starts)
+    else:
+        offsets: Any = pa.array(np.append(starts, batch.num_rows).astype(np.int32))
+        for name in step.values:
+            lists: Any = pa.ListArray.from_arrays(offsets, batch.column(name))
+            columns.append(lists)
+    typed = [c if c.type == f.type else c.cast(f.type) for c, f in zip(columns, step.schema, strict=True)]
+    return pa.RecordBatch.from_arrays(typed, schema=step.schema)
+
+
+def _called(
+    batch: pa.RecordBatch,
+    step: ReduceGroups,
+    function: UserFunction,
+    keys: pa.RecordBatch,
+    bounds: Positions,
+    context: TaskContext,
+) -> Iterator[pa.RecordBatch]:
+    staged = Staging("group")
+    forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.made_is_tuple}
+    calls = Calls(function, staged, Shape(step.schema, len(step.keys), **forms), context)
+    key_of = _Rows(keys, step.keys, is_tuple=step.key_is_tuple)
+    values_at = _Rows(batch, step.values, is_tuple=step.value_is_tuple)
+    call = _folding(function) if step.kind == "combine" else function.call
+
+    def described(begin: int, number: int) -> Record:
+        group = begin + number
+        key = next(key_of(group, group + 1))
+        size = int(bounds[1, group] - bounds[0, group])
+        data = json.dumps({"key": key, "values": size}, default=str, ensure_ascii=False)
+        text = f"the key is {shown(key)}, with {size:,} values"
+        return Record(RowPlace(context.origin), data.encode(errors="backslashreplace"), text)
+
+    begin = 0
+    for first in range(0, bounds.shape[1], _WINDOW_ROWS):
+        context.check_cancelled()
+        window = bounds[:, first : first + _WINDOW_ROWS]
+        found = key_of(first, first + window.shape[1])
+        for group, (key, start, end) in enumerate(zip(found, window[0].tolist(), window[1].tolist(), strict=True)):
+            staged.group_key[0] = key
+            try:
+                call(key, values_at(start, end), staged.emit)
+            except FAILURES as problem:
+                calls.failed(problem, partial(described, begin))
+            else:
+                calls.kept()
+            if len(staged.keys) >= EMITS_MAX:
+                yield calls.flush(partial(described, begin))[0]
+                begin = first + group + 1
+    yield calls.flush(partial(described, begin))[0]
+
+
+def _folding(function: UserFunction) -> Callable[..., None]:
+    combine = function.call
+
+    def fold(_: Any, values: Iterator[Any], emit: Callable[..., None]) -> None:
+        emit(reduce(combine, values))
+
+    return fold
+
+
+def _builtin(step: ReduceGroups) -> UserFunction:
+    """The reduces that have a name and no kernel. Nulls are left out of min and max, as in aggregates."""
+    least: Callable[..., Any] = min if step.kind == "min" else max
+
+    def extreme(_: Any, values: Iterator[Any], emit: Callable[..., None]) -> None:
+        emit(least((value for value in values if value is not None), default=None))
+
+    def unique(_: Any, values: Iterator[Any], emit: Callable[..., None]) -> None:
+        seen: dict[Any, Any] = {}
+        for value in values:
+            seen.setdefault(_identity(value), value)
+        emit(list(seen.values()))
+
+    call = unique if step.kind == "unique" else extreme
+    return UserFunction(call, "reduce", step.kind, "")
+
+
+def _identity(value: Any) -> Any:
+    return "NaN" if isinstance(value, float) and value != value else (type(value), value)
+
+
+def combine_rows(
+    batches: Iterator[pa.RecordBatch], step: CombineRows, function: UserFunction, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """One row for each key of the task, in first-seen order, its values combined in the order in which they come."""
+    combined: dict[Any, Any] = {}
+    for batch in batches:
+        context.check_cancelled()
+        keys = _Rows(batch, step.keys, is_tuple=step.key_is_tuple)
+        values = _Rows(batch, step.values, is_tuple=step.value_is_tuple)
+        _combine(combined, keys(0, batch.num_rows), values(0, batch.num_rows), function, context)
+        if len(combined) >= COMBINE_GROUPS_MAX:
+            yield _combined_rows(combined, step, function, context)
+            combined.clear()
+    yield _combined_rows(combined, step, function, context)
+
+
+def _combine(
+    combined: dict[Any, Any], keys: Iterator[Any], values: Iterator[Any], function: UserFunction, context: TaskContext
+) -> None:
+    call = function.call
+    for key, value in zip(keys, values, strict=True):
+        if key not in combined:
+            combined[key] = value
+            continue
+        try:
+            combined[key] = call(combined[key], value)
+        except FAILURES as problem:
+            text = f"the key is {shown(key)}, the values are {shown(combined[key])} and {shown(value)}"
+            raise function.failed(problem, text, context.origin) from problem
+
+
+def _combined_rows(
+    combined: dict[Any, Any], step: CombineRows, function: UserFunction, context: TaskContext
+) -> pa.RecordBatch:
+    staged = Staging("pair")
+    staged.keys += combined.keys()
+    staged.values += combined.values()
+    staged.ends += range(1, len(combined) + 1)
+    forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.value_is_tuple}
+    calls = Calls(function, staged, Shape(step.schema, len(step.keys), **forms), context)
+
+    def described(number: int) -> Record:
+        text = f"the key is {shown(staged.keys[number])}"
+        return Record(RowPlace(context.origin), text.encode(errors="backslashreplace"), text)
+
+    return calls.flush(described)[0]
+
+
+def _taken(batch: pa.RecordBatch, names: Sequence[str], rows: Positions) -> list[pa.Array[Any]]:
+    indices: Any = pa.array(rows)
+    return [batch.column(name).take(indices) for name in names]
+
+
+def _canonical(column: pa.Array[Any]) -> pa.Array[Any]:
+    """Keys as aggregates give them: 0.0 for -0.0."""
+    if pa.types.is_floating(column.type) and not pa.types.is_float16(column.type):
+        zero: Any = pa.scalar(0.0, column.type)
+        made: pa.Array[Any] = pc.add(column, zero)
+        return made
+    return column

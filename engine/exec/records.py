@@ -1,0 +1,105 @@
+"""map(record, emit) over batches of records, as plain Python or by a compiled runner: both give the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernelmill.engine.exec.calls import EMITS_MAX, FAILURES, Calls, Describe, Record
+from kernelmill.engine.exec.compiled import Mapped, compiled_map
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.emits import Shape, Staging
+from kernelmill.engine.exec.pycolumns import pieces
+from kernelmill.engine.io.context import Place, RowPlace
+from kernelmill.engine.plan.physical import MapRecords
+from kernelmill.engine.userfunctions import UserFunction, shown
+
+_RECORDS = 8192  # as Python objects at a time
+
+
+def map_records(
+    batches: Iterator[pa.RecordBatch], step: MapRecords, function: UserFunction, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """The rows that the function emits, in the order of records and emits."""
+    run = compiled_map(step, function, context, _InterpretedMap(step, function, context).rows)
+    for batch in batches:
+        context.check_cancelled()
+        place = context.take_place()
+        for made, place_of_row in run(batch, place):
+            context.rows_from(place_of_row)
+            yield made
+
+
+def row_maker(columns: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+    """Makes a record of several columns: a named tuple; a column whose name is no Python name goes by its number."""
+    row: Any = namedtuple("Row", columns, rename=True)  # type: ignore[misc]  # the names are known when it runs
+    make: Callable[[Sequence[Any]], Any] = row._make
+    return make
+
+
+class _InterpretedMap:
+    """Calls the function record by record."""
+
+    def __init__(self, step: MapRecords, function: UserFunction, context: TaskContext) -> None:
+        self._staged = Staging("pair" if step.values else "key")
+        forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.value_is_tuple}
+        self._calls = Calls(function, self._staged, Shape(step.schema, len(step.keys), **forms), context)
+        self._call = function.call
+        self._make_row = row_maker(step.columns) if len(step.columns) > 1 else None
+
+    def rows(self, batch: pa.RecordBatch, place: Place) -> Mapped:
+        """See `compiled.MapRunner`."""
+        for first, part in pieces(batch, _RECORDS):
+            yield from self._rows_of(part, first, place)
+
+    def _rows_of(self, batch: pa.RecordBatch, first: int, place: Place) -> Mapped:
+        """The rows that the records of `batch` give; record 0 is row `first` for `place`."""
+        calls, staged, call, emit = self._calls, self._staged, self._call, self._staged.emit
+        keys, notes, add_end = staged.keys, staged.notes, staged.ends.append
+        begin, describe = 0, partial(self._described, batch, first, place, 0)  # from record `begin` on all are staged
+        for row, record in enumerate(self._records(batch)):
+            try:
+                call(record, emit)
+            except FAILURES as problem:
+                calls.failed(problem, describe)
+            else:
+                if notes:
+                    calls.kept()
+                else:
+                    add_end(len(keys))
+            if len(keys) >= EMITS_MAX:
+                yield from self._flush(describe, first + begin, place)
+                begin, describe = row + 1, partial(self._described, batch, first, place, row + 1)
+        yield from self._flush(describe, first + begin, place)
+
+    def _flush(self, describe: Describe, begin: int, place: Place) -> Mapped:
+        made, ends = self._calls.flush(describe)
+        if made.num_rows:
+            yield made, partial(_place_of_emit, place, begin, ends)
+
+    def _records(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        if self._make_row is None:
+            return iter(batch.column(0).to_pylist())
+        columns = [column.to_pylist() for column in batch.columns]
+        return map(self._make_row, zip(*columns, strict=True))
+
+    def _described(self, batch: pa.RecordBatch, first: int, place: Place, begin: int, number: int) -> Record:
+        found = place(first + begin + number)
+        values = batch.slice(begin + number, 1).to_pylist()[0]
+        value = next(iter(values.values()))
+        if len(values) == 1 and found.offset is not None and isinstance(value, str | bytes):  # a line of text
+            data = value.encode() if isinstance(value, str) else value
+        else:
+            data = json.dumps(values, default=str, ensure_ascii=False).encode(errors="backslashreplace")
+        return Record(found, data, f"the record is {shown(value if len(values) == 1 else values)}")
+
+
+def _place_of_emit(place: Place, begin: int, ends: NDArray[np.int64], row: int) -> RowPlace:
+    return place(begin + int(np.searchsorted(ends, row, side="right")))

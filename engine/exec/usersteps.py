@@ -1,0 +1,139 @@
+"""The steps of a pipeline that call users' functions, and the user's partitioner at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.calls import FAILURES
+from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.exchange import Placing, Rows
+from kernelmill.engine.exec.groups import combine_rows, group_starts, reduce_groups
+from kernelmill.engine.exec.pycolumns import values_of
+from kernelmill.engine.exec.records import map_records
+from kernelmill.engine.exec.sorting import gather_groups
+from kernelmill.engine.plan import physical
+from kernelmill.engine.schema import field_text
+from kernelmill.engine.userfunctions import UserFunction, shown
+
+Batches = Iterator[pa.RecordBatch]
+Functions = Sequence[UserFunction]
+
+
+def run_user_step(batches: Batches, step: physical.UserStep, functions: Functions, context: TaskContext) -> Batches:
+    """The rows after one such step; `functions` are the job's, which steps name by number."""
+    match step:
+        case physical.MapRecords():
+            return map_records(batches, step, _function(step.call, functions), context)
+        case physical.CombineRows():
+            return combine_rows(batches, step, _function(step.call, functions), context)
+        case physical.GatherGroups():
+            return gather_groups(batches, step, context)
+        case physical.ReduceGroups():
+            function = None if step.call is None else _function(step.call, functions)
+            return reduce_groups(batches, step, function, context)
+        case physical.MapBatches():
+            return map_batches(batches, step, _function(step.call, functions), context)
+        case physical.MapGroups():
+            return map_groups(batches, step, _function(step.call, functions), context)
+
+
+def user_schema(step: physical.UserStep, schema: pa.Schema) -> pa.Schema:
+    """The columns of the rows after one such step."""
+    return schema if isinstance(step, physical.GatherGroups) else step.schema
+
+
+def user_placing(end: physical.ToBlocks, functions: Functions) -> Placing | None:
+    """How the user's partitioner places the rows of a batch, if there is one."""
+    if end.partition is None:
+        return None
+    function = _function(end.partition, functions)
+
+    def place(batch: pa.RecordBatch, partitions: int) -> Rows:
+        keys = values_of([batch.column(key) for key in end.keys], is_tuple=end.key_is_tuple)
+        return np.fromiter((_partition_of(key, partitions, function) for key in keys), np.uint32, len(keys))
+
+    return place
+
+
+def _partition_of(key: Any, partitions: int, function: UserFunction) -> int:
+    text = f"the key is {shown(key)}"
+    try:
+        part = function.call(key, partitions)
+    except FAILURES as problem:
+        raise function.failed(problem, text, function.where) from problem
+    if isinstance(part, bool) or not isinstance(part, int | np.integer) or not 0 <= part < partitions:
+        what = f"{function.title} returned {shown(part)} for {shown(key)}, of {partitions} partitions"
+        hint = f"return an integer from 0 to n - 1, here {partitions - 1}: such as hash(key) % n"
+        raise error(Code.FUNCTION_FAILED, what, where=function.where, hint=hint)
+    return int(part)
+
+
+def map_batches(
+    batches: Batches, step: physical.MapBatches, function: UserFunction, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """What the function makes of each batch."""
+    for batch in batches:
+        context.check_cancelled()
+        place = context.take_place()
+        first = place(0) if batch.num_rows else ""
+        text = f"a batch of {batch.num_rows:,} rows"
+        for made in _returned(function, batch, step.schema, text, str(first)):
+            context.rows_from(None)
+            yield made
+
+
+def map_groups(
+    batches: Batches, step: physical.MapGroups, function: UserFunction, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """What the function makes of a table of each group; a batch holds whole groups, each one's rows side by side."""
+    for batch in batches:
+        starts = group_starts([batch.column(key) for key in step.keys]).tolist()
+        for start, stop in zip(starts, [*starts[1:], batch.num_rows], strict=True):
+            context.check_cancelled()
+            group = batch.slice(start, stop - start)
+            keys = {key: group.column(key)[0].as_py() for key in step.keys}
+            table = pa.Table.from_batches([group])
+            yield from _returned(function, table, step.schema, f"the group is {shown(keys)}", context.origin)
+
+
+def _returned(
+    function: UserFunction, given: pa.RecordBatch | pa.Table, schema: pa.Schema, text: str, place: str
+) -> list[pa.RecordBatch]:
+    call: Callable[..., Any] = function.call
+    try:
+        made = call(given)
+    except MemoryError:
+        raise
+    except FAILURES as problem:
+        raise function.failed(problem, text, place) from problem
+    if isinstance(made, pa.RecordBatch):
+        made = pa.Table.from_batches([made])
+    if not isinstance(made, pa.Table):
+        raise _wrong(function, f"returned {shown(made)}", "return a pyarrow.RecordBatch or a pyarrow.Table", place)
+    found = [(field.name, field.type) for field in made.schema]
+    wanted = [(field.name, field.type) for field in schema]
+    if found != wanted:
+        columns = ", ".join(field_text(field) for field in made.schema)
+        hint = "schema= says " + ", ".join(field_text(field) for field in schema)
+        raise _wrong(function, f"returned the columns {columns or 'none'}", hint, place)
+    for field in schema:
+        if not field.nullable and made.column(field.name).null_count:
+            hint = f"schema= says that {field.name} has none"
+            raise _wrong(function, f"returned nulls in {field.name!r}", hint, place)
+    return [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in made.to_batches() if batch.num_rows]
+
+
+def _wrong(function: UserFunction, what: str, hint: str, place: str) -> KernelmillError:
+    return error(Code.FUNCTION_FAILED, f"{function.title} {what} [{function.where}]", where=place, hint=hint)
+
+
+def _function(call: physical.UserCall, functions: Functions) -> UserFunction:
+    if call.number >= len(functions):
+        what = f"{call.role} function {call.name!r} is not with this task"
+        raise error(Code.INTERNAL, what, where=call.where)
+    return functions[call.number]

@@ -1,0 +1,115 @@
+"""What a job's columns are called and hold: from key=, value= and schema= to what map emits and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.options import column_name
+from kernelmill.engine.plan.userlogical import Pairs
+from kernelmill.engine.schema import parse_dtype
+
+KERNEL_REDUCES = ("sum", "count", "min", "max", "mean")
+"""They become an Aggregate; the others have steps of their own."""
+REDUCES = (*KERNEL_REDUCES, "first", "list", "unique")
+
+
+def names_of(option: str, given: Any) -> tuple[tuple[str, ...], bool]:
+    """The names that key= or value= gives, and whether map emits a tuple of so many; KM0107 for what is no name."""
+    if isinstance(given, tuple):
+        if not given:
+            raise error(Code.BAD_SETTING, f"{option} names no column", hint=f'give a name, or a tuple: {option}=("a",)')
+        return tuple(column_name(name) for name in given), True
+    return (column_name(given),), False
+
+
+def read_schema(given: Any) -> tuple[dict[str, pa.DataType], dict[str, pa.DataType] | None] | None:
+    """What schema= says of what map emits, and of what reduce emits if it is a pair; KM0107 for anything else."""
+    if given is None:
+        return None
+    if isinstance(given, tuple) and len(given) == 2:
+        return _types(given[0]), _types(given[1])
+    return _types(given), None
+
+
+def pairs_of(
+    key: tuple[tuple[str, ...], bool],
+    value: tuple[tuple[str, ...], bool],
+    types: Mapping[str, pa.DataType],
+) -> Pairs:
+    """The columns that map emits: the keys, then the values; without any value in `types` it emits keys alone."""
+    (keys, key_is_tuple), (values, value_is_tuple) = key, value
+    named = [*keys, *values]
+    if not any(name in types for name in values):
+        values, value_is_tuple = (), False
+    missing = [name for name in (*keys, *values) if name not in types]
+    unused = [name for name in types if name not in named]
+    if missing or unused:
+        what = f"schema= names {', '.join(types) or 'nothing'}; key= and value= name {', '.join(named)}"
+        raise error(Code.BAD_SETTING, what, hint=_renaming_hint(list(types)))
+    twice = [name for name in values if name in keys]
+    if twice:
+        raise error(Code.DUPLICATE_COLUMN, f"{twice[0]!r} is a key and a value", hint='rename one: value="n"')
+    schema = pa.schema([pa.field(name, types[name]) for name in (*keys, *values)])
+    return Pairs(keys, values, key_is_tuple, value_is_tuple, schema)
+
+
+def reduced_columns(pairs: Pairs, made: Mapping[str, pa.DataType] | None) -> tuple[pa.Schema, bool]:
+    """The columns that a reduce function emits, and whether it emits its values as a tuple."""
+    if made is None:
+        if not pairs.values:
+            what = "the reduce emits values, and schema= names none"
+            hint = f"give a pair, the second for what reduce emits: schema=({_dict_text(pairs)}, {{'n': 'int64'}})"
+            raise error(Code.SCHEMA_REQUIRED, what, hint=hint)
+        return pairs.schema, pairs.value_is_tuple
+    types = {key: made.get(key, pairs.schema.field(key).type) for key in pairs.keys}
+    values = {name: dtype for name, dtype in made.items() if name not in types}
+    if not values:
+        hint = "name at least one column beside the keys"
+        raise error(Code.BAD_SETTING, "the second schema= names no value that reduce emits", hint=hint)
+    schema = pa.schema([pa.field(name, dtype) for name, dtype in (types | values).items()])
+    return schema, len(values) > 1
+
+
+def named_columns(pairs: Pairs, kind: str) -> pa.Schema:
+    """The columns that the reduce `kind` gives where no kernel does it: first, list, unique, min or max."""
+    if kind == "unique" and len(pairs.values) != 1:
+        what = f"reduce='unique' takes one value, map emits {len(pairs.values)}"
+        raise error(Code.BAD_SETTING, what, hint="write a reduce(key, values, emit)")
+    if kind == "list" and not pairs.values:
+        raise error(Code.BAD_SETTING, "reduce='list' takes values, map emits keys alone", hint="reduce='count'")
+    schema = pairs.schema
+    if kind in ("list", "unique"):
+        for name in pairs.values:
+            index = schema.get_field_index(name)
+            schema = schema.set(index, pa.field(name, pa.list_(schema.field(name).type)))
+    return schema
+
+
+def schema_required(function: str, where: str, key: tuple[str, ...], value: tuple[str, ...]) -> KernelmillError:
+    """KM0104: what a map emits is not known, with the dict to write."""
+    types = ", ".join([f'"{name}": "string"' for name in key] + [f'"{name}": "int64"' for name in value])
+    what = f"what {function} emits cannot be known without running it"
+    return error(Code.SCHEMA_REQUIRED, what, where=where, hint=f"give its types, such as schema={{{types}}}")
+
+
+def _types(given: Any) -> dict[str, pa.DataType]:
+    if isinstance(given, pa.Schema):
+        return {field.name: field.type for field in given}
+    if isinstance(given, Mapping):
+        return {column_name(name): parse_dtype(dtype) for name, dtype in given.items()}
+    hint = 'give {"word": "string", "n": "int64"}, or a pair of such: what map emits, what reduce emits'
+    raise error(Code.BAD_SETTING, f"schema cannot be {given!r}", hint=hint)
+
+
+def _renaming_hint(names: list[str]) -> str:
+    if len(names) == 2:
+        return f'name the columns of schema=: key="{names[0]}", value="{names[1]}"'
+    return 'key= and value= name the columns of schema=, tuples of names where map emits tuples: key=("a", "b")'
+
+
+def _dict_text(pairs: Pairs) -> str:
+    return "{" + ", ".join(f"{field.name!r}: {str(field.type)!r}" for field in pairs.schema) + "}"

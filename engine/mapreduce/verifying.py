@@ -1,0 +1,173 @@
+"""verify: a job on the beginning of its input, by the engine and as plain Python; and tests of its functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.records import row_maker
+from kernelmill.engine.frame import LazyFrame
+from kernelmill.engine.mapreduce.naive import NaiveRun, Recipe, emits_of, identity, run_naively, sort_key
+from kernelmill.engine.scan import from_arrow
+from kernelmill.engine.sizes import format_bytes, format_things, parse_bytes
+from kernelmill.engine.userfunctions import UserFunction, shown
+
+_REJECTS_MAX = 1 << 30
+_SPLITS, _PARTITIONS = 5, 3
+_KEYS_COMBINED_MAX = 1000
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was compared: records and bytes of the sample, rows that came out, records that were rejected."""
+
+    records: int
+    sample_bytes: int
+    rows: int
+    rejected: int
+
+    def __str__(self) -> str:
+        tail = f", {format_things(self.rejected, 'record')} rejected" if self.rejected else ""
+        size = f"{format_things(self.records, 'record')}, {format_bytes(self.sample_bytes)}"
+        return f"the same as plain Python: {format_things(self.rows, 'row')} from {size}{tail}"
+
+
+def verify_job(job: Callable[[LazyFrame], LazyFrame], recipe: Recipe, frame: LazyFrame, sample: str | int) -> Verified:
+    """See `MapReduce.verify`."""
+    table = _sample_of(frame, parse_bytes(sample, name="sample"))
+    _check_map(recipe, table)
+    naive = run_naively(recipe, _records(table), rejecting=True)
+    _check_combine(recipe, table)
+    split_bytes = max(1, table.nbytes // _SPLITS)
+    small = pa.Table.from_batches(table.combine_chunks().to_batches(max_chunksize=max(1, table.num_rows // _SPLITS)))
+    result = job(from_arrow(small)).collect(
+        on_bad="reject", max_rejects=_REJECTS_MAX, progress=False, split_size=split_bytes, partitions=_PARTITIONS
+    )
+    _compare(naive, result.rows(), dict(result.counters), 0 if result.rejects is None else result.rejects.height)
+    return Verified(table.num_rows, table.nbytes, result.height, len(naive.rejects))
+
+
+def _sample_of(frame: LazyFrame, size_max: int) -> pa.Table:
+    """The first rows, of some `size_max` bytes."""
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    source = frame.collect_batches(progress=False)
+    for batch in source:
+        rows = max(1, int(batch.num_rows * (size_max - size) / max(1, batch.nbytes)))
+        batches.append(batch.slice(0, rows))
+        size += batches[-1].nbytes
+        if rows < batch.num_rows or size >= size_max:
+            break
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()
+    return pa.Table.from_batches(batches, schema=frame.schema.to_arrow())
+
+
+def _records(table: pa.Table) -> Iterator[Any]:
+    if table.num_columns == 1:
+        for chunk in table.column(0).chunks:
+            yield from chunk.to_pylist()
+        return
+    make = row_maker(table.column_names)
+    for batch in table.to_batches(max_chunksize=8192):
+        yield from map(make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def _emitted(recipe: Recipe, record: Any) -> Any:
+    try:
+        return emits_of(recipe, record)
+    except Exception as problem:
+        return type(problem)
+
+
+def _check_map(recipe: Recipe, table: pa.Table) -> None:
+    """Run map twice on each record; KM0304 for the first that differs."""
+    for number, record in enumerate(_records(table)):
+        first, second = _emitted(recipe, record), _emitted(recipe, record)
+        if first != second and repr(first) != repr(second):  # NaN is not equal to itself
+            what = f"{recipe.map.title} gave two results for one record: {shown(first)}, then {shown(second)}"
+            hint = "it must depend on the record alone: not on time, chance, or what it saw before"
+            raise error(Code.NONDETERMINISTIC, what, where=f"record {number}: {shown(record)}", hint=hint)
+
+
+def _check_combine(recipe: Recipe, table: pa.Table) -> None:
+    """Try combine on values that meet: KM0303 where their order or grouping matters."""
+    if not isinstance(recipe.combine, UserFunction):
+        return
+    plain = Recipe(recipe.map, "list", None, recipe.key, (recipe.value[0], False), None, None, None)
+    values_of_key: dict[Any, tuple[Any, list[Any]]] = {}
+    for record in _records(table):
+        found = _emitted(plain, record)
+        if not isinstance(found, tuple) or found[2] is not None:
+            continue
+        for key, value in found[0]:
+            held = values_of_key.setdefault(identity(key), (key, []))[1]
+            if len(held) < 3:
+                held.append(value)
+    several = [group for group in values_of_key.values() if len(group[1]) > 1]
+    for key, values in several[:_KEYS_COMBINED_MAX]:
+        _try_combine(recipe.combine, key, values)
+
+
+def _try_combine(combine: UserFunction, key: Any, values: list[Any]) -> None:
+    call = combine.call
+    a, b = values[:2]
+    _same_combined(combine, key, ("combine(a, b)", call(a, b)), ("combine(b, a)", call(b, a)), values)
+    if len(values) > 2:
+        left, right = call(call(a, b), values[2]), call(a, call(b, values[2]))
+        names = "combine(combine(a, b), c)", "combine(a, combine(b, c))"
+        _same_combined(combine, key, (names[0], left), (names[1], right), values)
+
+
+def _same_combined(
+    combine: UserFunction, key: Any, first: tuple[str, Any], second: tuple[str, Any], values: list[Any]
+) -> None:
+    if is_near(first[1], second[1]):
+        return
+    named = ", ".join(f"{name}={shown(value)}" for name, value in zip("abc", values, strict=False))
+    what = f"{combine.title}: {first[0]} is {shown(first[1])}, {second[0]} is {shown(second[1])}, for {named}"
+    hint = "values meet in any order and grouping: combine must be associative and commutative"
+    raise error(Code.COMBINER_CONTRACT, what, where=f"{combine.where}, key {shown(key)}", hint=hint)
+
+
+def is_near(first: Any, second: Any) -> bool:
+    """Equal, floats but for their last digits, for these depend on the order of additions."""
+    if isinstance(first, float) and isinstance(second, float):
+        both_nan = math.isnan(first) and math.isnan(second)
+        return both_nan or math.isclose(first, second, rel_tol=_TOLERANCE, abs_tol=1e-300)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(is_near, first, second))
+    return bool(first == second)
+
+
+def _compare(naive: NaiveRun, rows: list[tuple[Any, ...]], counters: dict[str, int], rejected: int) -> None:
+    expected = sorted(zip(*(column.to_pylist() for column in naive.table().columns), strict=True), key=_order)
+    found = sorted(rows, key=_order)
+    for wanted, got in zip(expected, found, strict=False):
+        if not is_near(wanted, got):
+            raise _differs(f"the row {shown(got)}", f"the row {shown(wanted)}")
+    if len(expected) != len(found):
+        longer, shorter = (expected, found) if len(expected) > len(found) else (found, expected)
+        extra = f"and {shown(longer[len(shorter)])}"
+        raise _differs(f"{len(found):,} rows", f"{len(expected):,} rows, {extra} in one of them alone")
+    if rejected != len(naive.rejects):
+        raise _differs(f"{rejected:,} rejects", f"{len(naive.rejects):,} rejects")
+    for name in sorted({*counters, *naive.counters}):
+        if counters.get(name, 0) != naive.counters.get(name, 0):
+            raise _differs(f"{name}={counters.get(name, 0):,}", f"{name}={naive.counters.get(name, 0):,}")
+
+
+def _order(row: tuple[Any, ...]) -> Any:
+    return tuple(sort_key(tuple(item) if isinstance(item, list) else item) for item in row)
+
+
+def _differs(got: str, wanted: str) -> Exception:
+    hint = "does a function keep something between calls, or overflow 64 bits? if not, report it"
+    return error(Code.VERIFY_DIFFERS, f"the engine gives {got}, plain Python {wanted}", hint=hint)

@@ -1,0 +1,149 @@
+"""Plan nodes that call users' functions, and those that bring rows of one key together for them.
+
+No filter, limit or column moves through a node that calls a function: what it does with its rows is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.plan.logical import LogicalPlan, check_aggregate, may_be_key
+from kernelmill.engine.plan.partial import partial_schema
+from kernelmill.engine.plan.physical import AggSpec
+from kernelmill.engine.schema import dtype_text, find
+from kernelmill.engine.userfunctions import Partitioning, UserFunction
+
+COMBINABLE = ("sum", "min", "max")
+"""Aggregates whose partial result is a value like those that they take."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a map emits: columns of the key and of the value; `schema` has them in this order."""
+
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+    key_is_tuple: bool
+    value_is_tuple: bool
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, eq=False)
+class MapRecords(LogicalPlan):
+    """The keys and values that map(record, emit) emits for each row; `title` is the job's name."""
+
+    input: LogicalPlan
+    function: UserFunction
+    pairs: Pairs
+    title: str = ""
+
+    def _derive(self) -> pa.Schema:
+        for key in self.pairs.keys:
+            kind = find(self.pairs.schema, key).type
+            if not may_be_key(kind):
+                what = f"values of type {dtype_text(kind)} cannot be a key, and {key!r} is one"
+                raise error(Code.TYPE_MISMATCH, what, hint="emit its parts as a tuple, or emit it as text")
+        return self.pairs.schema
+
+
+@dataclass(frozen=True, eq=False)
+class CombineRows(LogicalPlan):
+    """Rows with one key in one task combined: by combine(a, b), or by the aggregate `kind`: sum, min or max."""
+
+    input: LogicalPlan
+    pairs: Pairs
+    function: UserFunction | None
+    kind: str = ""
+
+    @property
+    def aggs(self) -> tuple[AggSpec, ...]:
+        """The aggregates that do it, where no function does."""
+        return tuple(AggSpec(name, self.kind, name) for name in self.pairs.values) if self.function is None else ()
+
+    def _derive(self) -> pa.Schema:
+        schema = self.input.schema
+        for agg in self.aggs:
+            check_aggregate(agg, schema.field(agg.name).type)
+        return partial_schema(self.pairs.keys, self.aggs, schema) if self.function is None else schema
+
+
+@dataclass(frozen=True, eq=False)
+class Partition(LogicalPlan):
+    """The same rows, those of one key in one task."""
+
+    input: LogicalPlan
+    keys: tuple[str, ...]
+    partitioning: Partitioning
+
+    def _derive(self) -> pa.Schema:
+        return self.input.schema
+
+
+@dataclass(frozen=True, eq=False)
+class SortPartitions(LogicalPlan):
+    """The rows of each task in order of `keys`, all ascending, nulls first."""
+
+    input: LogicalPlan
+    keys: tuple[str, ...]
+
+    def _derive(self) -> pa.Schema:
+        for key in self.keys:
+            kind = find(self.input.schema, key).type
+            if not may_be_key(kind):
+                what = f"values of type {dtype_text(kind)} have no order here, and {key!r} is one"
+                raise error(Code.TYPE_MISMATCH, what, hint='order="key" sorts by keys alone')
+        return self.input.schema
+
+
+@dataclass(frozen=True, eq=False)
+class GatherGroups(LogicalPlan):
+    """The rows of each task, those of one key side by side, in first-seen order."""
+
+    input: LogicalPlan
+    keys: tuple[str, ...]
+
+    def _derive(self) -> pa.Schema:
+        return self.input.schema
+
+
+@dataclass(frozen=True, eq=False)
+class ReduceGroups(LogicalPlan):
+    """What is made of each key's values, which stand side by side: see the physical step; `columns` come out."""
+
+    input: LogicalPlan
+    pairs: Pairs
+    kind: str
+    function: UserFunction | None
+    columns: pa.Schema
+    made_is_tuple: bool = False
+
+    def _derive(self) -> pa.Schema:
+        return self.columns
+
+
+@dataclass(frozen=True, eq=False)
+class MapBatches(LogicalPlan):
+    """What a function makes of each record batch: `columns`."""
+
+    input: LogicalPlan
+    function: UserFunction
+    columns: pa.Schema
+
+    def _derive(self) -> pa.Schema:
+        return self.columns
+
+
+@dataclass(frozen=True, eq=False)
+class MapGroups(LogicalPlan):
+    """What a function makes of a table of each key's rows, which stand side by side: `columns`."""
+
+    input: LogicalPlan
+    function: UserFunction
+    keys: tuple[str, ...]
+    columns: pa.Schema
+
+    def _derive(self) -> pa.Schema:
+        return self.columns

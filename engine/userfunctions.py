@@ -1,0 +1,187 @@
+"""A user's function as plans know it: its name, its line, how it is called, and what is said when it fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import xxhash
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.origin import short_path
+
+HASH_SEED = 0x6B65726E656C6D69
+"""The seed of the partition hash: `hash(text)` in a user's function is the same XXH64 in every process."""
+
+_SHOWN_CHARACTERS_MAX = 120
+_CALLED_WITH = {
+    "map": "(record, emit)",
+    "combine": "(a, b)",
+    "reduce": "(key, values, emit)",
+    "partition": "(key, n)",
+    "map_batches": "(batch)",
+    "map_groups": "(group)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class UserFunction:
+    """`given` is the function, `role` what it serves as, `where` its "file.py:12", `keywords` what side= binds.
+
+    `compile` is auto, require or never.
+
+    role: map, combine, reduce, partition, map_batches or map_groups.
+    """
+
+    given: Callable[..., Any]
+    role: str
+    name: str
+    where: str
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    compile: str = "auto"
+
+    @functools.cached_property
+    def call(self) -> Callable[..., Any]:
+        """The function to call: keywords bound, and with a `hash` that is not salted per process."""
+        stable = with_stable_hash(self.given)
+        return functools.partial(stable, **self.keywords) if self.keywords else stable
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{self.role} function {self.name!r}"
+
+    def line(self, number: int | None) -> str:
+        """Line `number` of the function's file, for people; the function's first line where that is not known."""
+        return self.where if number is None else f"{self.where.rpartition(':')[0]}:{number}"
+
+    def failed(self, problem: BaseException, record: str, place: str) -> KernelmillError:
+        """KM0301 for what the function raised: its own innermost line, the record and where that came from."""
+        line = _innermost_line(problem, self.given) or self.where
+        kind = type(problem).__name__
+        what = f"{self.title} raised {kind}: {problem}" + (f" [{line}]" if line else "")
+        hint = f'{record}; test for it and call emit.reject("why"), or on_bad="reject" sets such records aside'
+        if self.role not in ("map", "reduce"):
+            hint = record
+        reason = f"{self.title} raised {kind}" + (f" [{line}]" if line else "")
+        made = error(Code.FUNCTION_FAILED, what, where=place, hint=hint, reason=reason)
+        made.__cause__ = problem
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class Partitioning:
+    """How rows are given to partitions: by `function(key, n)` or by hash; `count` of them, None: from the input's size.
+
+    `is_tuple`: the function gets the key as a tuple.
+    """
+
+    function: UserFunction | None = None
+    is_tuple: bool = False
+    count: int | None = None
+
+
+def user_function(
+    call: Any, role: str, *, positional: int, keywords: Mapping[str, Any] | None = None, compile: str = "auto"
+) -> UserFunction:
+    """Check that `call` can be called with so many positional arguments, and `keywords`.
+
+    Raises KM0107 with the function's line for one that cannot.
+    """
+    if not callable(call):
+        hint = f"a {role} function is called with {_CALLED_WITH[role]}"
+        raise error(Code.BAD_SETTING, f"{role}= takes a function, not {call!r}", hint=hint)
+    where = _defined_at(call)
+    name = getattr(call, "__qualname__", type(call).__qualname__).replace("<locals>.", "")
+    try:
+        inspect.signature(call).bind(*range(positional), **(keywords or {}))
+    except TypeError as problem:
+        hint = f"a {role} function is called with {_CALLED_WITH[role]}"
+        if keywords:
+            hint += ", and what side= names as keywords: " + ", ".join(keywords)
+        raise error(Code.BAD_SETTING, f"{name}: {problem}", where=where, hint=hint) from problem
+    except ValueError:  # a builtin has no signature to check
+        pass
+    return UserFunction(call, role, name, where, dict(keywords or {}), compile)
+
+
+def stable_hash(value: Any) -> int:
+    """`hash` as user functions see it: XXH64 for text and bytes, the same in every process; tuples by their items."""
+    if isinstance(value, str):
+        value = value.encode("utf-8", "surrogatepass")
+    if isinstance(value, bytes):
+        hashed = xxhash.xxh64_intdigest(value, seed=HASH_SEED)
+        return hashed - (1 << 64) if hashed >> 63 else hashed
+    if isinstance(value, tuple):
+        return hash(tuple(map(stable_hash, value)))
+    return 0 if value is None or value != value else hash(value)  # Python hashes those two by their address
+
+
+def with_stable_hash(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, or a copy of it whose `hash` is `stable_hash` if it or a function beside it in its module uses that.
+
+    The copy sees the module's names as they are now.
+    """
+    if not isinstance(function, types.FunctionType):
+        return function
+    names = function.__globals__
+    beside = [value for value in names.values() if _is_of(value, names)]
+    if "hash" in names or not any(_mentions_hash(one.__code__) for one in (function, *beside)):
+        return function
+    copied = {**names, "hash": stable_hash}
+    for name, value in names.items():
+        if _is_of(value, names):
+            copied[name] = _rebound(value, copied)
+    return _rebound(function, copied)
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its repr, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[: _SHOWN_CHARACTERS_MAX - 3]}..."
+
+
+def _is_of(value: Any, names: Mapping[str, Any]) -> bool:
+    return isinstance(value, types.FunctionType) and value.__globals__ is names
+
+
+def _mentions_hash(code: types.CodeType) -> bool:
+    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return "hash" in code.co_names or any(map(_mentions_hash, inner))
+
+
+def _rebound(function: types.FunctionType, names: dict[str, Any]) -> types.FunctionType:
+    made = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    made.__kwdefaults__ = function.__kwdefaults__
+    functools.update_wrapper(made, function)
+    return made
+
+
+def _defined_at(call: Any) -> str:
+    code = _code_of(call)
+    return f"{short_path(code.co_filename)}:{code.co_firstlineno}" if code is not None else ""
+
+
+def _code_of(call: Any) -> types.CodeType | None:
+    plain = inspect.unwrap(call)
+    if isinstance(plain, functools.partial):
+        return _code_of(plain.func)
+    found = getattr(plain, "__code__", None)
+    if found is None and not isinstance(plain, type):
+        found = getattr(vars(type(plain)).get("__call__"), "__code__", None)
+    return found if isinstance(found, types.CodeType) else None
+
+
+def _innermost_line(problem: BaseException, call: Callable[..., Any]) -> str:
+    """The last line of the user's own file on the way to `problem`."""
+    code = _code_of(call)
+    found, frame = "", problem.__traceback__
+    while frame is not None and code is not None:
+        if frame.tb_frame.f_code.co_filename == code.co_filename:
+            found = f"{short_path(code.co_filename)}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return found

@@ -1,0 +1,213 @@
+"""The numba type of `emit`: what a compiled map calls to stage a row, to count, to reject its record.
+
+What is emitted is known from typing: each call's argument types are noted in the type (`seen`), its counters' names in
+`counters`, and which of key and value are tuples (`shapes`). `kernels/usermaps` says how rows are staged.
+"""
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, errors
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, signature
+from numba.extending import intrinsic, models, register_model
+
+from kernelmill.kernels.text.pointers import WORDS
+from kernelmill.kernels.text.texttype import TEXT
+from kernelmill.kernels.usermaps import CAPACITY, COUNT, COUNTERS, COUNTERS_MAX, OVERFULL, REJECTED
+
+_WORD = ir.IntType(64)
+_TUPLE: Any = types.BaseTuple
+
+
+class EmitType(types.Callable):
+    """The type of one function's `emit`: its columns are fixed, or noted while types are inferred."""
+
+    def __init__(self, name: str, columns: tuple[Any, ...] | None) -> None:
+        self.columns = columns
+        self.seen: list[tuple[Any, ...]] = []
+        self.shapes: set[tuple[int, ...]] = set()
+        self.counters: list[str] = []
+        super().__init__(name=f"Emit({name}, {columns})")
+
+    @property
+    def key(self):
+        """Two functions' emits are never one type, though their names may agree."""
+        return self.name, id(self)
+
+    def get_call_type(self, context, args, kws):
+        """A call emits a row; its key and value may each be a tuple."""
+        if kws:
+            raise errors.TypingError("emit takes its key and value in order, without names")
+        if not 1 <= len(args) <= 2:
+            raise errors.TypingError("emit takes a key and a value, or a key alone")
+        self.shapes.add(tuple(len(one) if isinstance(one, _TUPLE) else -1 for one in args))
+        flat = tuple(types.unliteral(one) if not isinstance(one, types.StringLiteral) else TEXT for one in _flat(args))
+        self.seen.append(flat)
+        return signature(types.void, *args, recvr=self)
+
+    def get_call_signatures(self):
+        """Any arguments."""
+        return (), True
+
+    def get_impl_key(self, sig):
+        """Each emit type has an implementation of its own."""
+        return type(self)
+
+
+def _flat(args):
+    for one in args:
+        if isinstance(one, _TUPLE):
+            yield from _flat(one)
+        else:
+            yield one
+
+
+@register_model(EmitType)
+class _EmitModel(models.StructModel):
+    def __init__(self, manager, of_type):
+        super().__init__(manager, of_type, [("stage", WORDS), ("state", WORDS)])
+
+
+def make_emit(emit_type: EmitType) -> Any:
+    """Make `emit(stage, state)`: the emit of that type over two arrays, in compiled code."""
+
+    @intrinsic
+    def emit(typingctx, stage, state):
+        def codegen(context, builder, sig, args):
+            made = cgutils.create_struct_proxy(emit_type)(context, builder)
+            made.stage = context.make_array(sig.args[0])(context, builder, args[0]).data
+            made.state = context.make_array(sig.args[1])(context, builder, args[1]).data
+            return made._getvalue()
+
+        return emit_type(stage, state), codegen
+
+    return emit
+
+
+def _at(builder, pointer, place):
+    place = ir.Constant(_WORD, place) if isinstance(place, int) else place
+    return builder.gep(pointer, [place])
+
+
+@lower_builtin(EmitType, types.VarArg(types.Any))
+def _emit_row(context, builder, sig, args):
+    of_type = sig.recvr if sig.recvr is not None else sig.args[0]
+    me = cgutils.create_struct_proxy(of_type)(context, builder, value=args[0])
+    count = builder.load(_at(builder, me.state, COUNT))
+    capacity = builder.load(_at(builder, me.state, CAPACITY))
+    with builder.if_then(builder.icmp_signed(">=", count, capacity), likely=False):
+        builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, OVERFULL))
+        context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
+    values = list(_flat_values(context, builder, sig.args[1:] if sig.recvr is None else sig.args, args[1:]))
+    for number, ((given, value), wanted) in enumerate(zip(values, of_type.columns, strict=True)):
+        first, second = _words_of(context, builder, given, wanted, value)
+        base = builder.add(builder.mul(capacity, ir.Constant(_WORD, 2 * number)), count)
+        builder.store(first, _at(builder, me.stage, base))
+        builder.store(second, _at(builder, me.stage, builder.add(base, capacity)))
+    builder.store(builder.add(count, ir.Constant(_WORD, 1)), _at(builder, me.state, COUNT))
+    return context.get_dummy_value()
+
+
+def _flat_values(context, builder, kinds, values):
+    for kind, value in zip(kinds, values, strict=True):
+        if isinstance(kind, _TUPLE):
+            parts = [builder.extract_value(value, i) for i in range(len(kind))]
+            yield from _flat_values(context, builder, kind, parts)
+        else:
+            yield kind, value
+
+
+def _words_of(context, builder, given, wanted, value):
+    """The two words of one value, cast to the column's type."""
+    zero, one = ir.Constant(_WORD, 0), ir.Constant(_WORD, 1)
+    if isinstance(given, types.NoneType):
+        return zero, ir.Constant(_WORD, -1) if wanted == TEXT else one
+    if isinstance(given, types.Optional):
+        held = context.make_helper(builder, given, value)
+        first, second = _words_of(context, builder, given.type, wanted, held.data)
+        none = ir.Constant(_WORD, -1) if wanted == TEXT else one
+        return first, builder.select(held.valid, second, none)
+    value = context.cast(builder, value, given, wanted)
+    if wanted == TEXT:
+        text = cgutils.create_struct_proxy(TEXT)(context, builder, value=value)
+        return builder.ptrtoint(text.data, _WORD), text.size
+    if wanted == types.float64:
+        return builder.bitcast(value, _WORD), zero
+    if wanted == types.boolean:
+        return builder.zext(value, _WORD), zero
+    return value, zero
+
+
+# emit.count, emit.reject ---------------------------------------------------------------------------------------------
+
+
+def _place_in(names: list[str], name: Any) -> int | None:
+    """The number of a literal name, noted if it is new; None if it is no literal or one too many."""
+    if not isinstance(name, types.StringLiteral):
+        return None
+    if name.literal_value not in names:
+        if len(names) == COUNTERS_MAX:
+            return None
+        names.append(name.literal_value)
+    return names.index(name.literal_value)
+
+
+class _MethodTemplate(AbstractTemplate):
+    """emit.count(name, n), whose name must be a literal, and emit.reject(why), for which Python tells why."""
+
+    prefer_literal = True
+    key = ""
+    this: Any = None
+
+    def generic(self, args, kws):
+        if kws or len(args) > 2:
+            return None
+        if self.key == _COUNT and _place_in(self.this.counters, args[0] if args else None) is None:
+            return None
+        return signature(types.void, *args, recvr=self.this)
+
+
+_COUNT, _REJECT = "kernelmill.emit.count", "kernelmill.emit.reject"
+
+
+class _CountTemplate(_MethodTemplate):
+    key = _COUNT
+
+
+class _RejectTemplate(_MethodTemplate):
+    key = _REJECT
+
+
+@infer_getattr
+class _EmitAttributes(AttributeTemplate):
+    key = EmitType
+
+    def resolve_count(self, emit):
+        return types.BoundFunction(_CountTemplate, emit)
+
+    def resolve_reject(self, emit):
+        return types.BoundFunction(_RejectTemplate, emit)
+
+
+@lower_builtin(_COUNT, EmitType, types.VarArg(types.Any))
+def _count(context, builder, sig, args):
+    me = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
+    number = sig.args[0].counters.index(sig.args[1].literal_value)
+    added = ir.Constant(_WORD, 1)
+    if len(args) > 2:
+        added = context.cast(builder, args[2], sig.args[2], types.int64)
+    place = _at(builder, me.state, COUNTERS + 2 * number + 1)
+    builder.store(builder.add(builder.load(place), added), place)
+    return context.get_dummy_value()
+
+
+@lower_builtin(_REJECT, EmitType, types.VarArg(types.Any))
+def _reject(context, builder, sig, args):
+    me = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
+    builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, REJECTED))
+    return context.get_dummy_value()
