@@ -30,9 +30,9 @@ from kernelmill.kernels._cache import Code
 from kernelmill.kernels._loader import bind, can_run
 from kernelmill.kernels._signature import Signature
 
-COUNT, CAPACITY, ROW, MARK, REJECTED, OVERFULL, COUNTERS = 0, 1, 2, 3, 4, 5, 8
+COUNT, CAPACITY, ROW, MARK, REJECTED, OVERFULL, COUNTERS_END, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 8
 """Places in the state: rows staged, room for them, the record at work, rows staged before it, 1 if it was rejected, 1
-if it emitted more than fits; from COUNTERS on each counter's (kept, pending) pair."""
+if it emitted more than fits, where the counters end; from COUNTERS on each counter's (kept, pending) pair."""
 
 COUNTERS_MAX = 32
 STATE_SIZE = COUNTERS + 2 * COUNTERS_MAX

@@ -25,18 +25,19 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.compiling import compiled_form, emitted_types
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.keys import StagedText
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.physical import MapRecords
 from kernelmill.engine.userfunctions import UserFunction
 from kernelmill.kernels import staged, usermaps
 from kernelmill.kernels.usermaps import CompiledMap
 
-Mapped = Iterator[tuple[pa.RecordBatch, Place]]
-"""Rows of step.schema, and where each row's record comes from."""
+Mapped = Iterator[tuple[Any, Place]]
+"""Rows of step.schema, as a RecordBatch or a StagedBatch, and where each row's record comes from."""
 MapRunner = Callable[[pa.RecordBatch, Place], Mapped]
 """Maps one batch of records, whose places are given. Counters and rejects go to the task's context."""
 
-STAGE_ROWS = 1 << 13
+STAGE_ROWS = 1 << 14
 ARENA_BYTES = 1 << 20
 STAGE_BYTES_MAX, ARENA_BYTES_MAX = 1 << 30, 1 << 30
 Words = NDArray[np.int64]
@@ -52,12 +53,14 @@ class Stage:
         self.arena: Words = np.zeros(4, np.int64)
         self.grow_arena(ARENA_BYTES)
 
-    def begin(self, columns: int) -> None:
-        """Make room for rows of so many columns; nothing is staged."""
+    def begin(self, form: CompiledMap) -> None:
+        """Make room for the rows of `form`; nothing is staged or counted."""
+        columns = len(form.outputs)
         if columns != self.columns:
             self.columns = columns
             self.grow(STAGE_ROWS)
         self.state[:] = 0
+        self.state[usermaps.COUNTERS_END] = usermaps.COUNTERS + 2 * len(form.counters)
         self.state[usermaps.CAPACITY] = self.rows.size // (2 * max(1, columns))
 
     def grow(self, rows: int) -> None:
@@ -86,14 +89,35 @@ class Stage:
         self.arena[usermaps.ARENA_USED] = self.arena[usermaps.ARENA_WANTED] = 0
 
 
-def compiled_map(step: MapRecords, function: UserFunction, context: TaskContext, as_python: MapRunner) -> MapRunner:
-    """A runner of machine code where the function has such for a batch's types, else of plain Python."""
+class StagedBatch:
+    """Staged rows as a table wants them: nothing is copied, so it is valid until the driver goes on."""
+
+    def __init__(self, stage: Stage, form: CompiledMap, rows: int, step: MapRecords, key: str) -> None:
+        self._stage, self._form, self._names, self._key = stage, form, step.schema.names, key
+        self.num_rows = rows
+
+    def column(self, name: str) -> Any:
+        """The key column as StagedText, any other as an array."""
+        number = self._names.index(name)
+        if name == self._key:
+            words = (self._stage.words(number, part, self.num_rows) for part in (0, 1))
+            return StagedText(self._stage.rows.view(np.uint8), *words)
+        return _column(self._stage, number, self._form.outputs[number].kind, self.num_rows, copied=False)
+
+
+def compiled_map(
+    step: MapRecords, function: UserFunction, context: TaskContext, as_python: MapRunner, staged_key: str | None = None
+) -> MapRunner:
+    """A runner of machine code where the function has such for a batch's types, else of plain Python.
+
+    With `staged_key`, a text column, rows come as StagedBatch for a table to take at once.
+    """
 
     def rows(batch: pa.RecordBatch, place: Place) -> Mapped:
         form = compiled_form(function, batch.schema)
         if form is None or not emits_as(form, step):
             return as_python(batch, place)
-        return _rows(batch, place, step, form, context, as_python)
+        return _rows(batch, place, step, form, context, as_python, staged_key)
 
     return rows
 
@@ -106,11 +130,19 @@ def emits_as(form: CompiledMap, step: MapRecords) -> bool:
 
 
 def _rows(
-    batch: pa.RecordBatch, place: Place, step: MapRecords, form: CompiledMap, context: TaskContext, as_python: MapRunner
+    batch: pa.RecordBatch,
+    place: Place,
+    step: MapRecords,
+    form: CompiledMap,
+    context: TaskContext,
+    as_python: MapRunner,
+    staged_key: str | None,
 ) -> Mapped:
     with context.scratch.lend(Stage) as stage:
         for rows, record in drive(batch, form, stage, context):
-            if rows:
+            if rows and staged_key is not None:
+                yield StagedBatch(stage, form, rows, step, staged_key), partial(_somewhere, place)
+            elif rows:
                 yield _batch(stage, form, rows, step.schema), partial(_somewhere, place)
             if record is not None:
                 yield from as_python(batch.slice(record, 1), _shifted(place, record))
@@ -121,7 +153,7 @@ def drive(
 ) -> Iterator[tuple[int, int | None]]:
     """Run the driver over a batch: yields how many rows are staged now, and the record then to be called as Python."""
     arguments = _arguments(batch)
-    stage.begin(len(form.outputs))
+    stage.begin(form)
     state, arena = stage.state, stage.arena
     row, last = 0, batch.num_rows
     while row < last:
@@ -177,7 +209,7 @@ def _batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) -> pa.
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _column(stage: Stage, number: int, kind: str, rows: int) -> pa.Array[Any]:
+def _column(stage: Stage, number: int, kind: str, rows: int, copied: bool = True) -> pa.Array[Any]:
     first, second = stage.words(number, 0, rows), stage.words(number, 1, rows)
     if kind == "text":
         offsets, validity = np.empty(rows + 1, np.int32), np.empty(rows, np.uint8)
@@ -191,7 +223,7 @@ def _column(stage: Stage, number: int, kind: str, rows: int) -> pa.Array[Any]:
         booleans: pa.Array[Any] = pa.array(first != 0, mask=(second != 0) if nulls else None)
         return booleans
     dtype = pa.int64() if kind == "int64" else pa.float64()
-    return pa.Array.from_buffers(dtype, rows, [bits, buffer_of(first.copy())], nulls)
+    return pa.Array.from_buffers(dtype, rows, [bits, buffer_of(first.copy() if copied else first)], nulls)
 
 
 def _shifted(place: Place, first: int) -> Place:

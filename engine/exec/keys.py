@@ -6,10 +6,11 @@ once each; several columns become one string a row (`kernels/rowkeys`). All four
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kernelmill.engine.batch import (
     Bytes,
@@ -32,6 +33,14 @@ STRINGS_BYTES_MAX = 1 << 30
 """Keys of one output batch: int32 offsets end at 2 GiB."""
 
 
+class StagedText(NamedTuple):
+    """A text column as a compiled map staged it (`kernels/staged`); -1 bytes are null."""
+
+    base: Bytes
+    addresses: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
 class KeyColumns:
     """Numbers the keys of batches in one table; the columns are those of `fields`, in order."""
 
@@ -48,11 +57,13 @@ class KeyColumns:
         """The table was cleared: groups remembered from it are void."""
         self._dictionary = None
 
-    def group(self, table: KeyTable, columns: list[pa.Array[Any]], first: int, groups: Groups) -> int:
+    def group(self, table: KeyTable, columns: list[Any], first: int, groups: Groups) -> int:
         """Number the rows from `first` on; returns the first row not done: below the end, the table wants a flush."""
         if len(columns) > 1:
             return self._group_several(table, columns, first, groups)
         column = columns[0]
+        if isinstance(column, StagedText):
+            return table.group_staged(*column, first, groups)
         if isinstance(column, pa.DictionaryArray) and is_string_like(column.type.value_type):
             return self._group_codes(table, column, first, groups)
         column = plain(column)

@@ -25,10 +25,14 @@ _RECORDS = 8192  # as Python objects at a time
 
 
 def map_records(
-    batches: Iterator[pa.RecordBatch], step: MapRecords, function: UserFunction, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    """The rows that the function emits, in the order of records and emits."""
-    run = compiled_map(step, function, context, _InterpretedMap(step, function, context).rows)
+    batches: Iterator[pa.RecordBatch],
+    step: MapRecords,
+    function: UserFunction,
+    context: TaskContext,
+    staged_key: str | None = None,
+) -> Iterator[Any]:
+    """The rows that the function emits, in the order of records and emits; see `compiled_map` for `staged_key`."""
+    run = compiled_map(step, function, context, _InterpretedMap(step, function, context).rows, staged_key)
     for batch in batches:
         context.check_cancelled()
         place = context.take_place()

@@ -140,7 +140,7 @@ def _run_steps(
     functions: Functions,
 ) -> Flow:
     schema = _input_schema(task, pipeline, store)
-    for step in pipeline.steps:
+    for number, step in enumerate(pipeline.steps):
         match step:
             case physical.Filter():
                 batches = operators.filter_rows(batches, step, context)
@@ -165,7 +165,8 @@ def _run_steps(
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
             case _:
-                batches = run_user_step(batches, step, functions, context)
+                then = pipeline.steps[number + 1 : number + 2]
+                batches = run_user_step(batches, step, functions, context, then[0] if then else None)
                 schema = user_schema(step, schema)
     return batches
 

@@ -24,11 +24,13 @@ Batches = Iterator[pa.RecordBatch]
 Functions = Sequence[UserFunction]
 
 
-def run_user_step(batches: Batches, step: physical.UserStep, functions: Functions, context: TaskContext) -> Batches:
-    """The rows after one such step; `functions` are the job's, which steps name by number."""
+def run_user_step(
+    batches: Batches, step: physical.UserStep, functions: Functions, context: TaskContext, then: physical.Step | None
+) -> Batches:
+    """The rows after one such step; `functions` are the job's, which steps name by number. `then` comes next."""
     match step:
         case physical.MapRecords():
-            return map_records(batches, step, _function(step.call, functions), context)
+            return map_records(batches, step, _function(step.call, functions), context, _staged_key(step, then))
         case physical.CombineRows():
             return combine_rows(batches, step, _function(step.call, functions), context)
         case physical.GatherGroups():
@@ -40,6 +42,16 @@ def run_user_step(batches: Batches, step: physical.UserStep, functions: Function
             return map_batches(batches, step, _function(step.call, functions), context)
         case physical.MapGroups():
             return map_groups(batches, step, _function(step.call, functions), context)
+
+
+def _staged_key(step: physical.MapRecords, then: physical.Step | None) -> str | None:
+    """The text column by which the next step groups all that is emitted, if it needs no other text as a column."""
+    if not isinstance(then, physical.PartialAggregate) or len(then.keys) != 1:
+        return None
+    texts = {field.name for field in step.schema if pa.types.is_string(field.type)}
+    if then.keys[0] not in texts or any(agg.column in texts for agg in then.aggs):
+        return None
+    return then.keys[0]
 
 
 def user_schema(step: physical.UserStep, schema: pa.Schema) -> pa.Schema:

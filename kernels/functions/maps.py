@@ -25,11 +25,11 @@ from kernelmill.kernels.usermaps import (
     CAPACITY,
     COUNT,
     COUNTERS,
+    COUNTERS_END,
     MARK,
     REJECTED,
     ROW,
     STAGE_SPARE_ROWS,
-    STATE_SIZE,
     CannotCompileError,
     Compiled,
     Input,
@@ -149,7 +149,7 @@ def _driver(function, inputs: Sequence[Input], keywords, emit_type) -> Callable[
         "MARK": MARK,
         "REJECTED": REJECTED,
         "COUNTERS": COUNTERS,
-        "STATE_SIZE": STATE_SIZE,
+        "COUNTERS_END": COUNTERS_END,
         "SPARE": STAGE_SPARE_ROWS,
     }
     namespace |= {f"optional{number}": _optional for number, column in enumerate(inputs) if column.nullable}
@@ -167,7 +167,7 @@ def drive({columns}, row, last, arena, stage, state):
         user({record}, emit)
         if state[REJECTED] != 0:
             return row
-        for place in range(COUNTERS, STATE_SIZE, 2):
+        for place in range(COUNTERS, state[COUNTERS_END], 2):
             state[place] += state[place + 1]
             state[place + 1] = 0
         row += 1

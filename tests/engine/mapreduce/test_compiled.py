@@ -1,0 +1,120 @@
+"""Compiled and interpreted runs of one job: the same rows, counters, rejects and errors."""
+
+import warnings
+
+import pyarrow as pa
+import pytest
+
+import kernelmill as km
+from kernelmill.engine.compiling import InterpretedFunctionWarning
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.kernels import _jit
+
+pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
+
+LINES = ["the quick brown fox", "", "jumps over the lazy dog " * 30, "näive Ünïcode", None, "1 2 x 3", "the " * 9000]
+NUMBERED = pa.table({"line": LINES, "n": [1, None, 3, 4, 5, 6, 7], "ratio": [0.5, 1.5, None, 2.0, 3.0, 4.0, 5.0]})
+
+
+def words(line, emit):
+    if line is not None:
+        for word in line.split():
+            emit(word, 1)
+
+
+def pairs(row, emit):
+    emit.count("rows")
+    if row.line is None or row.n is None:
+        emit.reject("incomplete")
+        emit.count("incomplete")
+    else:
+        emit((row.line[:3].upper(), row.n % 2), (len(row.line), row.ratio))
+
+
+def keys(line, emit):
+    emit(line.lower() if line is not None else None)
+
+
+JOBS = [
+    (words, NUMBERED.select(["line"]), {"reduce": "sum"}, {"key": "string", "value": "int64"}),
+    (words, NUMBERED.select(["line"]), {"reduce": None}, {"key": "string", "value": "int64"}),
+    (words, NUMBERED.select(["line"]), {"reduce": "mean", "order": None}, {"key": "string", "value": "int64"}),
+    (keys, NUMBERED.select(["line"]), {"reduce": "count"}, {"key": "string"}),
+    (
+        pairs,
+        NUMBERED,
+        {"reduce": "max", "key": ("a", "b"), "value": ("n", "r")},
+        {"a": "string", "b": "int64", "n": "int64", "r": "float64"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "table", "options", "schema"), JOBS)
+def test_compiled_and_interpreted_give_the_same(tmp_path, function, table, options, schema):
+    def run(compile_, **given):
+        job = km.MapReduce(function, compile=compile_, **options, **given)
+        output = tmp_path / compile_
+        result = job.run(km.from_arrow(table), output=output, on_bad="reject", progress=False)
+        rows = km.scan_parquet(f"{output}/*.parquet").collect()
+        return rows.to_arrow(), dict(result.counters), dict(result.rejects)
+
+    compiled, plain = run("require"), run("never", schema=schema)
+    assert compiled == plain
+    assert compiled[0].num_rows > 0
+
+
+def test_text_files_need_no_schema_and_count_as_the_built_in_does(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(line for line in LINES if line))
+    job = km.MapReduce(words, "sum", key="word", value="n", order=None, compile="require")
+    found = job(km.scan_text(tmp_path / "a.txt")).collect().rows()
+    built_in = km.scan_text(tmp_path / "a.txt").select(w=km.col("line").str.tokenize()).explode("w")
+    assert dict(found) == dict(built_in.group_by("w").agg(km.len()).collect().rows())
+
+
+def test_an_error_is_the_one_that_python_raises(tmp_path):
+    def numbers(line, emit):
+        for word in line.split():
+            emit(int(word))
+
+    (tmp_path / "a.txt").write_text("1 2\n3 x\n")
+    for compile_ in ("require", "never"):
+        job = km.MapReduce(numbers, "count", key="n", schema={"n": "int64"}, compile=compile_)
+        with pytest.raises(KernelmillError) as caught:
+            job(km.scan_text(tmp_path / "a.txt")).collect()
+        assert caught.value.code is Code.FUNCTION_FAILED
+        assert "ValueError: invalid literal for int() with base 10: 'x'" in caught.value.what
+        assert "byte 4, line 2" in caught.value.where
+
+
+def test_what_cannot_be_compiled_runs_with_one_warning_that_names_the_line():
+    def stranger(line, emit):
+        emit(str(sorted(set(line))), 1)
+
+    job = km.MapReduce(stranger, "sum", schema={"key": "string", "value": "int64"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert job(km.from_arrow(pa.table({"line": ["ba"]}))).collect().rows() == [("['a', 'b']", 1)]
+    assert [one.category for one in caught] == [InterpretedFunctionWarning]
+    assert "test_compiled.py:" in str(caught[0].message)
+    refused = km.MapReduce(stranger, "sum", compile="require", schema={"key": "string", "value": "int64"})
+    with pytest.raises(KernelmillError) as problem:
+        refused(km.from_arrow(pa.table({"line": ["ba"]})))
+    assert problem.value.code is Code.INTERPRETED
+
+
+def test_what_emits_other_types_than_schema_says_is_left_to_python():
+    job = km.MapReduce(lambda line, emit: emit(line, 1.5), "sum", schema={"key": "string", "value": "int64"})
+    with pytest.raises(KernelmillError) as caught:
+        job(km.from_arrow(pa.table({"line": ["a"]}))).collect()
+    assert caught.value.code is Code.CAST
+
+
+def test_an_edited_function_is_compiled_anew():
+    def times(factor):
+        def mapped(line, emit):
+            emit(line, factor)
+
+        return km.MapReduce(mapped, "sum", compile="require")
+
+    table = km.from_arrow(pa.table({"line": ["a", "a"]}))
+    assert [times(factor)(table).collect().rows() for factor in (1, 5)] == [[("a", 2)], [("a", 10)]]
