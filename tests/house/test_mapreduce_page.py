@@ -3,19 +3,20 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import kernelmill as km
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "mapreduce.md"
 
 
+@pytest.mark.filterwarnings("ignore::kernelmill.engine.compiling.InterpretedFunctionWarning")
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "a.txt").write_text("to be or not\nto be\n")
     (tmp_path / "books" / "b.txt").write_text("that is to be\n")
     (tmp_path / "sales.txt").write_text("DE;1.5\nDE;2\nFR;\nIT;x\n")
-    # pages are about what jobs do; that they are compiled where they can be is another test's
-    monkeypatch.setattr(km.MapReduce, "__init__", never_compiled(km.MapReduce.__init__))
     names = {}
     for code in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.M | re.S):
         exec(compile(code, "page.py", "exec"), names)
@@ -25,10 +26,3 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     assert dict(km.read_parquet("counts").rows()) == {"to": 3, "be": 3, "or": 1, "not": 1, "that": 1, "is": 1}
     assert km.read_parquet("totals.parquet").rows() == [("DE", 3.5)]
     assert names["result"].counters == {"lines": 2} and sum(names["result"].rejects.values()) == 2
-
-
-def never_compiled(init):
-    def made(self, *functions, **options):
-        init(self, *functions, **({"compile": "never"} | options))
-
-    return made
