@@ -161,6 +161,8 @@ def code_point(text: Any) -> Any:
     return decode(text._data, 0)
 
 
+# numba's own str() and hash() find the methods by name, and need its runtime for that; without it these are taken.
+@function(str, TEXT)
 @method("__str__", TEXT)
 @helper
 def same(text: Any) -> Any:
@@ -225,6 +227,7 @@ def xxh64(data: Any, size: Any, seed: Any) -> Any:
     return _avalanched(hashed)
 
 
+@function(hash, TEXT)
 @method("__hash__", TEXT)
 @helper
 def hashed(text: Any) -> Any:

@@ -12,14 +12,24 @@ import numpy as np
 
 from kernelmill.kernels.text.arena import HEADER_BYTES, USED, allocate, allocate_words
 from kernelmill.kernels.text.floattables import POWER_MAX, POWER_MIN, exact_powers, powers_of_five
-from kernelmill.kernels.text.integers import decimal_beyond_ascii, trimmed
+from kernelmill.kernels.text.integers import decimal_beyond_ascii, trimmed, up_to_eight_digits
 from kernelmill.kernels.text.jitting import apart, helper, made_when_called
-from kernelmill.kernels.text.pointers import address_of, float_of_bits, leading_zeros, wide_product, words_at
-from kernelmill.kernels.text.points import all_ascii, decode, size_at
+from kernelmill.kernels.text.pointers import (
+    address_of,
+    float_of_bits,
+    leading_zeros,
+    load_u64,
+    lowest_one,
+    wide_product,
+    words_at,
+)
+from kernelmill.kernels.text.points import all_ascii, decode, low_bits, size_at
 from kernelmill.kernels.text.registering import function
 from kernelmill.kernels.text.texttype import TEXT, constant
 
 _ZERO, _ONE, _THREE, _TEN = np.uint64(0), np.uint64(1), np.uint64(3), np.uint64(10)
+_EIGHT_POINTS, _EIGHT_ONES, _TOP_BITS = (np.uint64(int(byte * 8, 16)) for byte in ("2E", "01", "80"))
+_BYTE_BITS = np.uint64(8)
 _INFINITE_BITS = np.uint64(0x7FF0000000000000)
 _HIDDEN_BIT = np.uint64(1 << 52)
 _DIGITS_MAX = 19  # that a u64 holds
@@ -311,6 +321,27 @@ def _parsed_wide(text: Any, at: Any, stop: Any) -> Any:
 @helper
 def as_float(text: Any) -> Any:
     """float(text)"""
+    if 0 < text._size <= 8:
+        sign = np.int64(text._data[0] == _MINUS)
+        size = text._size - sign
+        word = load_u64(text._data, sign)
+        unlike = word ^ _EIGHT_POINTS
+        points = (unlike - _EIGHT_ONES) & ~unlike & _TOP_BITS & low_bits(8 * size)
+        before = lowest_one(points) >> 3  # digits; 8 if there is no point
+        if points != _ZERO:
+            whole = low_bits(8 * before)
+            word = word & whole | (word >> _BYTE_BITS) & ~whole
+            size -= 1
+        if size > 0:
+            are_digits, number = up_to_eight_digits(word, size)
+            if are_digits:
+                value = np.float64(number) / _exact_power(max(0, size - before))
+                return -value if sign == 1 else value
+    return _as_float_of_any(text)
+
+
+@apart
+def _as_float_of_any(text: Any) -> Any:
     start, stop = trimmed(text)
     if not text._is_ascii and not all_ascii(text._data, text._size):
         return _parsed_wide(text, start, stop)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from kernelmill.kernels.text.arena import allocate
-from kernelmill.kernels.text.jitting import apart, helper, made_when_called
-from kernelmill.kernels.text.pointers import moved
+from kernelmill.kernels.text.jitting import apart, helper, made_when_called, merged
+from kernelmill.kernels.text.pointers import load_u64, moved
 from kernelmill.kernels.text.points import decode, size_at
 from kernelmill.kernels.text.registering import INT, function
 from kernelmill.kernels.text.texttype import TEXT, make_text
@@ -18,6 +18,10 @@ from kernelmill.kernels.text.whitespace import end_before_spaces, first_beyond_s
 _INT_BYTES_MAX = 20  # of -9223372036854775808
 _ZERO, _TEN = np.uint64(0), np.uint64(10)
 _LIMIT = np.uint64(1 << 63)
+_ONE, _WORD_BITS = np.uint64(1), np.uint64(64)
+_EIGHT_ZEROS, _SIXES, _HIGH_HALVES = (np.uint64(int(byte * 8, 16)) for byte in ("30", "06", "F0"))
+_TWO_BYTES, _MILLION_AND_100 = np.uint64(0x000000FF000000FF), np.uint64(100 + (1_000_000 << 32))
+_TEN_THOUSAND_AND_1 = np.uint64(1 + (10_000 << 32))
 _SAFE_DIGITS = 18  # as many nines fit into an int64
 _NO_DIGIT = 99
 _PLUS, _MINUS, _UNDERSCORE = 43, 45, 95
@@ -69,6 +73,22 @@ def _digit(byte: Any) -> Any:
         return byte - 48
     letter = byte | 32
     return letter - 87 if 97 <= letter <= 122 else _NO_DIGIT
+
+
+@merged
+def up_to_eight_digits(word: Any, count: Any) -> Any:
+    """Whether the first `count` bytes of a little-endian word, 1 to 8, are ASCII digits, and their number.
+
+    Source: Lemire, https://lemire.me/blog/2022/01/21/swar-explained-parsing-eight-digits/
+    """
+    bits = np.uint64(8 * count)
+    word = word << (_WORD_BITS - bits) | (_EIGHT_ZEROS >> (bits - _ONE)) >> _ONE  # zeros in front
+    are_digits = word & _HIGH_HALVES == _EIGHT_ZEROS and (word + _SIXES) & _HIGH_HALVES == _EIGHT_ZEROS
+    word -= _EIGHT_ZEROS
+    pairs = word * _TEN + (word >> np.uint64(8))
+    upper = (pairs & _TWO_BYTES) * _MILLION_AND_100
+    lower = (pairs >> np.uint64(16) & _TWO_BYTES) * _TEN_THOUSAND_AND_1
+    return are_digits, np.int64((upper + lower) >> np.uint64(32))
 
 
 @helper
@@ -145,6 +165,17 @@ def _parsed(data: Any, at: Any, stop: Any, base: Any, is_negative: Any) -> Any:
 @helper
 def as_int(text: Any) -> Any:
     """int(text); OverflowError beyond 64 bits"""
+    if 0 < text._size <= 8:
+        sign = np.int64(text._data[0] == _MINUS)
+        if sign < text._size:
+            are_digits, few = up_to_eight_digits(load_u64(text._data, sign), text._size - sign)
+            if are_digits:
+                return few - 2 * few * sign
+    return _as_int_of_any(text)
+
+
+@apart
+def _as_int_of_any(text: Any) -> Any:
     start, stop = trimmed(text)
     data = text._data
     is_negative = start < stop and data[start] == _MINUS

@@ -1,7 +1,23 @@
-"""All that compiled user functions may do with a Text: importing this module tells numba."""
+"""All that compiled user functions may do with a Text: importing this module tells numba.
+
+Equal to `str`, to the last character and with the same exceptions, but for these:
+
+    hash(text)         XXH64 of the partition contract as an int64: Python's own is another in each process
+    int(text)          OverflowError beyond 64 bits
+    text.split()       the pieces, found when asked for: they iterate, unpack, compare by `in`, have len, indexes and
+                       slices as lists have, but are none: nothing can be appended; list(text.split()) is one
+    str(5)             one of numba's strings, which may stand beside a Text in ==, +, in, join, find and all others
+    "a" if x else "b"  the same; "a" if x else text is a Text
+    "a" if x else text in a function that has no Text among its arguments cannot grow: + and its like are a RuntimeError
+
+Not compiled: repr, str of all but text, int and bool, encode, format, translate, maketrans, expandtabs, format
+specifications in f-strings, None for the places that find and its like take, find and its like of a literal
+("abc".find(text)), str and repr of pieces.
+"""
 
 from __future__ import annotations
 
+from numba import types
 from numba.core.registry import cpu_target
 
 from kernelmill.kernels.text import (
@@ -20,7 +36,7 @@ from kernelmill.kernels.text import (
 from kernelmill.kernels.text.arena import ARENA_BYTES_MIN, forget, new_state
 from kernelmill.kernels.text.jitting import keep, result_type, user_function
 from kernelmill.kernels.text.pieces import CHARACTERS, LINES, SEPARATED, SPACED, TABLE
-from kernelmill.kernels.text.registering import variants
+from kernelmill.kernels.text.registering import refuse, variants
 from kernelmill.kernels.text.texttype import TEXT
 from kernelmill.kernels.text.views import address, is_ascii, size, text_of, text_of_int, text_of_str
 
@@ -45,6 +61,10 @@ __all__ = [
     "user_function",
     "warm",
 ]
+
+
+for _family in (types.Float, types.Complex, types.BaseTuple, types.List, types.NoneType, types.Array):
+    refuse(_family, "__str__", "__repr__")  # numba's str(1.5) is "<object type:float64>"
 
 
 def warm() -> int:

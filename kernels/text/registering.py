@@ -191,6 +191,7 @@ def _converted(context: Any, builder: Any, given: Any, wanted: Any, value: Any, 
 # Methods -------------------------------------------------------------------------------------------------------------
 
 _METHODS: dict[str, list[_Variant]] = {}
+_WITH_KEYWORDS = ("split", "rsplit", "splitlines")
 
 
 def method(name: str, *kinds: Any) -> Callable[[Helper], Helper]:
@@ -232,6 +233,8 @@ class _Methods(AttributeTemplate):
             prefer_literal = True
 
             def generic(self, args, kws):
+                if kws and attr not in _WITH_KEYWORDS:
+                    return None
                 found = (variant.signature((TEXT, *args), kws) for variant in _METHODS[attr])
                 sig = next((one for one in found if one is not None), None)
                 return None if sig is None else sig.as_method()

@@ -3,7 +3,7 @@
     data      the first byte; SLACK_BYTES past the last one are readable
     size      bytes
     is_ascii  True only if no byte is >= 0x80; False says nothing, so that pieces of a text need no look at their bytes
-    arena     where a method writes new text (arena.py); null in a string literal
+    arena     where a method writes new text (arena.py); null in a literal of a function that has no Text as argument
 
 A string literal of the user's code becomes a Text where one is needed: as an argument, and where a variable is now a
 literal, now a Text. Text as a result of an entry function becomes a `str`.
@@ -22,6 +22,9 @@ from numba.core.typeconv.castgraph import Conversion
 from numba.extending import box, lower_cast, make_attribute_wrapper, models, register_model
 
 from kernelmill.kernels.text.pointers import BYTES, SLACK_BYTES, WORDS, instruction
+
+_INT = ir.IntType(64)
+_BYTES, _INTS = ir.IntType(8).as_pointer(), _INT.as_pointer()
 
 
 class TextType(types.Hashable, types.IterableType):
@@ -83,21 +86,32 @@ def make_text(typingctx, data, size, is_ascii, arena):
     return TEXT(BYTES, types.intp, types.boolean, WORDS), codegen
 
 
-def _literal(context: Any, builder: Any, raw: bytes) -> Any:
+def _literal(context: Any, builder: Any, raw: bytes, arena: Any) -> Any:
     text = cgutils.create_struct_proxy(TEXT)(context, builder)
     name = f"text.{hashlib.sha256(raw).hexdigest()}"  # a second constant of that name would not be made
     text.data = context.insert_const_bytes(builder.module, raw + bytes(SLACK_BYTES), name)
     text.size = ir.Constant(ir.IntType(64), len(raw))
     text.is_ascii = context.get_constant(types.boolean, raw.isascii())
-    text.arena = ir.Constant(ir.IntType(64).as_pointer(), None)
+    text.arena = arena
     return text._getvalue()
+
+
+def _arena_at_hand(builder: Any) -> Any:
+    """The arena of the first Text among the arguments of the function being compiled; null if there is none."""
+    arguments = builder.function.args
+    for data, size, _, arena in zip(arguments, arguments[1:], arguments[2:], arguments[3:], strict=False):
+        stem, _, member = arena.name.rpartition(".")  # numba names what it flattens: arg.line.0 to arg.line.3
+        is_text = (data.name, size.name, member) == (f"{stem}.0", f"{stem}.1", "3")
+        if is_text and (data.type, size.type, arena.type) == (_BYTES, _INT, _INTS):
+            return arena
+    return ir.Constant(_INTS, None)
 
 
 @lower_cast(types.StringLiteral, TextType)
 def _text_of_literal(context, builder, from_type, to_type, value):
     raw = utf8_of(from_type)
     assert raw is not None
-    return _literal(context, builder, raw)
+    return _literal(context, builder, raw, _arena_at_hand(builder))
 
 
 def constant(string: str) -> Any:
@@ -106,7 +120,7 @@ def constant(string: str) -> Any:
     @instruction
     def text(typingctx):
         def codegen(context, builder, sig, args):
-            return _literal(context, builder, string.encode())
+            return _literal(context, builder, string.encode(), ir.Constant(_INTS, None))
 
         return TEXT(), codegen
 

@@ -237,7 +237,7 @@ def either(text, n):
         found = text
     elif n == 2:
         found = text[1:]
-    return found + text, found == "none"
+    return found * 2 + text, found == "none", found.upper(), found.split()[-1:][0]
 
 
 EITHER = compiled(either)

@@ -57,7 +57,7 @@ def stepped(a, i, j, k):
     return a[i:j:k], a[::k], a[i::k], a[:j:k], a[::-1]
 
 
-test_indexing = same_as_str(character, MIXED, PLACES)
+test_indexing = same_as_str(character, st.one_of(MIXED, WORDS), st.one_of(PLACES, st.integers(-6, 6)))
 test_slicing = same_as_str(slices, MIXED, PLACES, PLACES)
 test_slicing_by_steps = same_as_str(stepped, MIXED, PLACES, PLACES, st.integers(-5, 5).filter(bool))
 

@@ -111,6 +111,7 @@ def test_float_of_a_repr(value):
 @example("1\x00")
 @example("\u0661.\u0665")
 @example("\x1c\u0661")
+@example("\u0661\x1f")
 def test_float_of_anything(a):
     check_float(a)
 
@@ -119,6 +120,8 @@ def test_float_of_anything(a):
 @example(17976931348623157081452742373170435679807056752584499659891747680315, 241)
 @example(9007199254740993, 0)
 @example(5, -324)
+@example(1, 23)
+@example(90071992547409930, -1)
 @example(24703282292062327208, -343)
 @example(22250738585072011, -324)
 def test_float_of_digits_and_an_exponent(digits, exponent):

@@ -137,6 +137,26 @@ def test_more_long_texts_than_are_remembered():
     check(many_long_texts, MANY_LONG_TEXTS, "\n".join(line + "é" * i for i in range(8)))
 
 
+def long_texts(a, b):
+    first, second, shorter = a.split(), b.split(), a[:-7].split()
+    found = ""
+    for i in range(20, 40):
+        found += first[i] + second[i] + shorter[i] + a.split("a")[i] + a.split("b")[i] + a.splitlines(True)[i]
+        found += a.split(None, i)[i]
+        found += b.split("a")[i] + a[:-7].split("a")[i] + a.split("a")[i]
+    counts = len(first), len(second), len(shorter), len(a.split("a")), len(a.split(None, 1)), len(a.splitlines(True))
+    return found, first[-1], shorter[-1], a.split("a")[-1], a[:-7].split("a")[-1], counts
+
+
+LONG_TEXTS = compiled(long_texts)
+
+
+def test_what_is_remembered_of_one_long_text_is_not_taken_for_another():
+    one = "".join(f"aw{i}b\n" for i in range(100, 220))
+    check(long_texts, LONG_TEXTS, one, one[::-1].replace("\n", " b\n"))
+    check(long_texts, LONG_TEXTS, one, one[3:] + one[:3])
+
+
 def sliced(a, i, j, k):
     words = a.split()
     return (
