@@ -117,9 +117,14 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return msgspec.json.format(compact, indent=2) + b"\n"
 
 
+_NO_MANIFEST_HINT = (
+    "its part files can be read as they are: name them by a glob; to write there again, remove the folder first"
+)
+
+
 def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
     """Read a manifest of this version. Raises KM0202 for a later version and for anything else."""
-    hint = "its part files can be read as they are: name them by a glob; to write there again, remove the folder first"
+    hint = _NO_MANIFEST_HINT
     try:
         version = msgspec.json.decode(data, type=_VersionOnly).version
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
@@ -144,6 +149,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     try:
         with open(path, "rb") as file:
             data = file.read()
+    except IsADirectoryError as problem:
+        raise error(Code.FORMAT, "this is a folder, not a manifest", where=path, hint=_NO_MANIFEST_HINT) from problem
     except OSError as problem:
         hint = "give the folder that a job wrote; an output that is one .parquet file has no manifest"
         raise error(Code.INPUT_NOT_FOUND, f"no manifest: {problem.strerror}", where=path, hint=hint) from problem

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.origin import users_frame
 from kernelmill.engine.userfunctions import UserFunction
 
 if TYPE_CHECKING:
@@ -43,14 +44,23 @@ def compiled_form(function: UserFunction, schema: pa.Schema) -> CompiledMap | No
         if asked not in answers:
             answers[asked] = _compile(function, schema)
             if isinstance(answer := answers[asked], str) and function.compile != "require":
-                text = f"[{Code.INTERPRETED.id}] {answer}; it runs as plain Python"
-                warnings.warn(text, InterpretedFunctionWarning, stacklevel=2)
+                _warn(f"[{Code.INTERPRETED.id}] {answer}; it runs as plain Python")
         answer = answers[asked]
     if not isinstance(answer, str):
         return answer
     if function.compile == "require":
         raise error(Code.INTERPRETED, answer, where=function.where, hint='compile="auto" runs it as plain Python')
     return None
+
+
+def _warn(text: str) -> None:
+    """Warn at the user's line, as `warnings.warn` would if kernelmill lay not between."""
+    frame = users_frame()
+    if frame is None:
+        warnings.warn(text, InterpretedFunctionWarning, stacklevel=1)
+        return
+    module, registry = frame.f_globals.get("__name__"), frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(text, InterpretedFunctionWarning, frame.f_code.co_filename, frame.f_lineno, module, registry)
 
 
 def emitted_types(form: CompiledMap) -> list[pa.DataType]:

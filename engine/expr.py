@@ -178,7 +178,10 @@ class Expr:
         return Expr(Alias(self.node, column_name(name)))
 
     def cast(self, dtype: object, *, strict: bool = True) -> Expr:
-        """Turn values into `dtype`; one that does not fit is a bad value (KM0207), or null if not `strict`."""
+        """Turn values into `dtype`; one that does not fit is a bad value (KM0207), or null if not `strict`.
+
+        A number beyond the range of a float type becomes an infinity, as IEEE 754 rounds it.
+        """
         with located(users_line()):
             return Expr(Cast(self.node, parse_dtype(dtype), bool(strict)))
 

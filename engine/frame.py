@@ -15,6 +15,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.execute import Progress, run_batches, run_collect, run_settings, run_sink
 from kernelmill.engine.expr import Expr
 from kernelmill.engine.foreign import FOREIGN_VERBS
+from kernelmill.engine.io.source import is_file_name
 from kernelmill.engine.job import JobResult, SinkOptions
 from kernelmill.engine.leftovers import is_single
 from kernelmill.engine.nodes import Aggregate as AggregateNode
@@ -387,9 +388,10 @@ class GroupBy:
 
 
 def _target(path: Any) -> str:
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+    named = os.fsdecode(os.fspath(path)) if isinstance(path, str | os.PathLike) else ""
+    if not is_file_name(named):
         raise error(Code.BAD_SETTING, f"an output cannot be {path!r}", hint='give a path: "out/" or "out.parquet"')
-    target = os.path.expanduser(os.fsdecode(os.fspath(path)))
+    target = os.path.expanduser(named)
     if "://" in target:  # it would become a folder called "s3:"
         what = f"{target}: only paths of this machine can be written"
         raise error(Code.BAD_SETTING, what, hint="write to a local or shared file system and copy it from there")

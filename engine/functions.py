@@ -185,7 +185,7 @@ _MOMENTS: dict[str, Function] = {
     "dt.iso_year": Function(1, _MOMENT_TO_INT, _arrow("iso_year")),
     "dt.date": Function(1, rules.moment(pa.date32()), lambda args, o: compute.cast(args[0], pa.date32(), strict=True)),
     "dt.truncate": Function(1, rules.moment(None), lambda args, o: moments.truncate(args[0], o["every"])),
-    "dt.strftime": Function(1, rules.moment(pa.string()), lambda args, o: moments.format_moment(args[0], o["format"])),
+    "dt.strftime": Function(1, rules.written_moment, lambda args, o: moments.format_moment(args[0], o["format"])),
 }
 _LISTS: dict[str, Function] = {
     "list.len": Function(1, rules.of_list, _arrow("list_value_length")),

@@ -30,12 +30,39 @@ def check_format(form: str | None) -> str | None:
     if form == "":
         hint = 'say how it is written, as in "%d/%m/%Y"; no format is ISO 8601'
         raise error(Code.BAD_SETTING, "a date cannot be read by an empty format", hint=hint)
+    if form is not None:
+        _refuse_nul(form)
     for flags, letter in _DIRECTIVE.findall(form or ""):
+        if letter == "Z":
+            what = f"the format {form!r} has %Z, and names of time zones are not read"
+            raise error(Code.BAD_SETTING, what, hint="%z reads an offset such as +0100")
         if letter not in _DIRECTIVES or not letter:
             what = f"the format {form!r} has %{flags}{letter}, which is no part of a date"
             hint = "fractions of a second are read by no format, which is ISO 8601" if letter == "f" else "a % is %%"
             raise error(Code.BAD_SETTING, what, hint=hint)
     return form
+
+
+def check_written_format(form: str) -> str:
+    """Give back a format of strftime; KM0107 for one with a part that would stay as it is in what is written."""
+    _refuse_nul(form)
+    moment: Any = pa.scalar(0, pa.timestamp("s", "UTC"))
+    for directive in _DIRECTIVE.finditer(form):
+        part = directive[0]
+        if part == "%" or directive[2] in ("q", "Q") or pc.strftime(moment, format=part, locale="C").as_py() == part:
+            what = f"the format {form!r} has {part}, which is no part of a date that can be written"
+            raise error(Code.BAD_SETTING, what, hint="a % is %%; there are neither flags, as in %-d, nor %f")
+    return form
+
+
+def writes_zone(form: str) -> bool:
+    """Tell whether a format of strftime writes the time zone."""
+    return any(letter in ("z", "Z") for _, letter in _DIRECTIVE.findall(form))
+
+
+def _refuse_nul(form: str) -> None:
+    if "\0" in form:  # what is behind it would be left out
+        raise error(Code.BAD_SETTING, f"the format {form!r} has a NUL character", hint="leave it out")
 
 
 def to_moment(values: Datum, form: str | None, target: pa.DataType, *, strict: bool) -> Datum:
@@ -82,8 +109,6 @@ def _spacing(form: str) -> str:
                 pattern += "[[:space:]]*"
             case "c" | "r" | "x" | "X" | "+":  # of several parts
                 pattern += ".*"
-            case "Z":
-                pattern += "[^[:space:]]*"
             case letter:
                 padding = "[[:space:]]*" if letter in _PADDED or "_" in directive[1] else ""
                 pattern += padding + "[^[:space:]]+"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.moments import check_format, parse_every
+from kernelmill.engine.moments import check_format, check_written_format, parse_every
 from kernelmill.engine.nodes import Tokenize
 from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import located, users_line
@@ -249,8 +249,10 @@ class DateTimeNamespace(_Namespace):
         return self._expr._call("dt.truncate", every=every)
 
     def strftime(self, format: str) -> Expr:
-        """Write the moment as text as `format` says (strftime, C locale)."""
-        return self._expr._call("dt.strftime", format=_text("strftime", "format", format))
+        """Write the moment as text as `format` says (strftime, C locale); %Z and %z need a column with a time zone."""
+        with located(users_line()):
+            check_written_format(_text("strftime", "format", format))
+        return self._expr._call("dt.strftime", format=format)
 
 
 class ListNamespace(_Namespace):

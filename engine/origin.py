@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from kernelmill.engine.errors import KernelmillError
 
@@ -15,14 +16,18 @@ def users_line() -> str:
 
     A path below the working directory is shown relative to it, any other by its name alone.
     """
-    frame = sys._getframe(1)
-    while _is_ours(frame.f_globals.get("__name__", "")):
-        if frame.f_back is None:
-            return ""
+    frame = users_frame()
+    return "" if frame is None else f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def users_frame() -> FrameType | None:
+    """The innermost caller's frame outside kernelmill; None if there is none, as on the command line or in a worker."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
-    if frame.f_globals.get("__name__", "").startswith("click."):  # it called a command: nobody wrote a line
-        return ""
-    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+    if frame is None or frame.f_globals.get("__name__", "").startswith(("click.", "threading")):
+        return None  # it called a command, or started our thread: nobody wrote a line
+    return frame
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kernelmill.engine.compute import pc
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.moments import is_known_zone
+from kernelmill.engine.moments import is_known_zone, writes_zone
 from kernelmill.engine.node_text import cast_text, node_text
 from kernelmill.engine.nodes import Column
 from kernelmill.engine.promotion import Arg, is_bytes, is_number, is_text, mixes_signs, number_for, unify
@@ -232,6 +232,16 @@ def moment(result: pa.DataType | None, *, dates_too: bool = True) -> Rule:
         return Signature((dtype,), result or dtype, _any_null(args))
 
     return rule
+
+
+def written_moment(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A moment in, text out; KM0107 where its zone is to be written and it has none."""
+    signature = moment(pa.string())(function, args, options)
+    zone = getattr(args[0].type, "tz", None)
+    if zone is None and writes_zone(options["format"]):
+        what = f"the format {options['format']!r} writes the time zone, and {node_text(args[0].node)} has none"
+        raise error(Code.BAD_SETTING, what, hint='leave %Z and %z out, or write the zone as text: "%H:%M UTC"')
+    return signature
 
 
 def of_list(function: str, args: Sequence[Arg], options: Options) -> Signature:

@@ -315,6 +315,9 @@ class LocalRunner:
             except MemoryError as problem:
                 outcome = error(Code.MEMORY_LIMIT, "the system has no more memory", hint="lower memory= or threads=")
                 outcome.__cause__ = problem
+            except KeyboardInterrupt as problem:  # a user's function raised it: Python's own goes to the main thread
+                outcome = error(Code.CANCELLED, "the job was cancelled: a function raised KeyboardInterrupt")
+                outcome.__cause__ = problem
             except BaseException as problem:  # whatever it is, the job must hear of it rather than wait for ever
                 hint = "report this with the command, the input's shape and the text above"
                 outcome = error(Code.INTERNAL, f"{type(problem).__name__}: {problem}", hint=hint)

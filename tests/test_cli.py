@@ -324,6 +324,22 @@ def test_a_damaged_manifest_is_told_with_what_can_be_done(run):
     assert run("show", "out/*.parquet")[0] == 0
 
 
+def test_a_manifest_that_is_a_folder_is_told_with_what_can_be_done(run):
+    Path("out/_manifest.json").mkdir(parents=True)
+    for command in ("show", "check"):
+        code, _, err = run(command, "out")
+        assert (code, "KM0202" in err, "remove the folder" in err) == (3, True, True)
+
+
+def test_show_says_so_where_the_manifest_has_other_rows(run):
+    run("wordcount", KJV / "65-jude.txt", "-o", "out")
+    manifest = json.loads(Path("out/_manifest.json").read_text())
+    Path("out/_manifest.json").write_text(json.dumps(manifest | {"rows": 1}))
+    code, out, err = run("show", "out")
+    assert (code, out.startswith(f"out: {manifest['rows']} rows")) == (0, True)
+    assert f"the manifest says 1 row, the files have {manifest['rows']}" in err
+
+
 def test_show_prints_moments_that_python_has_not(run):
     pq.write_table(pa.table({"t": pa.array([1], pa.timestamp("ns"))}), "t.parquet")
     assert "1970-01-01 00:00:00.000000001" in run("show", "t.parquet")[1]

@@ -28,6 +28,9 @@ from kernelmill.engine.progress import ProgressSink, progress_sink
 from kernelmill.engine.settings import resolve
 from kernelmill.engine.sizes import format_bytes, format_duration, format_things, parse_bytes
 
+STANDARD_OUTPUT = "standard output"
+"""Where errors of printing arise."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -49,7 +52,7 @@ def print_text(text: str, *, newline: bool = True) -> None:
     except BrokenPipeError:
         raise
     except OSError as problem:
-        raise output_error(problem, "printing", "standard output") from problem
+        raise output_error(problem, "printing", STANDARD_OUTPUT) from problem
 
 
 def print_json(value: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import kernelmill
-from kernelmill.engine.cli.console import Console, common_options, print_text, quietly, say
+from kernelmill.engine.cli.console import STANDARD_OUTPUT, Console, common_options, print_text, quietly, say
 from kernelmill.engine.cli.process import exit_code_of
 from kernelmill.engine.durable import output_error
 from kernelmill.engine.errors import Code, KernelmillError, error
@@ -98,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
         return _report(problem, console)
     except Exception as problem:
         if isinstance(problem, OSError) and _is_of_printing(problem):  # click prints help by itself
-            return _report(output_error(problem, "printing", "standard output"), console)
+            return _report(output_error(problem, "printing", STANDARD_OUTPUT), console)
         hint = "a bug of kernelmill: please report it with the lines above, the command and kernelmill --version"
         internal = error(Code.INTERNAL, f"{type(problem).__name__}: {problem}", hint=hint)
         internal.__cause__ = problem
@@ -121,7 +121,8 @@ def _report(problem: KernelmillError, console: Console) -> int:
             say(f"caused by {type(cause).__name__}: {cause}")
     shown = error(problem.code, problem.what, where=problem.where, hint=_in_options(problem.hint, console.command))
     say(f"{type(problem).__name__} {shown}")
-    return 1 if console.job_started or problem.code is Code.INTERNAL else 3
+    failed = console.job_started or problem.code is Code.INTERNAL or problem.where == STANDARD_OUTPUT
+    return 1 if failed else 3
 
 
 def _causes_of(problem: BaseException) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ import click
 import pyarrow.parquet as pq
 
 import kernelmill as km
-from kernelmill.engine.cli.console import common_options, print_json, print_text, the_console
+from kernelmill.engine.cli.console import common_options, print_json, print_text, say, the_console
 from kernelmill.engine.commit import MANIFEST_NAME, Manifest, read_manifest
 from kernelmill.engine.commit import check as check_output
 from kernelmill.engine.commit import clean as clean_leftovers
@@ -25,10 +25,13 @@ from kernelmill.engine.sizes import format_bytes, format_count, format_things
 def show(path: str, rows: int, as_json: bool) -> None:
     """Print the first rows of PATH (an output folder, a Parquet file or a glob), its schema and its manifest."""
     # before the frame, which would say less of a manifest that is damaged
-    manifest = read_manifest(path) if os.path.isfile(os.path.join(path, MANIFEST_NAME)) else None
+    manifest = read_manifest(path) if os.path.lexists(os.path.join(path, MANIFEST_NAME)) else None
     frame = km.scan_parquet(path)
     files = list_files(path, suffixes=(".parquet",))
-    total = manifest.rows if manifest else sum(_rows_in(file.path) for file in files)
+    total = sum(_rows_in(file.path) for file in files)
+    if manifest and manifest.rows != total:
+        said = f"the manifest says {format_things(manifest.rows, 'row')}, the files have {format_count(total)}"
+        say(f"warning: {path}: {said}; kernelmill check {path} compares them")
     first = frame.head(rows).collect(progress=False)
     if as_json:
         print_json(_described(path, frame, manifest, total, [file.path for file in files], first))

@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,11 @@ import xxhash
 
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.durable import output_errors
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.rowbytes import bytes_before, bytes_of
 from kernelmill.engine.plan.physical import ToParquet
 
-FORMAT_VERSION = "2.6"
+FORMAT_VERSION: Final = "2.6"
 # A row group ends at `row_group_rows`, or before the row whose values would take it past this: bounded memory (I4) for
 # wide tables and long texts. It is counted in bytes of values, row by row, so it falls at the same row every time.
 ROW_GROUP_BYTES_MAX = 128 << 20
@@ -66,7 +66,7 @@ class PartWriter:
     """Write batches to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
 
     `path` must not exist. Leaving the context without `close` deletes the file. Errors: KM0402 disk full, KM0502
-    other refusals of the system, KM0107 unknown compression.
+    other refusals of the system, KM0107 unknown compression, KM0207 a value that Parquet cannot hold.
     """
 
     def __init__(self, path: str, operator: ToParquet) -> None:
@@ -151,7 +151,10 @@ class PartWriter:
         arrays = pieces[0] if len(pieces) == 1 else [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
         with output_errors("writing a part file", self.path):
             table = pa.Table.from_arrays(cast("list[pa.Array[Any]]", arrays), schema=self._schema)
-            self._writer.write_table(table, row_group_size=self._waiting_rows)
+            try:
+                self._writer.write_table(table, row_group_size=self._waiting_rows)
+            except pa.ArrowInvalid as problem:
+                raise _unfit(table, problem) from problem
         self._rows += self._waiting_rows
         self._waiting_rows = self._waiting_bytes = 0
         self._waiting = []
@@ -172,6 +175,17 @@ def join_parts(paths: Sequence[str], target: str) -> PartFile:
 def _stored(column: pa.Array[Any]) -> pa.Array[Any]:
     kind = stored_type(column.type)
     return column if kind == column.type else column.cast(kind)
+
+
+def _unfit(table: pa.Table, problem: pa.ArrowInvalid) -> KernelmillError:
+    """KM0207 naming the column that Parquet cannot hold: it has no seconds, and milliseconds of far ones overflow."""
+    for name in table.schema.names:
+        try:
+            pq.write_table(table.select([name]), pa.MockOutputStream(), version=FORMAT_VERSION)
+        except pa.ArrowInvalid as exc:
+            hint = "Parquet counts in milliseconds or finer: filter the values out, or set them to null"
+            return error(Code.CAST, f"column {name!r} has a value that Parquet cannot hold: {exc}", hint=hint)
+    return error(Code.INTERNAL, f"Parquet cannot be written: {problem}", hint="report this as a bug")
 
 
 def _dictionary_columns(schema: pa.Schema, unique: Sequence[str]) -> list[str] | bool:

@@ -95,7 +95,7 @@ def items_of(source: Any) -> list[str]:
     """The paths, globs and directories that a source lists; an iterator is used up. KM0107 for what is no source."""
     if isinstance(source, str | os.PathLike):
         return [_text(source)]
-    if isinstance(source, bytes):  # iterable, yet no list of paths
+    if isinstance(source, bytes) or hasattr(source, "read"):  # iterable, yet no list of paths
         raise _bad_source(source)
     try:
         items = [_text(item) for item in source]
@@ -112,7 +112,7 @@ def _text(item: Any) -> str:
     path = os.fspath(item)
     if not isinstance(path, str):
         path = os.fsdecode(path)
-    if not path or "\0" in path or not _is_file_name(path):
+    if not is_file_name(path):
         raise error(Code.BAD_SETTING, f"{path!r} is not a path", hint="name a file, a glob or a directory")
     if "://" in path and not os.path.exists(path):
         hint = "copy it to a local or shared file system first"
@@ -120,18 +120,21 @@ def _text(item: Any) -> str:
     return os.path.expanduser(path)
 
 
-def _is_file_name(path: str) -> bool:
-    """Tell whether the system could have a file of this name: half a surrogate pair is no byte of one."""
+def is_file_name(path: str) -> bool:
+    """Tell whether the system could have a file of this name: half a surrogate pair is no byte of one, nor is NUL."""
     try:
         os.fsencode(path)
     except UnicodeEncodeError:
         return False
-    return True
+    return bool(path) and "\0" not in path
 
 
 def _bad_source(value: object) -> KernelmillError:
     what = f"a source cannot be a {type(value).__name__}"
-    return error(Code.BAD_SETTING, what, hint="give a path, a glob, a directory, or a list of them")
+    hint = "give a path, a glob, a directory, or a list of them"
+    if hasattr(value, "read"):
+        hint = "pass the path: inputs are read in pieces, and again if a task is retried"
+    return error(Code.BAD_SETTING, what, hint=hint)
 
 
 def _files_of(path: str, suffixes: Sequence[str] | None) -> list[str]:
@@ -231,6 +234,9 @@ def _sorted(paths: Iterable[str]) -> list[str]:
 
 def _missing(path: str) -> KernelmillError:
     folder = os.path.dirname(path) or "."
+    if path == "-":
+        hint = "standard input cannot be read: save it in a file first, inputs are read in pieces"
+        return error(Code.INPUT_NOT_FOUND, "there is no file -", hint=hint)
     if os.path.islink(path):
         what = f"{path} is a link to {os.readlink(path)}, which is not there"
         return error(Code.INPUT_NOT_FOUND, what, hint="remove the link, or restore the file that it names")

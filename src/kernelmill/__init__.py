@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kernelmill.engine import errors as errors
+    from kernelmill.engine.compiling import InterpretedFunctionWarning as InterpretedFunctionWarning
     from kernelmill.engine.dataframe import DataFrame as DataFrame
     from kernelmill.engine.expr import Expr as Expr
     from kernelmill.engine.expr import col as col
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _HOME_OF_NAME = {
     "DataFrame": "dataframe",
     "Expr": "expr",
+    "InterpretedFunctionWarning": "compiling",
     "JobResult": "job",
     "LazyFrame": "frame",
     "MapReduce": "mapreduce.job",

@@ -253,7 +253,16 @@ def test_a_column_has_a_name():
         assert code_of(make).code is Code.BAD_SETTING
 
 
-@pytest.mark.parametrize("form", ["", "%", "%Y%", "%Y-%m-%d %H:%M:%S.%f", "%Q", "%-"])
+@pytest.mark.parametrize("form", ["", "%", "%Y%", "%Y-%m-%d %H:%M:%S.%f", "%Q", "%-", "%Y %Z", "%Y\0"])
 def test_a_format_by_which_nothing_can_be_read_is_refused(form):
     assert code_of(lambda: col("a").str.to_datetime(form)).code is Code.BAD_SETTING
     assert code_of(lambda: col("a").str.to_date(form, strict=False)).code is Code.BAD_SETTING
+
+
+@pytest.mark.parametrize("form", ["%", "%Y%", "%f", "%-d", "%Q", "%s", "%Y\0"])
+def test_a_format_that_would_be_written_as_it_is_is_refused(form):
+    assert code_of(lambda: col("a").dt.strftime(form)).code is Code.BAD_SETTING
+
+
+def test_every_part_of_a_format_that_can_be_written_is_taken():
+    col("a").dt.strftime("".join(f"%{letter}" for letter in "aAbBcCdDeFgGhHIjmMnprRStTuUVwWxXyYzZ%") + "%Ey %Od")

@@ -402,3 +402,42 @@ def test_an_aggregate_beside_rows_is_refused_in_no_other_verbs_name(frame):
     with pytest.raises(km.errors.TypeMismatchError) as caught:
         frame.with_columns(z=km.col("n").sum())
     assert "select" not in caught.value.what
+
+
+@pytest.mark.parametrize("target", ["", "a\0b", "\ud800", b"", 3])
+def test_an_output_that_no_file_can_be_called_is_refused(target):
+    with pytest.raises(KernelmillError) as caught:
+        km.from_arrow(pa.table({"a": [1]})).sink_parquet(target)
+    assert caught.value.code is Code.BAD_SETTING
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.list_(pa.timestamp("s"))], ids=str)
+def test_a_moment_that_parquet_cannot_hold_is_a_bad_value_of_its_column(kind, tmp_path):
+    far = pa.array([2**60] if pa.types.is_timestamp(kind) else [[2**60]], kind)
+    with pytest.raises(KernelmillError) as caught:
+        km.from_arrow(pa.table({"a": [1], "far": far})).sink_parquet(tmp_path / "o.parquet")
+    assert (caught.value.code, "'far'" in caught.value.what) == (Code.CAST, True)
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(1e300, "float32"), (2**50, "float16"), ("1e999", "float64")])
+def test_a_cast_beyond_a_float_types_range_is_an_infinity(value, dtype):
+    frame = km.from_arrow(pa.table({"a": [value]}))
+    for strict in (True, False):
+        assert frame.select(km.col("a").cast(dtype, strict=strict)).collect().rows() == [(float("inf"),)]
+
+
+def test_an_interrupt_in_a_worker_cancels_the_job():
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    def stopped_in_a_task(event):
+        if type(event).__name__ == "TaskStarted":
+            raise KeyboardInterrupt
+
+    frame = km.from_arrow(pa.table({"line": ["a"]}))
+    job = km.MapReduce(stopped, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+    for run in (lambda: job(frame).collect(), lambda: frame.collect(progress=stopped_in_a_task)):
+        with pytest.raises(KernelmillError) as caught:
+            run()
+        assert caught.value.code is Code.CANCELLED

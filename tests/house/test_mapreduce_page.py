@@ -10,7 +10,7 @@ import kernelmill as km
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "mapreduce.md"
 
 
-@pytest.mark.filterwarnings("ignore::kernelmill.engine.compiling.InterpretedFunctionWarning")
+@pytest.mark.filterwarnings("ignore::kernelmill.InterpretedFunctionWarning")
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "books").mkdir()

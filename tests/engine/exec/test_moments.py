@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pytest
 
+import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec.evaluate import evaluate
 from kernelmill.engine.expr import Expr, col
@@ -63,10 +64,23 @@ def test_spaces_are_read_only_where_the_format_has_them(form, good, bad):
     assert caught.value.code is Code.CAST
 
 
-def test_formats_of_several_parts_and_zones_are_read():
+def test_formats_of_several_parts_are_read():
     for form, text in (
         ("%c", "Tue Dec 22 00:00:00 2009"),
         ("%D %r", "12/22/09 12:00:00 AM"),
-        ("%F %Z", "2009-12-22 UTC"),
     ):
         assert run(col("a").str.to_datetime(form), [text], pa.string()) == [datetime(2009, 12, 22)]
+
+
+@pytest.mark.parametrize("dtype", [pa.date32(), pa.timestamp("us")], ids=str)
+@pytest.mark.parametrize("form", ["%Z", "%H:%M %z"])
+def test_a_zone_is_written_only_of_moments_that_have_one(dtype, form):
+    frame = km.from_arrow(pa.table({"a": pa.array([0], dtype)}))
+    with pytest.raises(KernelmillError) as caught:
+        frame.select(col("a").dt.strftime(form))
+    assert (caught.value.code, "test_moments.py:" in caught.value.where) == (Code.BAD_SETTING, True)
+
+
+def test_a_zone_is_written():
+    frame = km.from_arrow(pa.table({"a": pa.array([0], pa.timestamp("us", "UTC"))}))
+    assert frame.select(col("a").dt.strftime("%H %Z %z")).collect().rows() == [("00 UTC +0000",)]

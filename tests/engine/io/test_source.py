@@ -176,3 +176,19 @@ def test_a_glob_that_spells_the_underscore_gets_it(tree):
 
 def test_a_glob_of_directories_gives_their_files(tree):
     assert names_of(tree, str(tree / "s*")) == ["sub/c.txt", "sub/f.log"]
+
+
+def test_an_open_file_is_no_source(tmp_path):
+    (tmp_path / "a.txt").write_text("b.txt")
+    with open(tmp_path / "a.txt") as file:
+        for source in (file, [file]):
+            with pytest.raises(KernelmillError) as caught:
+                list_files(source)
+            assert (caught.value.code, "pass the path" in caught.value.hint) == (Code.BAD_SETTING, True)
+
+
+def test_a_dash_is_not_standard_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KernelmillError) as caught:
+        list_files("-")
+    assert (caught.value.code, "standard input" in caught.value.hint) == (Code.INPUT_NOT_FOUND, True)

@@ -96,6 +96,7 @@ def test_what_cannot_be_compiled_runs_with_one_warning_that_names_the_line():
         assert job(km.from_arrow(pa.table({"line": ["ba"]}))).collect().rows() == [("['a', 'b']", 1)]
     assert [one.category for one in caught] == [InterpretedFunctionWarning]
     assert "test_compiled.py:" in str(caught[0].message)
+    assert (caught[0].filename, km.InterpretedFunctionWarning) == (__file__, InterpretedFunctionWarning)
     refused = km.MapReduce(stranger, "sum", compile="require", schema={"key": "string", "value": "int64"})
     with pytest.raises(KernelmillError) as problem:
         refused(km.from_arrow(pa.table({"line": ["ba"]})))
