@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ STAGE_SPARE_ROWS = 64
 """With less room than this the driver stops after a record, so that few records are begun in vain."""
 
 ARENA_USED, ARENA_WANTED = 2, 3
+_NAMELESS = itertools.count()
 TEXT_SLACK_BYTES = 64
 
 
@@ -107,7 +109,8 @@ def compiled_map(
         on_compile(function.__name__)
     compiler = importlib.import_module("kernelmill.kernels.functions.maps")
     try:
-        made: Compiled = compiler.compile_map(function, inputs, keywords, name or "user-map")
+        symbol = name or f"map-{next(_NAMELESS)}"  # one linker serves all: each a name of its own
+        made: Compiled = compiler.compile_map(function, inputs, keywords, symbol)
     except CannotCompileError:
         raise
     except Exception as problem:  # numba lets out what its own insides raise: whatever it is, there is no code
@@ -120,7 +123,7 @@ def compiled_map(
         about = {"outputs": made.outputs, "shape": made.shape, "counters": made.counters, "inputs": inputs}
         cache.write(f"{name}.json", Code(json.dumps(about).encode(), []))
         cache.write(name, made.code)
-    drive = bind(made.code.object_file, name or "user-map", function.__name__, made.signature)
+    drive = bind(made.code.object_file, symbol, function.__name__, made.signature)
     assert drive is not None  # it was compiled under that name
     return CompiledMap(drive, made.outputs, made.shape, made.counters)
 

@@ -181,6 +181,17 @@ def helper_of(n):
     return helper
 
 
+def test_functions_that_no_fingerprint_tells_apart_keep_their_own_code():
+    found = []
+    for number in (5, 7):
+        function = closure_of(np.int64(number))
+        assert fingerprint(function, LINE, {}) is None
+        stage, columns = Staged(2), text_column(["a"])
+        compiled_map(function, LINE, {}).drive(*columns, 0, 1, stage.arena, stage.rows, stage.state)
+        found += stage.words(1, 0).tolist()
+    assert found == [5, 7]
+
+
 SECOND_PROCESS = """
 import sys
 from kernelmill.kernels.usermaps import Input, compiled_map
