@@ -69,7 +69,8 @@ def emitted_types(form: CompiledMap) -> list[pa.DataType]:
 
 
 def _compile(function: UserFunction, schema: pa.Schema) -> CompiledMap | str:
-    usermaps: Any = importlib.import_module("kernelmill.kernels.usermaps")  # kernels come with the first execution
+    usercode: Any = importlib.import_module("kernelmill.kernels.usercode")  # kernels come with the first execution
+    usermaps: Any = importlib.import_module("kernelmill.kernels.usermaps")
     jit: Any = importlib.import_module("kernelmill.kernels._jit")
     if jit.JIT_DISABLED or jit.BOUNDS_CHECKED:
         return f"{function.title}: compiling is switched off in the environment"
@@ -78,10 +79,10 @@ def _compile(function: UserFunction, schema: pa.Schema) -> CompiledMap | str:
         kind = _kind_of(field.type)
         if kind is None:
             return f"{function.title}: values of type {field.type} ({field.name!r}) are known to Python functions only"
-        inputs.append(usermaps.Input(field.name, kind, field.nullable))
+        inputs.append(usercode.Input(field.name, kind, field.nullable))
     try:
         form: CompiledMap = usermaps.compiled_map(function.given, inputs, function.keywords)
-    except usermaps.CannotCompileError as problem:
+    except usercode.CannotCompileError as problem:
         return f"{function.line(problem.line)}: {function.title} cannot be compiled: {problem}"
     return form
 

@@ -30,6 +30,7 @@ from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.physical import MapRecords
 from kernelmill.engine.userfunctions import UserFunction
 from kernelmill.kernels import staged, usermaps
+from kernelmill.kernels.usercode import TEXT_SLACK_BYTES
 from kernelmill.kernels.usermaps import CompiledMap
 
 Mapped = Iterator[tuple[Any, Place]]
@@ -190,8 +191,8 @@ def _arguments(batch: pa.RecordBatch) -> list[Any]:
         if pa.types.is_string(column.type):
             data, offsets = strings_view(column)
             first, end = int(offsets[0]), int(offsets[-1])
-            if data.size < end + usermaps.TEXT_SLACK_BYTES:
-                padded = np.zeros(end - first + usermaps.TEXT_SLACK_BYTES, np.uint8)
+            if data.size < end + TEXT_SLACK_BYTES:
+                padded = np.zeros(end - first + TEXT_SLACK_BYTES, np.uint8)
                 padded[: end - first] = data[first:end]
                 data, offsets, first, end = padded, offsets - offsets[0], 0, end - first
             is_ascii = int(data[first:end].max(initial=0)) < 0x80

@@ -21,6 +21,7 @@ from kernelmill.kernels._loader import can_run
 from kernelmill.kernels.functions.emits import EmitType, make_emit
 from kernelmill.kernels.functions.helpers import compiled_helpers
 from kernelmill.kernels.text.library import TEXT, text_of
+from kernelmill.kernels.usercode import CannotCompileError, Compiled, Input, Output
 from kernelmill.kernels.usermaps import (
     CAPACITY,
     COUNT,
@@ -30,10 +31,6 @@ from kernelmill.kernels.usermaps import (
     REJECTED,
     ROW,
     STAGE_SPARE_ROWS,
-    CannotCompileError,
-    Compiled,
-    Input,
-    Output,
     map_signature,
 )
 
@@ -60,7 +57,8 @@ def compile_map(
             made = Compiler({}).dispatcher(driver, signature)
     except errors.NumbaError as problem:
         raise _explained(problem) from problem
-    return Compiled(None if made else code, signature, made, tuple(outputs), shape, tuple(emit_type.counters))
+    about = {"outputs": outputs, "shape": shape, "counters": emit_type.counters}
+    return Compiled(None if made else code, made, about)
 
 
 def _infer(function, inputs, keywords) -> EmitType:

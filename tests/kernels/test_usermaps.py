@@ -1,5 +1,6 @@
 """A user's map compiled: what is staged equals what Python emits, and the cache knows one function from another."""
 
+import os
 import subprocess
 import sys
 import types
@@ -7,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from kernelmill.kernels import _jit, staged, usermaps
-from kernelmill.kernels.usermaps import CannotCompileError, Input, Output, compiled_map, fingerprint
+from kernelmill.kernels import _jit, staged, usercode, usermaps
+from kernelmill.kernels.usercode import CannotCompileError, Input, Output
+from kernelmill.kernels.usermaps import compiled_map, map_name
 
 pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
 
@@ -26,7 +28,7 @@ def text_column(texts):
     data = "".join(texts).encode()
     lengths = [len(text.encode()) for text in texts]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    padded = np.frombuffer(data + bytes(usermaps.TEXT_SLACK_BYTES), np.uint8)
+    padded = np.frombuffer(data + bytes(usercode.TEXT_SLACK_BYTES), np.uint8)
     return padded, offsets, np.empty(0, np.uint8), data.isascii()
 
 
@@ -151,20 +153,20 @@ def test_what_cannot_be_compiled_is_said(function):
 
 
 def test_equal_functions_have_one_fingerprint_and_any_change_another(monkeypatch):
-    before = fingerprint(words_and_lengths, LINE, {})
-    assert before == fingerprint(words_and_lengths, LINE, {})
+    before = map_name(words_and_lengths, LINE, {})
+    assert before == map_name(words_and_lengths, LINE, {})
     others = {
-        fingerprint(words_and_lengths, [Input("line", "text", True)], {}),
-        fingerprint(words_and_lengths, LINE, {"n": 1}),
-        fingerprint(closure_of(1), LINE, {}),
-        fingerprint(closure_of(2), LINE, {}),
-        fingerprint(closure_of(helper_of(1)), LINE, {}),
-        fingerprint(closure_of(helper_of(2)), LINE, {}),
+        map_name(words_and_lengths, [Input("line", "text", True)], {}),
+        map_name(words_and_lengths, LINE, {"n": 1}),
+        map_name(closure_of(1), LINE, {}),
+        map_name(closure_of(2), LINE, {}),
+        map_name(closure_of(helper_of(1)), LINE, {}),
+        map_name(closure_of(helper_of(2)), LINE, {}),
     }
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 4)
-    others.add(fingerprint(words_and_lengths, LINE, {}))
+    others.add(map_name(words_and_lengths, LINE, {}))
     assert len(others | {before}) == 8
-    assert fingerprint(closure_of(object()), LINE, {}) is None
+    assert map_name(closure_of(object()), LINE, {}) is None
 
 
 def closure_of(used):
@@ -185,7 +187,7 @@ def test_functions_that_no_fingerprint_tells_apart_keep_their_own_code():
     found = []
     for number in (5, 7):
         function = closure_of(np.int64(number))
-        assert fingerprint(function, LINE, {}) is None
+        assert map_name(function, LINE, {}) is None
         stage, columns = Staged(2), text_column(["a"])
         compiled_map(function, LINE, {}).drive(*columns, 0, 1, stage.arena, stage.rows, stage.state)
         found += stage.words(1, 0).tolist()
@@ -194,7 +196,8 @@ def test_functions_that_no_fingerprint_tells_apart_keep_their_own_code():
 
 SECOND_PROCESS = """
 import sys
-from kernelmill.kernels.usermaps import Input, compiled_map
+from kernelmill.kernels.usercode import Input
+from kernelmill.kernels.usermaps import compiled_map
 def words(line, emit):
     for word in line.split():
         emit(word, 1)
@@ -205,7 +208,7 @@ print(len(made.outputs), "numba" in sys.modules)
 
 def test_a_second_process_neither_compiles_nor_imports_numba(tmp_path):
     def run():
-        environment = {"PATH": "/usr/bin", "KERNELMILL_CACHE_DIR": str(tmp_path)}
+        environment = os.environ | {"KERNELMILL_CACHE_DIR": str(tmp_path)}
         words = [sys.executable, "-c", SECOND_PROCESS]
         return subprocess.run(words, capture_output=True, text=True, env=environment, check=True).stdout
 

@@ -1,0 +1,191 @@
+"""Users' functions as machine code, whatever they serve as: names made of all that decides the code, and its place in
+the kernel cache. What a function of each kind is called with is said beside this: `usermaps`, `userpartitions`.
+
+Compiling is `kernels/functions`, which brings numba; a process that finds the code in the cache does without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from kernelmill.kernels import _jit
+from kernelmill.kernels._cache import Code
+from kernelmill.kernels._loader import bind, can_run
+from kernelmill.kernels._signature import Array, Scalar, Signature
+
+TEXT_SLACK_BYTES = 64
+_NAMELESS = itertools.count()
+
+
+class Input(NamedTuple):
+    """A column that a function reads: its name, its kind (text int64 float64 boolean), and whether it may hold None."""
+
+    name: str
+    kind: str
+    nullable: bool
+
+
+class Output(NamedTuple):
+    """A column of what a function gives: its kind, and whether None is among it."""
+
+    kind: str
+    nullable: bool
+
+
+class Compiled(NamedTuple):
+    """What the compiler made: code, or a function of numba's where the code needs numba's runtime.
+
+    `about` is what must be known to call it, as JSON has it.
+    """
+
+    code: Code | None
+    function: Callable[..., int] | None
+    about: dict[str, Any]
+
+
+class CannotCompileError(Exception):
+    """A function is beyond the compiler: `line` is the user's, where it is known, the text why."""
+
+    def __init__(self, why: str, line: int | None = None) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+def loaded(
+    name: str | None,
+    title: str,
+    compile_: Callable[[str], Compiled],
+    signature_of: Callable[[dict[str, Any]], Signature],
+    on_compile: Callable[[str], Any] | None = None,
+) -> tuple[Callable[..., int], dict[str, Any]]:
+    """The entry point of a function and what is known about it, from the cache or compiled now.
+
+    `name` is its fingerprint, None where it has none; `compile_(symbol)` compiles it, `on_compile(title)` is called
+    before. Raises CannotCompileError.
+    """
+    cache = _jit.opened_cache() if name is not None else None
+    if cache is not None and name is not None:
+        found = _stored(cache, name, signature_of)
+        if found is not None:
+            return found
+    if on_compile is not None:
+        on_compile(title)
+    symbol = name or f"user-{next(_NAMELESS)}"  # one linker serves all: each a name of its own
+    try:
+        made = compile_(symbol)
+    except CannotCompileError:
+        raise
+    except Exception as problem:  # numba lets out what its own insides raise: whatever it is, there is no code
+        why = str(problem).strip().partition("\n")[0]
+        raise CannotCompileError(f"{type(problem).__name__}: {why}") from problem
+    about = json.loads(json.dumps(made.about))  # the same whether it was stored or not
+    if made.code is None:
+        assert made.function is not None
+        return made.function, about
+    if cache is not None and name is not None:
+        cache.write(f"{name}.json", Code(json.dumps(about).encode(), []))
+        cache.write(name, made.code)
+    entry = bind(made.code.object_file, symbol, title, signature_of(about))
+    assert entry is not None  # it was compiled under that name
+    return entry, about
+
+
+def _stored(
+    cache: Any, name: str, signature_of: Callable[[dict[str, Any]], Signature]
+) -> tuple[Callable[..., int], dict[str, Any]] | None:
+    about, code = cache.read(f"{name}.json"), cache.read(name)
+    if about is None or code is None or not can_run(code.calls):
+        return None
+    read = json.loads(about.object_file)
+    entry = bind(code.object_file, name, name, signature_of(read))
+    return None if entry is None else (entry, read)
+
+
+def column_parameters(inputs: Sequence[Input]) -> list[Scalar | Array]:
+    """What a driver takes for columns: of texts bytes, offsets, validity, is all ASCII; of numbers values, validity."""
+    return [one for column in inputs for one in _PARAMETERS[column.kind]]
+
+
+_PARAMETERS: dict[str, tuple[Scalar | Array, ...]] = {
+    "text": (_jit.u8_in, _jit.i32_in, _jit.u8_in, _jit.boolean),
+    "int64": (_jit.i64_in, _jit.u8_in),
+    "float64": (_jit.f64_in, _jit.u8_in),
+    "boolean": (_jit.u8_in, _jit.u8_in),
+}
+
+
+# What decides a function's code ---------------------------------------------------------------------------------------
+
+
+def fingerprint(kind: str, function: Callable[..., Any], *others: Any) -> str | None:
+    """Names the machine code of a function that serves as `kind`, by code, constants and helpers, and by `others`.
+
+    None where these cannot be told.
+    """
+    digest = hashlib.sha256()
+    try:
+        for part in _parts_of((function, *others), set()):
+            digest.update(part + b"\0")
+    except _NoBytesError:
+        return None
+    title = getattr(function, "__name__", kind).strip("<>")
+    return f"{kind}-{title}-{digest.hexdigest()[:32]}"
+
+
+class _NoBytesError(Exception):
+    """A value that a function uses has no bytes that say what it is."""
+
+
+def _parts_of(value: Any, seen: set[int]) -> Iterator[bytes]:
+    match value:
+        case None | bool() | int() | float() | complex() | str() | bytes() | type():
+            yield f"{type(value).__name__} {value!r}".encode(errors="surrogatepass")
+        case tuple() | list() | frozenset():
+            yield f"{type(value).__name__} {len(value)}".encode()
+            for one in sorted(value, key=repr) if isinstance(value, frozenset) else value:
+                yield from _parts_of(one, seen)
+        case ModuleType():
+            yield f"module {value.__name__} {getattr(value, '__version__', '')}".encode()
+        case FunctionType() if id(value) in seen:
+            yield b"a function named before"
+        case FunctionType():
+            seen.add(id(value))
+            yield from _parts_of_function(value, seen)
+        case CodeType():
+            yield from _parts_of_code(value, seen)
+        case _ if type(value).__name__ == "builtin_function_or_method":
+            yield f"builtin {value.__qualname__}".encode()
+        case _:
+            raise _NoBytesError
+
+
+def _parts_of_code(code: CodeType, seen: set[int]) -> Iterator[bytes]:
+    yield code.co_code
+    yield repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_flags)).encode()
+    yield code.co_exceptiontable
+    for constant in code.co_consts:
+        yield from _parts_of(constant, seen)
+
+
+def _parts_of_function(function: FunctionType, seen: set[int]) -> Iterator[bytes]:
+    yield from _parts_of_code(function.__code__, seen)
+    yield from _parts_of(function.__defaults__, seen)
+    yield from _parts_of(tuple(sorted((function.__kwdefaults__ or {}).items())), seen)
+    for cell in function.__closure__ or ():
+        yield from _parts_of(cell.cell_contents, seen)
+    for name in sorted(set(_names_in(function.__code__))):
+        if name in function.__globals__:
+            yield name.encode()
+            yield from _parts_of(function.__globals__[name], seen)
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
