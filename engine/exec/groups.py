@@ -1,7 +1,7 @@
-"""Rows of one key: brought side by side, combined on the map side, reduced.
+"""Rows of one key: combined on the map side, reduced.
 
-Groups are found by comparing neighbours. A reduce's values are given one by one from the rows where they lie: no list
-of a group is made.
+A reduce's values are given one by one from the rows where they lie: no list of a group is made, and a group may have
+more rows than memory holds.
 """
 
 from __future__ import annotations
@@ -15,43 +15,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from kernelmill.engine.batch import is_string_like, key_words, plain, validity_bytes
+from kernelmill.engine.batch import concatenated
+from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.calls import EMITS_MAX, FAILURES, Calls, Record
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.emits import Shape, Staging
+from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, Positions, group_runs
 from kernelmill.engine.exec.pycolumns import values_of
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.plan.physical import CombineRows, ReduceGroups
 from kernelmill.engine.userfunctions import UserFunction, shown
 
 _WINDOW_ROWS = 8192
+_COPIES = 2  # a group's rows as they came, and in one batch
 COMBINE_GROUPS_MAX = 1 << 20
 """A table of combined values is emptied at so many keys: fixed, for it decides what a reduce sees (I1)."""
-
-Positions = NDArray[np.int64]
-
-
-def group_starts(columns: Sequence[pa.Array[Any]]) -> Positions:
-    """The first row of each run of equal keys. Nulls are equal, and so are NaNs, and 0.0 and -0.0."""
-    rows = len(columns[0])
-    is_start = np.zeros(rows, np.bool_)
-    is_start[:1] = True
-    for column in map(plain, columns):
-        valid = validity_bytes(column)
-        if is_string_like(column.type):
-            unequal = pc.not_equal(column.slice(1), column.slice(0, max(0, rows - 1)))
-            differs = np.asarray(unequal.fill_null(False))
-        else:
-            words = key_words(column)
-            differs = words[1:] != words[:-1]
-            if valid.size:
-                differs = differs & (valid[1:] & valid[:-1]).astype(np.bool_)
-        if valid.size:
-            differs = differs | (valid[1:] != valid[:-1])
-        is_start[1:] |= differs
-    return np.flatnonzero(is_start)
 
 
 class _Rows:
@@ -85,18 +64,66 @@ class _Rows:
 def reduce_groups(
     batches: Iterator[pa.RecordBatch], step: ReduceGroups, function: UserFunction | None, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
-    """What is made of each key's values; a batch holds whole groups, each one's rows side by side."""
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        starts = group_starts([batch.column(key) for key in step.keys])
-        ends = np.append(starts[1:], batch.num_rows).astype(np.int64)
-        keys = [_canonical(column) for column in _taken(batch, step.keys, starts)]
-        firsts = pa.RecordBatch.from_arrays(keys, names=list(step.keys))
-        if step.kind in ("first", "list"):
-            yield _arranged(batch, step, firsts, starts)
-        else:
-            yield from _called(batch, step, function or _builtin(step), firsts, np.stack([starts, ends]), context)
+    """What is made of each key's values, whose rows stand side by side, in one batch or in several."""
+    called = None if step.kind in ("first", "list") else function or _builtin(step)
+    runs = group_runs(batches, step.keys)
+    for run in runs:
+        yield from _whole_groups(run.whole(), step, called, context)
+        while run.goes_on:
+            group = OpenGroup(run, runs)
+            yield from _open_group(group, step, called, context)
+            run = group.skip()
+            yield from _whole_groups(run.whole(), step, called, context)
+
+
+def _whole_groups(
+    runs: GroupRuns | None, step: ReduceGroups, function: UserFunction | None, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    if runs is None:
+        return
+    keys = [_canonical(column) for column in _taken(runs.batch, step.keys, runs.starts)]
+    firsts = pa.RecordBatch.from_arrays(keys, names=list(step.keys))
+    if function is None:
+        yield _arranged(runs.batch, step, firsts, runs.starts)
+    else:
+        yield from _called(runs.batch, step, function, firsts, np.stack([runs.starts, runs.ends]), context)
+
+
+def _open_group(
+    group: OpenGroup, step: ReduceGroups, function: UserFunction | None, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """What is made of one group that goes on in later batches."""
+    keys = [_canonical(group.head.column(key)) for key in step.keys]
+    firsts = pa.RecordBatch.from_arrays(keys, names=list(step.keys))
+    if function is not None:
+        yield from _called_once(group, step, function, firsts, context)
+        return
+    batch = group.head if step.kind == "first" else _in_one(group, step, firsts, context)
+    yield _arranged(batch, step, firsts, np.zeros(1, np.int64))
+
+
+def _in_one(group: OpenGroup, step: ReduceGroups, keys: pa.RecordBatch, context: TaskContext) -> pa.RecordBatch:
+    """The values of a group in one batch. Raises KM0401, naming the key, where they do not fit."""
+    key = shown(next(_Rows(keys, step.keys, is_tuple=step.key_is_tuple)(0, 1)))
+    return gathered(group, list(step.values), f"a list of the values of {key}", "reduce by a function", context)
+
+
+def gathered(group: OpenGroup, columns: list[str], what: str, instead: str, context: TaskContext) -> pa.RecordBatch:
+    """These columns of a whole group in one batch. Raises KM0401, saying `what` does not fit, where it does not."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for part in group.parts():
+        context.check_cancelled()
+        held.append(part.select(columns))
+        size += held[-1].nbytes
+        if size * _COPIES > context.memory_bytes_max:
+            what = f"{what}, more than {size:,} bytes, does not fit the memory of this job"
+            raise error(Code.MEMORY_LIMIT, what, hint=f"{instead}, or raise memory=")
+    try:
+        return concatenated(held)
+    except pa.ArrowInvalid as problem:  # int32 offsets end at 2 GiB
+        what = f"{what}, {group.rows:,} rows, holds more than 2 GiB of text"
+        raise error(Code.MEMORY_LIMIT, what, hint=instead) from problem
 
 
 def _arranged(batch: pa.RecordBatch, step: ReduceGroups, keys: pa.RecordBatch, starts: Positions) -> pa.RecordBatch:
@@ -120,20 +147,13 @@ def _called(
     bounds: Positions,
     context: TaskContext,
 ) -> Iterator[pa.RecordBatch]:
-    staged = Staging("group")
-    forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.made_is_tuple}
-    calls = Calls(function, staged, Shape(step.schema, len(step.keys), **forms), context)
+    calls, staged, call = _staged_calls(step, function, context)
     key_of = _Rows(keys, step.keys, is_tuple=step.key_is_tuple)
     values_at = _Rows(batch, step.values, is_tuple=step.value_is_tuple)
-    call = _folding(function) if step.kind == "combine" else function.call
 
     def described(begin: int, number: int) -> Record:
         group = begin + number
-        key = next(key_of(group, group + 1))
-        size = int(bounds[1, group] - bounds[0, group])
-        data = json.dumps({"key": key, "values": size}, default=str, ensure_ascii=False)
-        text = f"the key is {shown(key)}, with {size:,} values"
-        return Record(RowPlace(context.origin), data.encode(errors="backslashreplace"), text)
+        return _described(next(key_of(group, group + 1)), int(bounds[1, group] - bounds[0, group]), context)
 
     begin = 0
     for first in range(0, bounds.shape[1], _WINDOW_ROWS):
@@ -152,6 +172,55 @@ def _called(
                 yield calls.flush(partial(described, begin))[0]
                 begin = first + group + 1
     yield calls.flush(partial(described, begin))[0]
+
+
+def _called_once(
+    group: OpenGroup, step: ReduceGroups, function: UserFunction, keys: pa.RecordBatch, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """What a function makes of a group that goes on: a batch of its values at a time is in memory."""
+    calls, staged, call = _staged_calls(step, function, context)
+    staged.group_key[0] = key = next(_Rows(keys, step.keys, is_tuple=step.key_is_tuple)(0, 1))
+    is_over = False
+
+    def values() -> Iterator[Any]:
+        for part in group.parts():
+            yield from _Rows(part, step.values, is_tuple=step.value_is_tuple)(0, part.num_rows)
+            if is_over:
+                break
+        if is_over:
+            raise ValueError("these values are gone: use them before the reduce returns")
+
+    failure: BaseException | None = None
+    try:
+        call(key, values(), staged.emit)
+    except FAILURES as problem:
+        failure = problem
+    is_over = True
+    group.skip()
+
+    def described(_: int) -> Record:
+        return _described(key, group.rows, context)
+
+    if failure is None:
+        calls.kept()
+    else:
+        calls.failed(failure, described)
+    yield calls.flush(described)[0]
+
+
+def _staged_calls(
+    step: ReduceGroups, function: UserFunction, context: TaskContext
+) -> tuple[Calls, Staging, Callable[..., Any]]:
+    staged = Staging("group")
+    forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.made_is_tuple}
+    calls = Calls(function, staged, Shape(step.schema, len(step.keys), **forms), context)
+    return calls, staged, _folding(function) if step.kind == "combine" else function.call
+
+
+def _described(key: Any, values: int, context: TaskContext) -> Record:
+    data = json.dumps({"key": key, "values": values}, default=str, ensure_ascii=False)
+    text = f"the key is {shown(key)}, with {values:,} values"
+    return Record(RowPlace(context.origin), data.encode(errors="backslashreplace"), text)
 
 
 def _folding(function: UserFunction) -> Callable[..., None]:

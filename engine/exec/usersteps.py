@@ -12,7 +12,8 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.calls import FAILURES
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placing, Rows
-from kernelmill.engine.exec.groups import combine_rows, group_starts, reduce_groups
+from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, group_runs
+from kernelmill.engine.exec.groups import combine_rows, gathered, reduce_groups
 from kernelmill.engine.exec.pycolumns import values_of
 from kernelmill.engine.exec.records import map_records
 from kernelmill.engine.exec.sorting import gather_groups
@@ -102,15 +103,41 @@ def map_batches(
 def map_groups(
     batches: Batches, step: physical.MapGroups, function: UserFunction, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
-    """What the function makes of a table of each group; a batch holds whole groups, each one's rows side by side."""
-    for batch in batches:
-        starts = group_starts([batch.column(key) for key in step.keys]).tolist()
-        for start, stop in zip(starts, [*starts[1:], batch.num_rows], strict=True):
-            context.check_cancelled()
-            group = batch.slice(start, stop - start)
-            keys = {key: group.column(key)[0].as_py() for key in step.keys}
-            table = pa.Table.from_batches([group])
-            yield from _returned(function, table, step.schema, f"the group is {shown(keys)}", context.origin)
+    """What the function makes of a table of each group, whose rows stand side by side, in one batch or in several.
+
+    Raises KM0401, naming the group, where its table does not fit the memory.
+    """
+    runs = group_runs(batches, step.keys)
+    for run in runs:
+        yield from _map_whole_groups(run.whole(), step, function, context)
+        while run.goes_on:
+            group = OpenGroup(run, runs)
+            what = f"the group {shown(_keys_of(group.head, step))}"
+            whole = gathered(group, group.head.schema.names, what, "reduce its values one by one", context)
+            run = group.skip()
+            yield from _map_group(whole, step, function, context)
+            yield from _map_whole_groups(run.whole(), step, function, context)
+
+
+def _map_whole_groups(
+    runs: GroupRuns | None, step: physical.MapGroups, function: UserFunction, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    if runs is None:
+        return
+    for start, stop in zip(runs.starts.tolist(), runs.ends.tolist(), strict=True):
+        context.check_cancelled()
+        yield from _map_group(runs.batch.slice(start, stop - start), step, function, context)
+
+
+def _map_group(
+    group: pa.RecordBatch, step: physical.MapGroups, function: UserFunction, context: TaskContext
+) -> list[pa.RecordBatch]:
+    text = f"the group is {shown(_keys_of(group, step))}"
+    return _returned(function, pa.Table.from_batches([group]), step.schema, text, context.origin)
+
+
+def _keys_of(group: pa.RecordBatch, step: physical.MapGroups) -> dict[str, Any]:
+    return {key: group.column(key)[0].as_py() for key in step.keys}
 
 
 def _returned(
