@@ -1,0 +1,129 @@
+"""What the drivers of all kinds of functions share: columns as values, types of results, object code."""
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, allow-untyped-decorators
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from numba import njit, types
+from numba.core import compiler, errors
+from numba.core.registry import cpu_target
+from numba.core.typed_passes import type_inference_stage
+
+from kernelmill.kernels._cache import Code
+from kernelmill.kernels._compile import Compiler
+from kernelmill.kernels._loader import can_run
+from kernelmill.kernels._signature import Signature
+from kernelmill.kernels.text.library import TEXT, text_of
+from kernelmill.kernels.usercode import CannotCompileError, Input, Output
+
+KINDS = {"text": TEXT, "int64": types.int64, "float64": types.float64, "boolean": types.boolean}
+NUMBA_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "python", "boundscheck": True}
+
+
+def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What `function`, its helpers compiled, returns for arguments of these types. Raises CannotCompileError."""
+    typing, target = cpu_target.typing_context, cpu_target.target_context
+    typing.refresh()  # as numba's own entry does: to learn what was registered since the last time
+    target.refresh()
+    try:
+        return type_inference_stage(typing, target, compiler.run_frontend(function), arguments, None)[1]
+    except errors.NumbaError as problem:
+        raise explained(problem) from problem
+
+
+def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -> tuple[Code | None, Any]:
+    """The driver's code, or a function of numba's where it needs numba's runtime. Raises CannotCompileError."""
+    try:
+        try:
+            code = Code(*Compiler({}).object_code(driver, signature, symbol))
+            if can_run(code.calls):
+                return code, None
+        except errors.NumbaRuntimeError:  # it makes lists, or other things that numba's runtime keeps
+            pass
+        return None, Compiler({}).dispatcher(driver, signature)
+    except errors.NumbaError as problem:
+        raise explained(problem) from problem
+
+
+def explained(problem: errors.NumbaError) -> CannotCompileError:
+    """numba's first useful line, and the user's line it speaks of."""
+    lines = [line.strip() for line in str(problem.args[0] if problem.args else problem).splitlines()]
+    skipped = ("Failed in nopython", "", "During:", "Use of unsupported", "File", "There are", "- Of which", ">>>")
+    useful = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
+    found = getattr(problem, "loc", None)
+    return CannotCompileError(useful, getattr(found, "line", None))
+
+
+def column_type(column: Input) -> Any:
+    """The numba type of a column's values."""
+    return types.Optional(KINDS[column.kind]) if column.nullable else KINDS[column.kind]
+
+
+def record_type(inputs: Sequence[Input]) -> Any:
+    """The numba type of a record: the value of an only column, a named tuple of several."""
+    kinds = [column_type(one) for one in inputs]
+    return kinds[0] if len(kinds) == 1 else types.NamedTuple(kinds, row_class(inputs))
+
+
+def row_class(inputs: Sequence[Input]) -> Any:
+    """The class of records of several columns."""
+    return namedtuple("Row", [one.name for one in inputs], rename=True)
+
+
+def tuple_type(inputs: Sequence[Input], *, is_tuple: bool) -> Any:
+    """The numba type of a key or value: that of an only column, or a tuple of all."""
+    kinds = [column_type(one) for one in inputs]
+    return types.BaseTuple.from_types(kinds) if is_tuple else kinds[0]
+
+
+def tuple_text(values: Sequence[str], *, is_tuple: bool) -> str:
+    """The expression for a key or value made of these."""
+    return f"({', '.join(values)},)" if is_tuple else values[0]
+
+
+def column_values(inputs: Sequence[Input], stem: str = "") -> tuple[list[str], list[str], dict[str, Any]]:
+    """For a driver's source: its parameters for the columns, the expression of each column at `row`, its names."""
+    names: list[str] = []
+    values: list[str] = []
+    for number, column in enumerate(inputs):
+        at = f"{stem}{number}"
+        if column.kind == "text":
+            names += [f"data{at}", f"offsets{at}", f"valid{at}", f"ascii{at}"]
+            size = f"offsets{at}[row + 1] - offsets{at}[row]"
+            value = f"text_of(data{at}, offsets{at}[row], {size}, ascii{at}, arena)"
+        else:
+            names += [f"values{at}", f"valid{at}"]
+            value = f"values{at}[row]" + (" != 0" if column.kind == "boolean" else "")
+        values.append(f"optional{at}({value}, valid{at}, row)" if column.nullable else value)
+    # a function for each column: one alone would have one type of value
+    namespace: dict[str, Any] = {f"optional{stem}{n}": _optional for n, one in enumerate(inputs) if one.nullable}
+    return names, values, {"text_of": text_of, **namespace}
+
+
+def unified(kinds: Iterable[Any], place: str) -> Output:
+    """The column for values of all these types; CannotCompileError, which begins with `place`, if there is none."""
+    kinds = list(kinds)
+    nullable = any(isinstance(kind, types.NoneType | types.Optional) for kind in kinds)
+    bare = {kind.type if isinstance(kind, types.Optional) else kind for kind in kinds}
+    bare = {kind for kind in bare if not isinstance(kind, types.NoneType)}
+    if bare == {TEXT}:
+        return Output("text", nullable)
+    if bare == {types.boolean}:
+        return Output("boolean", nullable)
+    if bare and all(isinstance(kind, types.Integer) for kind in bare):
+        return Output("int64", nullable)
+    if bare and all(isinstance(kind, types.Integer | types.Float) for kind in bare):
+        return Output("float64", nullable)
+    names = " and ".join(sorted(map(str, bare))) or "nothing but None"
+    raise CannotCompileError(f"{place} {names} in one place")
+
+
+@njit(**NUMBA_OPTIONS)
+def _optional(value, valid, row):
+    """`value`, or None where the row is null."""
+    if valid.size != 0 and valid[row] == 0:
+        return None
+    return value
