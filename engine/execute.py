@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kernelmill.engine.caching import CachedRows
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.events import Event, JobFinished
 from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
@@ -85,6 +86,12 @@ def run_collect(
     _close(source)
     what = f"the result exceeds the memory budget of {format_bytes(settings.memory_bytes, binary=True)}"
     raise error(Code.MEMORY_LIMIT, what, where=users_line(), hint="use sink_parquet or collect_batches, or head(n)")
+
+
+def run_cached(job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> CachedRows:
+    """Run a job and hold its rows in this process, beyond a share of the memory on disk."""
+    cached: CachedRows = _runner().run_cached(job, settings, on_event)
+    return cached
 
 
 def run_batches(

@@ -8,11 +8,12 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from kernelmill.engine.caching import CachedRows
 from kernelmill.engine.columns import Columns, expand, expand_named, predicates
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.display import plan_html
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.execute import Progress, run_batches, run_collect, run_settings, run_sink
+from kernelmill.engine.execute import Progress, run_batches, run_cached, run_collect, run_settings, run_sink
 from kernelmill.engine.expr import Expr
 from kernelmill.engine.foreign import FOREIGN_VERBS
 from kernelmill.engine.io.source import is_file_name
@@ -29,12 +30,13 @@ from kernelmill.engine.plan.logical import (
     Limit,
     LogicalPlan,
     Project,
+    ScanSource,
     SinkParquet,
     keep,
 )
 from kernelmill.engine.plan.lowering import lower_group_by, lower_sort
 from kernelmill.engine.plan.physical import NamedNode
-from kernelmill.engine.plan.planner import JobPlan, plan_job
+from kernelmill.engine.plan.planner import JobPlan, plan_job, unique_columns
 from kernelmill.engine.plan.userlogical import GatherGroups, MapBatches, MapGroups, Partition
 from kernelmill.engine.schema import Schema, columns_given, find, parse_dtype
 from kernelmill.engine.settings import Settings, resolve
@@ -266,6 +268,23 @@ class LazyFrame:
         table, summary = run_collect(self._job(resolved), resolved, on_event)
         return DataFrame(table, counters=summary.counters, rejects=summary.rejects)
 
+    def cache(
+        self,
+        *,
+        progress: Progress = None,
+        on_bad: str | None = None,
+        max_rejects: int | None = None,
+        **settings: Any,
+    ) -> CachedFrame:
+        """Run now, and hold the rows in this process for any number of plans: a loop's input, a job's output.
+
+        At most a quarter of memory= holds cached rows, the others are on disk in spill_dir. Plans over them give the
+        bytes that they would give without. Freed by `close()`, `with`, or once no plan uses them. Options as `collect`.
+        """
+        resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
+        rows = run_cached(self._job(resolved), resolved, on_event)
+        return CachedFrame(rows, self._plan.schema, unique_columns(self._plan))
+
     def collect_batches(
         self,
         *,
@@ -332,6 +351,42 @@ class LazyFrame:
 
     def _job(self, settings: Settings) -> JobPlan:
         return plan_job(self._plan, split_bytes=settings.split_bytes, partitions=settings.partitions)
+
+
+class CachedFrame(LazyFrame):
+    """A LazyFrame whose rows are there already: made by `LazyFrame.cache`. Use it as any other, or in a `with`."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: CachedRows, schema: pa.Schema, unique: tuple[str, ...]) -> None:
+        super().__init__(ScanSource(rows, schema, unique, origin=users_line()))
+        self._rows = rows
+
+    @property
+    def height(self) -> int:
+        """How many rows there are."""
+        return self._rows.rows
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What functions counted by emit.count when the rows were made."""
+        return dict(self._rows.counters)
+
+    @property
+    def rejects(self) -> DataFrame | None:
+        """The records that were set aside when the rows were made; None if there were none."""
+        table = self._rows.rejects
+        return None if table is None else DataFrame(table)
+
+    def close(self) -> None:
+        """Free the rows now. A plan over them is KM0107 from then on."""
+        self._rows.close()
+
+    def __enter__(self) -> CachedFrame:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class GroupBy:

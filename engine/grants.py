@@ -52,20 +52,21 @@ class Grants:
     store_bytes: int
 
 
-def plan_grants(job: JobPlan, settings: Settings) -> Grants:
-    """Share the job's memory out. Raises KM0401, naming the least that would do, if one task does not fit."""
+def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grants:
+    """Share the job's memory out, but for `aside_bytes`. Raises KM0401, naming the least, if one task does not fit."""
+    memory_bytes = settings.memory_bytes - aside_bytes
     needs = [
         _need(pipeline, max((s.size_bytes for s in stage.splits), default=job.input_bytes // max(1, stage.tasks)))
         for stage, pipeline in zip(job.graph.stages, job.pipelines, strict=True)
     ]
     least = -(-max(needs) // MIB) * MIB  # whole, for the number named must do when it is given
-    if least > settings.memory_bytes:
+    if least > memory_bytes:
         what = f"this job needs at least {format_bytes(least, binary=True)} of memory"
         hint = f"it was given {format_bytes(settings.memory_bytes, binary=True)}: raise memory="
         raise error(Code.MEMORY_LIMIT, what, hint=hint)
-    slots = tuple(max(1, min(settings.threads, settings.memory_bytes // need)) for need in needs)
+    slots = tuple(max(1, min(settings.threads, memory_bytes // need)) for need in needs)
     used = max(count * need for count, need in zip(slots, needs, strict=True))
-    return Grants(slots, settings.memory_bytes - used)
+    return Grants(slots, memory_bytes - used)
 
 
 def _need(pipeline: Pipeline, input_bytes: int) -> int:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Generator, Iterator
 
 import pyarrow as pa
 
+from kernelmill.engine.caching import MEMORY_SHARE, CachedRows, cached_bytes, spill_cached
 from kernelmill.engine.commit import PartFile
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import Code, KernelmillError, MemoryLimitError, error
 from kernelmill.engine.events import (
     COMPILE_KERNELS,
     Event,
@@ -101,15 +102,49 @@ def run_collect(
         return CollectSummary(run.counters(), rejects)
 
 
+def run_cached(job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> CachedRows:
+    """Run a job whose last stage leaves blocks, and hold its rows for the plans that come."""
+    last = job.graph.last
+    room = max(0, settings.memory_bytes // MEMORY_SHARE - cached_bytes())
+    with LocalRunner(job, settings, on_event, None, room_bytes=room) as run:
+        cached = CachedRows(
+            job.schema,
+            job.input_bytes,
+            memory_bytes_max=run.room_bytes,
+            spill_dir=settings.spill_dir,
+            spill_bytes_max=settings.spill_limit_bytes,
+        )
+        try:
+            size = 0
+            for index in run.results():
+                batches = run.store.read(BlockRef(last.number, index, 0))
+                cached.add(batches)
+                size += sum(batch.nbytes for batch in batches)
+                run.store.drop(last.number, index)
+            cached.counters = run.counters()
+            cached.rejects = run.rejects.table() if run.rejects.rows else None
+        except BaseException:
+            cached.close()
+            raise
+        run.finished(cached.rows, size)
+        return cached
+
+
 class LocalRunner:
     """One job on threads of this process. Use it in a `with`: leaving it cancels what still runs and frees all."""
 
     def __init__(
-        self, job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None, staging: Staging | None
+        self,
+        job: JobPlan,
+        settings: Settings,
+        on_event: Callable[[Event], None] | None,
+        staging: Staging | None,
+        *,
+        room_bytes: int = 0,
     ) -> None:
         self._job, self._settings, self._staging = job, settings, staging
         self._graph = job.graph
-        self._grants: Grants = plan_grants(job, settings)
+        self._grants, self.room_bytes = _granted(job, settings, room_bytes)
         self._progress = progress_sink(settings)
         self._emit = fan_out(*(sink for sink in (self._progress, on_event) if sink is not None))
         self.store = BlockStore(
@@ -341,4 +376,19 @@ class LocalRunner:
             max_rejects=self._settings.max_rejects,
             memory_bytes_max=self._settings.memory_bytes,
         )
-        return run_task(task, self.store, context, self._job.tables, self._job.functions)
+        return run_task(task, self.store, context, self._job.tables, self._job.functions, self._job.sources)
+
+
+def _granted(job: JobPlan, settings: Settings, room_bytes: int) -> tuple[Grants, int]:
+    """Memory for a job beside what cached rows hold and `room_bytes` for more of them; those rows give way to a job.
+
+    The second is the room that there is.
+    """
+    aside = room_bytes + cached_bytes()
+    try:
+        return plan_grants(job, settings, aside), room_bytes
+    except MemoryLimitError:
+        if not aside:
+            raise
+    spill_cached()
+    return plan_grants(job, settings), 0

@@ -16,12 +16,11 @@ from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
-from kernelmill.engine.plan.logical import ScanParquet, ScanTable, ScanText
+from kernelmill.engine.plan.logical import ScanParquet, ScanSource, ScanTable, ScanText
 from kernelmill.engine.plan.physical import TextOptions
 from kernelmill.engine.schema import is_unicode
 from kernelmill.engine.sizes import parse_bytes
-
-BATCH_ROWS = 65_536
+from kernelmill.engine.sources import BATCH_ROWS, DataSource, UserSource, declared_schema
 
 _TEXT_OPTIONS = (
     "encoding",
@@ -143,6 +142,19 @@ def from_arrow(data: Any) -> LazyFrame:
         slices = [part for batch in table.to_batches(max_chunksize=BATCH_ROWS) for part in _cut(batch)]
         batches = tuple(part.cast(schema) for part in slices if part.num_rows)
         return LazyFrame(ScanTable(batches, schema, origin=origin))
+
+
+def scan_source(source: DataSource) -> LazyFrame:
+    """Scan an object of yours: `schema`, a pyarrow.Schema; `splits()`, a list of small values; `read(split)`, batches.
+
+    splits() is called now, once; a split must be something JSON has. read(split) yields the pyarrow.RecordBatch objects
+    of a split, in several threads. size_bytes(split), if there is one, says how large it is. KM0107 for an object that
+    is no source, KM0301 for one that raises or gives other columns than its schema says.
+    """
+    origin = users_line()
+    with located(origin):
+        schema = read_as(declared_schema(source))
+        return LazyFrame(ScanSource(UserSource(source, schema), schema, origin=origin))
 
 
 def read_as(schema: pa.Schema) -> pa.Schema:

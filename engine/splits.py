@@ -51,7 +51,19 @@ class TableSplit(msgspec.Struct, frozen=True, tag="table"):
     size_bytes: int
 
 
-Split = TextSplit | ParquetSplit | TableSplit
+class SourceSplit(msgspec.Struct, frozen=True, tag="source"):
+    """Split `number` of a source that the runner holds under `source`; `value` is what it calls the split, as JSON.
+
+    Number -1 stands for a source without splits: it has no rows.
+    """
+
+    source: str
+    number: int
+    value: bytes
+    size_bytes: int
+
+
+Split = TextSplit | ParquetSplit | TableSplit | SourceSplit
 
 
 def split_text_files(files: Sequence[FileStamp], split_bytes: int, *, splittable: Sequence[bool]) -> list[TextSplit]:

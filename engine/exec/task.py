@@ -29,25 +29,32 @@ from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, Task
 from kernelmill.engine.shuffle.store import BlockStore
-from kernelmill.engine.splits import ParquetSplit, TableSplit, TextSplit
+from kernelmill.engine.sources import HeldSource
+from kernelmill.engine.splits import ParquetSplit, SourceSplit, TableSplit, TextSplit
 
 Tables = Mapping[str, Sequence[pa.RecordBatch]]
+Sources = Mapping[str, HeldSource]
 Flow = Iterator[Any]
 """Record batches from step to step; `Placed` ones only where the blocks come next, as `_placed_partitions` sees to."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def run_task(
-    task: Task, store: BlockStore, context: TaskContext, tables: Tables | None = None, functions: Functions = ()
+    task: Task,
+    store: BlockStore,
+    context: TaskContext,
+    tables: Tables | None = None,
+    functions: Functions = (),
+    sources: Sources | None = None,
 ) -> TaskResult:
     """Run one attempt: reads its split or blocks, leaves blocks in `store` or the file context.part_path.
 
-    `tables` holds the batches that a TableSplit names, `functions` those of the user that steps name by number. Raises
-    typed errors only for what is expected to go wrong.
+    `tables` holds the batches that a TableSplit names, `sources` those that a SourceSplit names, `functions` the user's
+    that steps name by number. Raises typed errors only for what is expected to go wrong.
     """
     pipeline = _pipeline(task.operators)
     context.origin = _origin(task)
-    source = _source(task, pipeline, store, context, tables or {})
+    source = _source(task, pipeline, store, context, tables or {}, sources or {})
     batches = _run_steps(source, task, pipeline, store, context, functions)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
@@ -63,7 +70,9 @@ def _pipeline(operators_: bytes) -> physical.Pipeline:
     return decode_pipeline(operators_)
 
 
-def _source(task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext, tables: Tables) -> Flow:
+def _source(
+    task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext, tables: Tables, sources: Sources
+) -> Flow:
     source, split = pipeline.source, task.split
     match source, split:
         case physical.CountTokens(), TextSplit():
@@ -76,6 +85,8 @@ def _source(task: Task, pipeline: physical.Pipeline, store: BlockStore, context:
             return read_row_groups(split, source, context)
         case physical.ReadTable(), TableSplit():
             return _table_batches(split, tables[split.table], context)
+        case physical.ReadSource(schema=schema), SourceSplit():
+            return _source_batches(split, sources[split.source], schema, context)
         case None, None:
             return _blocks(task, store)
     raise error(Code.INTERNAL, f"a {type(source).__name__} cannot read a {type(split).__name__}")
@@ -91,6 +102,23 @@ def _table_batches(
 
         context.rows_from(place)
         yield batches[number]
+
+
+def _source_batches(
+    split: SourceSplit, source: HeldSource, schema: pa.Schema, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    if split.number < 0:
+        return
+    first, name = 0, source.split_name(split)
+    for batch in source.read(split):
+        context.check_cancelled()
+
+        def place(row: int, first: int = first) -> RowPlace:
+            return RowPlace(name, row=first + row)
+
+        context.rows_from(place)
+        first += batch.num_rows
+        yield batch.select(schema.names)
 
 
 def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) -> pa.Schema:
@@ -118,6 +146,8 @@ def _origin(task: Task) -> str:
             return file.path
         case TableSplit(table=table):
             return f"<{table}>"
+        case SourceSplit(source=source, number=number):
+            return f"<{source}, split {number}>"
         case None:
             return f"<task {task.stage}.{task.index}>"
 

@@ -69,6 +69,8 @@ def node_line(plan: LogicalPlan) -> str:
             return f"ScanParquet {_source(plan.label, plan.files)}: {_fields(plan.schema)}{skip}"
         case logical.ScanTable():
             return f"ScanTable {plan.label}: {_fields(plan.schema)}"
+        case logical.ScanSource(source=source):
+            return f"ScanSource {source.label}: {_fields(plan.schema)}"
         case logical.Project(columns=columns):
             return f"Project {_columns(columns)}"
         case logical.Filter(predicate=predicate):
@@ -134,6 +136,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"ReadParquet {_fields(operator.schema)}{f', as dictionaries: {as_codes}' if as_codes else ''}"
         case physical.ReadTable():
             return f"ReadTable {_fields(operator.schema)}"
+        case physical.ReadSource():
+            return f"ReadSource {_fields(operator.schema)}"
         case physical.Filter(predicate=predicate):
             return f"Filter {node_text(predicate)}"
         case physical.Project(columns=columns):

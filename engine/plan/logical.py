@@ -19,6 +19,7 @@ from kernelmill.engine.origin import located
 from kernelmill.engine.plan.partial import finished_schema
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, TextOptions
 from kernelmill.engine.schema import find
+from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp
 from kernelmill.engine.typing import contains_aggregate, node_text, type_of
 from kernelmill.engine.userfunctions import Partitioning
@@ -118,6 +119,21 @@ class ScanTable(LogicalPlan):
     batches: tuple[pa.RecordBatch, ...] = field(repr=False)
     columns: pa.Schema
     label: str = "<memory>"
+
+    def _derive(self) -> pa.Schema:
+        return _unique(_some(self.columns))
+
+
+@dataclass(frozen=True, eq=False)
+class ScanSource(LogicalPlan):
+    """Columns of what a source reads: rows that are cached, or an object of the user's.
+
+    `unique` names a column whose values are all different, if there is one.
+    """
+
+    source: HeldSource = field(repr=False)
+    columns: pa.Schema
+    unique: tuple[str, ...] = ()
 
     def _derive(self) -> pa.Schema:
         return _unique(_some(self.columns))

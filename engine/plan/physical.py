@@ -88,6 +88,12 @@ class ReadTable(msgspec.Struct, frozen=True, tag="read_table"):
     schema: pa.Schema
 
 
+class ReadSource(msgspec.Struct, frozen=True, tag="read_source"):
+    """The columns of `schema` from a source that the runner holds: rows that are cached, or an object of the user's."""
+
+    schema: pa.Schema
+
+
 # Steps ---------------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +247,7 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
     unique_columns: tuple[str, ...] = ()
 
 
-Source = ReadText | CountTokens | ReadParquet | ReadTable
+Source = ReadText | CountTokens | ReadParquet | ReadTable | ReadSource
 UserStep = MapRecords | CombineRows | GatherGroups | ReduceGroups | MapBatches | MapGroups
 Step = Filter | Project | Explode | TokenizeExplode | PartialAggregate | MergeAggregate | Sort | Limit | UserStep
 End = ToBlocks | ToParquet

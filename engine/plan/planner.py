@@ -8,7 +8,7 @@ one file      gather -> one writer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -24,7 +24,15 @@ from kernelmill.engine.plan.optimizer import optimize
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
-from kernelmill.engine.splits import ParquetSplit, Split, TableSplit, split_row_groups, split_text_files
+from kernelmill.engine.sources import HeldSource
+from kernelmill.engine.splits import (
+    ParquetSplit,
+    SourceSplit,
+    Split,
+    TableSplit,
+    split_row_groups,
+    split_text_files,
+)
 from kernelmill.engine.typing import columns_of
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
@@ -37,7 +45,7 @@ class JobPlan:
     """All that a runner needs: the stages, the tables that splits name, and what the result looks like.
 
     `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to;
-    `functions` are the user's, which operators name by their number.
+    `functions` are the user's, which operators name by their number; `sources` are those that splits name.
     """
 
     graph: StageGraph
@@ -46,6 +54,7 @@ class JobPlan:
     schema: pa.Schema
     input_bytes: int
     functions: tuple[UserFunction, ...] = ()
+    sources: Mapping[str, HeldSource] = field(default_factory=dict)
 
 
 def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
@@ -70,7 +79,8 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
         planner.close(planner.open(plan), physical.ToBlocks(), 1)
     graph = StageGraph(tuple(planner.stages))
     functions = tuple(planner.functions)
-    return JobPlan(graph, tuple(planner.pipelines), planner.tables, plan.schema, planner.input_bytes, functions)
+    pipelines, tables = tuple(planner.pipelines), planner.tables
+    return JobPlan(graph, pipelines, tables, plan.schema, planner.input_bytes, functions, planner.sources)
 
 
 def partition_count(input_bytes: int, map_tasks: int) -> int:
@@ -96,6 +106,8 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             return (key,)
         case logical.CountTokens():
             return (plan.key_field.name,)
+        case logical.ScanSource(unique=unique):
+            return tuple(name for name in unique if name in plan.schema.names)
         case logical.Project():
             below = unique_columns(plan.input)
             kept = (c.name for c in plan.columns if isinstance(n := unaliased(c.node), Column) and n.name in below)
@@ -131,6 +143,7 @@ class _Planner:
         self.pipelines: list[Pipeline] = []
         self.tables: dict[str, tuple[pa.RecordBatch, ...]] = {}
         self.functions: list[UserFunction] = []
+        self.sources: dict[str, HeldSource] = {}
         self.input_bytes = 0
 
     def close(self, pipe: _Pipe, end: physical.End, partitions: int) -> int:
@@ -156,6 +169,8 @@ class _Planner:
                 return self._scan_parquet(plan)
             case logical.ScanTable():
                 return self._scan_table(plan)
+            case logical.ScanSource():
+                return self._scan_source(plan)
             case logical.CountTokens():
                 return self._count_tokens(plan)
             case logical.Aggregate():
@@ -293,6 +308,15 @@ class _Planner:
             self.input_bytes += batch.nbytes
         splits.append(TableSplit(name, start, len(batches), size))
         return _Pipe("read table", scan.schema, len(splits), physical.ReadTable(scan.schema), tuple(splits))
+
+    def _scan_source(self, scan: logical.ScanSource) -> _Pipe:
+        name, source = f"source{len(self.sources)}", scan.source
+        self.sources[name] = source
+        self.input_bytes += source.input_bytes
+        splits = tuple(
+            SourceSplit(name, number, value, size) for number, (value, size) in enumerate(source.sized_splits)
+        ) or (SourceSplit(name, -1, b"", 0),)
+        return _Pipe(f"read {source.label}", scan.schema, len(splits), physical.ReadSource(scan.schema), splits)
 
 
 def _read_keys_as_dictionaries(pipe: _Pipe, plan: logical.Aggregate) -> _Pipe:

@@ -18,6 +18,7 @@ from kernelmill.engine.plan.logical import (
     LogicalPlan,
     Project,
     ScanParquet,
+    ScanSource,
     ScanTable,
     ScanText,
     SinkParquet,
@@ -46,7 +47,7 @@ def prune_columns(plan: LogicalPlan) -> LogicalPlan:
 def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
     """`plan` with at least the columns `needed`, in their old order."""
     match plan:
-        case ScanText() | ScanParquet() | ScanTable():
+        case ScanText() | ScanParquet() | ScanTable() | ScanSource():
             return _prune_scan(plan, needed)
         case Project():
             columns = tuple(column for column in plan.columns if column.name in needed) or plan.columns[:1]
@@ -87,7 +88,7 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             raise error(Code.INTERNAL, f"{type(plan).__name__} has no rule for its columns")
 
 
-def _prune_scan(plan: ScanText | ScanParquet | ScanTable, needed: set[str]) -> LogicalPlan:
+def _prune_scan(plan: ScanText | ScanParquet | ScanTable | ScanSource, needed: set[str]) -> LogicalPlan:
     if isinstance(plan, ScanText):
         options = plan.options
         path = options.path_column if options.path_column in needed else None

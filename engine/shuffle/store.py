@@ -113,6 +113,14 @@ class BlockStore:
         self._place(stage, task, written)
         return PutResult(rows, size, sum(place[1] for place in written.places))
 
+    def spill(self) -> None:
+        """Write what is in memory to disk, and keep nothing more there. Raises KM0402."""
+        with self._lock:
+            self._memory_bytes_max = 0
+            held = [(place, output) for place, output in self._outputs.items() if isinstance(output, _InMemory)]
+        for (stage, task), output in held:
+            self._place(stage, task, self._write(stage, task, output.schema, output.partitions, output.sizes))
+
     def schema(self, ref: BlockRef) -> pa.Schema:
         """The columns of a map task's rows, also where it made none."""
         return self._find(ref).schema

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.scan import read_parquet as read_parquet
     from kernelmill.engine.scan import read_text as read_text
     from kernelmill.engine.scan import scan_parquet as scan_parquet
+    from kernelmill.engine.scan import scan_source as scan_source
     from kernelmill.engine.scan import scan_text as scan_text
     from kernelmill.engine.schema import Schema as Schema
     from kernelmill.engine.settings import configure as configure
@@ -50,6 +51,7 @@ _HOME_OF_NAME = {
     "read_parquet": "scan",
     "read_text": "scan",
     "scan_parquet": "scan",
+    "scan_source": "scan",
     "scan_text": "scan",
     "when": "expr",
 }

@@ -18,7 +18,7 @@ from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.codec import VERSION, decode_pipeline, decode_task, encode_pipeline, encode_task
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline, TextOptions
 from kernelmill.engine.plan.stages import EdgeKind, Task, TaskInput
-from kernelmill.engine.splits import FileRange, FileStamp, ParquetSplit, TableSplit, TextSplit
+from kernelmill.engine.splits import FileRange, FileStamp, ParquetSplit, SourceSplit, TableSplit, TextSplit
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = pa.schema([pa.field("word", pa.string(), nullable=False), pa.field("n", pa.int64())])
@@ -31,6 +31,7 @@ SOURCES = [
     physical.CountTokens(TextOptions(), "word", True, b"", "word", (AggSpec("len", "len", None),)),
     physical.ReadParquet(SCHEMA, "null", ("word",)),
     physical.ReadTable(SCHEMA),
+    physical.ReadSource(SCHEMA),
 ]
 STEPS = [
     physical.Filter(Call("gt", (Column("n"), Literal(pa.scalar(3), True)))),
@@ -65,7 +66,7 @@ def test_operators_come_back_equal(pipeline):
     assert encode_pipeline(decode_pipeline(data)) == data
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, Task(0, 0, b"", 1, SourceSplit("source0", 4, b"[1]", 99))])
 def test_tasks_come_back_equal(task):
     assert decode_task(encode_task(task)) == task
 
