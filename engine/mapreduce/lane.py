@@ -1,0 +1,158 @@
+"""What becomes of what a map emits: pairs combined, brought together by key, reduced, in order. One lane an output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.mapreduce.columns import (
+    KERNEL_REDUCES,
+    REDUCES,
+    named_columns,
+    names_of,
+    pairs_of,
+    read_schema,
+    reduced_columns,
+    schema_required,
+)
+from kernelmill.engine.options import one_of, whole_number
+from kernelmill.engine.plan.logical import Aggregate, LogicalPlan
+from kernelmill.engine.plan.physical import AggSpec
+from kernelmill.engine.plan.userlogical import (
+    COMBINABLE,
+    CombineRows,
+    GatherGroups,
+    Pairs,
+    Partition,
+    ReduceGroups,
+    SortPartitions,
+)
+from kernelmill.engine.userfunctions import Partitioning, UserFunction, user_function
+
+_ORDERS = ("key", "value")
+_TEXT_EXTREMES = ("min", "max")
+
+
+class Lane:
+    """The steps after a map for one of its outputs; arguments as those of MapReduce, KM0107 for bad ones."""
+
+    def __init__(
+        self,
+        reduce: str | Callable[..., Any] | None,
+        combine: str | Callable[..., Any] | None,
+        partition: Callable[..., Any] | None,
+        key: str | tuple[str, ...],
+        value: str | tuple[str, ...],
+        schema: Any,
+        order: str | None,
+        partitions: int | None,
+        compiling: str = "auto",
+    ) -> None:
+        self.reduce = _named_or_function(reduce, "reduce", 3, REDUCES, compiling)
+        names = (*COMBINABLE, "count", "mean") if reduce is None else COMBINABLE
+        self.combine = _named_or_function(combine, "combine", 2, names, compiling)
+        self._check_combine()
+        self.key, self.value = names_of("key", key), names_of("value", value)
+        self.types = read_schema(schema)
+        self.order = None if order is None else one_of("order", order, _ORDERS)
+        count = None if partitions is None else whole_number("partitions", partitions, 1)
+        function = None if partition is None else _function(partition, "partition", 2, compiling)
+        self._partitioning = Partitioning(function, self.key[1], count)
+
+    def pairs(self, inferred: Mapping[str, pa.DataType] | None, function: UserFunction) -> Pairs:
+        """The columns that the map `function` emits here; `inferred` are the compiler's types, where it knows them."""
+        types = inferred if self.types is None else self.types[0]
+        if types is None:
+            raise schema_required(function.title, function.where, self.key[0], self.value[0])
+        return pairs_of(self.key, self.value, types)
+
+    def above(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:
+        """The plan of this output over `plan`, which gives the pairs that the map emits."""
+        reduce, combine = self.reduce, self.combine
+        if reduce is None and combine is None:
+            return self._unreduced(plan, pairs, origin)
+        if isinstance(combine, UserFunction):
+            _needs_values(pairs, "combine")
+            plan = CombineRows(plan, pairs, combine, origin=origin)
+        kind = reduce if reduce is not None else combine
+        if isinstance(kind, str) and _is_kernels(kind, pairs):
+            aggs = _aggregates(kind, pairs, self.value[0])
+            plan = Aggregate(plan, pairs.keys, aggs, self._partitioning, origin=origin)
+            by = plan.schema.names if self.order == "value" else pairs.keys
+            return plan if self.order is None else SortPartitions(plan, tuple(by), origin=origin)
+        if isinstance(combine, str) and isinstance(reduce, UserFunction):
+            _needs_values(pairs, "combine")
+            plan = CombineRows(plan, pairs, None, combine, origin=origin)
+        return self._reduced(self._arranged(plan, pairs, origin), pairs, kind, origin)
+
+    def _unreduced(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:
+        how = self._partitioning
+        if self.order is None and how.function is None and how.count is None:
+            return plan  # nothing asks for pairs to change places
+        placed = Partition(plan, pairs.keys, how, origin=origin)
+        by = (*pairs.keys, *pairs.values) if self.order == "value" else pairs.keys
+        return placed if self.order is None else SortPartitions(placed, by, origin=origin)
+
+    def _arranged(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:
+        """Rows of one key side by side, in order."""
+        placed = Partition(plan, pairs.keys, self._partitioning, origin=origin)
+        if self.order is None:
+            return GatherGroups(placed, pairs.keys, origin=origin)
+        by = (*pairs.keys, *pairs.values) if self.order == "value" else pairs.keys
+        return SortPartitions(placed, by, origin=origin)
+
+    def _reduced(self, plan: LogicalPlan, pairs: Pairs, kind: str | UserFunction | None, origin: str) -> LogicalPlan:
+        if isinstance(kind, str):
+            columns = named_columns(pairs, kind)
+            return ReduceGroups(plan, pairs, kind, None, columns, pairs.value_is_tuple, origin=origin)
+        if kind is not None and kind.role == "combine":
+            return ReduceGroups(plan, pairs, "combine", kind, pairs.schema, pairs.value_is_tuple, origin=origin)
+        columns, is_tuple = reduced_columns(pairs, self.types[1] if self.types else None)
+        return ReduceGroups(plan, pairs, "function", kind, columns, is_tuple, origin=origin)
+
+    def _check_combine(self) -> None:
+        reduce, combine = self.reduce, self.combine
+        if combine is None or reduce is None or isinstance(reduce, UserFunction):
+            return
+        if isinstance(combine, str) and combine != reduce:
+            what = f"combine={combine!r} changes what reduce={reduce!r} would see"
+            raise error(Code.BAD_SETTING, what, hint="leave combine= out: such a reduce combines by itself")
+        if reduce not in COMBINABLE:
+            what = f"reduce={reduce!r} asks for every value, and combine= leaves one of many"
+            raise error(Code.BAD_SETTING, what, hint="leave combine= out")
+
+
+def _is_kernels(kind: str, pairs: Pairs) -> bool:
+    """Whether an Aggregate does the reduce: the least and the greatest text are found in Python."""
+    value_types = [pairs.schema.field(name).type for name in pairs.values]
+    texts = any(pa.types.is_string(dtype) or pa.types.is_binary(dtype) for dtype in value_types)
+    return kind in KERNEL_REDUCES and not (kind in _TEXT_EXTREMES and texts)
+
+
+def _named_or_function(
+    given: Any, role: str, positional: int, names: tuple[str, ...], compiling: str
+) -> str | UserFunction | None:
+    if given is None:
+        return None
+    return one_of(role, given, names) if isinstance(given, str) else _function(given, role, positional, compiling)
+
+
+def _function(given: Any, role: str, positional: int, compiling: str) -> UserFunction:
+    return user_function(given, role, positional=positional, compile=compiling)
+
+
+def _aggregates(kind: str, pairs: Pairs, names: tuple[str, ...]) -> tuple[AggSpec, ...]:
+    if not pairs.values:
+        if kind != "count":
+            raise error(Code.BAD_SETTING, f"reduce={kind!r} takes values, map emits keys alone", hint="reduce='count'")
+        return (AggSpec(names[0], "len", None),)
+    return tuple(AggSpec(name, kind, name) for name in pairs.values)
+
+
+def _needs_values(pairs: Pairs, role: str) -> None:
+    if not pairs.values:
+        hint = "name the value in schema=, or leave combine= out"
+        raise error(Code.BAD_SETTING, f"{role} takes values, schema= names none", hint=hint)
