@@ -98,6 +98,12 @@ def test_the_book_is_as_its_page_says():
         assert hashlib.sha256(data).hexdigest() == digest
 
 
+def test_the_package_graph_is_as_its_page_says():
+    data = (ROOT / "data" / "debian-packages.parquet").read_bytes()
+    section = (ROOT / "data" / "SOURCES.md").read_text().split("## debian-packages.parquet")[1]
+    assert f"| {len(data):,} bytes, `{hashlib.sha256(data).hexdigest()}` |" in section
+
+
 def test_the_readme_starts_with_the_two_commands():
     head = (ROOT / "README.md").read_text().split("\n## ")[0]
     assert re.findall(r"^    (make \S+)", head, flags=re.M) == ["make demo", "make test"]
