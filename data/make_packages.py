@@ -17,14 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA = pa.schema(
-    [
-        pa.field("package", pa.string()),
-        pa.field("section", pa.string()),
-        pa.field("installed_kib", pa.int64()),
-        pa.field("depends", pa.list_(pa.string())),
-    ]
-)
+TYPES: dict[str, pa.DataType] = {
+    "package": pa.string(),
+    "section": pa.string(),
+    "installed_kib": pa.int64(),
+    "depends": pa.list_(pa.string()),
+}
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -56,7 +54,7 @@ def main() -> None:
     """Write the file from the index on standard input."""
     rows = [row_of(fields) for fields in paragraphs(sys.stdin)]
     path = Path(__file__).parent / "debian-packages.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path, compression="zstd", compression_level=19)
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(TYPES)), path, compression="zstd", compression_level=19)
 
 
 if __name__ == "__main__":
