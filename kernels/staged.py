@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernelmill.kernels._jit import (
+    helper,
     i32_out,
     i64,
     i64_in,
@@ -31,17 +32,11 @@ SLACK_BYTES = 16
 _ANYWHERE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-@kernel(
-    i64(
-        u8_in, i64, i64_in, i64_in, i64, i64, u64, u64_out, i64, i64,
-        u32_out, u64_2d_out, u8_out, i64_out, i32_out,
-    )
-)  # fmt: skip
-def group_staged(
+@helper
+def _look_up(
     base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, scratch: Any,
-    groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
+    groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any, counting: Any,
 ) -> Any:  # fmt: skip
-    """Number staged keys from `row` on, as `keytable.group_strings` does; returns the first row not done."""
     words0 = scratch[:CHUNK_ROWS]
     words1 = scratch[CHUNK_ROWS : 2 * CHUNK_ROWS]
     hashes = scratch[2 * CHUNK_ROWS : 3 * CHUNK_ROWS]
@@ -56,10 +51,44 @@ def group_staged(
             return row
         lengths = sizes[row:end]
         load_keys(base, -base_address, end - row, addresses[row:end], lengths, _ANYWHERE, seed, words0, words1, hashes)
-        probe(base, 0, end - row, lengths, 0, words0, words1, hashes, slots, rows, arena, state, groups, row, False)
+        probe(base, 0, end - row, lengths, 0, words0, words1, hashes, slots, rows, arena, state, groups, row, counting)
         row = end
     state[REASON] = DONE
     return row
+
+
+@kernel(
+    i64(
+        u8_in, i64, i64_in, i64_in, i64, i64, u64, u64_out, i64, i64,
+        u32_out, u64_2d_out, u8_out, i64_out, i32_out,
+    )
+)  # fmt: skip
+def group_staged(
+    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, scratch: Any,
+    groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
+) -> Any:  # fmt: skip
+    """Number staged keys from `row` on, as `keytable.group_strings` does; returns the first row not done."""
+    return _look_up(
+        base, base_address, addresses, sizes, row, last, seed, scratch,
+        groups_max, arena_max, slots, rows, arena, state, groups, False,
+    )  # fmt: skip
+
+
+@kernel(
+    i64(
+        u8_in, i64, i64_in, i64_in, i64, i64, u64, u64_out, i64, i64,
+        u32_out, u64_2d_out, u8_out, i64_out, i32_out,
+    )
+)  # fmt: skip
+def count_staged(
+    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, scratch: Any,
+    groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, unused: Any,
+) -> Any:  # fmt: skip
+    """Add one to the count of each staged key from `row` on; returns the first row not done."""
+    return _look_up(
+        base, base_address, addresses, sizes, row, last, seed, scratch,
+        groups_max, arena_max, slots, rows, arena, state, unused, True,
+    )  # fmt: skip
 
 
 @kernel(i64(i64_in, i32_out, u8_out))

@@ -104,6 +104,11 @@ class KeyTable:
         columns = (base, base.ctypes.data, addresses, sizes)
         return self._run(staged.group_staged, columns, first, sizes.size, (self._scratch,), groups)
 
+    def count_staged(self, base: Bytes, addresses: NDArray[np.int64], sizes: NDArray[np.int64], first: int) -> int:
+        """Add one to the counts of staged texts from row `first` on; returns as `group_staged`."""
+        columns = (base, base.ctypes.data, addresses, sizes)
+        return self._run(staged.count_staged, columns, first, sizes.size, (self._scratch,), _NO_DIRECT)
+
     def group_codes(
         self, codes: NDArray[np.int32], validity: Bytes, dictionary: tuple[Bytes, NDArray[np.int32], Bytes],
         direct: Groups, first: int, groups: Groups,
@@ -200,7 +205,7 @@ class KeyTable:
         return data, offsets, validity, nulls
 
     def counts(self, first: int, last: int) -> NDArray[np.uint32]:
-        """The counts that `count_tokens` left for groups [first, last)."""
+        """The counts that `count_tokens` and `count_staged` left for groups [first, last)."""
         counts = np.empty(last - first, np.uint32)
         tablerows.read_counts(self.rows, first, counts)
         return counts

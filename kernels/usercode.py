@@ -31,10 +31,11 @@ class Input(NamedTuple):
 
 
 class Output(NamedTuple):
-    """A column of what a function gives: its kind, and whether None is among it."""
+    """A column of what a function gives: its kind, whether None is among it, and the number that all rows have if any."""
 
     kind: str
     nullable: bool
+    constant: int | None = None
 
 
 class Compiled(NamedTuple):

@@ -11,11 +11,14 @@ A row is staged in 8-byte words: column c of row r lies in stage[(2 c + k) * cap
     text     its address, its bytes; bytes -1 for None
     number   int64, float64 or bool as its bits; the second word is 1 for None, else 0
 
+A column whose every row is the same whole number (`emit(word, 1)`) is not staged: c counts the others.
+
 Staged texts point into the input and the arena. Where the code comes from: `usercode`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +51,17 @@ class CompiledMap:
     outputs: tuple[Output, ...]
     shape: tuple[int, ...]
     counters: tuple[str, ...]
+
+    @functools.cached_property
+    def places(self) -> tuple[int, ...]:
+        """The place of each output among the staged columns; that of a constant means nothing."""
+        staged = [output.constant is None for output in self.outputs]
+        return tuple(sum(staged[:number]) for number in range(len(staged)))
+
+    @property
+    def staged(self) -> int:
+        """How many columns are staged."""
+        return sum(output.constant is None for output in self.outputs)
 
 
 def compiled_map(

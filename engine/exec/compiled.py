@@ -25,7 +25,7 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.compiling import compiled_form, emitted_types
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.keys import StagedText
+from kernelmill.engine.exec.keys import Repeated, StagedText
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.physical import MapRecords
 from kernelmill.engine.userfunctions import UserFunction
@@ -38,7 +38,8 @@ Mapped = Iterator[tuple[Any, Place]]
 MapRunner = Callable[[pa.RecordBatch, Place], Mapped]
 """Maps one batch of records, whose places are given. Counters and rejects go to the task's context."""
 
-STAGE_ROWS = 1 << 14
+STAGE_WORDS = 1 << 16
+"""The stage's first size, 512 KiB: it stays in a core's own cache."""
 ARENA_BYTES = 1 << 20
 STAGE_BYTES_MAX, ARENA_BYTES_MAX = 1 << 30, 1 << 30
 Words = NDArray[np.int64]
@@ -48,7 +49,7 @@ class Stage:
     """What a driver writes to: staged rows, the texts it made, its state. One a thread; grows for a large record."""
 
     def __init__(self) -> None:
-        self.columns = 0
+        self.columns = -1
         self.state: Words = np.zeros(usermaps.STATE_SIZE, np.int64)
         self.rows: Words = np.empty(0, np.int64)
         self.arena: Words = np.zeros(4, np.int64)
@@ -56,17 +57,17 @@ class Stage:
 
     def begin(self, form: CompiledMap) -> None:
         """Make room for the rows of `form`; nothing is staged or counted."""
-        columns = len(form.outputs)
+        columns = form.staged
         if columns != self.columns:
             self.columns = columns
-            self.grow(STAGE_ROWS)
+            self.grow(STAGE_WORDS // (2 * max(1, columns)))
         self.state[:] = 0
         self.state[usermaps.COUNTERS_END] = usermaps.COUNTERS + 2 * len(form.counters)
         self.state[usermaps.CAPACITY] = self.rows.size // (2 * max(1, columns))
 
     def grow(self, rows: int) -> None:
         """Make room for `rows`; what is staged is lost."""
-        if 16 * rows * self.columns > STAGE_BYTES_MAX:
+        if 16 * rows * max(1, self.columns) > STAGE_BYTES_MAX:
             raise error(Code.MEMORY_LIMIT, f"one record emits more than {rows // 2:,} rows", hint="emit less a record")
         self.rows = np.empty(2 * rows * max(1, self.columns), np.int64)
         self.state[usermaps.CAPACITY] = rows
@@ -98,12 +99,15 @@ class StagedBatch:
         self.num_rows = rows
 
     def column(self, name: str) -> Any:
-        """The key column as StagedText, any other as an array."""
+        """The key column as StagedText, one with the same number in every row as Repeated, any other as an array."""
         number = self._names.index(name)
         if name == self._key:
-            words = (self._stage.words(number, part, self.num_rows) for part in (0, 1))
+            words = (self._stage.words(self._form.places[number], part, self.num_rows) for part in (0, 1))
             return StagedText(self._stage.rows.view(np.uint8), *words)
-        return _column(self._stage, number, self._form.outputs[number].kind, self.num_rows, copied=False)
+        constant = self._form.outputs[number].constant
+        if constant is not None:
+            return Repeated(constant, self.num_rows)
+        return _column(self._stage, self._form, number, self.num_rows, copied=False)
 
 
 def compiled_map(
@@ -206,12 +210,16 @@ def _arguments(batch: pa.RecordBatch) -> list[Any]:
 
 
 def _batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) -> pa.RecordBatch:
-    columns = [_column(stage, number, output.kind, rows) for number, output in enumerate(form.outputs)]
+    columns = [_column(stage, form, number, rows) for number in range(len(form.outputs))]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _column(stage: Stage, number: int, kind: str, rows: int, copied: bool = True) -> pa.Array[Any]:
-    first, second = stage.words(number, 0, rows), stage.words(number, 1, rows)
+def _column(stage: Stage, form: CompiledMap, number: int, rows: int, copied: bool = True) -> pa.Array[Any]:
+    kind, _, constant = form.outputs[number]
+    if constant is not None:
+        return Repeated(constant, rows).array()
+    place = form.places[number]
+    first, second = stage.words(place, 0, rows), stage.words(place, 1, rows)
     if kind == "text":
         offsets, validity = np.empty(rows + 1, np.int32), np.empty(rows, np.uint8)
         nulls = staged.staged_offsets(second, offsets, validity)

@@ -41,6 +41,18 @@ class StagedText(NamedTuple):
     sizes: NDArray[np.int64]
 
 
+class Repeated(NamedTuple):
+    """An int64 column with the same number in every row, as it stands in a compiled map."""
+
+    value: int
+    rows: int
+
+    def array(self) -> pa.Array[Any]:
+        """The column in full."""
+        values: pa.Array[Any] = pa.array(np.full(self.rows, self.value, np.int64))
+        return values
+
+
 class KeyColumns:
     """Numbers the keys of batches in one table; the columns are those of `fields`, in order."""
 

@@ -107,7 +107,7 @@ def unified(kinds: Iterable[Any], place: str) -> Output:
     """The column for values of all these types; CannotCompileError, which begins with `place`, if there is none."""
     kinds = list(kinds)
     nullable = any(isinstance(kind, types.NoneType | types.Optional) for kind in kinds)
-    bare = {kind.type if isinstance(kind, types.Optional) else kind for kind in kinds}
+    bare = {types.unliteral(kind.type if isinstance(kind, types.Optional) else kind) for kind in kinds}
     bare = {kind for kind in bare if not isinstance(kind, types.NoneType)}
     if bare == {TEXT}:
         return Output("text", nullable)

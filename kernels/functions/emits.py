@@ -1,7 +1,8 @@
 """The numba type of `emit`: what a compiled map calls to stage a row, to count, to reject its record.
 
-What is emitted is known from typing: each call's argument types are noted in the type (`seen`), its counters' names in
-`counters`, and which of key and value are tuples (`shapes`). `kernels/usermaps` says how rows are staged.
+What is emitted is known from typing: each call's argument types are noted in the type (`seen`, whole numbers of the
+code as literals), its counters' names in `counters`, and which of key and value are tuples (`shapes`).
+`kernels/usermaps` says how rows are staged.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
 
@@ -25,7 +26,7 @@ _TUPLE: Any = types.BaseTuple
 
 
 class EmitType(types.Callable):
-    """The type of one function's `emit`: its columns are fixed, or noted while types are inferred."""
+    """The type of one function's `emit`; `columns`, None while types are inferred, has None for what is not staged."""
 
     def __init__(self, name: str, columns: tuple[Any, ...] | None) -> None:
         self.columns = columns
@@ -46,8 +47,7 @@ class EmitType(types.Callable):
         if not 1 <= len(args) <= 2:
             raise errors.TypingError("emit takes a key and a value, or a key alone")
         self.shapes.add(tuple(len(one) if isinstance(one, _TUPLE) else -1 for one in args))
-        flat = tuple(types.unliteral(one) if not isinstance(one, types.StringLiteral) else TEXT for one in _flat(args))
-        self.seen.append(flat)
+        self.seen.append(tuple(map(_seen, _flat(args))))
         return signature(types.void, *args, recvr=self)
 
     def get_call_signatures(self):
@@ -65,6 +65,12 @@ def _flat(args):
             yield from _flat(one)
         else:
             yield one
+
+
+def _seen(kind):
+    if isinstance(kind, types.StringLiteral):
+        return TEXT
+    return kind if isinstance(kind, types.IntegerLiteral) else types.unliteral(kind)
 
 
 @register_model(EmitType)
@@ -104,7 +110,8 @@ def _emit_row(context, builder, sig, args):
         builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, OVERFULL))
         context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
     values = list(_flat_values(context, builder, sig.args[1:] if sig.recvr is None else sig.args, args[1:]))
-    for number, ((given, value), wanted) in enumerate(zip(values, of_type.columns, strict=True)):
+    staged = ((one, wanted) for one, wanted in zip(values, of_type.columns, strict=True) if wanted is not None)
+    for number, ((given, value), wanted) in enumerate(staged):
         first, second = _words_of(context, builder, given, wanted, value)
         base = builder.add(builder.mul(capacity, ir.Constant(_WORD, 2 * number)), count)
         builder.store(first, _at(builder, me.stage, base))

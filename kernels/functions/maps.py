@@ -46,7 +46,7 @@ def compile_map(
     """
     inferred = _infer(function, inputs, keywords)
     outputs, (shape,) = _columns(inferred), inferred.shapes
-    emit_type = EmitType(function.__name__, tuple(KINDS[output.kind] for output in outputs))
+    emit_type = EmitType(function.__name__, tuple(KINDS[one.kind] if one.constant is None else None for one in outputs))
     driver, signature = _driver(function, inputs, keywords, emit_type), map_signature(inputs)
     about = {"outputs": outputs, "shape": shape, "counters": emit_type.counters}
     return Compiled(*entry_point(driver, signature, symbol), about)
@@ -64,7 +64,13 @@ def _columns(emit_type: EmitType) -> list[Output]:
         raise CannotCompileError("it never calls emit")
     if len(emit_type.shapes) > 1:
         raise CannotCompileError("its calls of emit differ in how many values they give")
-    return [unified(column, "emit is called with") for column in zip(*emit_type.seen, strict=True)]
+    return [_column(kinds) for kinds in zip(*emit_type.seen, strict=True)]
+
+
+def _column(kinds) -> Output:
+    column = unified(kinds, "emit is called with")
+    values = {kind.literal_value if isinstance(kind, types.IntegerLiteral) else None for kind in kinds}
+    return column._replace(constant=values.pop()) if column.kind == "int64" and len(values) == 1 else column
 
 
 def _driver(function, inputs: Sequence[Input], keywords, emit_type) -> Callable[..., Any]:

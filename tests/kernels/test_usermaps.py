@@ -219,4 +219,4 @@ def test_a_second_process_neither_compiles_nor_imports_numba(tmp_path):
 def test_functions_of_a_notebook_compile_without_source():
     module = types.ModuleType("__main__")
     exec("def words(line, emit):\n    for word in line.split():\n        emit(word, 1)\n", module.__dict__)
-    assert compiled_map(module.words, LINE, {}).outputs == (Output("text", False), Output("int64", False))
+    assert compiled_map(module.words, LINE, {}).outputs == (Output("text", False), Output("int64", False, 1))

@@ -35,7 +35,40 @@ def keys(line, emit):
     emit(line.lower() if line is not None else None)
 
 
+def weighed(line, emit):
+    if line is not None:
+        for word in line.split():
+            if word == "dog":
+                emit.count("dogs")
+            emit(word, (-3, len(word), -3))
+
+
+def two_literals(line, emit):
+    for word in (line or "").split():
+        if word[0] == "t":
+            emit(word, 1)
+        else:
+            emit(word, 2)
+
+
+def number_and_none(line, emit):
+    emit(line, 1)
+    emit(line, None)
+
+
+def only_literals(line, emit):
+    emit(7, 1)
+
+
+THREE = {"key": "string", "a": "int64", "b": "int64", "c": "int64"}
 JOBS = [
+    (weighed, NUMBERED.select(["line"]), {"reduce": "sum", "value": ("a", "b", "c")}, THREE),
+    (weighed, NUMBERED.select(["line"]), {"reduce": "count", "value": ("a", "b", "c")}, THREE),
+    (weighed, NUMBERED.select(["line"]), {"reduce": "min", "value": ("a", "b", "c")}, THREE),
+    (weighed, NUMBERED.select(["line"]), {"reduce": None, "value": ("a", "b", "c")}, THREE),
+    (two_literals, NUMBERED.select(["line"]), {"reduce": "sum"}, {"key": "string", "value": "int64"}),
+    (number_and_none, NUMBERED.select(["line"]), {"reduce": "sum"}, {"key": "string", "value": "int64"}),
+    (only_literals, NUMBERED.select(["line"]), {"reduce": "sum"}, {"key": "int64", "value": "int64"}),
     (words, NUMBERED.select(["line"]), {"reduce": "sum"}, {"key": "string", "value": "int64"}),
     (words, NUMBERED.select(["line"]), {"reduce": None}, {"key": "string", "value": "int64"}),
     (words, NUMBERED.select(["line"]), {"reduce": "mean", "order": None}, {"key": "string", "value": "int64"}),
@@ -61,6 +94,29 @@ def test_compiled_and_interpreted_give_the_same(tmp_path, function, table, optio
     compiled, plain = run("require"), run("never", schema=schema)
     assert compiled == plain
     assert compiled[0].num_rows > 0
+
+
+@pytest.mark.parametrize("literal", [1 << 62, -(1 << 62)])
+def test_a_sum_of_one_literal_beyond_64_bits_is_an_error(literal):
+    def large(line, emit):
+        emit("a", literal)
+
+    job = km.MapReduce(large, "sum", compile="require")
+    small = job(km.from_arrow(pa.table({"line": ["x"]})))
+    assert small.collect().rows() == [("a", literal)]
+    with pytest.raises(KernelmillError) as raised:
+        job(km.from_arrow(pa.table({"line": ["x"] * 3}))).collect()
+    assert raised.value.code is Code.OVERFLOW
+
+
+def test_records_left_to_python_are_summed_with_those_that_the_table_counted():
+    def numbers(line, emit):
+        if int(line) >= 0:  # an int beyond 64 bits is Python's
+            emit("n", 1)
+
+    lines = ["5", str(1 << 70), "7", "-2", str(1 << 80)] * 50
+    job = km.MapReduce(numbers, "sum", compile="require")
+    assert job(km.from_arrow(pa.table({"line": lines}))).collect().rows() == [("n", 200)]
 
 
 def test_text_files_need_no_schema_and_count_as_the_built_in_does(tmp_path):

@@ -1,0 +1,240 @@
+"""The states of aggregates, one array entry a group: rows or partial rows in, partial or finished columns out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernelmill.engine.batch import (
+    Bytes,
+    array_of_words,
+    buffer_of,
+    numbers_of,
+    validity_buffer,
+    validity_bytes,
+)
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.keys import Repeated
+from kernelmill.engine.plan.physical import AggSpec
+from kernelmill.kernels import combining
+from kernelmill.kernels.orderedwords import ordered_words, values_of_words
+from kernelmill.kernels.table import NO_MASK, Groups
+
+_NO_VALUES: NDArray[Any] = np.empty(0)
+
+
+class Dense:
+    """A dense array by group number that grows with the groups; new entries are 0."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.values: NDArray[Any] = np.zeros(1 << 10, dtype)
+
+    def cover(self, groups: int) -> NDArray[Any]:
+        """The array, made long enough for `groups`."""
+        if groups > self.values.size:
+            grown = np.zeros(max(groups, 2 * self.values.size), self.values.dtype)
+            grown[: self.values.size] = self.values
+            self.values = grown
+        return self.values
+
+    def clear(self, groups: int) -> None:
+        """Zero the first `groups` entries."""
+        self.values[:groups] = 0
+
+
+Column = tuple[NDArray[Any], Bytes]
+"""Values and one validity byte a row (empty: all valid)."""
+
+
+class State(Protocol):
+    """The states of one aggregate for all groups."""
+
+    def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
+        """What `add` needs of the input columns, whole batch at once."""
+
+    def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
+        """Take rows of the input (partial side) or of partial rows (merge side) into the states."""
+
+    def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
+        """State columns of groups [first, last)."""
+
+    def finished(self, first: int, last: int) -> pa.Array[Any]:
+        """Result column of groups [first, last)."""
+
+    def clear(self, groups: int) -> None:
+        """Forget `groups` groups."""
+
+
+def _fixed(values: NDArray[Any], dtype: pa.DataType, bits: pa.Buffer | None = None, nulls: int = 0) -> pa.Array[Any]:
+    return pa.Array.from_buffers(dtype, len(values), [bits, buffer_of(np.ascontiguousarray(values))], nulls)
+
+
+class Count:
+    """len and count: rows, or values that are not null."""
+
+    def __init__(self, *, merging: bool) -> None:
+        self._counts, self._merging = Dense(np.int64), merging
+
+    def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
+        if self._merging:
+            return [(numbers_of(columns[0]).view(np.int64), NO_MASK)]
+        return [(_NO_VALUES, validity_bytes(columns[0]) if columns else NO_MASK)]
+
+    def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
+        values, validity = columns[0]
+        if self._merging:
+            combining.add_integers(groups, values, NO_MASK, self._counts.cover(used))
+        else:
+            combining.count_rows(groups, validity, self._counts.cover(used))
+
+    def weight(self, columns: list[Any]) -> int | None:
+        """What each row adds to its group, if that is the same for all rows."""
+        return 1 if not columns or isinstance(columns[0], Repeated) else None
+
+    def add_rows(self, counts: NDArray[np.int64], weight: int) -> None:
+        """Add `weight` to each group as often as `counts` says."""
+        self._counts.cover(counts.size)[: counts.size] += counts * weight
+
+    def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
+        return [_fixed(self._counts.cover(last)[first:last].astype(np.uint32), pa.uint32())]
+
+    def finished(self, first: int, last: int) -> pa.Array[Any]:
+        return _fixed(self._counts.cover(last)[first:last].copy(), pa.int64())
+
+    def clear(self, groups: int) -> None:
+        self._counts.clear(min(groups, self._counts.values.size))
+
+
+class Sum:
+    """Sums in row order; an integer sum that leaves 64 bits is KM0208, never a silent wrap."""
+
+    def __init__(self, name: str, dtype: pa.DataType) -> None:
+        self._name, self._type = name, dtype
+        self._numpy = dtype.to_pandas_dtype()
+        self._sums = Dense(self._numpy)
+
+    def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
+        values = numbers_of(columns[0])
+        return [(values.astype(self._numpy, copy=False), validity_bytes(columns[0]))]
+
+    def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
+        values, validity = columns[0]
+        sums = self._sums.cover(used)
+        if self._numpy == np.float64:
+            combining.add_floats(groups, values, validity, sums)
+            return
+        add = combining.add_integers if self._numpy == np.int64 else combining.add_unsigned
+        if add(groups, values, validity, sums) >= 0:
+            raise self._overflow()
+
+    def weight(self, columns: list[Any]) -> int | None:
+        """As `Count.weight`: the number that a column has in every row."""
+        return columns[0].value if self._numpy == np.int64 and isinstance(columns[0], Repeated) else None
+
+    def add_rows(self, counts: NDArray[np.int64], weight: int) -> None:
+        """As `Count.add_rows`."""
+        if abs(weight) * int(counts.max(initial=0)) > np.iinfo(np.int64).max:
+            raise self._overflow()
+        groups = np.arange(counts.size, dtype=np.int32)
+        if combining.add_integers(groups, counts * weight, NO_MASK, self._sums.cover(counts.size)) >= 0:
+            raise self._overflow()
+
+    def _overflow(self) -> KernelmillError:
+        hint = "cast the column to float64 before summing, if an approximate sum will do"
+        return error(Code.OVERFLOW, f"the sum {self._name!r} of a group leaves {self._type}", hint=hint)
+
+    def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
+        return [self.finished(first, last)]
+
+    def finished(self, first: int, last: int) -> pa.Array[Any]:
+        return _fixed(self._sums.cover(last)[first:last].copy(), self._type)
+
+    def clear(self, groups: int) -> None:
+        self._sums.clear(min(groups, self._sums.values.size))
+
+
+class Mean:
+    """A float64 sum in row order and a count; null where nothing was counted."""
+
+    def __init__(self, *, merging: bool) -> None:
+        self._sums, self._counts, self._merging = Dense(np.float64), Dense(np.int64), merging
+
+    def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
+        first = (numbers_of(columns[0]).astype(np.float64, copy=False), validity_bytes(columns[0]))
+        return [first, (numbers_of(columns[1]).view(np.int64), NO_MASK)] if self._merging else [first]
+
+    def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
+        sums, counts = self._sums.cover(used), self._counts.cover(used)
+        values, validity = columns[0]
+        if self._merging:
+            combining.add_floats(groups, values, NO_MASK, sums)
+            combining.add_integers(groups, columns[1][0], NO_MASK, counts)
+        else:
+            combining.add_and_count(groups, values, validity, sums, counts)
+
+    def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
+        counts = self._counts.cover(last)[first:last].astype(np.uint32)
+        return [_fixed(self._sums.cover(last)[first:last].copy(), pa.float64()), _fixed(counts, pa.uint32())]
+
+    def finished(self, first: int, last: int) -> pa.Array[Any]:
+        counts = self._counts.cover(last)[first:last]
+        empty = counts == 0
+        means = self._sums.cover(last)[first:last] / np.where(empty, 1, counts)
+        nulls = int(np.count_nonzero(empty))
+        return _fixed(means, pa.float64(), validity_buffer((~empty).view(np.uint8), nulls), nulls)
+
+    def clear(self, groups: int) -> None:
+        self._sums.clear(min(groups, self._sums.values.size))
+        self._counts.clear(min(groups, self._counts.values.size))
+
+
+class Extreme:
+    """min and max of fixed-width values: NaN is skipped, null where no value was seen."""
+
+    def __init__(self, dtype: pa.DataType, *, largest: bool) -> None:
+        self._type, self._largest = dtype, largest
+        self._best, self._seen = Dense(np.uint64), Dense(np.uint8)
+        self._numpy: Any = np.dtype(np.int64)
+
+    def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
+        numbers, validity = numbers_of(columns[0]), validity_bytes(columns[0])
+        self._numpy = numbers.dtype
+        if numbers.dtype == np.float64:
+            nans = np.isnan(numbers)
+            if nans.any():
+                validity = np.where(nans, np.uint8(0), validity if validity.size else np.uint8(1)).astype(np.uint8)
+        words = ordered_words(numbers)
+        return [(~words if self._largest else words, validity)]
+
+    def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
+        words, validity = columns[0]
+        combining.keep_least(groups, words, validity, self._best.cover(used), self._seen.cover(used))
+
+    def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
+        return [self.finished(first, last)]
+
+    def finished(self, first: int, last: int) -> pa.Array[Any]:
+        seen = self._seen.cover(last)[first:last].copy()
+        best = self._best.cover(last)[first:last]
+        values = values_of_words(~best if self._largest else best.copy(), self._numpy)
+        nulls = int(len(seen) - np.count_nonzero(seen))
+        return array_of_words(values.view(np.uint64), seen, nulls, self._type)
+
+    def clear(self, groups: int) -> None:
+        self._best.clear(min(groups, self._best.values.size))
+        self._seen.clear(min(groups, self._seen.values.size))
+
+
+def state_of(agg: AggSpec, dtype: pa.DataType | None, *, merging: bool) -> State:
+    """The states of `agg`; `dtype` is the type of its result (sum, min, max)."""
+    if agg.kind in ("len", "count"):
+        return Count(merging=merging)
+    if agg.kind == "mean":
+        return Mean(merging=merging)
+    assert dtype is not None
+    if agg.kind == "sum":
+        return Sum(agg.name, dtype)
+    return Extreme(dtype, largest=agg.kind == "max")
