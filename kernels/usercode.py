@@ -31,7 +31,7 @@ class Input(NamedTuple):
 
 
 class Output(NamedTuple):
-    """A column of what a function gives: its kind, whether None is among it, and the number that all rows have if any."""
+    """A column of what a function gives: its kind, whether it has None, and the number in all rows if it is one."""
 
     kind: str
     nullable: bool

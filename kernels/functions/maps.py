@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from numba import njit
+from numba import njit, types
 
 from kernelmill.kernels.functions.driving import (
     KINDS,
