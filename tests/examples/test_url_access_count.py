@@ -44,6 +44,10 @@ def test_without_a_policy_the_first_bad_line_ends_the_job(load, log):
     assert caught.value.code == Code.FUNCTION_FAILED
 
 
+def test_plain_python_makes_the_same_of_a_sample(load, log):
+    assert "the same as plain Python" in str(load("url_access_count").job.verify(log, sample="100KiB"))
+
+
 def test_one_and_two_threads_give_equal_bytes(load, log, bytes_of):
     frame = load("url_access_count").job(km.scan_text(log))
     settings = {"split_size": "200KiB", "on_bad": "reject"}

@@ -21,6 +21,11 @@ def test_the_papers_program_gives_the_same(load, inputs):
     assert words.as_in_the_paper(lines).collect().rows() == words.job(lines).collect().rows()
 
 
+def test_the_papers_program_can_be_tried_on_a_few_lines(load):
+    found = load("word_count").as_in_the_paper.trial(["to be or", "not to be"]).rows()
+    assert found == [("be", 2), ("not", 1), ("or", 1), ("to", 2)]
+
+
 def test_one_and_two_threads_give_equal_bytes(load, inputs, bytes_of):
     frame = load("word_count").job(km.scan_text(inputs.KJV))
     assert bytes_of(frame, 1, split_size="200KiB") == bytes_of(frame, 2, split_size="200KiB")
