@@ -4,8 +4,8 @@ The log is in the combined format of Apache and nginx:
 
     192.0.2.7 - - [03/Feb/2024:10:00:00 +0000] "GET /posts/7?page=2 HTTP/1.1" 200 5120 "-" "curl/8.5.0"
 
-Real logs have lines that hold no request, or end in the middle. What map rejects is set aside, with its file, offset and
-the reason, in the output's folder _rejects. What map raises for goes there too with on_bad="reject"; else the first such
+Real logs have lines that hold no request, or end in the middle. What map rejects is set aside, with file, offset and
+reason, in the output's folder _rejects. What map raises for goes there too with on_bad="reject"; else the first such
 record ends the job.
 
     python examples/url_access_count.py
