@@ -109,3 +109,56 @@ def write_records(path: Path | str, rows: int = 200_000, seed: int = 1) -> str:
 
 
 _KEY_CHARACTERS = string.printable[:94] + " "
+
+
+# Readings of weather stations ----------------------------------------------------------------------------------------
+
+_STATIONS = {  # the mean of a year, in degrees Celsius
+    "Abha": 18.0, "Addis Ababa": 16.0, "Anchorage": 2.8, "Bogotá": 13.1, "Cape Town": 16.2, "Dakar": 24.0,
+    "Dikson": -11.1, "Hamburg": 9.7, "İzmir": 17.9, "Kyiv": 8.4, "La Paz": 23.7, "Mexicali": 23.1, "Nuuk": -1.4,
+    "Oymyakon": -16.5, "Reykjavík": 4.3, "San José": 22.6, "St. John's": 5.0, "Tromsø": 2.9, "Wrocław": 9.6, "Zürich": 9.3,
+}  # fmt: skip
+
+
+def write_measurements(path: Path | str, lines: int = 200_000, seed: int = 1) -> str:
+    """Write readings as in the One Billion Row Challenge, `Hamburg;12.0`; in 1 of 1,000 the instrument had failed."""
+    rng = random.Random(seed)
+    stations = list(_STATIONS.items())
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(lines):
+            station, mean = rng.choice(stations)
+            reading = f"{rng.gauss(mean, 8):.1f}" if rng.random() > 0.001 else rng.choice(("", "n/a", "-999.9"))
+            file.write(f"{station};{reading}\n")
+    return str(path)
+
+
+# Clicks on a web site, and who clicked -------------------------------------------------------------------------------
+
+
+def write_clicks(path: Path | str, visits: int = 10_000, seed: int = 1) -> str:
+    """Write clicks of many visits, as the clock brought them: seconds since 1970, user, page; 1 in 500 is cut off."""
+    rng = random.Random(seed)
+    pages = ("/", "/search", "/cart", "/checkout", "/help", *(f"/item/{number}" for number in range(95)))
+    clicks = []
+    for _ in range(visits):
+        user = f"u{min(int(rng.expovariate(1 / 400)), 2499):04}"  # few come often, many once
+        clock = 1_709_251_200 + rng.randrange(7 * 86_400)
+        for _ in range(1 + int(rng.expovariate(0.2))):
+            clicks.append((clock, user, rng.choice(pages)))
+            clock += 1 + int(rng.expovariate(1 / 240))
+    with open(path, "w", encoding="ascii") as file:
+        for clock, user, page in sorted(clicks):
+            line = f"{clock}\t{user}\t{page}"
+            file.write((line if rng.random() > 0.002 else line[: rng.randrange(1, 18)]) + "\n")
+    return str(path)
+
+
+def write_users(path: Path | str, seed: int = 1) -> str:
+    """Write the users that have an account: name, country. Some users of the clicks have none, some here never came."""
+    rng = random.Random(seed)
+    countries = ("BR", "DE", "ES", "IN", "JP", "KE", "NZ", "US")
+    with open(path, "w", encoding="ascii") as file:
+        for number in range(2500):
+            if rng.random() < 0.9:
+                file.write(f"u{number:04}\t{rng.choice(countries)}\n")
+    return str(path)

@@ -134,8 +134,10 @@ class MapReduce:
     # The plan --------------------------------------------------------------------------------------------------------
 
     def _plan(self, below: LogicalPlan) -> LogicalPlan:
+        return self._above(below, self._pairs(below.schema))
+
+    def _above(self, below: LogicalPlan, pairs: Pairs) -> LogicalPlan:
         origin = users_line()
-        pairs = self._pairs(below.schema)
         mapped = MapRecords(below, self._map, pairs, self.name, origin=origin)
         return self._lane.above(mapped, pairs, origin)
 
@@ -151,7 +153,7 @@ class MapReduce:
         lane = self._lane
         if lane.types is not None or schema is not None:
             pairs = self._pairs(schema)
-            made = self._plan(ScanTable((), schema or _ANY_RECORD)).schema
+            made = self._above(ScanTable((), schema or _ANY_RECORD), pairs).schema
         kind = lane.reduce if lane.reduce is not None else lane.combine
         return Recipe(self._map, kind, lane.combine, lane.key, lane.value, lane.order, pairs, made)
 

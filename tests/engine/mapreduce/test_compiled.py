@@ -175,3 +175,11 @@ def test_an_edited_function_is_compiled_anew():
 
     table = km.from_arrow(pa.table({"line": ["a", "a"]}))
     assert [times(factor)(table).collect().rows() for factor in (1, 5)] == [[("a", 2)], [("a", 10)]]
+
+
+def test_a_trial_compiles_nothing_though_a_map_of_rows_could_not_be_compiled_for_texts():
+    types = {"head": "string", "odd": "int64", "size": "int64", "ratio": "float64"}
+    job = km.MapReduce(pairs, "sum", key=("head", "odd"), value=("size", "ratio"), schema=types)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert job.trial([{"line": "abcd", "n": 3, "ratio": 0.5}]).rows() == [("ABC", 1, 4, 0.5)]
