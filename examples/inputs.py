@@ -116,7 +116,8 @@ _KEY_CHARACTERS = string.printable[:94] + " "
 _STATIONS = {  # the mean of a year, in degrees Celsius
     "Abha": 18.0, "Addis Ababa": 16.0, "Anchorage": 2.8, "Bogotá": 13.1, "Cape Town": 16.2, "Dakar": 24.0,
     "Dikson": -11.1, "Hamburg": 9.7, "İzmir": 17.9, "Kyiv": 8.4, "La Paz": 23.7, "Mexicali": 23.1, "Nuuk": -1.4,
-    "Oymyakon": -16.5, "Reykjavík": 4.3, "San José": 22.6, "St. John's": 5.0, "Tromsø": 2.9, "Wrocław": 9.6, "Zürich": 9.3,
+    "Oymyakon": -16.5, "Reykjavík": 4.3, "San José": 22.6, "St. John's": 5.0, "Tromsø": 2.9, "Wrocław": 9.6,
+    "Zürich": 9.3,
 }  # fmt: skip
 
 
