@@ -416,8 +416,8 @@ class GroupBy:
     def map_groups(self, function: Callable[[pa.Table], Any], *, schema: Any = None) -> LazyFrame:
         """Call `function` with a pyarrow.Table of each group's rows, keys among them: it returns rows of `schema`.
 
-        schema and errors as `map_batches`. A partition's rows are held in memory, KM0401 if they do not fit: raise
-        partitions=. Groups come in first-seen order of their partition, a group's rows in input order.
+        schema and errors as `map_batches`. A group's rows are held in memory: KM0401 names it if they do not fit.
+        Groups come in first-seen order of their partition, a group's rows in input order.
         """
         origin = users_line()
         with located(origin):

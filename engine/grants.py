@@ -1,7 +1,9 @@
 """Memory: how many tasks of a stage run at once, and what is left for blocks. It never decides what a task holds (I1).
 
 A task's need is estimated from what bounds it: a map task from its table's flush sizes and its split, a merge from the
-largest sub-partition. The numbers were measured as peak RSS of single tasks, see docs/design/memory.md.
+largest sub-partition. The numbers were measured as peak RSS of single tasks, see docs/design/memory.md. Steps that hold
+rows (a sort, a table of a group) spill, or fail, beyond what they are given: at least a little, and of what is left up
+to half.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from kernelmill.engine.plan.physical import (
     CombineRows,
     CountTokens,
     GatherGroups,
+    MapGroups,
     MapRecords,
     MergeAggregate,
     PartialAggregate,
     Pipeline,
     ReduceGroups,
+    Sort,
+    Step,
 )
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
@@ -41,24 +46,31 @@ _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
 _MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
 _NO_TABLE = _Cost(4, 96 * MIB)
 _PYTHON_VALUES = _Cost(6, 160 * MIB)  # emits as Python objects, 64 Ki of them, beside their rows
-_WHOLE_PARTITION = _Cost(6, 416 * MIB)  # a partition's rows, as they came, in one batch and in order
+_HELD_LEAST = _Cost(6, 32 * MIB)  # rows to sort; more of them are spilled
+_HELD_MOST = _Cost(8, 128 * MIB)  # three copies of rows that are larger than in their files; at least the bound
 
 
 @dataclass(frozen=True)
 class Grants:
-    """slots_of_stage: tasks of each stage that may run at once; store_bytes: what blocks may hold in memory."""
+    """slots_of_stage: tasks of each stage that may run at once; store_bytes: what blocks may hold in memory.
+
+    held_bytes_of_stage: what each step of a task that holds rows may hold of them.
+    """
 
     slots_of_stage: tuple[int, ...]
     store_bytes: int
+    held_bytes_of_stage: tuple[int, ...]
 
 
 def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grants:
     """Share the job's memory out, but for `aside_bytes`. Raises KM0401, naming the least, if one task does not fit."""
     memory_bytes = settings.memory_bytes - aside_bytes
-    needs = [
-        _need(pipeline, max((s.size_bytes for s in stage.splits), default=job.input_bytes // max(1, stage.tasks)))
-        for stage, pipeline in zip(job.graph.stages, job.pipelines, strict=True)
+    inputs = [
+        max((s.size_bytes for s in stage.splits), default=job.input_bytes // max(1, stage.tasks))
+        for stage in job.graph.stages
     ]
+    held = [_held_least(pipeline, size) for pipeline, size in zip(job.pipelines, inputs, strict=True)]
+    needs = [_need(p, size) + least for p, size, least in zip(job.pipelines, inputs, held, strict=True)]
     least = -(-max(needs) // MIB) * MIB  # whole, for the number named must do when it is given
     if least > memory_bytes:
         what = f"this job needs at least {format_bytes(least, binary=True)} of memory"
@@ -66,11 +78,37 @@ def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grant
         raise error(Code.MEMORY_LIMIT, what, hint=hint)
     slots = tuple(max(1, min(settings.threads, memory_bytes // need)) for need in needs)
     used = max(count * need for count, need in zip(slots, needs, strict=True))
-    return Grants(slots, memory_bytes - used)
+    for_holding = (memory_bytes - used) // 2
+    more = [
+        min(for_holding // count, max(_HELD_MOST.bytes_max, _HELD_MOST.per_input_byte * size)) if held_bytes else 0
+        for count, size, held_bytes in zip(slots, inputs, held, strict=True)
+    ]
+    used = max(count * (need + extra) for count, need, extra in zip(slots, needs, more, strict=True))
+    steps = [max(1, len(_holding_steps(pipeline))) for pipeline in job.pipelines]
+    each = tuple((a + b) // n for a, b, n in zip(held, more, steps, strict=True))
+    return Grants(slots, memory_bytes - used, each)
+
+
+def _holding_steps(pipeline: Pipeline) -> list[Step]:
+    """The steps that hold rows at the same time."""
+    return [
+        step
+        for step in pipeline.steps
+        if isinstance(step, Sort | GatherGroups | MapGroups) or (isinstance(step, ReduceGroups) and step.kind == "list")
+    ]
+
+
+def _held_least(pipeline: Pipeline, input_bytes: int) -> int:
+    """Bytes of rows that a task must be able to hold, its input being `input_bytes` in files."""
+    steps = len(_holding_steps(pipeline))
+    return steps * min(_HELD_LEAST.bytes_max, max(MIB, _HELD_LEAST.per_input_byte * input_bytes))
 
 
 def _need(pipeline: Pipeline, input_bytes: int) -> int:
-    """Bytes that one task of a stage may hold, its input being `input_bytes` in files: its costliest step decides."""
+    """Bytes that one task of a stage may take beside the rows it holds: its costliest step decides.
+
+    input_bytes: its input's size in files.
+    """
     costs = [_COUNT_TOKENS if isinstance(pipeline.source, CountTokens) else _NO_TABLE]
     for step in pipeline.steps:
         match step:
@@ -78,8 +116,6 @@ def _need(pipeline: Pipeline, input_bytes: int) -> int:
                 costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
             case MergeAggregate(keys=keys):
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
-            case MapRecords() | CombineRows():
+            case MapRecords() | CombineRows() | ReduceGroups():
                 costs.append(_PYTHON_VALUES)
-            case GatherGroups() | ReduceGroups():
-                costs.append(_WHOLE_PARTITION)
     return max(min(cost.bytes_max, _BASE_BYTES + cost.per_input_byte * input_bytes) for cost in costs)

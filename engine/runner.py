@@ -374,7 +374,7 @@ class LocalRunner:
             on_progress=lambda done: self._emit(TaskProgress(attempt, done)),
             on_bad=self._settings.on_bad,
             max_rejects=self._settings.max_rejects,
-            memory_bytes_max=self._settings.memory_bytes,
+            memory_bytes_max=self._grants.held_bytes_of_stage[attempt.task.stage],
         )
         return run_task(task, self.store, context, self._job.tables, self._job.functions, self._job.sources)
 

@@ -245,7 +245,7 @@ def split_words(keys: Any, order: Any, out_keys: Any, out_order: Any, ends: Any)
 
 
 @helper
-def _prefix(data: Any, start: Any, stop: Any) -> Any:
+def prefix(data: Any, start: Any, stop: Any) -> Any:
     """The first 8 bytes of data[start:stop] as a big-endian word, zeros where there are fewer."""
     if start >= stop:
         return _ZERO
@@ -274,7 +274,7 @@ def load_prefixes(data: Any, offsets: Any, order: Any, depth: Any, keys: Any) ->
             row = order[i]
             start, stop = np.int64(offsets[row]), np.int64(offsets[row + 1])
             longest = max(longest, stop - start)
-            keys[i] = _prefix(data, start + depth, stop)
+            keys[i] = prefix(data, start + depth, stop)
             differ |= keys[i] != keys[0]
         if differ:
             return depth
@@ -292,7 +292,7 @@ def _is_less(data: Any, offsets: Any, depth: Any, a: Any, b: Any) -> Any:
     a_stop, b_stop = np.int64(offsets[a + 1]), np.int64(offsets[b + 1])
     a_at, b_at = offsets[a] + depth, offsets[b] + depth
     while a_at < a_stop and b_at < b_stop:
-        a_word, b_word = _prefix(data, a_at, a_stop), _prefix(data, b_at, b_stop)
+        a_word, b_word = prefix(data, a_at, a_stop), prefix(data, b_at, b_stop)
         if a_word != b_word:
             return a_word < b_word
         a_at += 8
@@ -350,7 +350,7 @@ def _load_run(data: Any, offsets: Any, depth: Any, keys: Any, order: Any, first:
         row = order[i]
         begin, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
         least, greatest = min(least, end - begin), max(greatest, end - begin)
-        keys[i] = _prefix(data, begin + depth, end)
+        keys[i] = prefix(data, begin + depth, end)
         differ |= keys[i] != keys[first]
     return not differ and least == greatest and greatest <= depth + 8
 

@@ -82,6 +82,21 @@ class Calls:
         self._bad.clear()
         return batch, ends
 
+    def part(self) -> pa.RecordBatch | None:
+        """What the only record, whose call is not over, emitted so far: the staging forgets it.
+
+        None, and it is kept, where it does not fit: `flush` says so.
+        """
+        try:
+            batch = self._shape.batch(self.staged)
+        except NOT_FITTING as problem:
+            if isinstance(problem, KernelmillError):
+                raise
+            return None
+        self.staged.keys.clear()
+        self.staged.values.clear()
+        return batch
+
     def _batch(self, describe: Describe) -> pa.RecordBatch:
         try:
             return self._shape.batch(self.staged)

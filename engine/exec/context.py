@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
+
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.io.context import Place, Reject, RowPlace
 from kernelmill.engine.io.rejects import RejectList
+from kernelmill.engine.shuffle.spillfile import SpillFile
+from kernelmill.engine.shuffle.store import BlockStore
 
 T = TypeVar("T")
 
@@ -45,7 +49,8 @@ class TaskContext:
 
     on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file;
     max_rejects: more rejects than this end the attempt with KM0503; on_progress: told the input bytes done so far;
-    memory_bytes_max: what a step that must hold all its rows may hold. `origin` says for people what the task reads.
+    memory_bytes_max: what a step that holds rows may hold before it spills. `origin` says for people what the task
+    reads, `store` is where spilled rows go.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class TaskContext:
         self._rejects = RejectList(max_rejects)
         self.counters: dict[str, int] = {}
         self.origin = ""
+        self.store: BlockStore | None = None
+        self._spills: list[SpillFile] = []
         self._place: Place | None = None
 
     def check_cancelled(self) -> None:
@@ -98,6 +105,23 @@ class TaskContext:
     def count(self, name: str, n: int) -> None:
         """Add to a counter."""
         self.counters[name] = self.counters.get(name, 0) + n
+
+    def spill_file(self, schema: pa.Schema) -> SpillFile:
+        """A file for rows that do not fit memory_bytes_max; `close_spills` closes it at the latest."""
+        if self.store is None:
+            raise error(Code.INTERNAL, "a task without a block store has nowhere to spill to")
+        self._spills.append(self.store.spill_file(schema))
+        return self._spills[-1]
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Bytes written to spill files so far."""
+        return sum(spill.bytes for spill in self._spills)
+
+    def close_spills(self) -> None:
+        """The attempt is over, however it ended: give back the disk that it used."""
+        for spill in self._spills:
+            spill.close()
 
     def buffer(self, name: str, size_bytes: int) -> bytearray:
         """A reused buffer of the thread; see ReadContext."""

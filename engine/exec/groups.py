@@ -25,6 +25,7 @@ from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, Positions, gr
 from kernelmill.engine.exec.pycolumns import values_of
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.plan.physical import CombineRows, ReduceGroups
+from kernelmill.engine.shuffle.spillfile import SpillFile, SpillPlace
 from kernelmill.engine.userfunctions import UserFunction, shown
 
 _WINDOW_ROWS = 8192
@@ -177,8 +178,12 @@ def _called(
 def _called_once(
     group: OpenGroup, step: ReduceGroups, function: UserFunction, keys: pa.RecordBatch, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
-    """What a function makes of a group that goes on: a batch of its values at a time is in memory."""
+    """What a function makes of a group that goes on: a batch of its values at a time is in memory, and of its emits.
+
+    Emits wait on disk for the call to end, for until then the group may be rejected.
+    """
     calls, staged, call = _staged_calls(step, function, context)
+    waiting = _Waiting(context, step.schema)
     staged.group_key[0] = key = next(_Rows(keys, step.keys, is_tuple=step.key_is_tuple)(0, 1))
     is_over = False
 
@@ -187,6 +192,8 @@ def _called_once(
             yield from _Rows(part, step.values, is_tuple=step.value_is_tuple)(0, part.num_rows)
             if is_over:
                 break
+            if len(staged.keys) >= _WINDOW_ROWS and (rows := calls.part()) is not None:
+                waiting.add(rows)
         if is_over:
             raise ValueError("these values are gone: use them before the reduce returns")
 
@@ -205,7 +212,31 @@ def _called_once(
         calls.kept()
     else:
         calls.failed(failure, described)
-    yield calls.flush(described)[0]
+    rejects = len(context.rejects)
+    last, _ = calls.flush(described)
+    if len(context.rejects) == rejects:
+        yield from waiting.rows()
+        yield last
+
+
+class _Waiting:
+    """Rows that a call made which is not over, in a file."""
+
+    def __init__(self, context: TaskContext, schema: pa.Schema) -> None:
+        self._context, self._schema = context, schema
+        self._file: SpillFile | None = None
+        self._places: list[SpillPlace] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._file = self._file or self._context.spill_file(self._schema)
+        self._places.append(self._file.append([batch]))
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        for place in self._places:
+            assert self._file is not None
+            yield from self._file.read(place)
+        if self._file is not None:
+            self._file.close()
 
 
 def _staged_calls(

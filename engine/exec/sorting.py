@@ -1,8 +1,14 @@
-"""Sort of result-sized data: all rows of a task in memory, or the first `limit` of them."""
+"""Sort of a task's rows, of all or the first `limit`, and rows of one key side by side: in memory, or by spilled runs.
+
+What fits is sorted at once. Else each time the memory is full a sorted run is written, and the runs are merged. The
+rows come out the same, and in the same batches (I1).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,49 +26,125 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
+from kernelmill.engine.exec.groupruns import group_runs
 from kernelmill.engine.exec.keys import KeyColumns
+from kernelmill.engine.exec.recut import recut
+from kernelmill.engine.exec.runs import SortedRuns
 from kernelmill.engine.plan.physical import GatherGroups, Sort
 from kernelmill.kernels.sorting import SortKey, argsort
 from kernelmill.kernels.table import Groups, KeyTable
 
 _COMPACT_ROWS = 1 << 18
 _COPIES = 3  # the rows as they came, in one batch, and in order
+_ORDER_BYTES = 32  # of a row while it is sorted: its word and its number twice, the digits' counters
+_HELD_BYTES_MAX = 1 << 30  # a column of text ends at 2 GiB
+_HELD_ROWS_MAX = 1 << 31  # row numbers are uint32
+_GROUP_COPIES, _GROUP_BYTES = 4, 48  # with the table of keys
+
+Keys = Sequence[tuple[str, bool, bool]]
 
 
-def sort_rows(batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext) -> Iterator[pa.RecordBatch]:
-    """All rows in order, ties in the order in which they came; at most `limit` of them."""
+def sort_rows(
+    batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext, memory_bytes_max: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """All rows in order, ties in the order in which they came; at most `limit` of them.
+
+    Holds up to `memory_bytes_max`, by default the task's; beyond it sorted runs are spilled. Raises KM0402 where the
+    disk for them is full.
+    """
+    allowed = context.memory_bytes_max if memory_bytes_max is None else memory_bytes_max
+    return recut(_limited(_sorted(batches, operator, context, allowed), operator.limit))
+
+
+def _sorted(
+    batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext, memory_bytes_max: int
+) -> Iterator[pa.RecordBatch]:
+    keys_of = partial(sort_keys, keys=operator.keys)
+    in_order = partial(_in_order, operator=operator)
+    runs = SortedRuns(keys_of, in_order, memory_bytes_max, context)
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in _pieces(batches, memory_bytes_max // (2 * _COPIES)):
+        context.check_cancelled()
+        if held and not _fits(rows + batch.num_rows, size + batch.nbytes, memory_bytes_max):
+            runs.add(iter([in_order(held)]), batch.schema)
+            held, rows, size = [], 0, 0
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if operator.limit is not None and rows > max(_COMPACT_ROWS, 2 * operator.limit):
+            held = [in_order(held)]
+            rows, size = held[0].num_rows, held[0].nbytes
+    if not held:
+        return
+    last, schema = in_order(held), held[0].schema
+    held.clear()
+    if not len(runs):
+        yield last
+        return
+    runs.add(iter([last]), schema)
+    del last  # the merge has all of the memory
+    yield from runs.merged(schema)
+
+
+def _fits(rows: int, size: int, memory_bytes_max: int) -> bool:
+    if size > _HELD_BYTES_MAX or rows > _HELD_ROWS_MAX:
+        return False
+    return size * _COPIES + rows * _ORDER_BYTES <= memory_bytes_max
+
+
+def _pieces(batches: Iterator[pa.RecordBatch], bytes_max: int) -> Iterator[pa.RecordBatch]:
+    """Batches that are no larger, as far as rows of one size make it so; none without rows."""
+    for batch in batches:
+        count = -(-batch.nbytes // max(1, min(bytes_max, _HELD_BYTES_MAX)))
+        rows = max(1, -(-batch.num_rows // max(1, count)))
+        for start in range(0, batch.num_rows, rows):
+            yield batch.slice(start, rows)
+
+
+def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    left = limit
+    for batch in batches:
+        if left is None:
+            yield batch
+            continue
+        yield batch.slice(0, left)
+        left -= batch.num_rows
+        if left <= 0:
+            return
+
+
+def gather_groups(
+    batches: Iterator[pa.RecordBatch], operator: GatherGroups, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """All rows, those of one key side by side: keys as first seen, the rows of a key as they came.
+
+    What does not fit the memory is sorted by key, then by where each key was first seen. Raises KM0402 as a sort does.
+    """
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
         context.check_cancelled()
         held.append(batch)
         rows, size = rows + batch.num_rows, size + batch.nbytes
-        if size * _COPIES > context.memory_bytes_max:
-            what = f"a sort of more than {rows:,} rows ({size:,} bytes) does not fit the memory of this job"
-            raise error(Code.MEMORY_LIMIT, what, hint="take top_k, sort fewer rows or columns, or raise memory=")
-        if operator.limit is not None and rows > max(_COMPACT_ROWS, 2 * operator.limit):
-            held = [_in_order(held, operator)]
-            rows, size = held[0].num_rows, held[0].nbytes
+        if size > _HELD_BYTES_MAX or size * _GROUP_COPIES + rows * _GROUP_BYTES > context.memory_bytes_max:
+            rest = itertools.chain(_emptied(held), batches)
+            yield from recut(_gathered_by_sorting(rest, held[0].schema, operator.keys, context))
+            return
     if held:
-        yield _in_order(held, operator)
+        yield from recut(_gathered_in_memory(held, size, operator, context))
 
 
-def gather_groups(
-    batches: Iterator[pa.RecordBatch], operator: GatherGroups, context: TaskContext
+def _emptied(held: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What is held, forgotten as it is taken."""
+    held.reverse()
+    while held:
+        yield held.pop()
+
+
+def _gathered_in_memory(
+    held: list[pa.RecordBatch], size: int, operator: GatherGroups, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
-    """All rows, those of one key side by side: keys as first seen, the rows of a key as they came."""
-    held: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        context.check_cancelled()
-        held.append(batch)
-        size += batch.nbytes
-        if size * _COPIES > context.memory_bytes_max:
-            what = f"a partition of more than {size:,} bytes of rows to group does not fit the memory of this job"
-            raise error(Code.MEMORY_LIMIT, what, hint="raise partitions= or memory=")
-    if not held:
-        return
-    batch = held[0] if len(held) == 1 else _concatenated(held)
+    batch = held[0] if len(held) == 1 else concatenated(held)
     columns = [plain(batch.column(key)) for key in operator.keys]
     groups: Groups = np.empty(batch.num_rows, np.int32)
     fields = [pa.field(name, column.type) for name, column in zip(operator.keys, columns, strict=True)]
@@ -72,23 +154,51 @@ def gather_groups(
     yield take_rows(batch, argsort([SortKey(groups)]))
 
 
+def _gathered_by_sorting(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, keys: Sequence[str], context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    number = "row"
+    while number in schema.names:
+        number += "'"
+    numbered = schema.append(pa.field(number, pa.int64()))
+    half = context.memory_bytes_max // 2  # one sort takes rows in while the other merges
+    by_key = Sort(tuple((key, False, False) for key in keys))
+    side_by_side = sort_rows(_numbered(batches, numbered), by_key, context, half)
+    seen = _first_seen(side_by_side, keys)
+    for batch in sort_rows(seen, Sort(((number, False, False),)), context, half):
+        yield pa.RecordBatch.from_arrays(batch.columns[:-1], schema=schema)
+
+
+def _numbered(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Each row with its number as the last column."""
+    first = 0
+    for batch in batches:
+        numbers: Any = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
+        yield pa.RecordBatch.from_arrays([*batch.columns, numbers], schema=schema)
+        first += batch.num_rows
+
+
+def _first_seen(batches: Iterator[pa.RecordBatch], keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Each row with the number of the first row of its key, instead of its own; rows of a key are side by side."""
+    seen = 0
+    for run in group_runs(batches, keys):
+        firsts = np.asarray(run.batch.columns[-1])[run.starts]
+        if run.continues:
+            firsts[0] = seen
+        seen = int(firsts[-1])
+        numbers: Any = pa.array(np.repeat(firsts, run.ends - run.starts))
+        yield pa.RecordBatch.from_arrays([*run.batch.columns[:-1], numbers], schema=run.batch.schema)
+
+
+def sort_keys(batch: pa.RecordBatch, keys: Keys) -> list[SortKey]:
+    """The columns to sort by, as kernels take them. Raises KM0102 for a type without an order."""
+    return [_sort_key(plain(batch.column(name)), name, down, last) for name, down, last in keys]
+
+
 def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:
-    batch = held[0] if len(held) == 1 else _concatenated(held)
-    keys = [
-        _sort_key(plain(batch.column(name)), name, descending, nulls_last)
-        for name, descending, nulls_last in operator.keys
-    ]
-    order = argsort(keys)
+    batch = held[0] if len(held) == 1 else concatenated(held)
+    order = argsort(sort_keys(batch, operator.keys))
     return take_rows(batch, order if operator.limit is None else order[: operator.limit])
-
-
-def _concatenated(held: list[pa.RecordBatch]) -> pa.RecordBatch:
-    try:
-        return concatenated(held)
-    except pa.ArrowInvalid as problem:  # int32 offsets end at 2 GiB
-        rows = sum(batch.num_rows for batch in held)
-        hint = "sort fewer rows or columns: filter or aggregate first, or take top_k"
-        raise error(Code.MEMORY_LIMIT, f"{rows:,} rows to sort hold more than 2 GiB of text", hint=hint) from problem
 
 
 def _sort_key(column: pa.Array[Any], name: str, descending: bool, nulls_last: bool) -> SortKey:

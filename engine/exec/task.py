@@ -52,9 +52,18 @@ def run_task(
     `tables` holds the batches that a TableSplit names, `sources` those that a SourceSplit names, `functions` the user's
     that steps name by number. Raises typed errors only for what is expected to go wrong.
     """
+    context.origin, context.store = _origin(task), store
+    try:
+        return _run(task, store, context, tables or {}, sources or {}, functions)
+    finally:  # not left to generators: an error that is kept keeps theirs alive
+        context.close_spills()
+
+
+def _run(
+    task: Task, store: BlockStore, context: TaskContext, tables: Tables, sources: Sources, functions: Functions
+) -> TaskResult:
     pipeline = _pipeline(task.operators)
-    context.origin = _origin(task)
-    source = _source(task, pipeline, store, context, tables or {}, sources or {})
+    source = _source(task, pipeline, store, context, tables, sources)
     batches = _run_steps(source, task, pipeline, store, context, functions)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
@@ -62,7 +71,8 @@ def run_task(
     blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context, placing)
     context.check_cancelled()
     put = store.put(task.stage, task.index, pipeline.schema, blocks)
-    return TaskResult(put.rows, put.bytes, put.spilled_bytes, None, context.counters, context.rejects)
+    spilled_bytes = put.spilled_bytes + context.spilled_bytes
+    return TaskResult(put.rows, put.bytes, spilled_bytes, None, context.counters, context.rejects)
 
 
 @lru_cache(maxsize=64)
@@ -240,4 +250,4 @@ def _write_part(batches: Iterator[pa.RecordBatch], end: physical.ToParquet, cont
             context.check_cancelled()
             writer.write(batch)
         part = writer.close()
-    return TaskResult(part.rows, part.bytes, 0, part, context.counters, context.rejects)
+    return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)

@@ -24,6 +24,7 @@ from kernelmill.engine.durable import output_error
 from kernelmill.engine.errors import Code, CorruptBlockError, KernelmillError, error
 from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.shuffle.block import Place, decode_block, decode_index, encode_block, encode_index
+from kernelmill.engine.shuffle.spillfile import SpillFile
 
 Partitions = Sequence[Sequence[pa.RecordBatch]]
 """The batches of each partition, in order."""
@@ -75,7 +76,7 @@ class BlockStore:
         self._folder = keep
         self._kept = keep is not None
         self._folder_lock: IO[bytes] | None = None
-        self._memory_bytes = self._spilled_bytes = 0
+        self._memory_bytes = self._spilled_bytes = self._task_bytes = 0
         self._numbers = iter(range(1 << 62))
         if keep is None:
             clear_dead_spills(spill_dir)  # here, not at the first spill: this job may have none
@@ -93,8 +94,13 @@ class BlockStore:
 
     @property
     def spilled_bytes(self) -> int:
-        """Bytes written to disk so far."""
+        """Bytes of blocks written to disk so far."""
         return self._spilled_bytes
+
+    @property
+    def task_bytes(self) -> int:
+        """Bytes that tasks hold in spill files now."""
+        return self._task_bytes
 
     def put(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions) -> PutResult:
         """Keep the output of a map task; a second output of the same task replaces the first. Raises KM0402."""
@@ -155,6 +161,10 @@ class BlockStore:
             raise LostBlockError(problem.what, ref, problem.where) from problem
         except (OSError, pa.ArrowException) as problem:
             raise LostBlockError(f"a shuffle block cannot be read: {problem}", ref, str(path)) from problem
+
+    def spill_file(self, schema: pa.Schema) -> SpillFile:
+        """A file for rows that a task cannot hold; it counts against the same limit as blocks. Raises KM0402."""
+        return SpillFile(self._open_folder(), schema, self._charge_task)
 
     def drop(self, stage: int, task: int) -> None:
         """Forget the output of a map task and free what it used."""
@@ -220,8 +230,16 @@ class BlockStore:
     def _charge(self, size: int) -> None:
         with self._lock:
             self._spilled_bytes += size
-            over = self._spilled_bytes > self._spill_bytes_max
-        if over:
+        self._check_limit()
+
+    def _charge_task(self, size: int) -> None:
+        with self._lock:
+            self._task_bytes += size
+        if size > 0:
+            self._check_limit()
+
+    def _check_limit(self) -> None:
+        if self._spilled_bytes + self._task_bytes > self._spill_bytes_max:
             what = f"more than {self._spill_bytes_max:,} bytes would be spilled"
             hint = "raise spill_limit= or memory=, or point spill_dir= to a larger disk"
             raise error(Code.DISK_FULL, what, where=self._spill_dir, hint=hint)

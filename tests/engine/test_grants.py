@@ -95,3 +95,20 @@ def test_more_memory_gives_no_stage_fewer_slots(jobs):
         slots = [plan_grants(job, settings_of(least + more)).slots_of_stage for more in range(0, 2000, 100)]
         for before, after in zip(slots, slots[1:], strict=False):
             assert all(a <= b for a, b in zip(before, after, strict=True))
+
+
+def test_a_sort_may_hold_more_where_there_is_more(jobs):
+    sorting = jobs[3]
+    least = least_of(sorting)
+    held = [plan_grants(sorting, settings_of(memory, 2)).held_bytes_of_stage for memory in (least, 10 * least, 1 << 16)]
+    assert MIB <= held[0][-1] < held[1][-1] <= held[2][-1]
+    assert held[2][-1] < 10 << 30  # what 1 GiB of input cannot need is the blocks'
+    assert {sizes[0] for sizes in held} == {0}  # the stage that reads holds nothing
+
+
+def test_rows_that_are_held_are_part_of_the_memory(jobs):
+    for memory in (512, 1024, 4096):
+        for job in jobs:
+            grants = plan_grants(job, settings_of(memory))
+            for slots, held in zip(grants.slots_of_stage, grants.held_bytes_of_stage, strict=True):
+                assert slots * held + grants.store_bytes <= memory * MIB

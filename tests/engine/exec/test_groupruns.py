@@ -14,6 +14,7 @@ from kernelmill.engine.exec.groups import reduce_groups
 from kernelmill.engine.exec.usersteps import map_groups
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.physical import MapGroups, ReduceGroups, UserCall
+from kernelmill.engine.shuffle.store import BlockStore
 from kernelmill.engine.userfunctions import UserFunction
 
 INT = pa.int64()
@@ -158,6 +159,31 @@ def test_values_of_a_group_that_went_by_cannot_be_used_late(taken):
     reduced(batches_of([("a", 1.0, n) for n in range(9)], [3, 5]), "function", reduce)
     with pytest.raises(ValueError, match="gone"):
         list(kept[0])
+
+
+@pytest.mark.parametrize("is_rejected", [False, True])
+def test_what_a_long_call_emits_waits_on_disk_until_it_is_over(tmp_path, is_rejected):
+    rows = [("a", 1.0, n) for n in range(40_000)]
+    waiting = []
+
+    def same(_, values, emit):
+        for value in values:
+            emit(value)
+        waiting.append(store.task_bytes)
+        if is_rejected:
+            emit.reject("after all")
+
+    with BlockStore(memory_bytes_max=0, spill_dir=str(tmp_path), spill_bytes_max=1 << 30) as store:
+        surroundings = context()
+        surroundings.store = store
+        called = UserFunction(same, "reduce", "reduce", "")
+        batches = batches_of(rows, [10_000, 20_000, 30_000])
+        made = list(reduce_groups(iter(batches), step_of("function"), called, surroundings))
+        surroundings.close_spills()
+        assert store.task_bytes == 0
+    assert waiting[0] > 0
+    assert len(surroundings.rejects) == int(is_rejected)
+    assert [v for batch in made for v in batch["v"].to_pylist()] == ([] if is_rejected else list(range(40_000)))
 
 
 def test_of_an_open_group_no_more_than_a_batch_is_asked_for_ahead():

@@ -1,0 +1,92 @@
+"""Sorts and groups of more rows than memory: they spill, stay within the memory, and give the same bytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import outside
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+MIB = 1 << 20
+ALLOWANCE = 256 * MIB  # interpreter and libraries
+LINE_BYTES, LINES = 500, 400_000
+
+SCRIPT = """
+import sys
+import kernelmill as km
+
+path, output, work, memory = sys.argv[1:]
+lines = km.scan_text(path)
+tuned = {"memory": memory, "split_size": "8MiB", "progress": False, "row_group_rows": 20_000}
+
+def one_group(line, emit):
+    emit("all", line)
+
+def same_lines(key, lines, emit):
+    for line in lines:
+        emit(line)
+        emit.count("lines")
+
+if work == "sort":
+    result = lines.sort("line").sink_parquet(output, **tuned)
+else:
+    options = {
+        "first": ("first", {"key": "string", "value": "string"}),
+        "emitted": (same_lines, {"key": "string", "value": "string"}),
+    }
+    reduce, schema = options[work]
+    job = km.MapReduce(one_group, reduce, schema=schema, compile="never", order=None)
+    result = job(lines).sink_parquet(output, **tuned)
+    print(result.counters.get("lines"))
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")))
+"""
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@pytest.fixture(scope="module")
+def large(inputs):
+    """200 MB: three copies of it are more than memory and allowance together."""
+    path = inputs / "lines.txt"
+    rng = np.random.default_rng(7)
+    with open(path, "wb") as file:
+        for _ in range(10):
+            letters = rng.integers(97, 123, (LINES // 10, LINE_BYTES), np.uint8)
+            letters[:, -1] = 10
+            file.write(letters.tobytes())
+    yield path
+    path.unlink()
+
+
+def run(*arguments):
+    """What the script printed; the last number is the peak of its process alone."""
+    with outside.running([sys.executable, "-c", SCRIPT, *map(str, arguments)], stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    *printed, peak = out.split()
+    return printed, int(peak)
+
+
+def test_a_sort_beyond_memory_stays_within_it_and_writes_the_same_bytes(large):
+    _, peak = run(large, "small.parquet", "sort", "128MiB")
+    assert peak < 128 * MIB + ALLOWANCE
+    _, ample = run(large, "ample.parquet", "sort", "4GiB")
+    assert ample > peak
+    assert Path("small.parquet").read_bytes() == Path("ample.parquet").read_bytes()
+    column = pq.read_table("small.parquet")["line"]
+    assert len(column) == LINES
+    assert pc.all(pc.less_equal(column[:-1], column[1:])).as_py()
+
+
+@pytest.mark.parametrize("reduce", ["first", "emitted"])
+def test_one_group_of_more_than_memory_is_reduced_within_it(large, reduce):
+    printed, peak = run(large, "out", reduce, "192MiB")
+    assert peak < 192 * MIB + ALLOWANCE
+    rows = sum(pq.ParquetFile(path).metadata.num_rows for path in Path("out").glob("*.parquet"))
+    assert rows == (LINES if reduce == "emitted" else 1)
+    if reduce == "emitted":
+        assert printed == [str(LINES)]
