@@ -1,4 +1,4 @@
-"""Build the benchmark's inputs: `python -m bench.corpus kernel | prose | tree | zipf | tables | all`.
+"""Build the benchmark's inputs: `python -m bench.corpus kernel | prose | part | tree | zipf | tables | ...`.
 
 They go to $KERNELMILL_BENCH_DATA (default: build/bench). Beside every input lies a JSON file of the same name that says
 from which sources and versions it was made, and for texts how many lines, words and distinct words it has. An input
@@ -8,6 +8,7 @@ network, and --deb takes one that is already here.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import lzma
@@ -26,6 +27,7 @@ from typing import Any
 import click
 
 from bench.facts import facts_of_text, line_blocks
+from bench.stations import STATIONS, write_measurements
 from bench.tables import write_group_by_table
 from bench.zipf import zipf_blocks
 
@@ -35,6 +37,7 @@ KERNEL_PACKAGE = "linux-source-6.1"
 PROSE_PACKAGE = "dict-gcide"
 PROSE_WIDTH = 60
 PROSE_BYTES_MIN = 1_000_000_000
+PART_BYTES = {"kernel": 300_000_000, "prose": 200_000_000}
 
 
 def data_dir() -> Path:
@@ -184,6 +187,24 @@ def build_tree(directory: Path, name: str, suffixes: tuple[str, ...]) -> dict[st
     return write_corpus(name, texts_of_tree(directory, suffixes, repairs), repairs)
 
 
+def build_part(name: str, part_bytes_max: int) -> dict[str, Any]:
+    """Write NAME-part.txt: the first lines of NAME.txt, as many as fit into `part_bytes_max`."""
+    whole = data_dir() / f"{name}.txt"
+    if not whole.with_suffix(".json").exists():
+        raise click.ClickException(f"{whole} is not there: build it first")
+    repairs = Repairs(files=1, sources=[{"package": whole.name, "version": f"first {part_bytes_max:,} bytes"}])
+    return write_corpus(f"{name}-part", _first_lines(whole, part_bytes_max), repairs)
+
+
+def _first_lines(text: Path, bytes_max: int) -> Iterator[bytes]:
+    for block in line_blocks(text):
+        if len(block) > bytes_max:
+            yield block[: block.rfind(b"\n", 0, bytes_max) + 1]
+            return
+        bytes_max -= len(block)
+        yield block
+
+
 def build_zipf(words: int, vocabulary: int, exponent: float, seed: int) -> dict[str, Any]:
     """Write zipf.txt: `words` words drawn by Zipf's law from a made-up vocabulary."""
     blocks = zipf_blocks(words, vocabulary, exponent, seed)
@@ -192,10 +213,24 @@ def build_zipf(words: int, vocabulary: int, exponent: float, seed: int) -> dict[
 
 def build_tables(rows: int, groups: int, seed: int) -> dict[str, Any]:
     """Write groupby.parquet, the h2o db-benchmark's group-by table, and its facts."""
-    target = data_dir() / "groupby.parquet"
+    return _described(
+        "groupby.parquet", lambda target: write_group_by_table(target, rows=rows, groups=groups, seed=seed)
+    )
+
+
+def build_measurements(lines: int, stations: int, seed: int) -> dict[str, Any]:
+    """Write measurements.txt, temperatures of stations as text, and its facts."""
+    return _described(
+        "measurements.txt", lambda target: write_measurements(target, lines=lines, stations=stations, seed=seed)
+    )
+
+
+def _described(name: str, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Write an input and then the JSON file that makes it complete."""
+    target = data_dir() / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".json").unlink(missing_ok=True)
-    facts = write_group_by_table(target, rows=rows, groups=groups, seed=seed)
+    facts = write(target)
     target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
 
@@ -253,6 +288,15 @@ def tree(directory: Path, name: str, suffixes: tuple[str, ...], force: bool) -> 
 
 
 @main.command()
+@click.argument("name", type=click.Choice(list(PART_BYTES)))
+@click.option("--bytes-max", type=click.IntRange(1), help="Default: 300 MB of kernel, 200 MB of prose.")
+@force_option
+def part(name: str, bytes_max: int | None, force: bool) -> None:
+    """The first lines of a text, for what is too slow or too large for the whole."""
+    _build(f"{name}-part", force, lambda: build_part(name, bytes_max or PART_BYTES[name]))
+
+
+@main.command()
 @click.option("--words", default=20_000_000, show_default=True)
 @click.option("--vocabulary", default=1_000_000, show_default=True)
 @click.option("--exponent", default=1.1, show_default=True)
@@ -273,6 +317,16 @@ def tables(rows: int, groups: int, seed: int, force: bool) -> None:
     _build("groupby", force, lambda: build_tables(rows, groups, seed))
 
 
+@main.command()
+@click.option("--lines", default=100_000_000, show_default=True)
+@click.option("--stations", default=STATIONS, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@force_option
+def measurements(lines: int, stations: int, seed: int, force: bool) -> None:
+    """Temperatures of stations, as text of 1.3 GB."""
+    _build("measurements", force, lambda: build_measurements(lines, stations, seed))
+
+
 @main.command(name="all")
 @kjv_option
 @force_option
@@ -280,8 +334,11 @@ def everything(kjv: Path, force: bool) -> None:
     """All inputs that the comparisons read."""
     _build("kernel", force, lambda: build_kernel(None))
     _build("prose", force, lambda: build_prose(None, kjv))
+    for name, size in PART_BYTES.items():
+        _build(f"{name}-part", force, functools.partial(build_part, name, size))
     _build("zipf", force, lambda: build_zipf(20_000_000, 1_000_000, 1.1, 1))
     _build("groupby", force, lambda: build_tables(10_000_000, 100_000, 1))
+    _build("measurements", force, lambda: build_measurements(100_000_000, STATIONS, 1))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ GROUP_ENGINES = ("kernelmill", "duckdb", "polars")
 
 def output_name(engine: str) -> str:
     """The name of an engine's output: a file for the peers, for kernelmill a folder, which its threads write."""
-    return f"{engine}.parquet" if engine.startswith(("duckdb", "polars")) else engine.replace(" ", "-")
+    return f"{engine}.parquet" if engine.startswith(("duckdb", "polars", "naive")) else engine.replace(" ", "-")
 
 
 def words_command(engine: str, text: Path, target: Path, *, codec: str, threads: int) -> Command:

@@ -1,4 +1,4 @@
-"""Compare what engines wrote: `python -m bench.outputs words PATH` and `... groups PATH OTHER KEY...` print JSON.
+"""Compare what engines wrote: `python -m bench.outputs words PATH`, `groups PATH OTHER KEY...`, and so on; JSON.
 
 These run as processes of their own, so that the one that measures stays small (see bench.measure). A PATH is a Parquet
 file or a folder of them.
@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 import duckdb
+
+from bench.stations import digest_of_stations
 
 MEAN_TOLERANCE = 1e-9  # relative: engines add floats in different orders
 
@@ -66,6 +68,29 @@ def group_differences(path: Path, other: Path, keys: list[str]) -> dict[str, Any
     }
 
 
+def station_facts(path: Path) -> dict[str, Any]:
+    """Facts of a summary of temperatures with columns station, min, mean, max and count; see `bench.stations`."""
+    rows = _connect().execute(
+        'SELECT station, "count"::BIGINT, round("min" * 10)::BIGINT, round("max" * 10)::BIGINT,'
+        f' round("mean" * "count" * 10)::BIGINT FROM read_parquet({parquet_glob(path)})'
+    )
+    found = rows.fetchall()
+    facts = {"lines": sum(row[1] for row in found), "stations": len(found), "digest": digest_of_stations(found)}
+    return {**facts, "codecs": codecs(path)}
+
+
+def index_facts(path: Path) -> dict[str, Any]:
+    """Facts of an inverted index with columns word and at: words, postings, and a digest of all postings in order."""
+    row = _connect().execute(
+        "SELECT count(*), count(DISTINCT word), coalesce(sum(len(postings)), 0)::BIGINT,"
+        " coalesce(sum(md5_number_lower(concat(word, ':', postings::BIGINT[]::VARCHAR))), 0) % 18446744073709551616"
+        f' FROM (SELECT word, "at" AS postings FROM read_parquet({parquet_glob(path)}))'
+    )
+    rows, distinct, postings, digest = row.fetchall()[0]
+    facts = {"rows": rows, "distinct": distinct, "postings": postings, "digest": f"{int(digest):016x}"}
+    return {**facts, "codecs": codecs(path)}
+
+
 @click.group(help=__doc__)
 def main() -> None:
     """Compare outputs; see the module's text."""
@@ -79,6 +104,20 @@ path_argument = click.Path(exists=True, path_type=Path)
 def words(path: Path) -> None:
     """Print the facts of a word count."""
     click.echo(json.dumps(word_facts(path)))
+
+
+@main.command()
+@click.argument("path", type=path_argument)
+def stations(path: Path) -> None:
+    """Print the facts of a summary of temperatures."""
+    click.echo(json.dumps(station_facts(path)))
+
+
+@main.command()
+@click.argument("path", type=path_argument)
+def index(path: Path) -> None:
+    """Print the facts of an inverted index."""
+    click.echo(json.dumps(index_facts(path)))
 
 
 @main.command()

@@ -19,13 +19,18 @@ def spaced(text: str) -> str:
     return text
 
 
-def counting_query(path: str, formulation: str) -> str:
-    """The query that gives columns word and len."""
-    # A separator that no text of ours holds makes each line one column, read in parallel.
-    lines = (
-        f"read_csv('{path}', columns={{'line': 'VARCHAR'}}, delim='\x01', quote='', escape='', header=false,"
+def lines_of(path: str) -> str:
+    """SQL that reads a text's lines, in parallel: a separator that no text of ours holds makes each one column."""
+    source = "'" + path.replace("'", "''") + "'"
+    return (
+        f"read_csv({source}, columns={{'line': 'VARCHAR'}}, delim='\x01', quote='', escape='', header=false,"
         f" auto_detect=false, strict_mode=false, max_line_size={LINE_BYTES_MAX})"
     )
+
+
+def counting_query(path: str, formulation: str) -> str:
+    """The query that gives columns word and len."""
+    lines = lines_of(path)
     if formulation == "words":
         words = f"SELECT unnest(string_split({spaced('line')}, ' ')) AS word FROM {lines}"
         return f"SELECT word, count(*) AS len FROM ({words}) GROUP BY word HAVING word <> ''"
@@ -44,7 +49,7 @@ def main(path: str, target: str, formulation: str, codec: str, threads: str) -> 
     """Run the count."""
     connection = duckdb.connect(config={"threads": int(threads), "preserve_insertion_order": False})
     connection.execute("SET enable_progress_bar = false")
-    query = counting_query(path.replace("'", "''"), formulation)
+    query = counting_query(path, formulation)
     connection.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, CODEC {codec})")
 
 

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from bench import compare
 from bench.engines import output_name
 from bench.facts import digest_of_counts
+from bench.harness import check_words
 from bench.measure import CommandFailedError, Run, measure
 from bench.outputs import group_differences, word_facts
 from bench.report import round_order, seconds_table, summarise
@@ -85,11 +87,11 @@ def test_a_wrong_word_count_is_refused(tmp_path: Path, wrong: Counter[bytes]) ->
     text = tmp_path / "t.txt"
     truth = {"distinct": 3, "words": 6, "digest": digest_of_counts(COUNTS)}
     text.with_suffix(".json").write_text(json.dumps(truth))
-    compare.check_words(text, counts_file(tmp_path / "right.parquet", COUNTS), "x", "snappy")
-    with pytest.raises(compare.click.ClickException):
-        compare.check_words(text, counts_file(tmp_path / "wrong.parquet", wrong), "x", "snappy")
-    with pytest.raises(compare.click.ClickException):
-        compare.check_words(text, counts_file(tmp_path / "codec.parquet", COUNTS, "zstd"), "x", "snappy")
+    check_words(text, counts_file(tmp_path / "right.parquet", COUNTS), "x", "snappy")
+    with pytest.raises(click.ClickException):
+        check_words(text, counts_file(tmp_path / "wrong.parquet", wrong), "x", "snappy")
+    with pytest.raises(click.ClickException):
+        check_words(text, counts_file(tmp_path / "codec.parquet", COUNTS, "zstd"), "x", "snappy")
 
 
 def test_group_differences_are_counted_by_kind(tmp_path: Path) -> None:
