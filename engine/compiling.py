@@ -6,7 +6,8 @@ import importlib
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ from kernelmill.engine.userfunctions import UserFunction
 
 if TYPE_CHECKING:
     from kernelmill.kernels.usermaps import CompiledMap
+    from kernelmill.kernels.userpartitions import CompiledPartition
 
 _TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
@@ -24,7 +26,8 @@ _TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
 }
 _LOCK = threading.Lock()
-_ANSWERS: weakref.WeakKeyDictionary[UserFunction, dict[str, CompiledMap | str]] = weakref.WeakKeyDictionary()
+_ANSWERS: weakref.WeakKeyDictionary[UserFunction, dict[str, Any]] = weakref.WeakKeyDictionary()
+F = TypeVar("F")
 
 
 class InterpretedFunctionWarning(UserWarning):
@@ -36,19 +39,55 @@ def compiled_form(function: UserFunction, schema: pa.Schema) -> CompiledMap | No
 
     Why not is said once, as an InterpretedFunctionWarning; with compile="require" it is KM0302.
     """
+
+    def compile_(kernels: Any) -> CompiledMap:
+        made: CompiledMap = kernels("usermaps").compiled_map(function.given, inputs_of(schema), function.keywords)
+        return made
+
+    return _answer(function, schema.to_string(show_schema_metadata=False), compile_)
+
+
+def compiled_partition(
+    function: UserFunction, keys: pa.Schema, is_tuple: bool, *, nullable: bool, at_run: bool = False
+) -> CompiledPartition | None:
+    """The partitioner as machine code for such keys; None where it runs as plain Python, as for `compiled_form`.
+
+    `at_run`: what cannot be compiled is not said, for it was when the job was planned; or it is for nulls alone.
+    """
+    keys = _with_nulls(keys, nullable)
+
+    def compile_(kernels: Any) -> CompiledPartition:
+        made: CompiledPartition = kernels("userpartitions").compiled_partition(
+            function.given, inputs_of(keys), is_tuple=is_tuple
+        )
+        return made
+
+    return _answer(function, f"{is_tuple} {keys.to_string(show_schema_metadata=False)}", compile_, at_run)
+
+
+def is_compiled(function: UserFunction) -> bool | None:
+    """Whether the function runs as machine code, if for some of its input; None before anybody asked."""
+    with _LOCK:
+        answers = list(_ANSWERS.get(function, {}).values())
+    if function.compile == "never":
+        return False
+    return any(not isinstance(answer, str) for answer in answers) if answers else None
+
+
+def _answer(function: UserFunction, asked: str, compile_: Callable[[Any], F], at_run: bool = False) -> F | None:
     if function.compile == "never":
         return None
-    asked = schema.to_string(show_schema_metadata=False)
     with _LOCK:
         answers = _ANSWERS.setdefault(function, {})
         if asked not in answers:
-            answers[asked] = _compile(function, schema)
-            if isinstance(answer := answers[asked], str) and function.compile != "require":
+            answers[asked] = _compile(function, compile_)
+            if isinstance(answer := answers[asked], str) and function.compile != "require" and not at_run:
                 _warn(f"[{Code.INTERPRETED.id}] {answer}; it runs as plain Python")
         answer = answers[asked]
     if not isinstance(answer, str):
-        return answer
-    if function.compile == "require":
+        made: F = answer
+        return made
+    if function.compile == "require" and not at_run:
         raise error(Code.INTERPRETED, answer, where=function.where, hint='compile="auto" runs it as plain Python')
     return None
 
@@ -68,23 +107,40 @@ def emitted_types(form: CompiledMap) -> list[pa.DataType]:
     return [_TYPES[output.kind] for output in form.outputs]
 
 
-def _compile(function: UserFunction, schema: pa.Schema) -> CompiledMap | str:
-    usercode: Any = importlib.import_module("kernelmill.kernels.usercode")  # kernels come with the first execution
-    usermaps: Any = importlib.import_module("kernelmill.kernels.usermaps")
-    jit: Any = importlib.import_module("kernelmill.kernels._jit")
+def _compile(function: UserFunction, compile_: Callable[[Any], F]) -> F | str:
+    usercode, jit = _kernels("usercode"), _kernels("_jit")
     if jit.JIT_DISABLED or jit.BOUNDS_CHECKED:
         return f"{function.title}: compiling is switched off in the environment"
+    try:
+        return compile_(_kernels)
+    except _UnknownTypeError as problem:
+        return f"{function.title}: {problem}"
+    except usercode.CannotCompileError as problem:
+        return f"{function.line(problem.line)}: {function.title} cannot be compiled: {problem}"
+
+
+def _kernels(name: str) -> Any:
+    """A module of kernels: they come with the first execution, not with the import of this."""
+    return importlib.import_module(f"kernelmill.kernels.{name}")
+
+
+class _UnknownTypeError(Exception):
+    """A column's type has no compiled form."""
+
+
+def inputs_of(schema: pa.Schema) -> list[Any]:
+    """Columns as compiled functions know them."""
     inputs = []
     for field in schema:
         kind = _kind_of(field.type)
         if kind is None:
-            return f"{function.title}: values of type {field.type} ({field.name!r}) are known to Python functions only"
-        inputs.append(usercode.Input(field.name, kind, field.nullable))
-    try:
-        form: CompiledMap = usermaps.compiled_map(function.given, inputs, function.keywords)
-    except usercode.CannotCompileError as problem:
-        return f"{function.line(problem.line)}: {function.title} cannot be compiled: {problem}"
-    return form
+            raise _UnknownTypeError(f"values of type {field.type} ({field.name!r}) are known to Python functions only")
+        inputs.append(_kernels("usercode").Input(field.name, kind, field.nullable))
+    return inputs
+
+
+def _with_nulls(schema: pa.Schema, nullable: bool) -> pa.Schema:
+    return pa.schema([field.with_nullable(nullable) for field in schema])
 
 
 def _kind_of(kind: pa.DataType) -> str | None:

@@ -117,8 +117,18 @@ def stable_hash(value: Any) -> int:
         hashed = xxhash.xxh64_intdigest(value, seed=HASH_SEED)
         return hashed - (1 << 64) if hashed >> 63 else hashed
     if isinstance(value, tuple):
-        return hash(tuple(map(stable_hash, value)))
+        return hash(tuple(map(_Hashed, value)))
     return 0 if value is None or value != value else hash(value)  # Python hashes those two by their address
+
+
+class _Hashed:
+    """An item of a tuple: hashing an int anew would bend it below 2^61, and compiled code does not."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __hash__(self) -> int:
+        return stable_hash(self._value)
 
 
 def with_stable_hash(function: Callable[..., Any]) -> Callable[..., Any]:

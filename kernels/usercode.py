@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kernelmill.kernels import _jit
 from kernelmill.kernels._cache import Code
@@ -20,6 +20,10 @@ from kernelmill.kernels._signature import Array, Scalar, Signature
 
 TEXT_SLACK_BYTES = 64
 _NAMELESS = itertools.count()
+
+Entry: TypeAlias = tuple[Callable[..., int], dict[str, Any]]
+"""An entry point, and what is known about it."""
+_LOADED: dict[str | None, Entry] = {}  # what was linked stays until the process ends
 
 
 class Input(NamedTuple):
@@ -63,12 +67,27 @@ def loaded(
     compile_: Callable[[str], Compiled],
     signature_of: Callable[[dict[str, Any]], Signature],
     on_compile: Callable[[str], Any] | None = None,
-) -> tuple[Callable[..., int], dict[str, Any]]:
+) -> Entry:
     """The entry point of a function and what is known about it, from the cache or compiled now.
 
     `name` is its fingerprint, None where it has none; `compile_(symbol)` compiles it, `on_compile(title)` is called
     before. Raises CannotCompileError.
     """
+    if name in _LOADED:
+        return _LOADED[name]
+    made = _load(name, title, compile_, signature_of, on_compile)
+    if name is not None:
+        _LOADED[name] = made
+    return made
+
+
+def _load(
+    name: str | None,
+    title: str,
+    compile_: Callable[[str], Compiled],
+    signature_of: Callable[[dict[str, Any]], Signature],
+    on_compile: Callable[[str], Any] | None,
+) -> Entry:
     cache = _jit.opened_cache() if name is not None else None
     if cache is not None and name is not None:
         found = _stored(cache, name, signature_of)
@@ -96,9 +115,7 @@ def loaded(
     return entry, about
 
 
-def _stored(
-    cache: Any, name: str, signature_of: Callable[[dict[str, Any]], Signature]
-) -> tuple[Callable[..., int], dict[str, Any]] | None:
+def _stored(cache: Any, name: str, signature_of: Callable[[dict[str, Any]], Signature]) -> Entry | None:
     about, code = cache.read(f"{name}.json"), cache.read(name)
     if about is None or code is None or not can_run(code.calls):
         return None

@@ -14,23 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import (
-    array_of_strings,
-    buffer_of,
-    numbers_of,
-    strings_view,
-    validity_buffer,
-    validity_bytes,
-)
+from kernelmill.engine.batch import array_of_strings, buffer_of, validity_buffer
 from kernelmill.engine.compiling import compiled_form, emitted_types
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.drivercolumns import ARENA_BYTES, ARENA_BYTES_MAX, driver_columns
 from kernelmill.engine.exec.keys import Repeated, StagedText
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.physical import MapRecords
 from kernelmill.engine.userfunctions import UserFunction
 from kernelmill.kernels import staged, usermaps
-from kernelmill.kernels.usercode import TEXT_SLACK_BYTES
 from kernelmill.kernels.usermaps import CompiledMap
 
 Mapped = Iterator[tuple[Any, Place]]
@@ -40,8 +33,7 @@ MapRunner = Callable[[pa.RecordBatch, Place], Mapped]
 
 STAGE_WORDS = 1 << 16
 """The stage's first size, 512 KiB: it stays in a core's own cache."""
-ARENA_BYTES = 1 << 20
-STAGE_BYTES_MAX, ARENA_BYTES_MAX = 1 << 30, 1 << 30
+STAGE_BYTES_MAX = 1 << 30
 Words = NDArray[np.int64]
 
 
@@ -157,7 +149,7 @@ def drive(
     batch: pa.RecordBatch, form: CompiledMap, stage: Stage, context: TaskContext
 ) -> Iterator[tuple[int, int | None]]:
     """Run the driver over a batch: yields how many rows are staged now, and the record then to be called as Python."""
-    arguments = _arguments(batch)
+    arguments = driver_columns(batch.columns)
     stage.begin(form)
     state, arena = stage.state, stage.arena
     row, last = 0, batch.num_rows
@@ -187,26 +179,6 @@ def drive(
         n = int(state[usermaps.COUNTERS + 2 * number])
         if n:
             context.count(name, n)
-
-
-def _arguments(batch: pa.RecordBatch) -> list[Any]:
-    arguments: list[Any] = []
-    for column in batch.columns:
-        if pa.types.is_string(column.type):
-            data, offsets = strings_view(column)
-            first, end = int(offsets[0]), int(offsets[-1])
-            if data.size < end + TEXT_SLACK_BYTES:
-                padded = np.zeros(end - first + TEXT_SLACK_BYTES, np.uint8)
-                padded[: end - first] = data[first:end]
-                data, offsets, first, end = padded, offsets - offsets[0], 0, end - first
-            is_ascii = int(data[first:end].max(initial=0)) < 0x80
-            arguments += [data, offsets, validity_bytes(column), is_ascii]
-        elif pa.types.is_boolean(column.type):
-            arguments += [np.asarray(column.cast(pa.uint8()).fill_null(0)), validity_bytes(column)]
-        else:
-            wide = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
-            arguments += [numbers_of(column.cast(wide)), validity_bytes(column)]
-    return arguments
 
 
 def _batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) -> pa.RecordBatch:

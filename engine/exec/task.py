@@ -17,9 +17,10 @@ from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.aggregate import MERGE_BYTES_MAX, MERGE_ROWS_MAX, merge_aggregate, partial_aggregate
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
+from kernelmill.engine.exec.placing import Functions, user_placing
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
-from kernelmill.engine.exec.usersteps import Functions, run_user_step, user_placing, user_schema
+from kernelmill.engine.exec.usersteps import run_user_step, user_schema
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
@@ -67,7 +68,7 @@ def _run(
     batches = _run_steps(source, task, pipeline, store, context, functions)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
-    placing = user_placing(pipeline.end, functions)
+    placing = user_placing(pipeline.end, functions, context)
     blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context, placing)
     context.check_cancelled()
     put = store.put(task.stage, task.index, pipeline.schema, blocks)

@@ -1,20 +1,18 @@
-"""The steps of a pipeline that call users' functions, and the user's partitioner at its end."""
+"""The steps of a pipeline that call users' functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.calls import FAILURES
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.exchange import Placing, Rows
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, group_runs
 from kernelmill.engine.exec.groups import combine_rows, gathered, reduce_groups
-from kernelmill.engine.exec.pycolumns import values_of
+from kernelmill.engine.exec.placing import Functions, function_of
 from kernelmill.engine.exec.records import map_records
 from kernelmill.engine.exec.sorting import gather_groups
 from kernelmill.engine.plan import physical
@@ -22,7 +20,6 @@ from kernelmill.engine.schema import field_text
 from kernelmill.engine.userfunctions import UserFunction, shown
 
 Batches = Iterator[pa.RecordBatch]
-Functions = Sequence[UserFunction]
 
 
 def run_user_step(
@@ -31,18 +28,18 @@ def run_user_step(
     """The rows after one such step; `functions` are the job's, which steps name by number. `then` comes next."""
     match step:
         case physical.MapRecords():
-            return map_records(batches, step, _function(step.call, functions), context, _staged_key(step, then))
+            return map_records(batches, step, function_of(step.call, functions), context, _staged_key(step, then))
         case physical.CombineRows():
-            return combine_rows(batches, step, _function(step.call, functions), context)
+            return combine_rows(batches, step, function_of(step.call, functions), context)
         case physical.GatherGroups():
             return gather_groups(batches, step, context)
         case physical.ReduceGroups():
-            function = None if step.call is None else _function(step.call, functions)
+            function = None if step.call is None else function_of(step.call, functions)
             return reduce_groups(batches, step, function, context)
         case physical.MapBatches():
-            return map_batches(batches, step, _function(step.call, functions), context)
+            return map_batches(batches, step, function_of(step.call, functions), context)
         case physical.MapGroups():
-            return map_groups(batches, step, _function(step.call, functions), context)
+            return map_groups(batches, step, function_of(step.call, functions), context)
 
 
 def _staged_key(step: physical.MapRecords, then: physical.Step | None) -> str | None:
@@ -58,32 +55,6 @@ def _staged_key(step: physical.MapRecords, then: physical.Step | None) -> str | 
 def user_schema(step: physical.UserStep, schema: pa.Schema) -> pa.Schema:
     """The columns of the rows after one such step."""
     return schema if isinstance(step, physical.GatherGroups) else step.schema
-
-
-def user_placing(end: physical.ToBlocks, functions: Functions) -> Placing | None:
-    """How the user's partitioner places the rows of a batch, if there is one."""
-    if end.partition is None:
-        return None
-    function = _function(end.partition, functions)
-
-    def place(batch: pa.RecordBatch, partitions: int) -> Rows:
-        keys = values_of([batch.column(key) for key in end.keys], is_tuple=end.key_is_tuple)
-        return np.fromiter((_partition_of(key, partitions, function) for key in keys), np.uint32, len(keys))
-
-    return place
-
-
-def _partition_of(key: Any, partitions: int, function: UserFunction) -> int:
-    text = f"the key is {shown(key)}"
-    try:
-        part = function.call(key, partitions)
-    except FAILURES as problem:
-        raise function.failed(problem, text, function.where) from problem
-    if isinstance(part, bool) or not isinstance(part, int | np.integer) or not 0 <= part < partitions:
-        what = f"{function.title} returned {shown(part)} for {shown(key)}, of {partitions} partitions"
-        hint = f"return an integer from 0 to n - 1, here {partitions - 1}: such as hash(key) % n"
-        raise error(Code.FUNCTION_FAILED, what, where=function.where, hint=hint)
-    return int(part)
 
 
 def map_batches(
@@ -169,10 +140,3 @@ def _returned(
 
 def _wrong(function: UserFunction, what: str, hint: str, place: str) -> KernelmillError:
     return error(Code.FUNCTION_FAILED, f"{function.title} {what} [{function.where}]", where=place, hint=hint)
-
-
-def _function(call: physical.UserCall, functions: Functions) -> UserFunction:
-    if call.number >= len(functions):
-        what = f"{call.role} function {call.name!r} is not with this task"
-        raise error(Code.INTERNAL, what, where=call.where)
-    return functions[call.number]

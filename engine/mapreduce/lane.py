@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kernelmill.engine.compiling import compiled_partition
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.mapreduce.columns import (
     KERNEL_REDUCES,
@@ -71,6 +72,9 @@ class Lane:
 
     def above(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:
         """The plan of this output over `plan`, which gives the pairs that the map emits."""
+        if self._partitioning.function is not None:
+            keys = pa.schema([pairs.schema.field(key) for key in pairs.keys])
+            compiled_partition(self._partitioning.function, keys, pairs.key_is_tuple, nullable=False)
         reduce, combine = self.reduce, self.combine
         if reduce is None and combine is None:
             return self._unreduced(plan, pairs, origin)

@@ -10,6 +10,8 @@ from typing import Any
 
 from numba import njit
 
+from kernelmill.kernels.functions.hashes import user_hash
+
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "python", "boundscheck": True}
 
 
@@ -25,6 +27,8 @@ def _linked(function: Any, made: dict[Any, Any], keywords: Mapping[str, Any]) ->
     for name in _names_in(function.__code__):
         if name in names:
             names[name] = _compiled(names[name], made)
+        elif name == "hash":
+            names[name] = user_hash
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
     copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
     return _bound(copy, keywords) if keywords else copy
