@@ -10,9 +10,9 @@ Equal to `str`, to the last character and with the same exceptions, but for thes
     "a" if x else "b"  the same; "a" if x else text is a Text
     "a" if x else text in a function that has no Text among its arguments cannot grow: + and its like are a RuntimeError
 
-Not compiled: repr, str of all but text, int and bool, encode, format, translate, maketrans, expandtabs, format
-specifications in f-strings, None for the places that find and its like take, find and its like of a literal
-("abc".find(text)), str and repr of pieces.
+Not compiled: repr, str of all but text, int and bool, all but the len of what encode() gives, format, translate,
+maketrans, expandtabs, format specifications in f-strings, None for the places that find and its like take, find and its
+like of a literal ("abc".find(text)), str and repr of pieces.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from kernelmill.kernels.text import (
     casing,
     classifying,
     comparing,
+    encoded,
     floats,
     integers,
     piecelists,
@@ -41,7 +42,8 @@ from kernelmill.kernels.text.texttype import TEXT
 from kernelmill.kernels.text.views import address, is_ascii, size, text_of, text_of_int, text_of_str
 
 MODULES = (
-    building, casing, classifying, comparing, floats, integers, piecelists, searching, slicing, splitting, trimming
+    building, casing, classifying, comparing, encoded, floats, integers, piecelists, searching, slicing, splitting,
+    trimming,
 )  # fmt: skip
 """The modules whose methods and operators numba knows now."""
 

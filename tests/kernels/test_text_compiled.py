@@ -70,6 +70,18 @@ def test_ord(a):
     check(code_point, CODE_POINT, a)
 
 
+def bytes_and_characters(a):
+    return 1000 * len(a.encode()) + len(a)
+
+
+BYTES_AND_CHARACTERS = compiled(bytes_and_characters)
+
+
+@given(st.text(max_size=20))
+def test_the_length_in_bytes(a):
+    check(bytes_and_characters, BYTES_AND_CHARACTERS, a)
+
+
 UNCOMPILED = {
     "repr": lambda a: repr(a),
     "str of a float": lambda a: str(1.5) + a,
@@ -78,7 +90,7 @@ UNCOMPILED = {
     "str of pieces": lambda a: str(a.split()),
     "append to pieces": lambda a: a.split().append(a),
     "a name for what has none": lambda a: a.find(sub="b"),
-    "encode": lambda a: a.encode(),
+    "a character of bytes": lambda a: a.encode()[0],
     "a number's method": lambda a: a.find(5),
     "comparison with a number": lambda a: a < 5,
 }
