@@ -76,11 +76,14 @@ class Stage:
         start = (2 * column + part) * int(self.state[usermaps.CAPACITY])
         return self.rows[start : start + rows]
 
-    def clear(self) -> None:
-        """Forget what is staged and what an unfinished record counted."""
-        self.state[usermaps.COUNT] = self.state[usermaps.REJECTED] = self.state[usermaps.OVERFULL] = 0
+    def clear(self, kept: int = 0) -> None:
+        """Forget what is staged after the first `kept` rows, and what an unfinished record counted."""
+        self.state[usermaps.COUNT] = kept
+        self.state[usermaps.REJECTED] = self.state[usermaps.OVERFULL] = 0
         self.state[usermaps.COUNTERS + 1 :: 2] = 0
-        self.arena[usermaps.ARENA_USED] = self.arena[usermaps.ARENA_WANTED] = 0
+        self.arena[usermaps.ARENA_WANTED] = 0
+        if not kept:
+            self.arena[usermaps.ARENA_USED] = 0
 
 
 class StagedBatch:
@@ -135,27 +138,33 @@ def _rows(
     as_python: MapRunner,
     staged_key: str | None,
 ) -> Mapped:
+    def call_again(record: int) -> Mapped:
+        return as_python(batch.slice(record, 1), _shifted(place, record))
+
     with context.scratch.lend(Stage) as stage:
-        for rows, record in drive(batch, form, stage, context):
+        for rows, made in drive(batch, form, stage, context, call_again):
             if rows and staged_key is not None:
                 yield StagedBatch(stage, form, rows, step, staged_key), partial(_somewhere, place)
             elif rows:
                 yield _batch(stage, form, rows, step.schema), partial(_somewhere, place)
-            if record is not None:
-                yield from as_python(batch.slice(record, 1), _shifted(place, record))
+            yield from made
 
 
 def drive(
-    batch: pa.RecordBatch, form: CompiledMap, stage: Stage, context: TaskContext
-) -> Iterator[tuple[int, int | None]]:
-    """Run the driver over a batch: yields how many rows are staged now, and the record then to be called as Python."""
+    batch: pa.RecordBatch, form: CompiledMap, stage: Stage, context: TaskContext, call_again: Callable[[int], Mapped]
+) -> Iterator[tuple[int, list[tuple[Any, Place]]]]:
+    """Run the driver over a batch: yields how many rows are staged now, and what a record gave then as plain Python.
+
+    A record that gives no rows as Python, most often a rejected one, leaves the staged rows where they are: handing on
+    a few rows at a time would cost more than calling it.
+    """
     arguments = driver_columns(batch.columns)
     stage.begin(form)
     state, arena = stage.state, stage.arena
-    row, last = 0, batch.num_rows
+    row, last, kept = 0, batch.num_rows, 0
     while row < last:
         context.check_cancelled()
-        stage.clear()
+        stage.clear(kept)
         record: int | None = None
         try:
             row = form.drive(*arguments, row, last, arena, stage.rows, state)
@@ -167,14 +176,18 @@ def drive(
             if not (state[usermaps.OVERFULL] or arena[usermaps.ARENA_WANTED]):
                 record = row
         wants_rows, wants_bytes = bool(state[usermaps.OVERFULL]), int(arena[usermaps.ARENA_WANTED])
-        if rows or record is not None:
-            yield rows, record
+        made = [] if record is None else list(call_again(record))
+        kept = rows if record is not None and not made else 0
+        if made or (rows and not kept):
+            yield rows, made
         if record is not None:
             row = record + 1
         elif not rows and wants_rows:
             stage.grow(2 * int(state[usermaps.CAPACITY]))
         elif not rows and wants_bytes:
             stage.grow_arena(2 * int(arena[1]) + wants_bytes)
+    if kept:
+        yield kept, []
     for number, name in enumerate(form.counters):
         n = int(state[usermaps.COUNTERS + 2 * number])
         if n:

@@ -114,12 +114,15 @@ class Shape:
     def __init__(self, schema: pa.Schema, keys_count: int, *, key_is_tuple: bool, value_is_tuple: bool) -> None:
         fields = list(schema)
         self.schema = schema
+        self._empty = pa.RecordBatch.from_pylist([], schema)
         self._keys, self._values = fields[:keys_count], fields[keys_count:]
         self._key_is_tuple, self._value_is_tuple = key_is_tuple, value_is_tuple
 
     def batch(self, staged: Staging, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
         """Emits [start, stop) as rows; raises one of NOT_FITTING for what does not fit."""
         whole = start == 0 and stop is None
+        if whole and not staged.keys:
+            return self._empty
         keys = staged.keys if whole else staged.keys[start:stop]
         columns = columns_of(keys, self._keys, is_tuple=self._key_is_tuple)
         if self._values:

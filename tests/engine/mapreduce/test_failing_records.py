@@ -1,0 +1,61 @@
+"""Records that fail in compiled code, among many that do not: rows, counters and rejects are those of plain Python."""
+
+import pyarrow as pa
+import pytest
+
+import kernelmill as km
+from kernelmill.engine.exec import records, usersteps
+from kernelmill.kernels import _jit
+
+pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
+
+# Enough for a stage to be full and an arena to be used up in between; record 700 is beyond int64, which Python is not.
+LINES = [f"Key{n % 50} {'x' if n % 7 == 3 else n} {'Long Text ' * (n % 40)}" for n in range(12_000)]
+LINES[700] = "Key9 " + "9" * 25 + " huge"
+TYPES = {"key": "string", "text": "string", "n": "int64"}
+
+
+def map_line(line, emit):
+    key, number, rest = line.split(" ", 2)
+    emit.count("lines")
+    emit(key.lower(), (rest.upper(), 1))
+    if rest.endswith("0 "):
+        emit.reject("ends so")
+    emit(key, (rest, int(number) % 1000))
+
+
+@pytest.mark.parametrize("options", [{}, {"reduce": "max", "order": None}, {"reduce": "list"}])
+def test_rows_counters_and_rejects_are_those_of_plain_python(tmp_path, options):
+    def run(compile_, **given):
+        names = {"key": "key", "value": ("text", "n")}
+        job = km.MapReduce(map_line, compile=compile_, **names, **options, **given)
+        frame = job(km.from_arrow(pa.table({"line": LINES})))
+        output = tmp_path / compile_
+        result = frame.sink_parquet(output, on_bad="reject", max_rejects=5000, progress=False)
+        rejects = sorted((output / "_rejects").glob("*.parquet"))
+        return km.read_parquet(f"{output}/*.parquet").to_arrow(), result.counters, km.read_parquet(rejects).to_arrow()
+
+    compiled, plain = run("require"), run("never", schema=TYPES)
+    assert compiled[0].equals(plain[0]) and compiled[1] == plain[1]
+    assert compiled[2].drop_columns(["reason"]).equals(plain[2].drop_columns(["reason"]))
+    assert compiled[1]["lines"] == len(LINES) - compiled[2].num_rows and compiled[2].num_rows > 1500
+
+
+def test_rejected_records_do_not_part_the_rows_that_a_table_gets(monkeypatch):
+    """39 rejected records among 4,000 would make 40 small batches of rows, each dearer than its rows."""
+    batches = []
+
+    def counted(*arguments):
+        for batch in records.map_records(*arguments):
+            batches.append(batch.num_rows)
+            yield batch
+
+    def words(line, emit):
+        if line.endswith("00"):
+            emit.reject("round")
+        emit(line, 1)
+
+    monkeypatch.setattr(usersteps, "map_records", counted)
+    lines = km.from_arrow(pa.table({"line": [f"line {n}" for n in range(4000)]}))
+    found = km.MapReduce(words, "sum", compile="require")(lines).collect()
+    assert (found.height, found.rejects.height, batches) == (3961, 39, [3961])
