@@ -147,7 +147,7 @@ def _in_options(hint: str, command: click.Command | None) -> str:
             return option or variables[found["name"]]
         return f"{option} {value}" if option else f"{variables[found['name']]}={value}"
 
-    return re.sub(r"\b(?P<name>[a-z_]+)=(?:'(?P<value>[^']*)')?", replaced, hint)
+    return re.sub(r"\b(?P<name>[a-z_]+)=(?:(?P<quote>['\"])(?P<value>.*?)(?P=quote))?", replaced, hint)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
