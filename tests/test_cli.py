@@ -169,7 +169,7 @@ def test_any_other_exception_is_a_bug_with_what_to_attach(run, monkeypatch):
     ("hint", "shown"),
     [
         ("replace it with mode='overwrite'", "replace it with --mode overwrite"),
-        ("or mode=\"overwrite\" replaces it, isn't it", "or --mode overwrite replaces it, isn't it"),
+        ('or mode="overwrite" replaces it, isn\'t it', "or --mode overwrite replaces it, isn't it"),
         ("raise memory= or spill_limit=", "raise --memory or KERNELMILL_SPILL_LIMIT"),
         ("pass a larger max_line=, or the separator= it has", "pass a larger --max-line, or the separator= it has"),
     ],
