@@ -181,6 +181,16 @@ class Cache:
                 fresh.unlink()
             self._warn_unkept(problem)
 
+    def trim(self, pattern: str, files_max: int) -> None:
+        """Remove the oldest files of names like `pattern` if there are more than `files_max`: then a fifth of them."""
+        found = list(self.directory.glob(pattern))
+        if len(found) <= files_max:
+            return
+        with suppress(OSError):  # another process may be trimming too
+            found.sort(key=lambda path: max(path.stat().st_atime, path.stat().st_mtime))
+            for path in found[: len(found) - files_max * 4 // 5]:
+                path.unlink()
+
     def _checksum(self, name: str, content: bytes) -> bytes:
         """Of what this file must be: a kernel's code under another's name, or for another machine, is none."""
         place = os.fsencode(f"{self.directory.name}/{name}\n")

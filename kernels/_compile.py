@@ -21,6 +21,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.core import compiler
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.np.arrayobj import populate_array
@@ -76,11 +77,13 @@ class Compiler:
         """numba's optimized code for the kernel and, the only name that can be linked to, its entry point."""
         flags: Any = compiler.Flags()  # type: ignore[no-untyped-call]
         cpu_target.options.parse_as_flags(flags, _OPTIONS | _UNWRAPPED | {"nopython": True})  # type: ignore[no-untyped-call]
-        flags.nrt = False
+        flags.nrt, flags.no_compile = False, True
         arguments, returns = _numba_types(signature)
         typing, target = cpu_target.typing_context, cpu_target.target_context
-        made = compiler.compile_extra(typing, target, self._linked(function), arguments, returns, flags, {})  # type: ignore[no-untyped-call]
-        module = llvm.parse_assembly(made.library.get_llvm_str())
+        library = _Optimized(target.codegen(), symbol)  # type: ignore[no-untyped-call]
+        made = compiler.compile_extra(typing, target, self._linked(function), arguments, returns, flags, {}, library)  # type: ignore[no-untyped-call]
+        library.finalize()  # type: ignore[no-untyped-call]
+        module = library._final_module
         module.link_in(llvm.parse_assembly(_entry(target, made.fndesc, symbol)))
         for one in (*module.functions, *module.global_variables):
             if not one.is_declaration and one.name != symbol:
@@ -115,6 +118,14 @@ class Compiler:
             self._made[value] = njit(**_OPTIONS, **_UNWRAPPED, **inline)(copy)
             self._link(copy)  # only now: it may call itself
         return self._made.get(value, value)
+
+
+class _Optimized(JITCodeLibrary):
+    """Code that is optimised with all that it calls, and then taken from here: not loaded into numba's own linker."""
+
+    def _finalize_final_module(self) -> None:
+        self._verify_declare_only_symbols()  # type: ignore[no-untyped-call]
+        self._finalized = True
 
 
 def _copied(function: FunctionType) -> FunctionType:

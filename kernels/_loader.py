@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding as llvm
 
+from kernelmill.kernels import _runtime
 from kernelmill.kernels._signature import Array, Scalar, Signature, void
 
 HEADER_DATA = object.__basicsize__
@@ -36,7 +37,10 @@ _RESULTS: dict[str, Any] = {
 
 def can_run(calls: Iterable[str]) -> bool:
     """True if code that calls these names can be linked here: LLVM would abort the process at one it does not know."""
-    return _headers_are_known() and all(llvm.address_of_symbol(name) is not None for name in calls)
+    missing = [name for name in calls if llvm.address_of_symbol(name) is None]
+    if missing:
+        _runtime.provide(missing)
+    return _headers_are_known() and all(llvm.address_of_symbol(name) is not None for name in missing)
 
 
 def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[..., Any] | None:

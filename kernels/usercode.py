@@ -7,8 +7,10 @@ Compiling is `kernels/functions`, which brings numba; a process that finds the c
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -19,6 +21,9 @@ from kernelmill.kernels._loader import bind, can_run
 from kernelmill.kernels._signature import Array, Scalar, Signature
 
 TEXT_SLACK_BYTES = 64
+_WARMED = "text-methods"
+_KEPT_MAX = 1000
+"""Files of users' functions in the cache, two for each; of more the oldest go."""
 _NAMELESS = itertools.count()
 
 Entry: TypeAlias = tuple[Callable[..., int], dict[str, Any]]
@@ -110,6 +115,7 @@ def _load(
     if cache is not None and name is not None:
         cache.write(f"{name}.json", Code(json.dumps(about).encode(), []))
         cache.write(name, made.code)
+        cache.trim(f"{name.partition('-')[0]}-*", _KEPT_MAX)
     entry = bind(made.code.object_file, symbol, title, signature_of(about))
     assert entry is not None  # it was compiled under that name
     return entry, about
@@ -122,6 +128,25 @@ def _stored(cache: Any, name: str, signature_of: Callable[[dict[str, Any]], Sign
     read = json.loads(about.object_file)
     entry = bind(code.object_file, name, name, signature_of(read))
     return None if entry is None else (entry, read)
+
+
+def warm(on_compile: Callable[[str], Any] | None = None) -> tuple[int, float]:
+    """Compile what users' functions may do with texts into the cache, if it is not there: (how many methods, seconds).
+
+    A function is then compiled in a fifth of the time. `on_compile(title)` is called before.
+    """
+    cache = _jit.opened_cache()
+    done = cache.read(_WARMED) if cache is not None else None
+    if done is not None or cache is None or _jit.JIT_DISABLED:
+        return int(done.object_file) if done is not None else 0, 0.0
+    if on_compile is not None:
+        on_compile("methods of texts")
+    keeping = importlib.import_module("kernelmill.kernels.functions.keeping")
+    with cache.locked(_WARMED):
+        began = time.perf_counter()
+        count: int = keeping.warm_helpers()
+        cache.write(_WARMED, Code(str(count).encode(), []))
+    return count, time.perf_counter() - began
 
 
 def column_parameters(inputs: Sequence[Input]) -> list[Scalar | Array]:

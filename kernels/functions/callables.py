@@ -8,10 +8,8 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from numba import njit
-
-from kernelmill.kernels.functions.driving import NUMBA_OPTIONS
 from kernelmill.kernels.functions.helpers import compiled_helpers
+from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
 
 
@@ -31,9 +29,8 @@ def plain_function(given: Callable[..., Any], positional: int) -> Callable[..., 
 
 
 def _calling(function: Any, positional: int, first: str = "") -> Callable[..., Any]:
-    inner = njit(**NUMBA_OPTIONS)(function) if first else function
     given = ", ".join(f"a{number}" for number in range(positional))
-    namespace: dict[str, Any] = {"inner": inner}
+    namespace: dict[str, Any] = {"inner": function}
     exec(f"def called({given}):\n    return inner({first}{given})\n", namespace)
-    made: Callable[..., Any] = namespace["called"]
+    made: Callable[..., Any] = user_function(namespace["called"])
     return made

@@ -7,43 +7,42 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from numba import njit, types
-from numba.core import compiler, errors
+from numba import types
+from numba.core import errors
 from numba.core.registry import cpu_target
-from numba.core.typed_passes import type_inference_stage
 
 from kernelmill.kernels._cache import Code
 from kernelmill.kernels._compile import Compiler
 from kernelmill.kernels._loader import can_run
 from kernelmill.kernels._signature import Signature
+from kernelmill.kernels.functions.keeping import keep_helpers
+from kernelmill.kernels.text import jitting
+from kernelmill.kernels.text.jitting import helper
 from kernelmill.kernels.text.library import TEXT, text_of
 from kernelmill.kernels.usercode import CannotCompileError, Input, Output
 
 KINDS = {"text": TEXT, "int64": types.int64, "float64": types.float64, "boolean": types.boolean}
-NUMBA_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "python", "boundscheck": True}
 
 
 def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What `function`, its helpers compiled, returns for arguments of these types. Raises CannotCompileError."""
-    typing, target = cpu_target.typing_context, cpu_target.target_context
-    typing.refresh()  # as numba's own entry does: to learn what was registered since the last time
-    target.refresh()
+    """What a function that `compiled_helpers` made returns for arguments of these types. Raises CannotCompileError.
+
+    It is compiled, for a driver to call.
+    """
+    keep_helpers()
+    cpu_target.typing_context.refresh()  # as numba's own entry does: to learn what was registered since the last time
+    cpu_target.target_context.refresh()
     try:
-        return type_inference_stage(typing, target, compiler.run_frontend(function), arguments, None)[1]
+        return jitting.result_type(function, arguments)
     except errors.NumbaError as problem:
         raise explained(problem) from problem
 
 
 def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -> tuple[Code | None, Any]:
-    """The driver's code, or a function of numba's where it needs numba's runtime. Raises CannotCompileError."""
+    """The driver's code, or a function of numba's where it calls what is in no library. Raises CannotCompileError."""
     try:
-        try:
-            code = Code(*Compiler({}).object_code(driver, signature, symbol))
-            if can_run(code.calls):
-                return code, None
-        except errors.NumbaRuntimeError:  # it makes lists, or other things that numba's runtime keeps
-            pass
-        return None, Compiler({}).dispatcher(driver, signature)
+        code = Code(*Compiler({}).object_code(driver, signature, symbol))
+        return (code, None) if can_run(code.calls) else (None, Compiler({}).dispatcher(driver, signature))
     except errors.NumbaError as problem:
         raise explained(problem) from problem
 
@@ -121,7 +120,7 @@ def unified(kinds: Iterable[Any], place: str) -> Output:
     raise CannotCompileError(f"{place} {names} in one place")
 
 
-@njit(**NUMBA_OPTIONS)
+@helper
 def _optional(value, valid, row):
     """`value`, or None where the row is null."""
     if valid.size != 0 and valid[row] == 0:

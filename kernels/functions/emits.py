@@ -17,8 +17,10 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, signature
 from numba.extending import intrinsic, models, register_model
 
+from kernelmill.kernels.functions.driving import KINDS, unified
 from kernelmill.kernels.text.pointers import WORDS
 from kernelmill.kernels.text.texttype import TEXT
+from kernelmill.kernels.usercode import CannotCompileError, Output
 from kernelmill.kernels.usermaps import CAPACITY, COUNT, COUNTERS, COUNTERS_MAX, OVERFULL, REJECTED
 
 _WORD = ir.IntType(64)
@@ -26,14 +28,18 @@ _TUPLE: Any = types.BaseTuple
 
 
 class EmitType(types.Callable):
-    """The type of one function's `emit`; `columns`, None while types are inferred, has None for what is not staged."""
+    """The type of one function's `emit`.
 
-    def __init__(self, name: str, columns: tuple[Any, ...] | None) -> None:
+    columns: the numba types of what is staged, None for what is not, if they are known. Else they follow from the calls
+    seen when the first of them is compiled: that is before all are seen only where a helper of the function emits too.
+    """
+
+    def __init__(self, name: str, columns: tuple[Any, ...] | None = None) -> None:
         self.columns = columns
         self.seen: list[tuple[Any, ...]] = []
         self.shapes: set[tuple[int, ...]] = set()
         self.counters: list[str] = []
-        super().__init__(name=f"Emit({name}, {columns})")
+        super().__init__(name=f"Emit({name})")
 
     @property
     def key(self):
@@ -57,6 +63,30 @@ class EmitType(types.Callable):
     def get_impl_key(self, sig):
         """Each emit type has an implementation of its own."""
         return type(self)
+
+    def outputs(self) -> tuple[Output, ...]:
+        """The columns for all calls seen. Raises CannotCompileError where there are none."""
+        if not self.seen:
+            raise CannotCompileError("it never calls emit")
+        if len(self.shapes) > 1:
+            raise CannotCompileError("its calls of emit differ in how many values they give")
+        return tuple(map(_column, zip(*self.seen, strict=True)))
+
+    def wanted(self) -> tuple[Any, ...]:
+        """The numba types of what is to be staged for all calls seen, as `columns`."""
+        return tuple(KINDS[one.kind] if one.constant is None else None for one in self.outputs())
+
+    def staged(self) -> tuple[Any, ...]:
+        """The numba types of what is staged, from now on."""
+        if self.columns is None:
+            self.columns = self.wanted()
+        return self.columns
+
+
+def _column(kinds) -> Output:
+    column = unified(kinds, "emit is called with")
+    values = {kind.literal_value if isinstance(kind, types.IntegerLiteral) else None for kind in kinds}
+    return column._replace(constant=values.pop()) if column.kind == "int64" and len(values) == 1 else column
 
 
 def _flat(args):
@@ -110,7 +140,7 @@ def _emit_row(context, builder, sig, args):
         builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, OVERFULL))
         context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
     values = list(_flat_values(context, builder, sig.args[1:] if sig.recvr is None else sig.args, args[1:]))
-    staged = ((one, wanted) for one, wanted in zip(values, of_type.columns, strict=True) if wanted is not None)
+    staged = ((one, wanted) for one, wanted in zip(values, of_type.staged(), strict=True) if wanted is not None)
     for number, ((given, value), wanted) in enumerate(staged):
         first, second = _words_of(context, builder, given, wanted, value)
         base = builder.add(builder.mul(capacity, ir.Constant(_WORD, 2 * number)), count)

@@ -4,57 +4,101 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from numba import njit
+from numba.core.registry import cpu_target
 
 from kernelmill.kernels.functions.hashes import user_hash
+from kernelmill.kernels.text.jitting import user_function
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "python", "boundscheck": True}
+_RECURSIVE: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "python",
+    "boundscheck": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 def compiled_helpers(function: Callable[..., Any], keywords: Mapping[str, Any]) -> Callable[..., Any]:
-    """A copy of `function` of (record, emit): functions it calls are compiled, its keywords constants."""
-    linked: Callable[..., Any] = _linked(function, {}, keywords)
-    return linked
+    """A copy of `function`, for compiled code to call: functions that it calls are compiled, its keywords constants.
 
-
-def _linked(function: Any, made: dict[Any, Any], keywords: Mapping[str, Any]) -> Any:
-    cells = tuple(CellType(_compiled(cell.cell_contents, made)) for cell in function.__closure__ or ())
-    names = dict(function.__globals__)
-    for name in _names_in(function.__code__):
-        if name in names:
-            names[name] = _compiled(names[name], made)
-        elif name == "hash":
-            names[name] = user_hash
-    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
-    copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
-    return _bound(copy, keywords) if keywords else copy
+    function: takes what is not bound by `keywords` as arguments in order. Nothing is compiled before it is called.
+    """
+    made: dict[FunctionType, Any] = {}
+    copy = _copied(function)
+    _link(copy, made)
+    callable_copy: Callable[..., Any] = user_function(_bound(copy, keywords) if keywords else copy)
+    return callable_copy
 
 
 def _bound(function: Any, keywords: Mapping[str, Any]) -> Any:
-    """`function(record, emit)` with its keywords bound to constants."""
-    parameters = list(inspect.signature(function).parameters)[:2]
-    inner = njit(**_OPTIONS)(function)
-    given = ", ".join(f"{name}={name}_" for name in keywords)
-    source = f"def bound({', '.join(parameters)}):\n    inner({', '.join(parameters)}, {given})\n"
-    namespace: dict[str, Any] = {"inner": inner, **{f"{name}_": value for name, value in keywords.items()}}
+    """`function` with its keywords bound to constants."""
+    parameters = [name for name in inspect.signature(function).parameters if name not in keywords]
+    given = ", ".join([*parameters, *(f"{name}={name}_" for name in keywords)])
+    source = f"def bound({', '.join(parameters)}):\n    return inner({given})\n"
+    namespace: dict[str, Any] = {"inner": user_function(function), **{f"{name}_": keywords[name] for name in keywords}}
     exec(source, namespace)
     return namespace["bound"]
 
 
-def _compiled(value: Any, made: dict[Any, Any]) -> Any:
-    if not isinstance(value, FunctionType):
+def _copied(function: Any) -> FunctionType:
+    """A copy with globals and cells of its own."""
+    cells = tuple(CellType(*_content(cell)) for cell in function.__closure__ or ())
+    names = dict(function.__globals__)
+    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
+    copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
+    return copy
+
+
+def _content(cell: CellType) -> tuple[Any, ...]:
+    """What is in a cell, as a tuple: of nothing where its name has no value yet."""
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
+def _link(copy: FunctionType, made: dict[FunctionType, Any]) -> None:
+    """Let a copy name compiled functions where it names plain ones."""
+    for name in _names_in(copy.__code__):
+        if name in copy.__globals__:
+            copy.__globals__[name] = _compiled(copy.__globals__[name], made)
+        elif name == "hash":
+            copy.__globals__[name] = user_hash
+    for cell in copy.__closure__ or ():
+        for content in _content(cell):
+            cell.cell_contents = _compiled(content, made)
+
+
+def _compiled(value: Any, made: dict[FunctionType, Any]) -> Any:
+    if not isinstance(value, FunctionType) or cpu_target.typing_context._lookup_global(value) is not None:
         return value
     if value not in made:
-        made[value] = None  # it may call itself: numba then finds the dispatcher below
-        made[value] = njit(**_OPTIONS)(_linked(value, made, {}))
-    return made[value] if made[value] is not None else value
+        copy = _copied(value)
+        made[value] = njit(**_RECURSIVE)(copy) if _calls(value, value, set()) else user_function(copy)
+        _link(copy, made)  # only now: it may call itself
+    return made[value]
 
 
-def _names_in(code: CodeType):
+def _calls(function: FunctionType, sought: FunctionType, seen: set[FunctionType]) -> bool:
+    """True if `function` calls `sought`, itself or through others."""
+    used = [function.__globals__.get(name) for name in _names_in(function.__code__)]
+    used += [content for cell in function.__closure__ or () for content in _content(cell)]
+    for one in used:
+        if one is sought:
+            return True
+        if isinstance(one, FunctionType) and one not in seen:
+            seen.add(one)
+            if _calls(one, sought, seen):
+                return True
+    return False
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from numba import njit, types
+from numba import types
 
 from kernelmill.kernels.functions.callables import plain_function
 from kernelmill.kernels.functions.driving import (
-    NUMBA_OPTIONS,
     column_values,
     entry_point,
     result_type,
@@ -30,7 +29,7 @@ def compile_partition(function: Callable[..., Any], keys: Sequence[Input], is_tu
         raise CannotCompileError(f"it returns {returned}, which is no int64")
     parameters, values, namespace = column_values(keys)
     source = _DRIVER.format(columns=", ".join(parameters), key=tuple_text(values, is_tuple=is_tuple))
-    namespace |= {"user": njit(**NUMBA_OPTIONS)(user), "ROW": ROW, "USED": USED}
+    namespace |= {"user": user, "ROW": ROW, "USED": USED}
     exec(compile(source, "<driver of a partition function>", "exec"), namespace)
     code, made = entry_point(namespace["drive"], partition_signature(keys), symbol)
     return Compiled(code, made, {})

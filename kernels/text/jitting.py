@@ -27,6 +27,8 @@ from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from kernelmill.kernels.text.texttype import TEXT, utf8_of
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -58,7 +60,7 @@ class _Helper(NamedTuple):
     libraries: tuple[Any, ...]
 
 
-_PACKAGE = f"{__package__}."
+_PACKAGE = "kernelmill.kernels."
 
 Key: TypeAlias = tuple[str, tuple[Any, ...]]
 """A helper's name, with its module, and the numba types of its arguments."""
@@ -70,7 +72,7 @@ _COMPILED: dict[Key, _Helper] = {}
 _FUNCTIONS: dict[str, Any] = {}
 _NAMES: dict[Any, str] = {}
 _ATTRIBUTES: dict[Any, tuple[str, ...]] = {}
-_OPTIONS: dict[Any, dict[str, bool]] = {}
+_USERS: set[Any] = set()
 _MAKERS: dict[Any, Callable[[], Any]] = {}
 _KEPT: list[tuple[Read, Write]] = []
 
@@ -102,9 +104,9 @@ def _compile(key: Key) -> _Helper:
     flags: Any = compiler.Flags()
     flags.no_compile, flags.no_cpython_wrapper, flags.no_cfunc_wrapper = True, True, True
     flags.error_model = "python"
-    flags.nrt, flags.boundscheck = any(isinstance(one, types.List) for one in arg_types), False
-    for option, value in _OPTIONS.get(function, {}).items():
-        setattr(flags, option, value)
+    # Code that allocates nothing is the same with the runtime; what helpers borrow must not be counted, though.
+    flags.nrt = function in _USERS or any(isinstance(one, types.List) for one in arg_types)
+    flags.boundscheck = function in _USERS
     made = compiler.compile_internal(cpu_target.typing_context, target, library, source, arg_types, None, flags, {})
     library._ensure_finalized()
     for attribute in _ATTRIBUTES.get(function, ()):
@@ -169,11 +171,13 @@ def call(context: Any, builder: Any, function: Any, arg_types: Any, values: Any)
 
 def helper(function: Function) -> Function:
     """A function that compiled code calls; compiled once for each set of argument types."""
-    pysig = inspect.signature(function)
     name = f"{function.__module__}.{function.__qualname__}"
-    if not name.startswith(_PACKAGE):
-        name += f" {len(_FUNCTIONS)}"  # users may give two functions one name
     assert name not in _FUNCTIONS, name
+    return _registered(function, name)
+
+
+def _registered(function: Function, name: str) -> Function:
+    pysig = inspect.signature(function)
     _FUNCTIONS[name], _NAMES[function] = function, name
 
     class Template(AbstractTemplate):
@@ -182,7 +186,7 @@ def helper(function: Function) -> Function:
         def generic(self, args, kws):
             bound = pysig.bind(*args, **kws).arguments
             passed = tuple(
-                types.unliteral(bound[name]) if name in bound else _DEFAULT_TYPES[type(parameter.default)]
+                as_argument(bound[name] if name in bound else self.context.resolve_value_type(parameter.default))
                 for name, parameter in pysig.parameters.items()
             )
             return signature(result_type(function, passed), *passed).replace(pysig=pysig)
@@ -195,7 +199,11 @@ def helper(function: Function) -> Function:
     return function
 
 
-_DEFAULT_TYPES = {int: types.int64, bool: types.boolean, type(None): types.none}
+def as_argument(given: Any) -> Any:
+    """The type that an argument of type `given` is passed as: one for all literals of a kind, Text for those of str."""
+    if isinstance(given, types.UniTuple | types.Tuple):
+        return types.BaseTuple.from_types(tuple(as_argument(one) for one in given.types))
+    return TEXT if utf8_of(given) is not None else types.unliteral(given)
 
 
 def merged(function: Function) -> Function:
@@ -210,13 +218,14 @@ def apart(function: Function) -> Function:
     return helper(function)
 
 
-def user_function(function: Function, *, with_runtime: bool) -> Function:
-    """A function of the user's as a `helper`, its array accesses checked; `with_runtime` it may make lists and strings.
+def user_function(function: Function) -> Function:
+    """A function of the user's as a `helper`, its array accesses checked; it may make lists and strings.
 
-    Half the compile time of `njit`, which would optimise and load it by itself before its caller.
+    A third of the compile time of `njit`, which would optimise and load it by itself before its caller. It must not
+    call itself.
     """
-    _OPTIONS[function] = {"boundscheck": True, "nrt": with_runtime}
-    return helper(function)
+    _USERS.add(function)
+    return _registered(function, f"{function.__qualname__} {len(_FUNCTIONS)}")  # users may give two functions one name
 
 
 def made_when_called(function: Function) -> Callable[[Callable[[], Any]], Function]:

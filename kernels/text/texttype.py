@@ -18,6 +18,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import lower_constant
 from numba.core.typeconv.castgraph import Conversion
 from numba.extending import box, lower_cast, make_attribute_wrapper, models, register_model
 
@@ -112,6 +113,12 @@ def _text_of_literal(context, builder, from_type, to_type, value):
     raw = utf8_of(from_type)
     assert raw is not None
     return _literal(context, builder, raw, _arena_at_hand(builder))
+
+
+@lower_constant(TextType)
+def _text_of_constant(context, builder, of_type, string):
+    """A default of a user function, or an item of a tuple that is one."""
+    return _literal(context, builder, string.encode(), _arena_at_hand(builder))
 
 
 def constant(string: str) -> Any:

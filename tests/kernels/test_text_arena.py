@@ -73,7 +73,7 @@ def arena_of(capacity):
 
 def entry_for(function, texts):
     """A compiled entry for a function of so many texts and a tuple of numbers."""
-    user = user_function(function, with_runtime=True)
+    user = user_function(function)
 
     def one(a, state, more):
         return user(text_of(a[0], 0, a[1], a[2], state), *more)
