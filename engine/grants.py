@@ -16,6 +16,7 @@ from kernelmill.engine.plan.physical import (
     CombineRows,
     CountTokens,
     GatherGroups,
+    MapBatches,
     MapGroups,
     MapRecords,
     MergeAggregate,
@@ -24,6 +25,7 @@ from kernelmill.engine.plan.physical import (
     ReduceGroups,
     Sort,
     Step,
+    TokenizeExplode,
 )
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
@@ -48,6 +50,7 @@ _NO_TABLE = _Cost(4, 96 * MIB)
 _PYTHON_VALUES = _Cost(6, 160 * MIB)  # emits as Python objects, 64 Ki of them, beside their rows
 _HELD_LEAST = _Cost(6, 32 * MIB)  # rows to sort; more of them are spilled
 _HELD_MOST = _Cost(8, 128 * MIB)  # three copies of rows that are larger than in their files; at least the bound
+_HELD_MOST_EMITTED = _Cost(32, 128 * MIB)  # words and offsets of 100 MB of source: 200 MB, 12 M rows
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grant
     slots = tuple(max(1, min(settings.threads, memory_bytes // need)) for need in needs)
     used = max(count * need for count, need in zip(slots, needs, strict=True))
     for_holding = (memory_bytes - used) // 2
+    most = _HELD_MOST_EMITTED if any(_makes_rows(pipeline) for pipeline in job.pipelines) else _HELD_MOST
     more = [
-        min(for_holding // count, max(_HELD_MOST.bytes_max, _HELD_MOST.per_input_byte * size)) if held_bytes else 0
+        min(for_holding // count, max(most.bytes_max, most.per_input_byte * size)) if held_bytes else 0
         for count, size, held_bytes in zip(slots, inputs, held, strict=True)
     ]
     used = max(count * (need + extra) for count, need, extra in zip(slots, needs, more, strict=True))
@@ -96,6 +100,11 @@ def _holding_steps(pipeline: Pipeline) -> list[Step]:
         for step in pipeline.steps
         if isinstance(step, Sort | GatherGroups | MapGroups) or (isinstance(step, ReduceGroups) and step.kind == "list")
     ]
+
+
+def _makes_rows(pipeline: Pipeline) -> bool:
+    """Whether there may be far more rows than in the files: a record's emits, a line's words."""
+    return any(isinstance(step, MapRecords | MapBatches | TokenizeExplode) for step in pipeline.steps)
 
 
 def _held_least(pipeline: Pipeline, input_bytes: int) -> int:

@@ -106,6 +106,22 @@ def test_a_sort_may_hold_more_where_there_is_more(jobs):
     assert {sizes[0] for sizes in held} == {0}  # the stage that reads holds nothing
 
 
+def test_what_a_map_emits_may_be_held_though_it_is_far_more_than_its_text(tmp_path):
+    path = tmp_path / "big.txt"
+    with open(path, "wb") as file:
+        file.truncate(1 << 30)
+    types = {"word": "string", "line": "string"}
+    index = km.MapReduce(words_with_line, "list", key="word", value="line", schema=types, order=None, compile="never")
+    job = plan_job(km.scan_text(path).pipe(index)._plan, split_bytes=64 * MIB)
+    text_bytes = (1 << 30) // job.graph.stages[-1].tasks
+    assert plan_grants(job, settings_of(1 << 16, 2)).held_bytes_of_stage[-1] >= 16 * text_bytes
+
+
+def words_with_line(line, emit):
+    for word in line.split():
+        emit(word, line)
+
+
 def test_rows_that_are_held_are_part_of_the_memory(jobs):
     for memory in (512, 1024, 4096):
         for job in jobs:
