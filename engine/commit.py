@@ -11,6 +11,7 @@ rejects, versions) have sorted keys, everything else the order below; equal cont
     counters  the user's own counters
     rejects   {reason: records}
     reject_files  as files, below _rejects/
+    outputs   only of a job with several: [{name, rows, bytes, files, schema}] of the named ones, files below name/
     versions  of kernelmill, pyarrow and the Parquet format: what the bytes depend on
 """
 
@@ -50,8 +51,21 @@ class ManifestField(msgspec.Struct, frozen=True):
     nullable: bool
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    """What an output holds; the same input and plan give the same manifest, whoever ran it and however."""
+class NamedFiles(msgspec.Struct, frozen=True):
+    """A named output of a job with several: its files are in a folder of its name, the other fields as Manifest's."""
+
+    name: str
+    rows: int
+    bytes: int
+    files: tuple[PartFile, ...]
+    schema: tuple[ManifestField, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an output holds; the same input and plan give the same manifest, whoever ran it and however.
+
+    `rows`, `bytes`, `files` and `schema` are the main output's where there are others.
+    """
 
     version: int
     rows: int
@@ -62,6 +76,17 @@ class Manifest(msgspec.Struct, frozen=True):
     rejects: dict[str, int]
     reject_files: tuple[PartFile, ...]
     versions: dict[str, str]
+    outputs: tuple[NamedFiles, ...] = ()
+
+    @property
+    def data_files(self) -> tuple[PartFile, ...]:
+        """The files of all outputs."""
+        return (*self.files, *(file for output in self.outputs for file in output.files))
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all that lies in the folder, this manifest included."""
+        return {file.name for file in (*self.data_files, *self.reject_files)} | {MANIFEST_NAME}
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -96,6 +121,7 @@ def make_manifest(
     rejects: Mapping[str, int],
     reject_files: Sequence[PartFile],
     versions: Mapping[str, str],
+    outputs: Sequence[tuple[str, Sequence[PartFile], pa.Schema]] = (),
 ) -> Manifest:
     """Describe an output whose files have their final names."""
     return Manifest(
@@ -103,12 +129,20 @@ def make_manifest(
         rows=sum(file.rows for file in files),
         bytes=sum(file.bytes for file in files),
         files=tuple(files),
-        schema=tuple(ManifestField(field.name, str(field.type), field.nullable) for field in schema),
+        schema=_fields(schema),
         counters=dict(counters),
         rejects=dict(rejects),
         reject_files=tuple(reject_files),
         versions=dict(versions),
+        outputs=tuple(
+            NamedFiles(name, sum(f.rows for f in made), sum(f.bytes for f in made), tuple(made), _fields(columns))
+            for name, made, columns in outputs
+        ),
     )
+
+
+def _fields(schema: pa.Schema) -> tuple[ManifestField, ...]:
+    return tuple(ManifestField(field.name, str(field.type), field.nullable) for field in schema)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -136,7 +170,7 @@ def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise error(Code.FORMAT, f"the manifest is damaged: {problem}", where=where, hint=hint) from problem
-    for file in (*manifest.files, *manifest.reject_files):
+    for file in (*manifest.data_files, *manifest.reject_files):
         if not _is_inside(file.name):
             what = f"the manifest names {file.name!r}, which is not in its folder"
             raise error(Code.FORMAT, what, where=where, hint=hint)
@@ -180,22 +214,23 @@ def check(path: str | os.PathLike[str]) -> CheckReport:
     manifest = read_manifest(place)
     problems: list[Problem] = []
     files = rows = size_bytes = 0
-    expected = (*manifest.files, *manifest.reject_files)
+    expected = (*manifest.data_files, *manifest.reject_files)
     for file in expected:
         found = _check_part(place, file, problems)
         if found is not None:
             files += 1
             size_bytes += found.bytes
-            rows += found.rows if file in manifest.files else 0
-    names = {file.name for file in expected} | {MANIFEST_NAME}
-    problems += [Problem("extra", name, "the manifest does not name it") for name in files_below(place, names)]
+            rows += found.rows if file not in manifest.reject_files else 0
+    extra = files_below(place, manifest.names)
+    problems += [Problem("extra", name, "the manifest does not name it") for name in extra]
     return CheckReport(place, "its manifest", files, rows, size_bytes, tuple(problems))
 
 
 def files_below(folder: str, known: set[str]) -> Iterator[str]:
     """Names, relative to an output folder, of what is there and not in `known`, sorted; folders we make are entered."""
+    ours = {REJECTS_FOLDER, *(name.split("/")[0] for name in known if "/" in name)}
     for name in sorted(os.listdir(folder)):
-        if name == REJECTS_FOLDER and os.path.isdir(os.path.join(folder, name)):
+        if name in ours and os.path.isdir(os.path.join(folder, name)):
             inside = sorted(os.listdir(os.path.join(folder, name)))
             yield from (f"{name}/{entry}" for entry in inside if f"{name}/{entry}" not in known)
         elif name not in known:

@@ -38,14 +38,20 @@ _LAZY_VERBS = (
 class DataFrame:
     """Rows in memory, as one Arrow table, with the counters and rejects of the job that made them."""
 
-    __slots__ = ("_counters", "_rejects", "_table")
+    __slots__ = ("_counters", "_outputs", "_rejects", "_table")
 
     def __init__(
-        self, table: pa.Table, *, counters: Mapping[str, int] | None = None, rejects: pa.Table | None = None
+        self,
+        table: pa.Table,
+        *,
+        counters: Mapping[str, int] | None = None,
+        rejects: pa.Table | None = None,
+        outputs: Mapping[str, DataFrame] | None = None,
     ) -> None:
         self._table = table
         self._counters = dict(counters or {})
         self._rejects = rejects
+        self._outputs = dict(outputs or {})
 
     @property
     def height(self) -> int:
@@ -76,6 +82,11 @@ class DataFrame:
     def rejects(self) -> DataFrame | None:
         """The records that were set aside, with their origin and the reason; None if there were none."""
         return None if self._rejects is None else DataFrame(self._rejects)
+
+    @property
+    def outputs(self) -> Mapping[str, DataFrame]:
+        """The named outputs of a job that was tried with `trial`, by name; empty for other results."""
+        return MappingProxyType(self._outputs)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows as tuples of Python values; a moment that no datetime can hold, as of nanoseconds, is text."""

@@ -317,10 +317,41 @@ class LazyFrame:
         compression: zstd, snappy, lz4, gzip or none. on_bad: error, or reject, with at most max_rejects (KM0503).
         Further `settings` are those of `km.configure`, for this run alone: threads=, memory=, partitions=...
         """
+        return self._sink(
+            path,
+            (),
+            mode=mode,
+            compression=compression,
+            row_group_rows=row_group_rows,
+            statistics=statistics,
+            on_bad=on_bad,
+            max_rejects=max_rejects,
+            progress=progress,
+            **settings,
+        )
+
+    def _sink(
+        self,
+        path: Any,
+        named: tuple[tuple[str, LogicalPlan], ...],
+        *,
+        mode: str = "error",
+        compression: str = "zstd",
+        row_group_rows: int = 1_048_576,
+        statistics: bool = True,
+        on_bad: str | None = None,
+        max_rejects: int | None = None,
+        progress: Progress = None,
+        **settings: Any,
+    ) -> JobResult:
+        """See `sink_parquet`; `named` are further outputs of the map that this frame is one of."""
         origin = users_line()
         with located(origin):
             target = _target(path)
             single = is_single(target)
+            if single and named:
+                what = f"{path!r} would be one file, and the job has several outputs"
+                raise error(Code.BAD_SETTING, what, hint="name a folder: each output gets one of its own in it")
             sink = SinkParquet(
                 self._plan,
                 target,
@@ -328,6 +359,7 @@ class LazyFrame:
                 one_of("compression", compression, COMPRESSIONS),
                 whole_number("row_group_rows", row_group_rows, 1),
                 flag("statistics", statistics),
+                named,
                 origin=origin,
             )
             one_of("mode", mode, ("error", "overwrite"))

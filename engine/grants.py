@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.branches import HELD_BYTES_MAX
 from kernelmill.engine.plan.physical import (
     CombineRows,
     CountTokens,
@@ -119,7 +120,19 @@ def _need(pipeline: Pipeline, input_bytes: int) -> int:
     input_bytes: its input's size in files.
     """
     costs = [_COUNT_TOKENS if isinstance(pipeline.source, CountTokens) else _NO_TABLE]
-    for step in pipeline.steps:
+    costs += _costs(pipeline.steps)
+    # A branch works while the main steps hold what they hold, one branch at a time; each holds rows back.
+    beside = max((_most(_costs(branch.steps), input_bytes) for branch in pipeline.branches), default=0)
+    return _most(costs, input_bytes) + beside + len(pipeline.branches) * HELD_BYTES_MAX
+
+
+def _most(costs: list[_Cost], input_bytes: int) -> int:
+    return max((min(cost.bytes_max, _BASE_BYTES + cost.per_input_byte * input_bytes) for cost in costs), default=0)
+
+
+def _costs(steps: tuple[Step, ...]) -> list[_Cost]:
+    costs = []
+    for step in steps:
         match step:
             case PartialAggregate(keys=keys):
                 costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
@@ -127,4 +140,4 @@ def _need(pipeline: Pipeline, input_bytes: int) -> int:
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
             case MapRecords() | CombineRows() | ReduceGroups():
                 costs.append(_PYTHON_VALUES)
-    return max(min(cost.bytes_max, _BASE_BYTES + cost.per_input_byte * input_bytes) for cost in costs)
+    return costs

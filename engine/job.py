@@ -21,10 +21,21 @@ class SinkOptions:
 
 
 @dataclass(frozen=True)
+class OutputResult:
+    """A named output of a job with several: where it is and what it holds, as of JobResult."""
+
+    path: str
+    rows: int
+    bytes: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class JobResult:
     """A finished sink: where the output is and what it holds; `rejects` counts rejected records by reason.
 
-    `bytes` are those of the data files, `seconds` the whole job's, kernels' compilation included.
+    `bytes` are those of the data files, `seconds` the whole job's, kernels' compilation included. Where a job has
+    several outputs, rows, bytes and files are the main one's, `outputs` has the named ones.
     """
 
     path: str
@@ -34,10 +45,12 @@ class JobResult:
     counters: Mapping[str, int] = field(default_factory=dict)
     rejects: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    outputs: Mapping[str, OutputResult] = field(default_factory=dict)
 
     def __str__(self) -> str:
         rejected = sum(self.rejects.values())
-        tail = f" · {format_things(rejected, 'record')} rejected" if rejected else ""
+        tail = "".join(f" · {name}: {format_things(made.rows, 'row')}" for name, made in self.outputs.items())
+        tail += f" · {format_things(rejected, 'record')} rejected" if rejected else ""
         return f"wrote {self.path}: {format_things(len(self.files), 'file')}, {format_things(self.rows, 'row')}{tail}"
 
 

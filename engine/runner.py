@@ -7,6 +7,7 @@ map task runs again.
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
 import threading
@@ -41,7 +42,7 @@ from kernelmill.engine.grants import Grants, plan_grants
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectWriter
-from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
+from kernelmill.engine.job import CollectSummary, JobResult, OutputResult, SinkOptions
 from kernelmill.engine.plan.physical import Pipeline, ToParquet
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.plan.stages import BlockRef, task_of
@@ -67,19 +68,26 @@ def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings
     ):
         for _ in run.results():
             pass
-        parts = [run.result_of(index).part for index in range(job.graph.last.tasks)]
+        parts = run.parts_of(job.graph.last.number)
+        named = [(name, run.parts_of(stage), schema) for name, stage, schema in job.named]
         reject_files = run.write_rejects(staging)
         manifest = staging.publish(
-            [part for part in parts if part is not None],
+            parts,
             job.schema,
             counters=run.counters(),
             rejects=run.rejects.by_reason(),
             reject_files=reject_files,
+            named=named,
         )
         run.finished(manifest.rows, manifest.bytes)
     files = tuple(file.name for file in manifest.files)
+    outputs = {
+        one.name: OutputResult(os.path.join(target, one.name), one.rows, one.bytes, tuple(f.name for f in one.files))
+        for one in manifest.outputs
+    }
     seconds = time.perf_counter() - began
-    return JobResult(target, manifest.rows, manifest.bytes, files, run.counters(), manifest.rejects, seconds)
+    told = run.counters(), manifest.rejects, seconds, outputs
+    return JobResult(target, manifest.rows, manifest.bytes, files, *told)
 
 
 def run_collect(
@@ -201,9 +209,10 @@ class LocalRunner:
                 break
             self._hear(*self._reports.get())
 
-    def result_of(self, index: int) -> TaskResult:
-        """The result of a task of the last stage."""
-        return self._results[TaskId(self._graph.last.number, index)]
+    def parts_of(self, stage: int) -> list[PartFile]:
+        """The files that the tasks of a stage wrote, in order."""
+        results = (self._results[TaskId(stage, index)] for index in range(self._graph.stages[stage].tasks))
+        return [result.part for result in results if result.part is not None]
 
     def counters(self) -> dict[str, int]:
         """The sums of the winning attempts' counters, by name."""
@@ -365,7 +374,8 @@ class LocalRunner:
         task = task_of(self._graph, attempt.task.stage, attempt.task.index)
         part_path = None
         if self._staging is not None and not task.partitions:
-            part_path = self._staging.part_path(task.index, attempt.number)
+            stages = [self._graph.last.number, *(stage for _, stage, _ in self._job.named)]
+            part_path = self._staging.part_path(task.index, attempt.number, stages.index(task.stage))
         context = TaskContext(
             attempt,
             scratch=scratch,

@@ -17,7 +17,7 @@ import stat
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import msgspec
 import pyarrow as pa
@@ -55,6 +55,8 @@ _PARQUET_MAGIC = b"PAR1"
 _REJECT_COLUMNS = {"file", "offset", "line", "record", "reason", "code"}
 
 Mode = Literal["error", "overwrite"]
+NamedParts = tuple[str, Sequence[PartFile], pa.Schema]
+"""Name, closed parts in order, and columns of an output beside the main one."""
 
 
 class Staging:
@@ -98,9 +100,10 @@ class Staging:
             raise
         return staging
 
-    def part_path(self, task_index: int, attempt_number: int) -> str:
-        """Name the file in which one attempt at an output task writes its rows."""
-        return os.path.join(self._parts, f"{task_index:05d}-{attempt_number}.parquet")
+    def part_path(self, task_index: int, attempt_number: int, output: int = 0) -> str:
+        """Name the file in which one attempt at an output task writes its rows; `output`: the nth named output."""
+        of_output = f"{output}-" if output else ""
+        return os.path.join(self._parts, f"{of_output}{task_index:05d}-{attempt_number}.parquet")
 
     def reject_path(self, task_index: int, attempt_number: int) -> str:
         """Name the file in which one attempt at a task writes its rejects."""
@@ -114,8 +117,11 @@ class Staging:
         counters: Mapping[str, int] | None = None,
         rejects: Mapping[str, int] | None = None,
         reject_files: Sequence[PartFile] = (),
+        named: Sequence[NamedParts] = (),
     ) -> Manifest:
         """Make the output visible: `parts`, closed and in order, get their final names; then the staging is gone.
+
+        `named` are the parts of further outputs: each gets a folder of its name within the output.
 
         Raises KM0501 if something has appeared in the output's place (mode error), KM0402 or KM0502 if the system
         refuses; then nothing has changed under the public names.
@@ -127,7 +133,7 @@ class Staging:
                 if is_single(self.target):
                     manifest = self._publish_single(parts, schema, counters or {}, rejects or {}, reject_files)
                 else:
-                    manifest = self._publish_folder(parts, schema, counters or {}, rejects or {}, reject_files)
+                    manifest = self._publish_folder(parts, schema, counters or {}, rejects or {}, reject_files, named)
         except BaseException:
             self.abort()
             raise
@@ -163,16 +169,14 @@ class Staging:
         counters: Mapping[str, int],
         rejects: Mapping[str, int],
         reject_files: Sequence[PartFile],
+        named: Sequence[NamedParts],
     ) -> Manifest:
         final = os.path.join(self._place, FINAL)
         os.mkdir(final)
         files = self._move(parts, final, "")
-        rejected: list[PartFile] = []
-        if reject_files:
-            os.mkdir(os.path.join(final, REJECTS_FOLDER))
-            rejected = self._move(reject_files, final, f"{REJECTS_FOLDER}/")
-            fsync_folder(os.path.join(final, REJECTS_FOLDER))
-        manifest = _manifest(files, schema, counters, rejects, rejected)
+        rejected = self._move(reject_files, final, REJECTS_FOLDER) if reject_files else []
+        outputs = [(name, self._move(made, final, name), columns) for name, made, columns in named]
+        manifest = _manifest(files, schema, counters, rejects, rejected, outputs)
         _write_durably(os.path.join(final, MANIFEST_NAME), encode_manifest(manifest))
         fsync_folder(final)
         self._place_folder(final)
@@ -234,12 +238,17 @@ class Staging:
             link_new(source, second)
             os.replace(second, public)
 
-    def _move(self, parts: Sequence[PartFile], final: str, below: str) -> list[PartFile]:
+    def _move(self, parts: Sequence[PartFile], final: str, folder: str) -> list[PartFile]:
+        """Give staged parts their names in the output, or in a new folder below it."""
+        if folder:
+            os.mkdir(os.path.join(final, folder))
         files = []
         for number, part in enumerate(parts):
-            name = f"{below}part-{number:05d}.parquet"
+            name = os.path.join(folder, f"part-{number:05d}.parquet")
             os.rename(os.path.join(self._parts, part.name), os.path.join(final, name))
             files.append(msgspec.structs.replace(part, name=name))
+        if folder:
+            fsync_folder(os.path.join(final, folder))
         return files
 
 
@@ -249,15 +258,15 @@ def _manifest(
     counters: Mapping[str, int],
     rejects: Mapping[str, int],
     reject_files: Sequence[PartFile],
+    outputs: Sequence[NamedParts] = (),
 ) -> Manifest:
     versions = {
         "kernelmill": importlib.import_module("kernelmill").__version__,
         "pyarrow": pa.__version__,
         "parquet": FORMAT_VERSION,
     }
-    return make_manifest(
-        files, schema, counters=counters, rejects=rejects, reject_files=reject_files, versions=versions
-    )
+    told: dict[str, Any] = {"counters": counters, "rejects": rejects, "reject_files": reject_files}
+    return make_manifest(files, schema, **told, versions=versions, outputs=outputs)
 
 
 def _resolved(target: str) -> str:
@@ -348,8 +357,7 @@ def _check_folder(target: str, status: os.stat_result, mode: Mode) -> None:
         hint = "only outputs of kernelmill are overwritten: choose another one, or empty this folder yourself"
         raise error(Code.COMMIT, f"this folder has no {MANIFEST_NAME}, it is no output", where=target, hint=hint)
     manifest = read_manifest(target)
-    known = {file.name for file in (*manifest.files, *manifest.reject_files)} | {MANIFEST_NAME}
-    strange = [name for name in files_below(target, known) if not _is_litter(target, name)]
+    strange = [name for name in files_below(target, manifest.names) if not _is_litter(target, name)]
     if strange:
         hint = "move what is yours out of it, or choose another output"
         what = f"the folder holds more than the output that would be replaced: {', '.join(strange[:5])}"

@@ -59,12 +59,17 @@ def _described(
     path: str, frame: km.LazyFrame, manifest: Manifest | None, total: int, files: list[str], first: km.DataFrame
 ) -> dict[str, Any]:
     described: dict[str, Any] = {"path": path, "rows": total, "files": files, "schema": dict(_columns(frame))}
+    if manifest and manifest.outputs:
+        described["outputs"] = {one.name: {"rows": one.rows, "bytes": one.bytes} for one in manifest.outputs}
     if manifest:
         described |= {"counters": manifest.counters, "rejects": manifest.rejects, "versions": manifest.versions}
     return described | {"head": [dict(zip(first.columns, row, strict=True)) for row in first.rows()]}
 
 
 def _print_manifest(manifest: Manifest) -> None:
+    for one in manifest.outputs:
+        size = f"{format_things(one.rows, 'row')} in {format_things(len(one.files), 'file')}, {format_bytes(one.bytes)}"
+        print_text(f"output {one.name}: {size}")
     for title, counts in (("counters", manifest.counters), ("rejects", manifest.rejects)):
         if counts:
             print_text(f"{title}: " + ", ".join(f"{name} {format_count(count)}" for name, count in counts.items()))

@@ -18,7 +18,6 @@ from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.mapreduce.job import MapReduce
 from kernelmill.engine.options import unknown_name
 from kernelmill.engine.origin import short_path
-from kernelmill.engine.scan import scan_text
 
 _MODULE = "__kernelmill_job__"
 
@@ -58,19 +57,23 @@ def run(target: str, inputs: tuple[str, ...], output: str, mode: str, **given: A
     kernelmill run wordcount.py:job 'books/*.txt' -o counts/
     """
     console = the_console()
-    frame = _frame_of(_named_in(target), target, list(inputs))
+    found = _job_or_frame(_named_in(target), target, list(inputs))
     settings = {name: value for name, value in given.items() if value is not None}
     console.writes(output)
     with JobWatch(console) as watch:
-        result = frame.sink_parquet(output, mode=mode, progress=watch, **settings)
+        if isinstance(found, LazyFrame):
+            result = found.sink_parquet(output, mode=mode, progress=watch, **settings)
+        else:
+            job, paths = found
+            result = job.run(paths, output=output, mode=mode, progress=watch, **settings)
     console.note(written_text(result, output))
     for name, count in result.counters.items():
         console.note(f"{name}: {count:,}")
     console.detail(watch.detail_text())
 
 
-def _frame_of(found: Any, target: str, inputs: list[str]) -> LazyFrame:
-    """The frame to run: what a function returns, or a job over its inputs."""
+def _job_or_frame(found: Any, target: str, inputs: list[str]) -> LazyFrame | tuple[MapReduce, list[str]]:
+    """What to run: a frame, or a job and its inputs; of a function, what it returns."""
     if not isinstance(found, MapReduce | LazyFrame) and callable(found):
         takes = bool(inspect.signature(found).parameters)
         if inputs and not takes:
@@ -80,7 +83,7 @@ def _frame_of(found: Any, target: str, inputs: list[str]) -> LazyFrame:
     if isinstance(found, MapReduce):
         if not inputs:
             raise click.UsageError(f"{target} is a MapReduce: name the INPUT to run it over")
-        return found(scan_text(inputs))
+        return found, inputs
     if isinstance(found, LazyFrame):
         if inputs:
             raise click.UsageError(f"{target} is a frame, which has its inputs already")

@@ -48,6 +48,8 @@ class Calls:
         # a combined value stands for many records, of which none could be named
         self._rejecting = context.on_bad == "reject" and function.role in ("map", "reduce")
         self._bad: dict[int, _Bad] = {}
+        self.side_batches: list[pa.RecordBatch] = []
+        """What was emitted to each named output up to the last `flush`."""
 
     def kept(self) -> None:
         """The function returned after it had counted or rejected something."""
@@ -62,7 +64,7 @@ class Calls:
         number = len(self.staged.ends)
         self.staged.undo()
         if not self._rejecting:
-            self._batch(describe)  # an earlier record may be wrong as well, and is named then
+            self._batches(describe)  # an earlier record may be wrong as well, and is named then
             record = describe(number)
             raise self.function.failed(problem, record.text, str(record.place)) from problem
         made = self.function.failed(problem, "", "")
@@ -70,7 +72,7 @@ class Calls:
 
     def flush(self, describe: Describe) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
         """The rows of what was emitted, and how many there are up to the end of each record; forgets the records."""
-        batch = self._batch(describe)
+        batch, *self.side_batches = self._batches(describe)
         for _, name, n in self.staged.counts:
             self._context.count(name, n)
         for number in sorted(self._bad):
@@ -97,20 +99,24 @@ class Calls:
         self.staged.values.clear()
         return batch
 
-    def _batch(self, describe: Describe) -> pa.RecordBatch:
+    def _batches(self, describe: Describe) -> list[pa.RecordBatch]:
+        """The rows of what was emitted, then those of each named output."""
+        staged = self.staged
         try:
-            return self._shape.batch(self.staged)
+            return [self._shape.batch(staged), *(side.shape.batch(side) for side in staged.sides)]
         except NOT_FITTING as problem:
             if isinstance(problem, KernelmillError):
                 raise
-            wrong = self._shape.unfit(self.staged)
+            wrong = self._shape.unfit(staged)
+            for side in staged.sides:
+                wrong = side.shape.unfit(side) | wrong
             if not self._rejecting:
                 number = min(wrong)
                 raise self._unfit(wrong[number], describe(number)) from problem
         reason = f"{self.function.title} emitted what does not fit schema="
         self._bad.update((number, _Bad(reason, Code.CAST)) for number in wrong)
-        self.staged.drop(set(wrong))
-        return self._shape.batch(self.staged)
+        staged.drop(set(wrong))
+        return [self._shape.batch(staged), *(side.shape.batch(side) for side in staged.sides)]
 
     def _unfit(self, wrong: str, record: Record) -> KernelmillError:
         where = f" [{self.function.where}]" if self.function.where else ""

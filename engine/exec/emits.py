@@ -6,7 +6,7 @@ An emit is a closure, not an object with `__call__`: called with two arguments i
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from kernelmill.engine.schema import dtype_text
 from kernelmill.engine.userfunctions import shown
 
 _NOTHING: Any = object()
+_TO: Any = object()
+"""Notes an emit to a named output."""
 
 
 class Staging:
@@ -24,10 +26,11 @@ class Staging:
 
     keys, values: what was emitted; `ends`: how many emits there were after each record; `notes`: counts and a
     rejection of the record at hand; `counts`: (record, name, n) of records that are kept; `group_key`: its only item
-    is the key that emit(value) of a reduce stands for.
+    is the key that emit(value) of a reduce stands for. `sides` are what emit.to reaches, by name.
     """
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, sides: Sequence[Side] = ()) -> None:
+        self.sides, self.side_emits = sides, 0
         self.keys: list[Any] = []
         self.values: list[Any] = []
         self.ends: list[int] = []
@@ -61,10 +64,22 @@ class Staging:
         def reject(why: str = "rejected") -> None:
             notes.append((None, str(why)))
 
+        sides = {side.name: side for side in self.sides}
+
+        def to(name: str, key: Any, value: Any = _NOTHING) -> None:
+            side = sides.get(name)
+            if side is None:
+                known = ", ".join(map(repr, sides)) or "none"
+                raise LookupError(f"emit.to({name!r}): outputs= names {known}")
+            if (value is _NOTHING) is side.has_values:
+                wanted = "a key and a value" if side.has_values else "a key alone"
+                raise TypeError(f"emit.to({name!r}) takes {wanted} beside the name")
+            notes.append((_TO, (side, key, value)))
+
         forms: dict[str, Any] = {"pair": emit_pair, "key": emit_key, "group": emit_in_group}
         emit = forms[form]
         emit.__name__ = emit.__qualname__ = "emit"  # what Python says of a call with wrong arguments
-        emit.count, emit.reject = count, reject
+        emit.count, emit.reject, emit.to = count, reject, to
         made: Callable[..., None] = emit
         return made
 
@@ -76,7 +91,12 @@ class Staging:
                 self.undo()
                 return str(why)
             record = len(self.ends)
-            self.counts += [(record, name, n) for name, n in self.notes if name is not None]
+            for name, note in self.notes:
+                if name is _TO:
+                    note[0].add(record, *note[1:])
+                    self.side_emits += 1
+                elif name is not None:
+                    self.counts.append((record, name, note))
             self.notes.clear()
         self.ends.append(len(self.keys))
         return None
@@ -93,6 +113,13 @@ class Staging:
         """Forget all records."""
         for held in (self.keys, self.values, self.ends, self.notes, self.counts):
             held.clear()
+        self.side_emits = 0
+        for side in self.sides:
+            side.clear()
+
+    def record_of(self, at: int) -> int:
+        """The number of the record that emit `at` belongs to."""
+        return bisect_right(self.ends, at)
 
     def drop(self, records: set[int]) -> None:
         """Take out what these records emitted and counted."""
@@ -106,19 +133,57 @@ class Staging:
                 self.values += values[start:end]
             self.ends[record] = len(self.keys)
         self.counts[:] = [count for count in self.counts if count[0] not in records]
+        for side in self.sides:
+            side.drop(records)
+
+
+class Side:
+    """Emits of kept records to a named output; `records` has the record of each."""
+
+    def __init__(self, name: str, has_values: bool, shape: Shape) -> None:
+        self.name, self.has_values, self.shape = name, has_values, shape
+        self.keys: list[Any] = []
+        self.values: list[Any] = []
+        self.records: list[int] = []
+
+    def add(self, record: int, key: Any, value: Any) -> None:
+        """Take one emit."""
+        self.keys.append(key)
+        self.values.append(value)
+        self.records.append(record)
+
+    def clear(self) -> None:
+        """Forget all emits."""
+        for held in (self.keys, self.values, self.records):
+            held.clear()
+
+    def record_of(self, at: int) -> int:
+        """The number of the record that emit `at` belongs to."""
+        return self.records[at]
+
+    def drop(self, records: set[int]) -> None:
+        """Take out what these records emitted."""
+        kept = [at for at, record in enumerate(self.records) if record not in records]
+        for held in (self.keys, self.values, self.records):
+            held[:] = [held[at] for at in kept]
 
 
 class Shape:
-    """How emits become columns: `fields` of `keys_count` key columns, then the values'."""
+    """How emits become columns: `fields` of `keys_count` key columns, then the values'.
 
-    def __init__(self, schema: pa.Schema, keys_count: int, *, key_is_tuple: bool, value_is_tuple: bool) -> None:
+    `to` is the name of the output, for messages; "" is the map's main one, or a reduce's.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, keys_count: int, to: str = "", /, *, key_is_tuple: bool, value_is_tuple: bool
+    ) -> None:
         fields = list(schema)
-        self.schema = schema
+        self.schema, self._said = schema, f"emitted to {to!r}" if to else "emitted"
         self._empty = pa.RecordBatch.from_pylist([], schema)
         self._keys, self._values = fields[:keys_count], fields[keys_count:]
         self._key_is_tuple, self._value_is_tuple = key_is_tuple, value_is_tuple
 
-    def batch(self, staged: Staging, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
+    def batch(self, staged: Staging | Side, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
         """Emits [start, stop) as rows; raises one of NOT_FITTING for what does not fit."""
         whole = start == 0 and stop is None
         if whole and not staged.keys:
@@ -130,7 +195,7 @@ class Shape:
             columns += columns_of(values, self._values, is_tuple=self._value_is_tuple)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    def unfit(self, staged: Staging) -> dict[int, str]:
+    def unfit(self, staged: Staging | Side) -> dict[int, str]:
         """Each record with an emit that does not fit, and what is wrong with the first such."""
         found: dict[int, str] = {}
         waiting = [(0, len(staged.keys))]
@@ -139,14 +204,13 @@ class Shape:
             if start == stop or self._fits(staged, start, stop):
                 continue
             if stop - start == 1:
-                record = bisect_right(staged.ends, start)
-                found.setdefault(record, self._wrong(staged, start))
+                found.setdefault(staged.record_of(start), self._wrong(staged, start))
                 continue
             middle = (start + stop) // 2
             waiting += [(middle, stop), (start, middle)]
         return found
 
-    def _fits(self, staged: Staging, start: int, stop: int) -> bool:
+    def _fits(self, staged: Staging | Side, start: int, stop: int) -> bool:
         try:
             self.batch(staged, start, stop)
         except NOT_FITTING as problem:
@@ -155,7 +219,7 @@ class Shape:
             return False
         return True
 
-    def _wrong(self, staged: Staging, at: int) -> str:
+    def _wrong(self, staged: Staging | Side, at: int) -> str:
         """Which part of an emit does not fit, and why: "emitted 'x' as n, which is no int64"."""
         parts = [(staged.keys[at], self._keys, self._key_is_tuple)]
         parts += [(staged.values[at], self._values, self._value_is_tuple)] if self._values else []
@@ -166,5 +230,5 @@ class Shape:
                 names = ", ".join(field.name for field in fields)
                 kinds = ", ".join(dtype_text(field.type) for field in fields)
                 wanted = f"no tuple of ({kinds})" if is_tuple else f"no {kinds}"
-                return f"emitted {shown(value)} as {names}, which is {wanted}"
-        return "emitted what does not fit its columns"
+                return f"{self._said} {shown(value)} as {names}, which is {wanted}"
+        return f"{self._said} what does not fit its columns"

@@ -70,6 +70,8 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
                 yield from _of_aggregate(step.aggs)
             case physical.TokenizeExplode():
                 yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
+    for branch in pipeline.branches:
+        yield from _of_pipeline(physical.Pipeline(None, branch.steps, branch.end, branch.schema))
     if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
         yield from _ORDER if isinstance(source, physical.CountTokens) else (*_ORDER, *_SCATTER)
 

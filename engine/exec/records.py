@@ -13,14 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernelmill.engine.exec.calls import EMITS_MAX, FAILURES, Calls, Describe, Record
-from kernelmill.engine.exec.compiled import Mapped, compiled_map
+from kernelmill.engine.exec.compiled import Mapped, MapRunner, compiled_map
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.emits import Shape, Staging
+from kernelmill.engine.exec.emits import Shape, Side, Staging
 from kernelmill.engine.exec.pycolumns import pieces
 from kernelmill.engine.io.context import Place, RowPlace
-from kernelmill.engine.plan.physical import MapRecords
+from kernelmill.engine.plan.physical import MapRecords, NamedPairs
 from kernelmill.engine.userfunctions import UserFunction, shown
 
+ToSide = Callable[[int, pa.RecordBatch], None]
+"""Takes rows emitted to the nth named output, n from 1 on."""
 _RECORDS = 8192  # as Python objects at a time
 
 
@@ -30,9 +32,15 @@ def map_records(
     function: UserFunction,
     context: TaskContext,
     staged_key: str | None = None,
+    to_side: ToSide | None = None,
 ) -> Iterator[Any]:
-    """The rows that the function emits, in the order of records and emits; see `compiled_map` for `staged_key`."""
-    run = compiled_map(step, function, context, _InterpretedMap(step, function, context).rows, staged_key)
+    """The rows that the function emits, in the order of records and emits; see `compiled_map` for `staged_key`.
+
+    What it emits to named outputs goes to `to_side`.
+    """
+    run: MapRunner = _InterpretedMap(step, function, context, to_side).rows
+    if not step.flows:
+        run = compiled_map(step, function, context, run, staged_key)
     for batch in batches:
         context.check_cancelled()
         place = context.take_place()
@@ -51,8 +59,9 @@ def row_maker(columns: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
 class _InterpretedMap:
     """Calls the function record by record."""
 
-    def __init__(self, step: MapRecords, function: UserFunction, context: TaskContext) -> None:
-        self._staged = Staging("pair" if step.values else "key")
+    def __init__(self, step: MapRecords, function: UserFunction, context: TaskContext, to_side: ToSide | None) -> None:
+        self._flows, self._to_side = step.flows, to_side
+        self._staged = Staging("pair" if step.values else "key", [_side(pairs) for pairs in step.named])
         forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.value_is_tuple}
         self._calls = Calls(function, self._staged, Shape(step.schema, len(step.keys), **forms), context)
         self._call = function.call
@@ -78,14 +87,21 @@ class _InterpretedMap:
                     calls.kept()
                 else:
                     add_end(len(keys))
-            if len(keys) >= EMITS_MAX:
+            if len(keys) >= EMITS_MAX or staged.side_emits >= EMITS_MAX:
                 yield from self._flush(describe, first + begin, place)
                 begin, describe = row + 1, partial(self._described, batch, first, place, row + 1)
         yield from self._flush(describe, first + begin, place)
 
     def _flush(self, describe: Describe, begin: int, place: Place) -> Mapped:
         made, ends = self._calls.flush(describe)
-        if made.num_rows:
+        if self._to_side is not None:
+            for number, batch in enumerate(self._calls.side_batches, 1):
+                self._to_side(number, batch)
+        if self._flows:
+            batch = self._calls.side_batches[self._flows - 1]
+            if batch.num_rows:
+                yield batch, partial(_file_of, place, begin)
+        elif made.num_rows:
             yield made, partial(_place_of_emit, place, begin, ends)
 
     def _records(self, batch: pa.RecordBatch) -> Iterator[Any]:
@@ -103,6 +119,16 @@ class _InterpretedMap:
         else:
             data = json.dumps(values, default=str, ensure_ascii=False).encode(errors="backslashreplace")
         return Record(found, data, f"the record is {shown(value if len(values) == 1 else values)}")
+
+
+def _side(pairs: NamedPairs) -> Side:
+    forms = {"key_is_tuple": pairs.key_is_tuple, "value_is_tuple": pairs.value_is_tuple}
+    return Side(pairs.name, bool(pairs.values), Shape(pairs.schema, len(pairs.keys), pairs.name, **forms))
+
+
+def _file_of(place: Place, record: int, _: int) -> RowPlace:
+    """Which record a row comes from is not kept for a named output: only the file is known."""
+    return RowPlace(place(record).file)
 
 
 def _place_of_emit(place: Place, begin: int, ends: NDArray[np.int64], row: int) -> RowPlace:

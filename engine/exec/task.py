@@ -6,18 +6,21 @@ A task is a function of its value and its blocks (I3): no global state, no clock
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.aggregate import MERGE_BYTES_MAX, MERGE_ROWS_MAX, merge_aggregate, partial_aggregate
+from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.placing import Functions, user_placing
+from kernelmill.engine.exec.records import ToSide
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import run_user_step, user_schema
@@ -65,15 +68,39 @@ def _run(
 ) -> TaskResult:
     pipeline = _pipeline(task.operators)
     source = _source(task, pipeline, store, context, tables, sources)
-    batches = _run_steps(source, task, pipeline, store, context, functions)
+    schema = _input_schema(task, pipeline, store)
+    branches = Branches(pipeline.branches, partial(_branch_blocks, task, store, context, functions))
+    to_side = branches.take if pipeline.branches else None
+    batches = _run_steps(source, schema, task, pipeline, store, context, functions, to_side)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
     placing = user_placing(pipeline.end, functions, context)
     blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context, placing)
+    outputs = [(pipeline.schema, blocks)]
+    outputs += zip((branch.schema for branch in pipeline.branches), branches.finish(), strict=True)
     context.check_cancelled()
-    put = store.put(task.stage, task.index, pipeline.schema, blocks)
-    spilled_bytes = put.spilled_bytes + context.spilled_bytes
-    return TaskResult(put.rows, put.bytes, spilled_bytes, None, context.counters, context.rejects)
+    puts = [
+        store.put(task.stage, task.index, made_schema, made, output=number)
+        for number, (made_schema, made) in enumerate(outputs)
+    ]
+    rows, size, spilled = (sum(counts) for counts in zip(*puts, strict=True))
+    return TaskResult(rows, size, spilled + context.spilled_bytes, None, context.counters, context.rejects)
+
+
+def _branch_blocks(
+    task: Task,
+    store: BlockStore,
+    context: TaskContext,
+    functions: Functions,
+    branch: physical.Branch,
+    rows: list[pa.RecordBatch],
+) -> list[list[pa.RecordBatch]]:
+    """Rows that a map emitted to a named output, through its steps and in its partitions."""
+    pipeline = physical.Pipeline(None, branch.steps, branch.end, branch.schema)
+    own = msgspec.structs.replace(task, partitions=branch.partitions)
+    batches = _run_steps(iter(rows), branch.emitted, own, pipeline, store, context, functions)
+    placing = user_placing(branch.end, functions, context)
+    return to_partitions(batches, branch.end.keys, branch.partitions, context, placing)
 
 
 @lru_cache(maxsize=64)
@@ -174,13 +201,15 @@ def _blocks(task: Task, store: BlockStore) -> Iterator[pa.RecordBatch]:
 
 def _run_steps(
     batches: Flow,
+    schema: pa.Schema,
     task: Task,
     pipeline: physical.Pipeline,
     store: BlockStore,
     context: TaskContext,
     functions: Functions,
+    to_side: ToSide | None = None,
 ) -> Flow:
-    schema = _input_schema(task, pipeline, store)
+    """Rows of `schema` through the steps of a pipeline; what a map emits to named outputs goes to `to_side`."""
     for number, step in enumerate(pipeline.steps):
         match step:
             case physical.Filter():
@@ -207,7 +236,7 @@ def _run_steps(
                 batches = operators.limit(batches, step, context)
             case _:
                 then = pipeline.steps[number + 1 : number + 2]
-                batches = run_user_step(batches, step, functions, context, then[0] if then else None)
+                batches = run_user_step(batches, step, functions, context, then[0] if then else None, to_side)
                 schema = user_schema(step, schema)
     return batches
 

@@ -13,7 +13,7 @@ from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, group_runs
 from kernelmill.engine.exec.groups import combine_rows, gathered, reduce_groups
 from kernelmill.engine.exec.placing import Functions, function_of
-from kernelmill.engine.exec.records import map_records
+from kernelmill.engine.exec.records import ToSide, map_records
 from kernelmill.engine.exec.sorting import gather_groups
 from kernelmill.engine.plan import physical
 from kernelmill.engine.schema import field_text
@@ -23,12 +23,21 @@ Batches = Iterator[pa.RecordBatch]
 
 
 def run_user_step(
-    batches: Batches, step: physical.UserStep, functions: Functions, context: TaskContext, then: physical.Step | None
+    batches: Batches,
+    step: physical.UserStep,
+    functions: Functions,
+    context: TaskContext,
+    then: physical.Step | None,
+    to_side: ToSide | None = None,
 ) -> Batches:
-    """The rows after one such step; `functions` are the job's, which steps name by number. `then` comes next."""
+    """The rows after one such step; `functions` are the job's, which steps name by number. `then` comes next.
+
+    What a map emits to named outputs goes to `to_side`.
+    """
     match step:
         case physical.MapRecords():
-            return map_records(batches, step, function_of(step.call, functions), context, _staged_key(step, then))
+            key = _staged_key(step, then)
+            return map_records(batches, step, function_of(step.call, functions), context, key, to_side)
         case physical.CombineRows():
             return combine_rows(batches, step, function_of(step.call, functions), context)
         case physical.GatherGroups():
@@ -54,6 +63,8 @@ def _staged_key(step: physical.MapRecords, then: physical.Step | None) -> str | 
 
 def user_schema(step: physical.UserStep, schema: pa.Schema) -> pa.Schema:
     """The columns of the rows after one such step."""
+    if isinstance(step, physical.MapRecords) and step.flows:
+        return step.named[step.flows - 1].schema
     return schema if isinstance(step, physical.GatherGroups) else step.schema
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +17,12 @@ from kernelmill.engine.job import JobResult
 from kernelmill.engine.mapreduce.inference import infer_types
 from kernelmill.engine.mapreduce.lane import Lane
 from kernelmill.engine.mapreduce.naive import Recipe, run_naively
+from kernelmill.engine.mapreduce.outputs import Output, named_lanes
 from kernelmill.engine.mapreduce.verifying import Verified, verify_job
 from kernelmill.engine.options import column_name, one_of
 from kernelmill.engine.origin import located, users_line
-from kernelmill.engine.plan.logical import LogicalPlan, ScanTable
-from kernelmill.engine.plan.userlogical import MapRecords, Pairs
+from kernelmill.engine.plan.logical import LogicalPlan, ScanTable, SinkParquet
+from kernelmill.engine.plan.userlogical import MapOutput, MapRecords, Pairs
 from kernelmill.engine.scan import scan_text
 from kernelmill.engine.userfunctions import UserFunction, user_function
 
@@ -41,6 +43,8 @@ class MapReduce:
     "n": "int64"}`; where reduce emits other types than map a pair, the second for what reduce emits beside the key.
     order: "key": each part file is sorted by key; "value": each key's values too; None: keys as first seen.
     partitions: the number of part files. side: `{"stop": words}` binds further arguments of map. name: for plans.
+    outputs: further outputs, `{"bad": km.Output(...)}`, to which map emits by emit.to("bad", key, value); `run` writes
+    each in a folder of its name within the output, `outputs(frame)` gives each as a frame.
     compile: "auto"; "never": run as plain Python; "require": KM0302 for what cannot be compiled.
 
     Functions must be deterministic, may run more than once, and run in several threads. Raises KM0107 for a bad
@@ -60,6 +64,7 @@ class MapReduce:
         order: str | None = "key",
         partitions: int | None = None,
         side: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Output] | None = None,
         name: str | None = None,
         compile: str = "auto",
     ) -> None:
@@ -69,6 +74,7 @@ class MapReduce:
             compiling = one_of("compile", compile, ("auto", "require", "never"))
             self._map = user_function(map, "map", positional=2, keywords=side, compile=compiling)
             self._lane = Lane(reduce, combine, partition, key, value, schema, order, partitions, compiling)
+            self._named = named_lanes(outputs, compiling)
             self.name = self._map.name if name is None else column_name(name)
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -86,34 +92,43 @@ class MapReduce:
     ) -> JobResult:
         """Run over text files (a path, glob, directory or list: a record is a line) or a frame, and write Parquet.
 
-        All or nothing; options as `LazyFrame.sink_parquet`. on_bad="reject" sets records aside that map raises for, or
+        All or nothing, several outputs too: the main one is `output`, each named one a folder in it, read once from the
+        input; options as `LazyFrame.sink_parquet`. on_bad="reject" sets records aside that map raises for, or
         whose emits do not fit schema= (KM0301, KM0207 else), up to max_rejects (KM0503).
         """
-        frame = self(_frame_of(inputs))
         options: dict[str, Any] = {"on_bad": on_bad, "max_rejects": max_rejects, "progress": progress, **settings}
-        return frame.sink_parquet(output, mode=mode, **options)
+        main, named = self._plans(_frame_of(inputs)._plan, users_line())
+        return LazyFrame(main)._sink(output, named, mode=mode, **options)
 
     def __call__(self, frame: LazyFrame) -> LazyFrame:
-        """The job's rows as a frame, to go on with: `lf.pipe(job).top_k(10, by="n")`."""
-        found: object = frame
-        if not isinstance(found, LazyFrame):
-            hint = "km.scan_text(...), km.from_arrow(...); files go to run(inputs, output=...)"
-            raise error(Code.BAD_SETTING, f"a job takes a LazyFrame, not {type(frame).__name__}", hint=hint)
+        """The job's rows as a frame, to go on with: `lf.pipe(job).top_k(10, by="n")`; of several, the main output."""
         with located(users_line()):
-            return LazyFrame(self._plan(frame._plan))
+            return LazyFrame(self._plans(_checked(frame)._plan, users_line())[0])
+
+    def outputs(self, frame: LazyFrame) -> dict[str, LazyFrame]:
+        """The named outputs as frames, by name. Each runs the map anew: `run` makes all of them in one pass."""
+        with located(users_line()):
+            named = self._plans(_checked(frame)._plan, users_line())[1]
+            return {name: LazyFrame(plan) for name, plan in named}
 
     def explain(self, inputs: Source | LazyFrame, **options: Any) -> str:
         """Show what would run, without running it: options as `LazyFrame.explain`."""
-        return self(_frame_of(inputs)).explain(**options)
+        origin = users_line()
+        main, named = self._plans(_frame_of(inputs)._plan, origin)
+        if not named:
+            return LazyFrame(main).explain(**options)
+        return LazyFrame(SinkParquet(main, "output/", False, named=named, origin=origin)).explain(**options)
 
     def trial(self, records: Iterable[Any]) -> DataFrame:
         """Run over these records in this thread, as plain Python: for unit tests, breakpoints and prints.
 
         A record is what map is called with: a text, a number, or for several columns a mapping or a tuple. What a
-        function raises comes out as it is; types are those of schema=, or of the values if there is none.
+        function raises comes out as it is; types are those of schema=, or of the values if there is none. `outputs` of
+        what comes back has the named outputs.
         """
         run = run_naively(self._recipe(None), records)
-        return DataFrame(run.table(), counters=run.counters, rejects=run.rejects_table())
+        outputs = {name: DataFrame(one.table()) for name, one in run.named.items()}
+        return DataFrame(run.table(), counters=run.all_counters, rejects=run.rejects_table(), outputs=outputs)
 
     def verify(self, inputs: Source | LazyFrame, sample: str | int = "16MiB") -> Verified:
         """Run the beginning of the input, `sample` bytes, here and as plain Python, and compare rows and counters.
@@ -122,7 +137,7 @@ class MapReduce:
         Raises KM0309 with the first row that differs.
         """
         frame = _frame_of(inputs)
-        return verify_job(self, self._recipe(frame._plan.schema), frame, sample)
+        return verify_job(self, self.run, self._recipe(frame._plan.schema), frame, sample)
 
     def __repr__(self) -> str:
         steps = [f"map={self._map.name}"]
@@ -133,13 +148,20 @@ class MapReduce:
 
     # The plan --------------------------------------------------------------------------------------------------------
 
-    def _plan(self, below: LogicalPlan) -> LogicalPlan:
-        return self._above(below, self._pairs(below.schema))
-
-    def _above(self, below: LogicalPlan, pairs: Pairs) -> LogicalPlan:
-        origin = users_line()
-        mapped = MapRecords(below, self._map, pairs, self.name, origin=origin)
-        return self._lane.above(mapped, pairs, origin)
+    def _plans(
+        self, below: LogicalPlan, origin: str, pairs: Pairs | None = None
+    ) -> tuple[LogicalPlan, tuple[tuple[str, LogicalPlan], ...]]:
+        """The plan of the main output, and those of the named ones: all over one map."""
+        pairs = pairs or self._pairs(below.schema)
+        named = tuple((name, lane.pairs(None, self._map)) for name, lane in self._named.items())
+        mapped = MapRecords(below, self._map, pairs, self.name, named, origin=origin)
+        if not named:
+            return self._lane.above(mapped, pairs, origin), ()
+        main = self._lane.above(MapOutput(mapped, 0, origin=origin), pairs, origin)
+        plans = []
+        for number, (name, its) in enumerate(named, 1):
+            plans.append((name, self._named[name].above(MapOutput(mapped, number, origin=origin), its, origin)))
+        return main, tuple(plans)
 
     def _pairs(self, schema: pa.Schema | None) -> Pairs:
         # Asked though schema= is given: what cannot be compiled is said here, in the user's thread.
@@ -149,17 +171,41 @@ class MapReduce:
 
     def _recipe(self, schema: pa.Schema | None) -> Recipe:
         """The job for the naive engine, which knows no plan; without types where there are none."""
-        pairs = made = None
-        lane = self._lane
-        if lane.types is not None or schema is not None:
+        lanes = [("", self._lane), *self._named.items()]
+        pairs_of: dict[str, Pairs] = {}
+        made_of: dict[str, pa.Schema] = {}
+        if schema is not None or all(lane.types is not None for _, lane in lanes):
             pairs = self._pairs(schema)
-            made = self._above(ScanTable((), schema or _ANY_RECORD), pairs).schema
-        kind = lane.reduce if lane.reduce is not None else lane.combine
-        return Recipe(self._map, kind, lane.combine, lane.key, lane.value, lane.order, pairs, made)
+            main, named = self._plans(ScanTable((), schema or _ANY_RECORD), "", pairs)
+            made_of = {name: plan.schema for name, plan in (("", main), *named)}
+            pairs_of = {"": pairs, **{name: lane.pairs(None, self._map) for name, lane in lanes[1:]}}
+        recipes = {
+            name: Recipe(
+                self._map,
+                lane.reduce if lane.reduce is not None else lane.combine,
+                lane.combine,
+                lane.key,
+                lane.value,
+                lane.order,
+                pairs_of.get(name),
+                made_of.get(name),
+            )
+            for name, lane in lanes
+        }
+        main_recipe = recipes.pop("")
+        return replace(main_recipe, named=recipes)
 
 
 def _called(given: str | UserFunction | None) -> str:
     return given.name if isinstance(given, UserFunction) else repr(given)
+
+
+def _checked(frame: LazyFrame) -> LazyFrame:
+    found: object = frame
+    if not isinstance(found, LazyFrame):
+        hint = "km.scan_text(...), km.from_arrow(...); files go to run(inputs, output=...)"
+        raise error(Code.BAD_SETTING, f"a job takes a LazyFrame, not {type(frame).__name__}", hint=hint)
+    return found
 
 
 def _frame_of(inputs: Any) -> LazyFrame:

@@ -6,7 +6,7 @@ It shares nothing with the engine but the conversion of emitted values to the ty
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -29,7 +29,7 @@ Names = tuple[tuple[str, ...], bool]
 class Recipe:
     """A job without a plan: its functions and names; `pairs` and `made` are its types, None where they are not given.
 
-    `reduce`: a function of role reduce or combine, a name, or None.
+    `reduce`: a function of role reduce or combine, a name, or None. `named`: the same of each named output.
     """
 
     map: UserFunction
@@ -40,16 +40,29 @@ class Recipe:
     order: str | None
     pairs: Pairs | None
     made: pa.Schema | None
+    named: Mapping[str, Recipe] = field(default_factory=dict)
 
 
 @dataclass
 class NaiveRun:
-    """What came of it: rows in order, counters, and rejects as (number of the record, reason, code)."""
+    """What came of it: rows in order, counters, and rejects as (number of the record, reason, code).
+
+    `named` has the same of each named output; what the map counts and rejects is with the main one.
+    """
 
     recipe: Recipe
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
     rejects: list[tuple[int, str, Code]] = field(default_factory=list)
+    named: dict[str, NaiveRun] = field(default_factory=dict)
+
+    @property
+    def all_counters(self) -> dict[str, int]:
+        """What all functions counted, those of the named outputs too."""
+        counters = dict(self.counters)
+        for one in self.named.values():
+            counters |= {name: counters.get(name, 0) + n for name, n in one.counters.items()}
+        return counters
 
     def table(self) -> pa.Table:
         """The rows as a table of the job's columns; without schema= the types are those of the values."""
@@ -75,12 +88,16 @@ class _Emit:
         self.pairs: list[tuple[Any, Any]] = []
         self.counts: list[tuple[str, int]] = []
         self.why: str | None = None
+        self.side: dict[str, list[tuple[Any, Any]]] = {}
         self._key = key
 
     def __call__(self, key: Any, value: Any = _NOTHING) -> None:
         if value is _NOTHING and self._key is not _NOTHING:
             key, value = self._key, key
         self.pairs.append((key, value))
+
+    def to(self, name: str, key: Any, value: Any = _NOTHING) -> None:
+        self.side.setdefault(name, []).append((key, value))
 
     def count(self, name: str, n: int = 1) -> None:
         self.counts.append((name, n))
@@ -91,12 +108,24 @@ class _Emit:
 
 def run_naively(recipe: Recipe, records: Iterable[Any], *, rejecting: bool = False) -> NaiveRun:
     """Run over `records`. What a function raises comes out as it is; where `rejecting`, it sets the record aside."""
-    run = NaiveRun(recipe)
-    pairs = [pair for number, record in enumerate(records) for pair in _mapped(run, number, record, rejecting)]
+    run = NaiveRun(recipe, named={name: NaiveRun(one) for name, one in recipe.named.items()})
+    pairs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in ("", *run.named)}
+    for number, record in enumerate(records):
+        for name, some in _mapped(run, number, record, rejecting).items():
+            pairs[name] += some
+    _finish(run, pairs[""], rejecting)
+    for name, one in run.named.items():
+        _finish(one, pairs[name], rejecting)
+    return run
+
+
+def _finish(run: NaiveRun, pairs: list[tuple[Any, Any]], rejecting: bool) -> None:
+    """Reduce and order what was emitted to one output."""
+    recipe = run.recipe
     if recipe.reduce is None:
         ordered = sorted(pairs, key=_by(recipe)) if recipe.order else pairs
         run.rows = [_flat(recipe, key, value, recipe.value[1]) for key, value in ordered]
-        return run
+        return
     groups: dict[Any, tuple[Any, list[Any]]] = {}
     for key, value in pairs:
         groups.setdefault(identity(key), (key, []))[1].append(value)
@@ -107,14 +136,21 @@ def run_naively(recipe: Recipe, records: Iterable[Any], *, rejecting: bool = Fal
         run.rows += _reduced(run, number, _positive_zero(key), values, rejecting)
     if recipe.order == "value" and isinstance(recipe.reduce, str):
         run.rows.sort(key=sort_key)
-    return run
 
 
-def emits_of(recipe: Recipe, record: Any) -> tuple[list[tuple[Any, Any]], list[tuple[str, int]], str | None]:
+Emits = tuple[dict[str, list[tuple[Any, Any]]], list[tuple[str, int]], str | None]
+"""Pairs by the name of the output, "" for the main one; counts; why the record is rejected."""
+
+
+def emits_of(recipe: Recipe, record: Any) -> Emits:
     """What map emits, counts and why it rejects, for one record."""
     emit = _Emit()
     recipe.map.call(_record(record), emit)
-    return emit.pairs, emit.counts, emit.why
+    unknown = [name for name in emit.side if name not in recipe.named]
+    if unknown:
+        known = ", ".join(map(repr, recipe.named)) or "none"
+        raise LookupError(f"emit.to({unknown[0]!r}): outputs= names {known}")
+    return {"": emit.pairs, **emit.side}, emit.counts, emit.why
 
 
 def identity(value: Any) -> Any:
@@ -133,28 +169,30 @@ def sort_key(value: Any) -> Any:
     return (2, 0) if isinstance(value, float) and math.isnan(value) else (1, value)
 
 
-def _mapped(run: NaiveRun, number: int, record: Any, rejecting: bool) -> Iterator[tuple[Any, Any]]:
+def _mapped(run: NaiveRun, number: int, record: Any, rejecting: bool) -> dict[str, list[tuple[Any, Any]]]:
+    """The pairs of one record for each output, none of a rejected one."""
     try:
         pairs, counts, why = emits_of(run.recipe, record)
     except Exception as problem:
         if not rejecting:
             raise
         run.rejects.append((number, type(problem).__name__, Code.FUNCTION_FAILED))
-        return
+        return {}
     if why is not None:
         run.rejects.append((number, why, Code.FUNCTION_FAILED))
-        return
+        return {}
+    recipes = {"": run.recipe, **run.recipe.named}
     try:
-        typed = _typed(run.recipe.pairs, pairs)
+        typed = {name: _typed(recipes[name].pairs, some) for name, some in pairs.items()}
     except NOT_FITTING as problem:
         if not rejecting:
             what = f"{run.recipe.map.title} emitted what does not fit schema=: {problem}"
             hint = f"the record is {shown(record)}"
             raise error(Code.CAST, what, where=f"record {number}", hint=hint) from problem
         run.rejects.append((number, "what it emitted does not fit", Code.CAST))
-        return
+        return {}
     _count(run, counts)
-    yield from typed
+    return typed
 
 
 def _typed(shape: Pairs | None, pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +14,9 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.records import row_maker
 from kernelmill.engine.frame import LazyFrame
+from kernelmill.engine.job import JobResult
 from kernelmill.engine.mapreduce.naive import NaiveRun, Recipe, emits_of, identity, run_naively, sort_key
-from kernelmill.engine.scan import from_arrow
+from kernelmill.engine.scan import from_arrow, scan_parquet
 from kernelmill.engine.sizes import format_bytes, format_things, parse_bytes
 from kernelmill.engine.userfunctions import UserFunction, shown
 
@@ -38,19 +41,47 @@ class Verified:
         return f"the same as plain Python: {format_things(self.rows, 'row')} from {size}{tail}"
 
 
-def verify_job(job: Callable[[LazyFrame], LazyFrame], recipe: Recipe, frame: LazyFrame, sample: str | int) -> Verified:
-    """See `MapReduce.verify`."""
+def verify_job(
+    job: Callable[[LazyFrame], LazyFrame],
+    run: Callable[..., JobResult],
+    recipe: Recipe,
+    frame: LazyFrame,
+    sample: str | int,
+) -> Verified:
+    """See `MapReduce.verify`; `run` is its run."""
     table = _sample_of(frame, parse_bytes(sample, name="sample"))
     _check_map(recipe, table)
     naive = run_naively(recipe, _records(table), rejecting=True)
     _check_combine(recipe, table)
     split_bytes = max(1, table.nbytes // _SPLITS)
     small = pa.Table.from_batches(table.combine_chunks().to_batches(max_chunksize=max(1, table.num_rows // _SPLITS)))
-    result = job(from_arrow(small)).collect(
-        on_bad="reject", max_rejects=_REJECTS_MAX, progress=False, split_size=split_bytes, partitions=_PARTITIONS
-    )
-    _compare(naive, result.rows(), dict(result.counters), 0 if result.rejects is None else result.rejects.height)
-    return Verified(table.num_rows, table.nbytes, result.height, len(naive.rejects))
+    settings: dict[str, Any] = {
+        "on_bad": "reject",
+        "max_rejects": _REJECTS_MAX,
+        "progress": False,
+        "split_size": split_bytes,
+        "partitions": _PARTITIONS,
+    }
+    if recipe.named:
+        rows = _compare_outputs(naive, lambda output: run(from_arrow(small), output=output, **settings))
+    else:
+        result = job(from_arrow(small)).collect(**settings)
+        rows = _compare_rows(naive, result.rows())
+        _compare_counts(naive, dict(result.counters), 0 if result.rejects is None else result.rejects.height)
+    return Verified(table.num_rows, table.nbytes, rows, len(naive.rejects))
+
+
+def _compare_outputs(naive: NaiveRun, run: Callable[[str], JobResult]) -> int:
+    """Compare all outputs of a job that has several, which are files; how many rows they have."""
+    with tempfile.TemporaryDirectory(prefix="kernelmill-verify-") as folder:
+        place = os.path.join(folder, "output")
+        result = run(place)
+        rows = _compare_rows(naive, scan_parquet(place).collect(progress=False).rows())
+        for name, one in naive.named.items():
+            made = scan_parquet(os.path.join(place, name)).collect(progress=False)
+            rows += _compare_rows(one, made.rows(), f" of output {name!r}")
+    _compare_counts(naive, dict(result.counters), sum(result.rejects.values()))
+    return rows
 
 
 def _sample_of(frame: LazyFrame, size_max: int) -> pa.Table:
@@ -101,13 +132,13 @@ def _check_combine(recipe: Recipe, table: pa.Table) -> None:
     """Try combine on values that meet: KM0303 where their order or grouping matters."""
     if not isinstance(recipe.combine, UserFunction):
         return
-    plain = Recipe(recipe.map, "list", None, recipe.key, (recipe.value[0], False), None, None, None)
+    plain = Recipe(recipe.map, "list", None, recipe.key, (recipe.value[0], False), None, None, None, recipe.named)
     values_of_key: dict[Any, tuple[Any, list[Any]]] = {}
     for record in _records(table):
         found = _emitted(plain, record)
         if not isinstance(found, tuple) or found[2] is not None:
             continue
-        for key, value in found[0]:
+        for key, value in found[0][""]:
             held = values_of_key.setdefault(identity(key), (key, []))[1]
             if len(held) < 3:
                 held.append(value)
@@ -147,21 +178,27 @@ def is_near(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def _compare(naive: NaiveRun, rows: list[tuple[Any, ...]], counters: dict[str, int], rejected: int) -> None:
+def _compare_rows(naive: NaiveRun, rows: list[tuple[Any, ...]], which: str = "") -> int:
     expected = sorted(zip(*(column.to_pylist() for column in naive.table().columns), strict=True), key=_order)
     found = sorted(rows, key=_order)
     for wanted, got in zip(expected, found, strict=False):
         if not is_near(wanted, got):
-            raise _differs(f"the row {shown(got)}", f"the row {shown(wanted)}")
+            raise _differs(f"the row {shown(got)}{which}", f"the row {shown(wanted)}")
     if len(expected) != len(found):
         longer, shorter = (expected, found) if len(expected) > len(found) else (found, expected)
         extra = f"and {shown(longer[len(shorter)])}"
-        raise _differs(f"{len(found):,} rows", f"{len(expected):,} rows, {extra} in one of them alone")
-    if rejected != len(naive.rejects):
-        raise _differs(f"{rejected:,} rejects", f"{len(naive.rejects):,} rejects")
-    for name in sorted({*counters, *naive.counters}):
-        if counters.get(name, 0) != naive.counters.get(name, 0):
-            raise _differs(f"{name}={counters.get(name, 0):,}", f"{name}={naive.counters.get(name, 0):,}")
+        raise _differs(f"{len(found):,} rows{which}", f"{len(expected):,} rows, {extra} in one of them alone")
+    return len(found)
+
+
+def _compare_counts(naive: NaiveRun, counters: dict[str, int], rejected: int) -> None:
+    wanted = len(naive.rejects) + sum(len(one.rejects) for one in naive.named.values())
+    if rejected != wanted:
+        raise _differs(f"{rejected:,} rejects", f"{wanted:,} rejects")
+    expected = naive.all_counters
+    for name in sorted({*counters, *expected}):
+        if counters.get(name, 0) != expected.get(name, 0):
+            raise _differs(f"{name}={counters.get(name, 0):,}", f"{name}={expected.get(name, 0):,}")
 
 
 def _order(row: tuple[Any, ...]) -> Any:

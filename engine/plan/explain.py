@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import pyarrow as pa
 from kernelmill.engine.nodes import Column, Tokenize
 from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.logical import LogicalPlan
-from kernelmill.engine.plan.optimizer import optimize
+from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
 from kernelmill.engine.plan.planner import JobPlan, plan_stages
 from kernelmill.engine.plan.stages import EdgeKind, Stage
@@ -38,14 +38,31 @@ def explain_plan(plan: LogicalPlan, *, optimized: bool, format: str, split_bytes
 
 def plan_text(plan: LogicalPlan, *, origins: bool = True) -> str:
     """The plan as an indented tree, what happens last on top; `origins` adds the users' file and line."""
-    lines: list[tuple[str, str]] = []
-    node: LogicalPlan | None = plan
-    while node is not None:
-        lines.append(("  " * len(lines) + node_line(node), node.origin))
-        node = node.inputs[0] if node.inputs else None
+    lines = list(_plan_lines(plan))
     width = max(len(text) for text, origin in lines) + 2
     width = min(width, 100)
     return "\n".join(f"{text:<{width}}  {origin}" if origins and origin else text for text, origin in lines)
+
+
+def _plan_lines(plan: LogicalPlan, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The text of each node and its origin; of a sink with several outputs, what makes each, then what all share."""
+    yield "  " * depth + node_line(plan), plan.origin
+    if isinstance(plan, logical.SinkParquet) and plan.named:
+        for name, made in (("", plan.input), *plan.named):
+            yield "  " * (depth + 1) + (f"output {name}" if name else "main output"), ""
+            yield from (
+                (f"{'  ' * (depth + 2 + n)}{node_line(node)}", node.origin) for n, node in enumerate(_steps(made))
+            )
+        yield from _plan_lines(map_of(plan.input), depth + 1)
+    elif plan.inputs:
+        yield from _plan_lines(plan.inputs[0], depth + 1)
+
+
+def _steps(plan: LogicalPlan) -> Iterator[LogicalPlan]:
+    """The nodes of an output down to the map, which the outputs share."""
+    while not isinstance(plan, userlogical.MapOutput):
+        yield plan
+        plan = plan.inputs[0]
 
 
 def plan_tree(plan: LogicalPlan) -> dict[str, Any]:
@@ -56,7 +73,12 @@ def plan_tree(plan: LogicalPlan) -> dict[str, Any]:
         "origin": plan.origin,
         "schema": {item.name: dtype_text(item.type) for item in plan.schema},
         "inputs": [plan_tree(below) for below in plan.inputs],
+        **({"outputs": {name: plan_tree(made) for name, made in named}} if (named := _named(plan)) else {}),
     }
+
+
+def _named(plan: LogicalPlan) -> tuple[tuple[str, LogicalPlan], ...]:
+    return plan.named if isinstance(plan, logical.SinkParquet) else ()
 
 
 def node_line(plan: LogicalPlan) -> str:
@@ -84,7 +106,7 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.Limit(rows=rows):
             return f"Limit {rows}"
         case logical.SinkParquet():
-            shape = "one file" if plan.single_file else "folder"
+            shape = "one file" if plan.single_file else "folders" if plan.named else "folder"
             return f"SinkParquet {plan.path} ({shape}, {plan.compression})"
         case logical.CountTokens():
             return f"CountTokens {plan.key_field.name}={node_text(plan.tokens)}, {plan.name}=len()"
@@ -93,7 +115,10 @@ def node_line(plan: LogicalPlan) -> str:
             return f"TokenizeExplode {_columns([part for name in plan.names for part in parts if part.name == name])}"
         case userlogical.MapRecords(function=function):
             title = f" ({plan.title})" if plan.title != function.name else ""
-            return f"MapRecords {_called(function)}: {_fields(plan.schema)}{title}"
+            also = "".join(f"; to {name}: {_fields(pairs.schema)}" for name, pairs in plan.named)
+            return f"MapRecords {_called(function)}: {_fields(plan.schema)}{also}{title}"
+        case userlogical.MapOutput(name=name):
+            return f"MapOutput {name}" if name else "MapOutput, the main one"
         case userlogical.CombineRows(function=function):
             by = ", ".join(plan.pairs.keys)
             return f"CombineRows by {by}: {plan.kind if function is None else _called(function)}"
@@ -120,6 +145,10 @@ def stages_text(job: JobPlan) -> str:
         lines.append(f"stage {stage.number}: {stage.label}, {_tasks(stage)}{_reads(stage)}")
         lines += [f"  {operator_line(operator)}" for operator in _operators(pipeline)]
         lines[-1] += f" -> {stage.partitions} partitions" if stage.partitions > 1 else ""
+        for number, branch in enumerate(pipeline.branches, 1):
+            operators = "; ".join(operator_line(operator) for operator in (*branch.steps, branch.end))
+            lines.append(f"  output {number}: {operators}")
+            lines[-1] += f" -> {branch.partitions} partitions" if branch.partitions > 1 else ""
     return "\n".join(lines)
 
 
@@ -152,6 +181,9 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"Sort {_sort(operator.keys)}{'' if operator.limit is None else f', first {operator.limit}'}"
         case physical.Limit(rows=rows):
             return f"Limit {rows}"
+        case physical.MapRecords(named=named) if named:
+            also = "".join(f"; to {pairs.name}: {_fields(pairs.schema)}" for pairs in named)
+            return f"MapRecords {_called(operator.call)}: {_fields(operator.schema)}{also}"
         case physical.MapRecords() | physical.MapBatches():
             return f"{type(operator).__name__} {_called(operator.call)}: {_fields(operator.schema)}"
         case physical.CombineRows():
@@ -211,7 +243,11 @@ def _tasks(stage: Stage) -> str:
 
 def _reads(stage: Stage) -> str:
     words = {EdgeKind.GATHER: "all of", EdgeKind.HASH: "by hash from", EdgeKind.RANGE: "by range from"}
-    return "".join(f", reads {words.get(edge.kind, edge.kind.value)} stage {edge.source}" for edge in stage.inputs)
+    return "".join(
+        f", reads {words.get(edge.kind, edge.kind.value)} stage {edge.source}"
+        + (f", output {edge.output}" if edge.output else "")
+        for edge in stage.inputs
+    )
 
 
 def _source(label: str, files: Sequence[object]) -> str:

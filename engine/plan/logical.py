@@ -255,7 +255,10 @@ class Limit(LogicalPlan):
 
 @dataclass(frozen=True, eq=False)
 class SinkParquet(LogicalPlan):
-    """Parquet at `path`: one file if `single_file`, else a folder with a part file a task."""
+    """Parquet at `path`: one file if `single_file`, else a folder with a part file a task.
+
+    `named` are further outputs of the same map, each with a folder of its own in that folder.
+    """
 
     input: LogicalPlan
     path: str
@@ -263,9 +266,10 @@ class SinkParquet(LogicalPlan):
     compression: str = "zstd"
     row_group_rows: int = 1_048_576
     statistics: bool = True
+    named: tuple[tuple[str, LogicalPlan], ...] = ()
 
     def _derive(self) -> pa.Schema:
-        for item in self.input.schema:
+        for item in (column for plan in (self.input, *(plan for _, plan in self.named)) for column in plan.schema):
             if not _is_storable(item.type):
                 what = f"column {item.name!r} is {item.type}, which Parquet cannot hold"
                 raise error(Code.TYPE_MISMATCH, what, hint=f"leave it out, drop({item.name!r}), or take its parts")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import rules
-from kernelmill.engine.plan.logical import LogicalPlan, with_input
+from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input
 from kernelmill.engine.plan.pruning import prune_columns
+from kernelmill.engine.plan.userlogical import MapOutput, MapRecords
 
 PASSES_MAX = 50
 
@@ -34,9 +37,31 @@ LAST: tuple[rules.Rule, ...] = (rules.prune_row_groups,)
 
 def optimize(plan: LogicalPlan) -> LogicalPlan:
     """A plan with the same schema and rows that does less: fewer columns, earlier filters, fused tokenizing."""
+    if isinstance(plan, SinkParquet) and plan.named:
+        return _optimize_below_map(plan)
     for phase in (FUSING, MOVING, LAST):
         plan = _settle(prune_columns(plan), phase)
     return _settle(prune_columns(plan), FUSING)
+
+
+def _optimize_below_map(sink: SinkParquet) -> LogicalPlan:
+    """Optimize what a map with several outputs reads, once: its outputs go on sharing it, their steps are the job's."""
+    shared = map_of(sink.input)
+    optimized = with_input(shared, optimize(shared.input))
+
+    def grafted(plan: LogicalPlan) -> LogicalPlan:
+        below = optimized if isinstance(plan, MapOutput) else grafted(plan.inputs[0])
+        return with_input(plan, below)
+
+    named = tuple((name, grafted(plan)) for name, plan in sink.named)
+    return replace(sink, input=grafted(sink.input), named=named)
+
+
+def map_of(plan: LogicalPlan) -> MapRecords:
+    """The map whose output `plan` is made of."""
+    while not isinstance(plan, MapOutput):
+        plan = plan.inputs[0]
+    return plan.input
 
 
 def apply(plan: LogicalPlan, rule: rules.Rule) -> LogicalPlan:

@@ -160,11 +160,23 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
 # Steps that call users' functions ------------------------------------------------------------------------------------
 
 
+class NamedPairs(msgspec.Struct, frozen=True):
+    """What emit.to(name, key, value) takes: as the fields of MapRecords for emit(key, value)."""
+
+    name: str
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+    key_is_tuple: bool
+    value_is_tuple: bool
+    schema: pa.Schema
+
+
 class MapRecords(msgspec.Struct, frozen=True, tag="map_records"):
     """Call map(record, emit) for each row: rows of `schema`, the columns `keys` and then `values` of what it emits.
 
     A record is the value of the only column in `columns`, or a row of several. `key_is_tuple`, `value_is_tuple`: map
-    emits these as tuples; without `values` it emits keys alone.
+    emits these as tuples; without `values` it emits keys alone. `named` is what emit.to takes; `flows` says whose rows
+    go on from step to step: 0 those of emit, n those of the nth named output. The others go to the pipeline's branches.
     """
 
     call: UserCall
@@ -174,6 +186,8 @@ class MapRecords(msgspec.Struct, frozen=True, tag="map_records"):
     key_is_tuple: bool
     value_is_tuple: bool
     schema: pa.Schema
+    named: tuple[NamedPairs, ...] = ()
+    flows: int = 0
 
 
 class CombineRows(msgspec.Struct, frozen=True, tag="combine_rows"):
@@ -253,10 +267,27 @@ Step = Filter | Project | Explode | TokenizeExplode | PartialAggregate | MergeAg
 End = ToBlocks | ToParquet
 
 
+class Branch(msgspec.Struct, frozen=True):
+    """A further output of a stage: what becomes of the rows that a map emits to its nth named output.
+
+    `emitted` is their schema, `schema` that of the rows at the end, which leaves `partitions` partitions.
+    """
+
+    steps: tuple[Step, ...]
+    end: ToBlocks
+    partitions: int
+    emitted: pa.Schema
+    schema: pa.Schema
+
+
 class Pipeline(msgspec.Struct, frozen=True):
-    """What every task of a stage does; `schema` is that of the rows when they reach the end."""
+    """What every task of a stage does; `schema` is that of the rows when they reach the end.
+
+    `branches` has one for each named output of its MapRecords, or is empty: output n of the stage is branches[n - 1].
+    """
 
     source: Source | None
     steps: tuple[Step, ...]
     end: End
     schema: pa.Schema
+    branches: tuple[Branch, ...] = ()

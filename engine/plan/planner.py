@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
@@ -20,7 +21,7 @@ from kernelmill.engine.nodes import Column, Node
 from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.codec import encode_pipeline
 from kernelmill.engine.plan.lowering import unaliased
-from kernelmill.engine.plan.optimizer import optimize
+from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
@@ -45,7 +46,8 @@ class JobPlan:
     """All that a runner needs: the stages, the tables that splits name, and what the result looks like.
 
     `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to;
-    `functions` are the user's, which operators name by their number; `sources` are those that splits name.
+    `functions` are the user's, which operators name by their number; `sources` are those that splits name. `named` are
+    further outputs: name, the stage that writes it, schema.
     """
 
     graph: StageGraph
@@ -55,6 +57,7 @@ class JobPlan:
     input_bytes: int
     functions: tuple[UserFunction, ...] = ()
     sources: Mapping[str, HeldSource] = field(default_factory=dict)
+    named: tuple[tuple[str, int, pa.Schema], ...] = ()
 
 
 def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
@@ -68,19 +71,20 @@ def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | N
 def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
     """Cut an already optimized plan into stages: see `plan_job`."""
     planner = _Planner(split_bytes, partitions)
-    if isinstance(plan, logical.SinkParquet):
+    named: tuple[tuple[str, int, pa.Schema], ...] = ()
+    if isinstance(plan, logical.SinkParquet) and plan.named:
+        named = planner.sink_several(plan)
+    elif isinstance(plan, logical.SinkParquet):
         pipe = planner.open(plan.input)
         if plan.single_file and pipe.tasks > 1:
             pipe = planner.gather(pipe)
-        unique = unique_columns(plan.input)
-        end = physical.ToParquet(plan.compression, plan.row_group_rows, plan.statistics, pipe.schema, unique)
-        planner.close(pipe, end, 0)
+        planner.sink(pipe, plan, plan.input)
     else:
         planner.close(planner.open(plan), physical.ToBlocks(), 1)
     graph = StageGraph(tuple(planner.stages))
     functions = tuple(planner.functions)
     pipelines, tables = tuple(planner.pipelines), planner.tables
-    return JobPlan(graph, pipelines, tables, plan.schema, planner.input_bytes, functions, planner.sources)
+    return JobPlan(graph, pipelines, tables, plan.schema, planner.input_bytes, functions, planner.sources, named)
 
 
 def partition_count(input_bytes: int, map_tasks: int) -> int:
@@ -129,9 +133,26 @@ class _Pipe:
     splits: tuple[Split, ...] = ()
     inputs: tuple[Edge, ...] = ()
     steps: tuple[physical.Step, ...] = field(default=())
+    branch: int | None = None
+    """Which output of the shared map stage this is, None if it is a stage of its own."""
 
     def then(self, step: physical.Step, schema: pa.Schema) -> _Pipe:
         return replace(self, steps=(*self.steps, step), schema=schema)
+
+
+@dataclass
+class _Shared:
+    """The stage of a map with several outputs, open up to its map step, and the steps and ends of its outputs."""
+
+    number: int
+    pipe: _Pipe
+    branches: dict[int, physical.Branch] = field(default_factory=dict)
+
+    def emitted(self, output: int) -> pa.Schema:
+        """The columns of what is emitted to an output."""
+        step = self.pipe.steps[-1]
+        named = step.named if isinstance(step, physical.MapRecords) else ()
+        return named[output - 1].schema if output else self.pipe.schema
 
 
 class _Planner:
@@ -145,6 +166,50 @@ class _Planner:
         self.functions: list[UserFunction] = []
         self.sources: dict[str, HeldSource] = {}
         self.input_bytes = 0
+        self._shared: _Shared | None = None
+
+    def sink(self, pipe: _Pipe, sink: logical.SinkParquet, plan: logical.LogicalPlan) -> int:
+        """Close `pipe`, whose rows are those of `plan`, by writing files; the stage's number."""
+        options = sink.compression, sink.row_group_rows, sink.statistics
+        return self.close(pipe, physical.ToParquet(*options, pipe.schema, unique_columns(plan)), 0)
+
+    def sink_several(self, sink: logical.SinkParquet) -> tuple[tuple[str, int, pa.Schema], ...]:
+        """Plan one map stage for all outputs, and the stages after it for each, the main one's last.
+
+        Gives name, last stage and schema of each named one.
+        """
+        pipe = self._map_records(self.open((node := map_of(sink.input)).input), node, 0)
+        number = self.close(pipe, physical.ToBlocks(), 1)  # to be closed again once its branches are known
+        self._shared = _Shared(number, pipe)
+        named = []
+        for name, plan in (*sink.named, ("", sink.input)):
+            made = self.unshared(self.open(plan))
+            named.append((name, self.sink(made, sink, plan), plan.schema))
+        self._close_shared(self._shared)
+        return tuple(named[:-1])
+
+    def _close_shared(self, shared: _Shared) -> None:
+        main, *branches = (shared.branches[number] for number in range(len(shared.branches)))
+        pipe, stage = shared.pipe, self.stages[shared.number]
+        pipeline = Pipeline(pipe.source, (*pipe.steps, *main.steps), main.end, main.schema, tuple(branches))
+        self.pipelines[shared.number] = pipeline
+        operators = encode_pipeline(pipeline)
+        self.stages[shared.number] = msgspec.structs.replace(stage, operators=operators, partitions=main.partitions)
+
+    def unshared(self, pipe: _Pipe) -> _Pipe:
+        """A pipe whose tasks read what a map with several outputs left for this one; others as they are."""
+        if pipe.branch is None:
+            return pipe
+        edge = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
+        return _Pipe("emitted", pipe.schema, pipe.tasks, inputs=(edge,))
+
+    def feed(self, pipe: _Pipe, end: physical.ToBlocks, partitions: int, kind: EdgeKind) -> Edge:
+        """Close `pipe`, and give the edge by which the next stage reads it."""
+        if pipe.branch is None or self._shared is None:
+            return Edge(self.close(pipe, end, partitions), kind)
+        branches, emitted = self._shared.branches, self._shared.emitted(pipe.branch)
+        branches[pipe.branch] = physical.Branch(pipe.steps, end, partitions, emitted, pipe.schema)
+        return Edge(self._shared.number, kind, pipe.branch)
 
     def close(self, pipe: _Pipe, end: physical.End, partitions: int) -> int:
         """Make a stage of `pipe`; its number."""
@@ -157,8 +222,8 @@ class _Planner:
 
     def gather(self, pipe: _Pipe, label: str = "gather") -> _Pipe:
         """One task that reads all rows of `pipe`, in the order of its tasks."""
-        number = self.close(pipe, physical.ToBlocks(), 1)
-        return _Pipe(label, pipe.schema, 1, inputs=(Edge(number, EdgeKind.GATHER),))
+        edge = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.GATHER)
+        return _Pipe(label, pipe.schema, 1, inputs=(edge,))
 
     def open(self, plan: logical.LogicalPlan) -> _Pipe:
         """The open stage whose rows are those of `plan`."""
@@ -201,14 +266,14 @@ class _Planner:
     def _open_user(self, plan: logical.LogicalPlan) -> _Pipe:
         """Plan a node of `userlogical`."""
         match plan:
-            case userlogical.MapRecords(pairs=p):
-                columns = tuple(plan.input.schema.names)
-                call = self._call(plan.function)
-                step: physical.Step = physical.MapRecords(
-                    call, columns, p.keys, p.values, p.key_is_tuple, p.value_is_tuple, plan.schema
-                )
+            case userlogical.MapRecords():
+                return self._map_records(self.open(plan.input), plan, 0)
+            case userlogical.MapOutput(number=number) if self._shared is not None:
+                return _Pipe("emitted", plan.schema, self._shared.pipe.tasks, branch=number)
+            case userlogical.MapOutput(input=node, number=number):
+                return self._map_records(self.open(node.input), node, number)
             case userlogical.CombineRows(function=None):
-                step = physical.PartialAggregate(plan.pairs.keys, plan.aggs)
+                step: physical.Step = physical.PartialAggregate(plan.pairs.keys, plan.aggs)
             case userlogical.CombineRows(pairs=p, function=UserFunction() as function):
                 call = self._call(function)
                 step = physical.CombineRows(call, p.keys, p.values, p.key_is_tuple, p.value_is_tuple, plan.schema)
@@ -230,6 +295,17 @@ class _Planner:
                 raise error(Code.INTERNAL, f"{type(plan).__name__} cannot be planned here")
         return self.open(plan.input).then(step, plan.schema)
 
+    def _map_records(self, pipe: _Pipe, plan: userlogical.MapRecords, flows: int) -> _Pipe:
+        """Add the step of a map whose main output goes on, or its named one `flows`."""
+        p, call = plan.pairs, self._call(plan.function)
+        named = tuple(
+            physical.NamedPairs(name, q.keys, q.values, q.key_is_tuple, q.value_is_tuple, q.schema)
+            for name, q in plan.named
+        )
+        columns, forms = tuple(plan.input.schema.names), (p.key_is_tuple, p.value_is_tuple)
+        step = physical.MapRecords(call, columns, p.keys, p.values, *forms, p.schema, named, flows)
+        return pipe.then(step, named[flows - 1].schema if flows else p.schema)
+
     def _call(self, function: UserFunction) -> physical.UserCall:
         if function not in self.functions:
             self.functions.append(function)
@@ -240,9 +316,9 @@ class _Planner:
         partitions = how.count or self.partitions or partition_count(self.input_bytes, pipe.tasks)
         partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks)) if keys else 1
         function = None if how.function is None else self._call(how.function)
-        number = self.close(pipe, physical.ToBlocks(keys, function, how.is_tuple), partitions)
         kind = EdgeKind.HASH if keys else EdgeKind.GATHER
-        return _Pipe(label, pipe.schema, partitions, inputs=(Edge(number, kind),))
+        edge = self.feed(pipe, physical.ToBlocks(keys, function, how.is_tuple), partitions, kind)
+        return _Pipe(label, pipe.schema, partitions, inputs=(edge,))
 
     def _aggregate(self, plan: logical.Aggregate) -> _Pipe:
         pipe = _read_keys_as_dictionaries(self.open(plan.input), plan)

@@ -6,6 +6,8 @@ A stage has any number of inputs; each edge says how the partitions of its sourc
     gather        the only task reads partition 0 of every source task, in the order of source tasks
     one_to_one    task i reads partition 0 of source task i
     broadcast     every task reads partition 0 of every source task
+
+A stage may have several outputs, each with partitions of its own; an edge reads one of them.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ class EdgeKind(Enum):
 
 
 class Edge(msgspec.Struct, frozen=True):
-    """One input of a stage: the source stage's number and the way its partitions are handed out."""
+    """One input of a stage: the source stage's number, which of its outputs, and how partitions are handed out."""
 
     source: int
     kind: EdgeKind
+    output: int = 0
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -66,26 +69,28 @@ class StageGraph(msgspec.Struct, frozen=True):
 
 
 class BlockRef(msgspec.Struct, frozen=True, array_like=True):
-    """The rows that task `task` of stage `stage` made for partition `partition`."""
+    """The rows that task `task` of stage `stage` made for partition `partition` of output `output`."""
 
     stage: int
     task: int
     partition: int
+    output: int = 0
 
 
-class TaskInput(msgspec.Struct, frozen=True):
-    """What one edge means to one task: partition `partition` of source tasks [first_task, last_task)."""
+class TaskInput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one edge means to one task: partition `partition` of an output of source tasks [first_task, last_task)."""
 
     source: int
     kind: EdgeKind
     partition: int
     first_task: int
     last_task: int
+    output: int = 0
 
     def blocks(self) -> Iterator[BlockRef]:
         """The blocks to read, in the order in which they must be merged."""
         for task in range(self.first_task, self.last_task):
-            yield BlockRef(self.source, task, self.partition)
+            yield BlockRef(self.source, task, self.partition, self.output)
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -110,8 +115,8 @@ def task_of(graph: StageGraph, stage: int, index: int) -> Task:
 def _input_of(edge: Edge, index: int, source_tasks: int) -> TaskInput:
     match edge.kind:
         case EdgeKind.HASH | EdgeKind.RANGE:
-            return TaskInput(edge.source, edge.kind, index, 0, source_tasks)
+            return TaskInput(edge.source, edge.kind, index, 0, source_tasks, edge.output)
         case EdgeKind.ONE_TO_ONE:
-            return TaskInput(edge.source, edge.kind, 0, index, index + 1)
+            return TaskInput(edge.source, edge.kind, 0, index, index + 1, edge.output)
         case EdgeKind.GATHER | EdgeKind.BROADCAST:
-            return TaskInput(edge.source, edge.kind, 0, 0, source_tasks)
+            return TaskInput(edge.source, edge.kind, 0, 0, source_tasks, edge.output)

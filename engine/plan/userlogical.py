@@ -33,20 +33,41 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class MapRecords(LogicalPlan):
-    """The keys and values that map(record, emit) emits for each row; `title` is the job's name."""
+    """The keys and values that map(record, emit) emits for each row; `title` is the job's name.
+
+    `named` is what it emits by emit.to, for each named output.
+    """
 
     input: LogicalPlan
     function: UserFunction
     pairs: Pairs
     title: str = ""
+    named: tuple[tuple[str, Pairs], ...] = ()
 
     def _derive(self) -> pa.Schema:
-        for key in self.pairs.keys:
-            kind = find(self.pairs.schema, key).type
-            if not may_be_key(kind):
-                what = f"values of type {dtype_text(kind)} cannot be a key, and {key!r} is one"
-                raise error(Code.TYPE_MISMATCH, what, hint="emit its parts as a tuple, or emit it as text")
+        for pairs in (self.pairs, *(pairs for _, pairs in self.named)):
+            for key in pairs.keys:
+                kind = find(pairs.schema, key).type
+                if not may_be_key(kind):
+                    what = f"values of type {dtype_text(kind)} cannot be a key, and {key!r} is one"
+                    raise error(Code.TYPE_MISMATCH, what, hint="emit its parts as a tuple, or emit it as text")
         return self.pairs.schema
+
+
+@dataclass(frozen=True, eq=False)
+class MapOutput(LogicalPlan):
+    """What a map with several outputs emits to one of them: 0 is the main one, n the nth named one."""
+
+    input: MapRecords
+    number: int
+
+    @property
+    def name(self) -> str:
+        """What emit.to calls it; "" for the main one."""
+        return self.input.named[self.number - 1][0] if self.number else ""
+
+    def _derive(self) -> pa.Schema:
+        return self.input.named[self.number - 1][1].schema if self.number else self.input.pairs.schema
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,8 +61,12 @@ class _OnDisk(NamedTuple):
     places: list[Place]
 
 
+_Key = tuple[int, int, int]
+"""Stage, map task, and which of its outputs."""
+
+
 class BlockStore:
-    """Blocks of one job, by (stage, map task, partition). Safe for many threads.
+    """Blocks of one job, by (stage, map task, output, partition). Safe for many threads.
 
     memory_bytes_max: what may stay in memory; 0 writes everything to disk. Close it, or use it in a `with`.
     """
@@ -71,7 +75,7 @@ class BlockStore:
         self, *, memory_bytes_max: int, spill_dir: str, spill_bytes_max: int, keep: Path | None = None
     ) -> None:
         self._memory_bytes_max, self._spill_dir, self._spill_bytes_max = memory_bytes_max, spill_dir, spill_bytes_max
-        self._outputs: dict[tuple[int, int], _InMemory | _OnDisk] = {}
+        self._outputs: dict[_Key, _InMemory | _OnDisk] = {}
         self._lock = threading.Lock()
         self._folder = keep
         self._kept = keep is not None
@@ -102,8 +106,12 @@ class BlockStore:
         """Bytes that tasks hold in spill files now."""
         return self._task_bytes
 
-    def put(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions) -> PutResult:
-        """Keep the output of a map task; a second output of the same task replaces the first. Raises KM0402."""
+    def put(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions, *, output: int = 0) -> PutResult:
+        """Keep an output of a map task; what another attempt put there is replaced. Raises KM0402.
+
+        A task with several outputs puts them from 0 on.
+        """
+        place = stage, task, output
         kept = [[batch for batch in batches if batch.num_rows] for batches in partitions]
         rows = sum(batch.num_rows for batches in kept for batch in batches)
         sizes = [sum(batch_bytes(batch) for batch in batches) for batches in kept]
@@ -113,10 +121,10 @@ class BlockStore:
             if fits:
                 self._memory_bytes += size
         if fits:
-            self._place(stage, task, _InMemory(schema, kept, sizes, size))
+            self._place(place, _InMemory(schema, kept, sizes, size))
             return PutResult(rows, size, 0)
-        written = self._write(stage, task, schema, kept, sizes)
-        self._place(stage, task, written)
+        written = self._write(place, schema, kept, sizes)
+        self._place(place, written)
         return PutResult(rows, size, sum(place[1] for place in written.places))
 
     def spill(self) -> None:
@@ -124,8 +132,8 @@ class BlockStore:
         with self._lock:
             self._memory_bytes_max = 0
             held = [(place, output) for place, output in self._outputs.items() if isinstance(output, _InMemory)]
-        for (stage, task), output in held:
-            self._place(stage, task, self._write(stage, task, output.schema, output.partitions, output.sizes))
+        for place, output in held:
+            self._place(place, self._write(place, output.schema, output.partitions, output.sizes))
 
     def schema(self, ref: BlockRef) -> pa.Schema:
         """The columns of a map task's rows, also where it made none."""
@@ -167,13 +175,19 @@ class BlockStore:
         return SpillFile(self._open_folder(), schema, self._charge_task)
 
     def drop(self, stage: int, task: int) -> None:
-        """Forget the output of a map task and free what it used."""
+        """Forget the outputs of a map task and free what they used."""
+        output = 0
+        while self._drop((stage, task, output)):
+            output += 1
+
+    def _drop(self, place: _Key) -> bool:
         with self._lock:
-            output = self._outputs.pop((stage, task), None)
+            output = self._outputs.pop(place, None)
             if isinstance(output, _InMemory):
                 self._memory_bytes -= output.bytes
         if isinstance(output, _OnDisk) and not self._kept:
             _remove(output.stem.with_suffix(".data"), output.stem.with_suffix(".index"))
+        return output is not None
 
     def close(self) -> None:
         """Forget all blocks and remove the spill folder."""
@@ -187,22 +201,23 @@ class BlockStore:
         if self._folder_lock is not None:
             self._folder_lock.close()
 
-    def _place(self, stage: int, task: int, output: _InMemory | _OnDisk) -> None:
-        self.drop(stage, task)
+    def _place(self, place: _Key, output: _InMemory | _OnDisk) -> None:
+        self._drop(place)
         with self._lock:
-            self._outputs[stage, task] = output
+            self._outputs[place] = output
 
     def _find(self, ref: BlockRef) -> _InMemory | _OnDisk:
-        output = self._outputs.get((ref.stage, ref.task))
+        place = ref.stage, ref.task, ref.output
+        output = self._outputs.get(place)
         if output is None and self._kept and self._folder is not None:
-            output = self._outputs[ref.stage, ref.task] = _opened(self._folder / f"{ref.stage}-{ref.task}", ref)
+            output = self._outputs[place] = _opened(self._folder / _name_of(place), ref)
         if output is None:
             raise LostBlockError(f"no output of task {ref.stage}.{ref.task} is here", ref, str(self._folder or ""))
         return output
 
-    def _write(self, stage: int, task: int, schema: pa.Schema, partitions: Partitions, sizes: Sequence[int]) -> _OnDisk:
+    def _write(self, place: _Key, schema: pa.Schema, partitions: Partitions, sizes: Sequence[int]) -> _OnDisk:
         folder = self._open_folder()
-        name = f"{stage}-{task}" if self._kept else f"{stage}-{task}-{next(self._numbers)}"
+        name = _name_of(place) if self._kept else f"{_name_of(place)}-{next(self._numbers)}"
         stem = folder / name
         unfinished = stem.with_name(f"{name}-{secrets.token_hex(8)}")  # another attempt may write as well
         data, index = unfinished.with_suffix(".data.new"), unfinished.with_suffix(".index.new")
@@ -253,6 +268,11 @@ class BlockStore:
                 except OSError as problem:
                     raise output_error(problem, "spilling shuffle blocks", self._spill_dir) from problem
             return self._folder
+
+
+def _name_of(place: _Key) -> str:
+    stage, task, output = place
+    return f"{stage}-{task}-o{output}" if output else f"{stage}-{task}"
 
 
 def _locked_folder(spill_dir: str) -> tuple[Path, IO[bytes]]:

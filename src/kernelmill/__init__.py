@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.frame import LazyFrame as LazyFrame
     from kernelmill.engine.job import JobResult as JobResult
     from kernelmill.engine.mapreduce.job import MapReduce as MapReduce
+    from kernelmill.engine.mapreduce.outputs import Output as Output
     from kernelmill.engine.scan import from_arrow as from_arrow
     from kernelmill.engine.scan import read_parquet as read_parquet
     from kernelmill.engine.scan import read_text as read_text
@@ -42,6 +43,7 @@ _HOME_OF_NAME = {
     "JobResult": "job",
     "LazyFrame": "frame",
     "MapReduce": "mapreduce.job",
+    "Output": "mapreduce.outputs",
     "Schema": "schema",
     "col": "expr",
     "configure": "settings",

@@ -102,6 +102,15 @@ def test_aggregates_in_expressions_have_an_encoding():
     assert decode_pipeline(encode_pipeline(pipeline)) == pipeline
 
 
+def test_a_pipeline_with_several_outputs_comes_back_equal():
+    call = physical.UserCall(0, "map", "f", "a.py:1")
+    named = (physical.NamedPairs("bad", ("word",), ("n",), False, True, SCHEMA),)
+    step = physical.MapRecords(call, ("line",), ("word",), ("n",), False, False, SCHEMA, named, 0)
+    branch = physical.Branch(tuple(STEPS[4:5]), physical.ToBlocks(("word",)), 3, SCHEMA, SCHEMA)
+    pipeline = Pipeline(SOURCES[1], (step,), ENDS[0], SCHEMA, (branch, branch))
+    assert decode_pipeline(encode_pipeline(pipeline)) == pipeline
+
+
 def test_the_bytes_of_a_task_are_those_of_the_golden_file():
     encoded = b"".join(len(data).to_bytes(4, "little") + data for data in map(encode_task, TASKS))
     assert encoded == (GOLDEN / f"tasks.v{VERSION}.bin").read_bytes()

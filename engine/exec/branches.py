@@ -1,0 +1,55 @@
+"""The named outputs of a map: what it emits to each goes through steps of its own to partitions of its own.
+
+The rows of the main output flow from step to step as they come. Those of the others are held back until there are
+enough of them, then go through their steps at once: one loop over the input serves all outputs, memory stays bounded,
+and where they are cut follows from the rows alone (I1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from kernelmill.engine.plan.physical import Branch
+
+HELD_ROWS_MAX, HELD_BYTES_MAX = 1 << 20, 32 << 20
+
+Blocks = list[list[pa.RecordBatch]]
+Placed = Callable[[Branch, list[pa.RecordBatch]], Blocks]
+"""Takes rows through a branch's steps and into its partitions."""
+
+
+class Branches:
+    """The branches of one task: `take` rows as the map emits them, `finish` gives each branch's partitions."""
+
+    def __init__(self, branches: Sequence[Branch], placed: Placed) -> None:
+        self._branches, self._placed = branches, placed
+        self._held: list[list[pa.RecordBatch]] = [[] for _ in branches]
+        self._rows, self._bytes = [0] * len(branches), [0] * len(branches)
+        self._blocks: list[Blocks] = [[[] for _ in range(branch.partitions)] for branch in branches]
+
+    def take(self, output: int, batch: pa.RecordBatch) -> None:
+        """Take rows emitted to output `output`, from 1 on."""
+        number = output - 1
+        if batch.num_rows:
+            self._held[number].append(batch)
+            self._rows[number] += batch.num_rows
+            self._bytes[number] += batch.nbytes
+        if self._rows[number] >= HELD_ROWS_MAX or self._bytes[number] >= HELD_BYTES_MAX:
+            self._flush(number)
+
+    def finish(self) -> list[Blocks]:
+        """The partitions of each branch, in order."""
+        for number in range(len(self._branches)):
+            self._flush(number)
+        return self._blocks
+
+    def _flush(self, number: int) -> None:
+        held = self._held[number]
+        if held:
+            made = self._placed(self._branches[number], held)
+            for blocks, more in zip(self._blocks[number], made, strict=True):
+                blocks += more
+            held.clear()
+            self._rows[number] = self._bytes[number] = 0
