@@ -54,6 +54,18 @@ def test_half_an_hour_is_still_one_session_and_a_second_more_is_two(load):
     assert found == [("ann", 200, 3600, 3, "/a", "/c"), ("ann", 5601, 0, 1, "/d", "/d"), ("bob", 100, 0, 1, "/z", "/z")]
 
 
+def test_plain_python_makes_the_same_of_a_sample(load, log):
+    assert "the same as plain Python" in str(load("sessionize_clicks").job.verify(log, sample="100KiB"))
+
+
+def test_the_log_is_the_same_for_the_same_seed(inputs, tmp_path):
+    first, second, other = (
+        Path(inputs.write_clicks(tmp_path / str(number), visits=50, seed=seed)).read_text()
+        for number, seed in enumerate((1, 1, 2))
+    )
+    assert first == second != other
+
+
 def test_one_and_two_threads_give_equal_bytes(load, log, bytes_of):
     frame = load("sessionize_clicks").job(km.scan_text(log))
     settings = {"split_size": "16KiB", "on_bad": "reject"}

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -37,12 +38,16 @@ def test_it_finds_least_mean_and_greatest_and_sets_bad_readings_aside(load, meas
     assert found.rejects.height == bad > 5
 
 
-def test_the_engine_agrees_with_plain_python_on_a_sample(load, measurements, tmp_path):
-    clean = tmp_path / "clean.txt"
-    clean.write_text("Hamburg;12.0\nBogotá;-3.5\nHamburg;8.25\n", encoding="utf-8")
-    job = load("temperatures").job
-    assert job.trial(clean.read_text(encoding="utf-8").splitlines()).rows() == job(km.scan_text(clean)).collect().rows()
-    assert job.verify(clean).rows == 2
+def test_plain_python_makes_the_same_of_a_sample(load, measurements):
+    assert "the same as plain Python" in str(load("temperatures").job.verify(measurements, sample="100KiB"))
+
+
+def test_the_readings_are_the_same_for_the_same_seed(inputs, tmp_path):
+    first, second, other = (
+        Path(inputs.write_measurements(tmp_path / str(number), lines=50, seed=seed)).read_text(encoding="utf-8")
+        for number, seed in enumerate((1, 1, 2))
+    )
+    assert first == second != other
 
 
 def test_one_and_two_threads_give_equal_bytes(load, measurements, bytes_of):
