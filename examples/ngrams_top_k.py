@@ -15,13 +15,10 @@ def ngrams(n):
     """The job for runs of n words. Its map is a closure: for each n another function is compiled."""
 
     def map(line, emit):
-        words = []
-        for word in line.lower().split():
-            word = word.strip(".,;:!?()'")
-            if word:
-                words.append(word)
-            if word and len(words) >= n:
-                emit(" ".join(words[-n:]), 1)
+        words = [word.strip(".,;:!?()'") for word in line.lower().split()]
+        words = [word for word in words if word]
+        for start in range(len(words) - n + 1):
+            emit(" ".join(words[start : start + n]), 1)
 
     return km.MapReduce(map, "sum", key="ngram", value="count", order=None)
 

@@ -19,7 +19,7 @@ def counted(pattern, n):
     return counts
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("n", [1, 3])
 def test_it_counts_the_runs_of_n_words_of_the_whole_book(load, inputs, n):
     found = km.scan_text(inputs.KJV).pipe(load("ngrams_top_k").ngrams(n)).collect()
     assert dict(found.rows()) == counted(inputs.KJV, n)
