@@ -21,6 +21,7 @@ from kernelmill.kernels._jit import (
     kernel,
     u8_in,
     u8_out,
+    u64,
     u64_in,
     u64_out,
     void,
@@ -84,6 +85,11 @@ def add_floats(groups: Any, values: Any, validity: Any, sums: Any) -> None:
             sums[np.uint64(groups[row])] += values[row]
 
 
+_SIGN = np.uint64(1 << 63)
+_INFINITY = np.uint64(0x7FF << 52)
+_ZERO = np.uint64(0)
+
+
 @kernel(void(i32_in, f64_in, u8_in, f64_out, i64_out))
 def add_and_count(groups: Any, values: Any, validity: Any, sums: Any, counts: Any) -> None:
     """The two states of a mean in one pass."""
@@ -106,4 +112,24 @@ def keep_least(groups: Any, words: Any, validity: Any, least: Any, seen: Any) ->
         group = np.uint64(groups[row])
         if seen[group] == 0 or words[row] < least[group]:
             least[group] = words[row]
+            seen[group] = 1
+
+
+@kernel(void(i32_in, u64_in, u8_in, u64, u64_out, u8_out))
+def keep_least_float(groups: Any, bits: Any, validity: Any, flip: Any, least: Any, seen: Any) -> None:
+    """As `keep_least` on the bits of floats: their words in order are made on the way, and xor'ed with `flip`.
+
+    NaN is passed over and -0.0 is 0.0. flip: 0 keeps the smallest value, all ones the largest.
+    """
+    masked = validity.size != 0
+    for row in range(groups.size):
+        value = bits[row]
+        if (value & ~_SIGN) > _INFINITY or (masked and validity[row] == 0):
+            continue
+        if value == _SIGN:
+            value = _ZERO
+        word = (~value if value & _SIGN else value ^ _SIGN) ^ flip
+        group = np.uint64(groups[row])
+        if seen[group] == 0 or word < least[group]:
+            least[group] = word
             seen[group] = 1

@@ -42,8 +42,8 @@ _OF_AGGREGATE = {
     "count": [combining.count_rows, combining.add_integers],
     "sum": [combining.add_integers, combining.add_floats],
     "mean": [combining.add_and_count, combining.add_floats, combining.add_integers],
-    "min": [combining.keep_least],
-    "max": [combining.keep_least],
+    "min": [combining.keep_least, combining.keep_least_float],
+    "max": [combining.keep_least, combining.keep_least_float],
 }
 
 

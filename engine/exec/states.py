@@ -203,15 +203,17 @@ class Extreme:
         numbers, validity = numbers_of(columns[0]), validity_bytes(columns[0])
         self._numpy = numbers.dtype
         if numbers.dtype == np.float64:
-            nans = np.isnan(numbers)
-            if nans.any():
-                validity = np.where(nans, np.uint8(0), validity if validity.size else np.uint8(1)).astype(np.uint8)
+            return [(numbers.view(np.uint64), validity)]
         words = ordered_words(numbers)
         return [(~words if self._largest else words, validity)]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
-        words, validity = columns[0]
-        combining.keep_least(groups, words, validity, self._best.cover(used), self._seen.cover(used))
+        (words, validity), best, seen = columns[0], self._best.cover(used), self._seen.cover(used)
+        if self._numpy == np.float64:
+            flip = (1 << 64) - 1 if self._largest else 0
+            combining.keep_least_float(groups, words, validity, flip, best, seen)
+        else:
+            combining.keep_least(groups, words, validity, best, seen)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         return [self.finished(first, last)]

@@ -154,3 +154,23 @@ def test_the_least_word_is_the_minimum_or_the_maximum(dtype, values, descending)
                 assert found[number] == (max(own) if descending else min(own))
 
     check()
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_the_least_and_greatest_float_are_found_from_its_bits(descending):
+    flip = np.uint64(2**64 - 1 if descending else 0)
+
+    @EXAMPLES
+    @given(rows(FLOATS | st.just(-math.nan)))
+    def check(drawn):
+        groups, column, validity = columns(drawn, np.float64)
+        least, seen = np.zeros(GROUPS, np.uint64), np.zeros(GROUPS, np.uint8)
+        combining.keep_least_float(groups, column.view(np.uint64), validity, flip, least, seen)
+        found = values_of_words(least ^ flip, np.float64)
+        for number, own in enumerate(by_group(drawn)):
+            numbers = [value for value in own if not math.isnan(value)]
+            assert seen[number] == bool(numbers)
+            if numbers:
+                assert bits(found[number]) == bits((max(numbers) if descending else min(numbers)) + 0.0)
+
+    check()
