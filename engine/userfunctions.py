@@ -77,12 +77,13 @@ class UserFunction:
 class Partitioning:
     """How rows are given to partitions: by `function(key, n)` or by hash; `count` of them, None: from the input's size.
 
-    `is_tuple`: the function gets the key as a tuple.
+    `is_tuple`: the function gets the key as a tuple. `by_range`: in order of keys over all partitions, no function.
     """
 
     function: UserFunction | None = None
     is_tuple: bool = False
     count: int | None = None
+    by_range: bool = False
 
 
 def user_function(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kernelmill.engine.batch import is_string_like
 from kernelmill.engine.plan import physical
 from kernelmill.kernels import (
     combining,
@@ -17,6 +18,7 @@ from kernelmill.kernels import (
     lowercase,
     partitioning,
     rowkeys,
+    searching,
     tablerows,
     utf8,
 )
@@ -74,6 +76,10 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         yield from _of_pipeline(physical.Pipeline(None, branch.steps, branch.end, branch.schema))
     if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
         yield from _ORDER if isinstance(source, physical.CountTokens) else (*_ORDER, *_SCATTER)
+    if isinstance(pipeline.end, physical.ToRanges):
+        texts = [is_string_like(pipeline.schema.field(name).type) for name, _, _ in pipeline.end.keys]
+        yield from (searching.narrow_strings if is_text else searching.narrow_words for is_text in texts)
+        yield from (partitioning.order_by_partition, *_SCATTER[2:])
 
 
 def _of_aggregate(aggs: Iterable[physical.AggSpec]) -> Iterator[Kernel]:

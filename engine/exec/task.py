@@ -18,8 +18,9 @@ from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.aggregate import MERGE_BYTES_MAX, MERGE_ROWS_MAX, merge_aggregate, partial_aggregate
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
-from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows, to_partitions
+from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.placing import Functions, user_placing
+from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
 from kernelmill.engine.exec.records import ToSide
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
@@ -31,7 +32,7 @@ from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.partial import partial_schema
-from kernelmill.engine.plan.stages import BlockRef, Task
+from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
 from kernelmill.engine.shuffle.store import BlockStore
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import ParquetSplit, SourceSplit, TableSplit, TextSplit
@@ -74,8 +75,12 @@ def _run(
     batches = _run_steps(source, schema, task, pipeline, store, context, functions, to_side)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
-    placing = user_placing(pipeline.end, functions, context)
-    blocks = to_partitions(batches, pipeline.end.keys, task.partitions, context, placing)
+    if isinstance(pipeline.end, physical.ToRanges):
+        keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
+        placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
+    else:
+        keys, placing = pipeline.end.keys, user_placing(pipeline.end, functions, context)
+    blocks = to_partitions(batches, keys, task.partitions, context, placing)
     outputs = [(pipeline.schema, blocks)]
     outputs += zip((branch.schema for branch in pipeline.branches), branches.finish(), strict=True)
     context.check_cancelled()
@@ -126,7 +131,7 @@ def _source(
         case physical.ReadSource(schema=schema), SourceSplit():
             return _source_batches(split, sources[split.source], schema, context)
         case None, None:
-            return _blocks(task, store)
+            return _read(_refs(task), store)
     raise error(Code.INTERNAL, f"a {type(source).__name__} cannot read a {type(split).__name__}")
 
 
@@ -191,11 +196,17 @@ def _origin(task: Task) -> str:
 
 
 def _refs(task: Task) -> list[BlockRef]:
-    return [ref for one in task.inputs for ref in one.blocks()]
+    """The blocks whose rows go through the steps."""
+    return [ref for one in task.inputs if one.kind is not EdgeKind.BROADCAST for ref in one.blocks()]
 
 
-def _blocks(task: Task, store: BlockStore) -> Iterator[pa.RecordBatch]:
-    for ref in _refs(task):
+def _broadcast(task: Task) -> list[BlockRef]:
+    """The blocks that every task of the stage reads beside its own."""
+    return [ref for one in task.inputs if one.kind is EdgeKind.BROADCAST for ref in one.blocks()]
+
+
+def _read(refs: Sequence[BlockRef], store: BlockStore) -> Iterator[pa.RecordBatch]:
+    for ref in refs:
         yield from store.read(ref)
 
 
@@ -232,6 +243,13 @@ def _run_steps(
                 schema = step.schema
             case physical.Sort():
                 batches = _unplaced(sort_rows(batches, step, context), context)
+            case physical.SampleKeys():
+                rows = sum(count for count, _ in store.rows(iter(_refs(task))))
+                batches = sample_keys(batches, step, rows, context)
+                schema = step.schema
+            case physical.PickSplitters():
+                batches = pick_splitters(batches, step)
+                schema = step.schema
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
             case _:

@@ -44,7 +44,7 @@ class Lane:
         self,
         reduce: str | Callable[..., Any] | None,
         combine: str | Callable[..., Any] | None,
-        partition: Callable[..., Any] | None,
+        partition: str | Callable[..., Any] | None,
         key: str | tuple[str, ...],
         value: str | tuple[str, ...],
         schema: Any,
@@ -60,8 +60,12 @@ class Lane:
         self.types = read_schema(schema)
         self.order = None if order is None else one_of("order", order, _ORDERS)
         count = None if partitions is None else whole_number("partitions", partitions, 1)
-        function = None if partition is None else _function(partition, "partition", 2, compiling)
-        self._partitioning = Partitioning(function, self.key[1], count)
+        by_range = isinstance(partition, str) and one_of("partition", partition, ("range",)) == "range"
+        if by_range and order is None:
+            what = 'partition="range" puts all part files in order of keys, order=None asks for none'
+            raise error(Code.BAD_SETTING, what, hint='leave order= out, or order="value"')
+        function = None if by_range or partition is None else _function(partition, "partition", 2, compiling)
+        self._partitioning = Partitioning(function, self.key[1], count, by_range)
 
     def pairs(self, inferred: Mapping[str, pa.DataType] | None, function: UserFunction) -> Pairs:
         """The columns that the map `function` emits here; `inferred` are the compiler's types, where it knows them."""

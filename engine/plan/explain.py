@@ -184,6 +184,10 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.MapRecords(named=named) if named:
             also = "".join(f"; to {pairs.name}: {_fields(pairs.schema)}" for pairs in named)
             return f"MapRecords {_called(operator.call)}: {_fields(operator.schema)}{also}"
+        case physical.SampleKeys(keys=keys, rows=rows):
+            return f"SampleKeys {', '.join(keys)}: up to {rows:,} rows a task"
+        case physical.PickSplitters(keys=by):
+            return f"PickSplitters {_sort(by)}: for {operator.partitions:,} partitions"
         case physical.MapRecords() | physical.MapBatches():
             return f"{type(operator).__name__} {_called(operator.call)}: {_fields(operator.schema)}"
         case physical.CombineRows():
@@ -199,6 +203,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"ToBlocks{f' by hash of {chr(44).join(keys)}' if keys else ''}"
         case physical.ToBlocks(keys=keys, partition=call):
             return f"ToBlocks by {_called(call)} of {', '.join(keys)}"
+        case physical.ToRanges(keys=by):
+            return f"ToRanges {_sort(by)}"
         case physical.ToParquet():
             return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}"
 
@@ -242,7 +248,13 @@ def _tasks(stage: Stage) -> str:
 
 
 def _reads(stage: Stage) -> str:
-    words = {EdgeKind.GATHER: "all of", EdgeKind.HASH: "by hash from", EdgeKind.RANGE: "by range from"}
+    words = {
+        EdgeKind.GATHER: "all of",
+        EdgeKind.HASH: "by hash from",
+        EdgeKind.RANGE: "by range from",
+        EdgeKind.ONE_TO_ONE: "its task of",
+        EdgeKind.BROADCAST: "for every task",
+    }
     return "".join(
         f", reads {words.get(edge.kind, edge.kind.value)} stage {edge.source}"
         + (f", output {edge.output}" if edge.output else "")
@@ -301,6 +313,7 @@ def _called(function: UserFunction | physical.UserCall | None) -> str:
 
 def _partitioned(how: Partitioning) -> str:
     function = "" if how.function is None else f", partitioned by {_called(how.function)}"
+    function += ", by range" if how.by_range else ""
     return function + ("" if how.count is None else f", {how.count} partitions")
 
 

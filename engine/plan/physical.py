@@ -157,6 +157,22 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
     rows: int
 
 
+class SampleKeys(msgspec.Struct, frozen=True, tag="sample_keys"):
+    """Columns `keys` of up to `rows` rows of the task, and, last in `schema`, how many rows each stands for."""
+
+    keys: tuple[str, ...]
+    rows: int
+    schema: pa.Schema
+
+
+class PickSplitters(msgspec.Struct, frozen=True, tag="pick_splitters"):
+    """Of sampled keys those of partitions - 1 rows that share all rows out evenly, in order; `schema` is theirs."""
+
+    keys: tuple[tuple[str, bool, bool], ...]
+    partitions: int
+    schema: pa.Schema
+
+
 # Steps that call users' functions ------------------------------------------------------------------------------------
 
 
@@ -251,6 +267,12 @@ class ToBlocks(msgspec.Struct, frozen=True, tag="to_blocks"):
     key_is_tuple: bool = False
 
 
+class ToRanges(msgspec.Struct, frozen=True, tag="to_ranges"):
+    """Partition the rows by where they belong among the splitters, which are the task's broadcast input, by `keys`."""
+
+    keys: tuple[tuple[str, bool, bool], ...]
+
+
 class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
     """Write the rows to one part file."""
 
@@ -263,8 +285,20 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
 
 Source = ReadText | CountTokens | ReadParquet | ReadTable | ReadSource
 UserStep = MapRecords | CombineRows | GatherGroups | ReduceGroups | MapBatches | MapGroups
-Step = Filter | Project | Explode | TokenizeExplode | PartialAggregate | MergeAggregate | Sort | Limit | UserStep
-End = ToBlocks | ToParquet
+Sampling = SampleKeys | PickSplitters
+Step = (
+    Filter
+    | Project
+    | Explode
+    | TokenizeExplode
+    | PartialAggregate
+    | MergeAggregate
+    | Sort
+    | Limit
+    | Sampling
+    | UserStep
+)
+End = ToBlocks | ToRanges | ToParquet
 
 
 class Branch(msgspec.Struct, frozen=True):

@@ -10,11 +10,13 @@ import traceback
 import warnings
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import kernelmill as km
+from kernelmill.engine.errors import KernelmillError
 from kernelmill.engine.events import SpillWritten
 from kernelmill.engine.grants import plan_grants
 from kernelmill.engine.plan.logical import SinkParquet
@@ -110,8 +112,15 @@ def tight_memory(frame, output, threads, **settings):
     plenty = resolve(threads=1, memory="1TiB", **settings)
     sink = SinkParquet(frame._plan, output, output.endswith(".parquet"), "zstd", 1 << 20, True, origin="")
     job = plan_job(sink, split_bytes=plenty.split_bytes, partitions=plenty.partitions)
-    need = plenty.memory_bytes - plan_grants(job, plenty).store_bytes
-    return max(MEMORY_MIN, -(-threads * need // (1 << 20)) << 20)  # whole MiB, as the error about too little says it
+    low, high = 0, 1 << 14  # MiB; what one task needs, found by trying, for with more a sort is given more
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            plan_grants(job, msgspec.structs.replace(plenty, memory_bytes=middle << 20))
+            high = middle
+        except KernelmillError:
+            low = middle
+    return max(MEMORY_MIN, threads * high << 20)
 
 
 class Spilled:

@@ -43,8 +43,13 @@ STEPS = [
     physical.Sort((("n", True, False),), 10),
     physical.Limit(5),
 ]
+SAMPLING = [
+    physical.SampleKeys(("n",), 256, SCHEMA),
+    physical.PickSplitters((("n", True, False),), 4, SCHEMA),
+]
 ENDS = [physical.ToBlocks(("word",)), physical.ToParquet("zstd", 100, True, SCHEMA, ("word",))]
 PIPELINES = [Pipeline(source, tuple(STEPS), end, SCHEMA) for source in SOURCES for end in ENDS]
+PIPELINES += [Pipeline(None, tuple(SAMPLING), physical.ToRanges((("n", True, False),)), SCHEMA)]
 TASKS = [
     Task(0, 3, b"operators", 8, TextSplit((FileRange(FILE, 0, 100), FileRange(FILE, 100, 1234)))),
     Task(0, 0, b"", 1, ParquetSplit(FILE, (0, 1), 99)),

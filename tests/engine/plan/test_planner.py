@@ -111,9 +111,33 @@ def test_one_task_needs_no_gather(table):
     assert len(planned(table.sort("n").head(3)).graph.stages) == 1
 
 
+def test_a_sort_into_several_partitions_places_rows_by_a_sample_of_their_keys(table):
+    assert stages_text(planned(table.sort("n", descending=True), split_bytes=1, partitions=3)) == stages("""
+        stage 0: read table, 4 tasks, 52 B
+          ReadTable k: string, n: int64
+          ToBlocks
+        stage 1: sample, 4 tasks, reads its task of stage 0
+          SampleKeys n: up to 192 rows a task
+          ToBlocks
+        stage 2: splitters, 1 task, reads all of stage 1
+          PickSplitters n descending: for 3 partitions
+          ToBlocks
+        stage 3: ranges, 4 tasks, reads its task of stage 0, reads for every task stage 2
+          ToRanges n descending -> 3 partitions
+        stage 4: sort, 3 tasks, reads by range from stage 3
+          Sort n descending
+          ToBlocks
+        """)
+
+
+def test_a_sort_of_what_a_group_by_left_is_one_task(table):
+    job = planned(table.group_by("k").len().sort("len"), split_bytes=1, partitions=3)
+    assert [stage.label for stage in job.graph.stages] == ["read table", "merge", "sort"]
+
+
 def test_verbs_after_a_gather_run_in_its_task(table):
-    job = planned(table.sort("n").select(m=km.col("n") * 2).group_by("m").len(), split_bytes=1, partitions=2)
-    assert [stage.label for stage in job.graph.stages] == ["read table", "sort", "merge"]
+    job = planned(table.top_k(3, by="n").select(m=km.col("n") * 2).group_by("m").len(), split_bytes=1, partitions=2)
+    assert [stage.label for stage in job.graph.stages] == ["read table", "top_k", "merge"]
     assert [(stage.tasks, stage.partitions) for stage in job.graph.stages] == [(4, 1), (1, 2), (2, 1)]
 
 
