@@ -6,7 +6,7 @@ import importlib
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ from kernelmill.engine.origin import users_frame
 from kernelmill.engine.userfunctions import UserFunction
 
 if TYPE_CHECKING:
+    from kernelmill.kernels.usercode import Output
+    from kernelmill.kernels.userfolds import CompiledFold
     from kernelmill.kernels.usermaps import CompiledMap
     from kernelmill.kernels.userpartitions import CompiledPartition
 
@@ -65,6 +67,22 @@ def compiled_partition(
     return _answer(function, f"{is_tuple} {keys.to_string(show_schema_metadata=False)}", compile_, at_run)
 
 
+def compiled_fold(
+    function: UserFunction, part: str, values: pa.Schema, is_tuple: bool, *, nullable: bool, at_run: bool = False
+) -> CompiledFold | None:
+    """A part of a combine as machine code for such values: step, merge or finish; None and `at_run` as above."""
+    values = _with_nulls(values, nullable)
+
+    def compile_(kernels: Any) -> CompiledFold:
+        userfolds = kernels("userfolds")
+        folding = userfolds.Folding(*(function.parts or (None, function.given, function.given, None)))
+        made: CompiledFold = userfolds.compiled_fold(folding, part, inputs_of(values), is_tuple=is_tuple)
+        return made
+
+    asked = f"{part} {is_tuple} {values.to_string(show_schema_metadata=False)}"
+    return _answer(function, asked, compile_, at_run)
+
+
 def is_compiled(function: UserFunction) -> bool | None:
     """Whether the function runs as machine code, if for some of its input; None before anybody asked."""
     with _LOCK:
@@ -104,7 +122,12 @@ def _warn(text: str) -> None:
 
 def emitted_types(form: CompiledMap) -> list[pa.DataType]:
     """The types of the columns that a compiled map emits."""
-    return [_TYPES[output.kind] for output in form.outputs]
+    return types_of(form.outputs)
+
+
+def types_of(outputs: Iterable[Output]) -> list[pa.DataType]:
+    """The types of columns that compiled code makes."""
+    return [_TYPES[output.kind] for output in outputs]
 
 
 def _compile(function: UserFunction, compile_: Callable[[Any], F]) -> F | str:

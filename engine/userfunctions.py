@@ -21,6 +21,10 @@ _SHOWN_CHARACTERS_MAX = 120
 _CALLED_WITH = {
     "map": "(record, emit)",
     "combine": "(a, b)",
+    "init of combine": "()",
+    "step of combine": "(state, value)",
+    "merge of combine": "(a, b)",
+    "finish of combine": "(state)",
     "reduce": "(key, values, emit)",
     "partition": "(key, n)",
     "map_batches": "(batch)",
@@ -32,7 +36,7 @@ _CALLED_WITH = {
 class UserFunction:
     """`given` is the function, `role` what it serves as, `where` its "file.py:12", `keywords` what side= binds.
 
-    `compile` is auto, require or never.
+    `compile` is auto, require or never. `parts` are the functions of a Combiner, whose step is then `given`.
 
     role: map, combine, reduce, partition, map_batches or map_groups.
     """
@@ -43,6 +47,13 @@ class UserFunction:
     where: str
     keywords: Mapping[str, Any] = field(default_factory=dict)
     compile: str = "auto"
+    parts: tuple[Callable[..., Any] | None, ...] = ()
+
+    @functools.cached_property
+    def folding(self) -> tuple[Any, ...]:
+        """init, step, merge and finish of a combine as they are called; init and finish are None for combine(a, b)."""
+        parts = self.parts or (None, self.given, self.given, None)
+        return tuple(None if one is None else with_stable_hash(one) for one in parts)
 
     @functools.cached_property
     def call(self) -> Callable[..., Any]:

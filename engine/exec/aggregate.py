@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,17 @@ alone, never from free memory, for it decides the order of rows in the file (I1)
 OUTPUT_ROWS = 1 << 20
 
 
+KeyOf = Callable[[int], list[Any]]
+"""The key columns of one group."""
+MakeStates = Callable[[KeyOf], list[State]]
+
+
 class _Grouping:
     """A key table, its key columns and the aggregates' states: rows in, columns out."""
 
-    def __init__(self, table: KeyTable, keys: list[pa.Field[Any]], states: list[State]) -> None:
-        self._table, self._states = table, states
+    def __init__(self, table: KeyTable, keys: list[pa.Field[Any]], make_states: MakeStates) -> None:
+        self._table = table
+        self.states = make_states(lambda group: self.key_columns(group, group + 1))
         self._keys = KeyColumns(keys) if keys else None
         self._groups: Groups = np.empty(0, np.int32)
         self._used = 0 if keys else 1  # without keys there is one group, even of no rows
@@ -61,7 +67,7 @@ class _Grouping:
         value_columns = [[c.array() if isinstance(c, Repeated) else c for c in columns] for columns in value_columns]
         if self._groups.size < rows:
             self._groups = np.empty(rows, np.int32)
-        views = [state.view(columns) for state, columns in zip(self._states, value_columns, strict=True)]
+        views = [state.view(columns) for state, columns in zip(self.states, value_columns, strict=True)]
         done = 0
         while True:
             if self._keys is None:
@@ -71,7 +77,7 @@ class _Grouping:
                 self._used = len(self._table)
             groups = self._groups[done:upto]
             if groups.size:
-                for state, columns in zip(self._states, views, strict=True):
+                for state, columns in zip(self.states, views, strict=True):
                     state.add(groups, self._used, [_rows(column, done, upto) for column in columns])
             if upto == rows:
                 return
@@ -84,7 +90,7 @@ class _Grouping:
             return []
         found = [
             state.weight(columns) if isinstance(state, Count | Sum) else None
-            for state, columns in zip(self._states, values, strict=True)
+            for state, columns in zip(self.states, values, strict=True)
         ]
         weights = [weight for weight in found if weight is not None]
         return weights if len(weights) == len(found) else []
@@ -105,7 +111,7 @@ class _Grouping:
         if not self._weights:
             return
         counts = self._table.counts(0, self._used).astype(np.int64)
-        for state, weight in zip(self._states, self._weights, strict=True):
+        for state, weight in zip(self.states, self._weights, strict=True):
             assert isinstance(state, Count | Sum)
             state.add_rows(counts, weight)
         self._weights = []
@@ -135,7 +141,7 @@ class _Grouping:
 
     def clear(self) -> None:
         """Forget all groups."""
-        for state in self._states:
+        for state in self.states:
             state.clear(self._used)
         self._table.clear()
         self._used = 0 if self._keys else 1
@@ -167,33 +173,48 @@ def partial_aggregate(
     schema = pa.schema(_without_dictionaries(list(schema)))
     results = finished_schema(operator.keys, operator.aggs, input_schema)
     states = [state_of(agg, results.field(agg.name).type, merging=False) for agg in operator.aggs]
+    inputs = [[] if agg.column is None else [agg.column] for agg in operator.aggs]
+    return combine_in_table(batches, operator.keys, inputs, lambda _: states, schema, context, partitions)
+
+
+def combine_in_table(
+    batches: Iterator[Any],
+    keys: tuple[str, ...],
+    inputs: list[list[str]],
+    make_states: MakeStates,
+    schema: pa.Schema,
+    context: TaskContext,
+    partitions: int,
+) -> Iterator[pa.RecordBatch | Placed]:
+    """Take rows into the states of their keys, each state reading its `inputs`; yields rows of `schema` at each flush.
+
+    `schema` has the keys, then the columns of partial states.
+    """
     with context.scratch.lend(KeyTable) as table:
         table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
-        grouping = _Grouping(table, [schema.field(key) for key in operator.keys], states)
+        grouping = _Grouping(table, [schema.field(key) for key in keys], make_states)
         rows = 0
         for batch in batches:
             context.check_cancelled()
             rows += batch.num_rows
             if rows > FLUSH_ROWS:
-                yield from _flush(grouping, states, schema, partitions)
+                yield from _flush(grouping, schema, partitions)
                 rows = batch.num_rows
-            keys = [batch.column(key) for key in operator.keys]
-            values = [[] if agg.column is None else [_plain(batch.column(agg.column))] for agg in operator.aggs]
-            for _ in grouping.add(keys, values, batch.num_rows):
-                yield from _flush(grouping, states, schema, partitions)
-        yield from _flush(grouping, states, schema, partitions)
+            key_columns = [batch.column(key) for key in keys]
+            values = [[_plain(batch.column(name)) for name in names] for names in inputs]
+            for _ in grouping.add(key_columns, values, batch.num_rows):
+                yield from _flush(grouping, schema, partitions)
+        yield from _flush(grouping, schema, partitions)
 
 
 def _plain(column: Any) -> Any:
     return column if isinstance(column, Repeated) else plain(column)
 
 
-def _flush(
-    grouping: _Grouping, states: list[State], schema: pa.Schema, partitions: int
-) -> Iterator[pa.RecordBatch | Placed]:
+def _flush(grouping: _Grouping, schema: pa.Schema, partitions: int) -> Iterator[pa.RecordBatch | Placed]:
     grouping.settle()
     for first, last in grouping.pieces():
-        values = [column for state in states for column in state.partial(first, last)]
+        values = [column for state in grouping.states for column in state.partial(first, last)]
         placing = grouping.placing(first, last, partitions)
         if placing is None:
             yield pa.RecordBatch.from_arrays([*grouping.key_columns(first, last), *values], schema=schema)
@@ -212,21 +233,35 @@ def merge_aggregate(
     There are at most `rows` partial rows, of `size` bytes.
     """
     states = [state_of(agg, operator.schema.field(agg.name).type, merging=True) for agg in operator.aggs]
+    widths = [2 if agg.kind == "mean" else 1 for agg in operator.aggs]
+    return merge_in_table(blocks, rows, size, operator.keys, widths, lambda _: states, operator.schema, context)
+
+
+def merge_in_table(
+    blocks: Iterator[pa.RecordBatch],
+    rows: int,
+    size: int,
+    keys: tuple[str, ...],
+    widths: list[int],
+    make_states: MakeStates,
+    schema: pa.Schema,
+    context: TaskContext,
+) -> Iterator[pa.RecordBatch]:
+    """Merge partial rows, of so many columns for each state, in block order; yields finished rows of `schema`."""
     with context.scratch.lend(KeyTable) as table:
         # It grows if need be; a partition that is merged in pieces has more rows than any one of them sees.
         table.reset_unbounded(groups=min(rows, MERGE_ROWS_MAX), key_bytes=min(size, MERGE_BYTES_MAX))
-        grouping = _Grouping(table, [operator.schema.field(key) for key in operator.keys], states)
+        grouping = _Grouping(table, [schema.field(key) for key in keys], make_states)
         for batch in blocks:
             context.check_cancelled()
-            values, at = [], len(operator.keys)
-            for agg in operator.aggs:
-                width = 2 if agg.kind == "mean" else 1
+            values, at = [], len(keys)
+            for width in widths:
                 values.append(batch.columns[at : at + width])
                 at += width
-            for _ in grouping.add(batch.columns[: len(operator.keys)], values, batch.num_rows):
+            for _ in grouping.add(batch.columns[: len(keys)], values, batch.num_rows):
                 raise error(Code.INTERNAL, "a merge table asked for a flush")
         for first, last in grouping.pieces():
             context.check_cancelled()
             columns = grouping.key_columns(first, last)
-            columns += [state.finished(first, last) for state in states]
-            yield pa.RecordBatch.from_arrays(columns, schema=operator.schema)
+            columns += [column for state in grouping.states for column in state.finished(first, last)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)

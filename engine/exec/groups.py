@@ -1,4 +1,4 @@
-"""Rows of one key: combined on the map side, reduced.
+"""Rows of one key reduced.
 
 A reduce's values are given one by one from the rows where they lie: no list of a group is made, and a group may have
 more rows than memory holds.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -24,14 +24,12 @@ from kernelmill.engine.exec.emits import Shape, Staging
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, Positions, group_runs
 from kernelmill.engine.exec.pycolumns import values_of
 from kernelmill.engine.io.context import RowPlace
-from kernelmill.engine.plan.physical import CombineRows, ReduceGroups
+from kernelmill.engine.plan.physical import ReduceGroups
 from kernelmill.engine.shuffle.spillfile import SpillFile, SpillPlace
 from kernelmill.engine.userfunctions import UserFunction, shown
 
 _WINDOW_ROWS = 8192
 _COPIES = 2  # a group's rows as they came, and in one batch
-COMBINE_GROUPS_MAX = 1 << 20
-"""A table of combined values is emptied at so many keys: fixed, for it decides what a reduce sees (I1)."""
 
 
 class _Rows:
@@ -245,22 +243,13 @@ def _staged_calls(
     staged = Staging("group")
     forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.made_is_tuple}
     calls = Calls(function, staged, Shape(step.schema, len(step.keys), **forms), context)
-    return calls, staged, _folding(function) if step.kind == "combine" else function.call
+    return calls, staged, function.call
 
 
 def _described(key: Any, values: int, context: TaskContext) -> Record:
     data = json.dumps({"key": key, "values": values}, default=str, ensure_ascii=False)
     text = f"the key is {shown(key)}, with {values:,} values"
     return Record(RowPlace(context.origin), data.encode(errors="backslashreplace"), text)
-
-
-def _folding(function: UserFunction) -> Callable[..., None]:
-    combine = function.call
-
-    def fold(_: Any, values: Iterator[Any], emit: Callable[..., None]) -> None:
-        emit(reduce(combine, values))
-
-    return fold
 
 
 def _builtin(step: ReduceGroups) -> UserFunction:
@@ -282,54 +271,6 @@ def _builtin(step: ReduceGroups) -> UserFunction:
 
 def _identity(value: Any) -> Any:
     return "NaN" if isinstance(value, float) and value != value else (type(value), value)
-
-
-def combine_rows(
-    batches: Iterator[pa.RecordBatch], step: CombineRows, function: UserFunction, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    """One row for each key of the task, in first-seen order, its values combined in the order in which they come."""
-    combined: dict[Any, Any] = {}
-    for batch in batches:
-        context.check_cancelled()
-        keys = _Rows(batch, step.keys, is_tuple=step.key_is_tuple)
-        values = _Rows(batch, step.values, is_tuple=step.value_is_tuple)
-        _combine(combined, keys(0, batch.num_rows), values(0, batch.num_rows), function, context)
-        if len(combined) >= COMBINE_GROUPS_MAX:
-            yield _combined_rows(combined, step, function, context)
-            combined.clear()
-    yield _combined_rows(combined, step, function, context)
-
-
-def _combine(
-    combined: dict[Any, Any], keys: Iterator[Any], values: Iterator[Any], function: UserFunction, context: TaskContext
-) -> None:
-    call = function.call
-    for key, value in zip(keys, values, strict=True):
-        if key not in combined:
-            combined[key] = value
-            continue
-        try:
-            combined[key] = call(combined[key], value)
-        except FAILURES as problem:
-            text = f"the key is {shown(key)}, the values are {shown(combined[key])} and {shown(value)}"
-            raise function.failed(problem, text, context.origin) from problem
-
-
-def _combined_rows(
-    combined: dict[Any, Any], step: CombineRows, function: UserFunction, context: TaskContext
-) -> pa.RecordBatch:
-    staged = Staging("pair")
-    staged.keys += combined.keys()
-    staged.values += combined.values()
-    staged.ends += range(1, len(combined) + 1)
-    forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.value_is_tuple}
-    calls = Calls(function, staged, Shape(step.schema, len(step.keys), **forms), context)
-
-    def described(number: int) -> Record:
-        text = f"the key is {shown(staged.keys[number])}"
-        return Record(RowPlace(context.origin), text.encode(errors="backslashreplace"), text)
-
-    return calls.flush(described)[0]
 
 
 def _taken(batch: pa.RecordBatch, names: Sequence[str], rows: Positions) -> list[pa.Array[Any]]:

@@ -67,6 +67,8 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         match step:
             case physical.PartialAggregate():
                 yield from _of_aggregate(step.aggs)
+            case physical.CombineRows() | physical.MergeCombined():
+                yield from _of_keys([step.schema.field(key).type for key in step.keys])
             case physical.MergeAggregate():
                 yield from _of_keys([step.schema.field(key).type for key in step.keys])
                 yield from _of_aggregate(step.aggs)

@@ -61,8 +61,8 @@ class State(Protocol):
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         """State columns of groups [first, last)."""
 
-    def finished(self, first: int, last: int) -> pa.Array[Any]:
-        """Result column of groups [first, last)."""
+    def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
+        """Result columns of groups [first, last)."""
 
     def clear(self, groups: int) -> None:
         """Forget `groups` groups."""
@@ -101,8 +101,8 @@ class Count:
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         return [_fixed(self._counts.cover(last)[first:last].astype(np.uint32), pa.uint32())]
 
-    def finished(self, first: int, last: int) -> pa.Array[Any]:
-        return _fixed(self._counts.cover(last)[first:last].copy(), pa.int64())
+    def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
+        return [_fixed(self._counts.cover(last)[first:last].copy(), pa.int64())]
 
     def clear(self, groups: int) -> None:
         self._counts.clear(min(groups, self._counts.values.size))
@@ -147,10 +147,10 @@ class Sum:
         return error(Code.OVERFLOW, f"the sum {self._name!r} of a group leaves {self._type}", hint=hint)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
-        return [self.finished(first, last)]
+        return self.finished(first, last)
 
-    def finished(self, first: int, last: int) -> pa.Array[Any]:
-        return _fixed(self._sums.cover(last)[first:last].copy(), self._type)
+    def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
+        return [_fixed(self._sums.cover(last)[first:last].copy(), self._type)]
 
     def clear(self, groups: int) -> None:
         self._sums.clear(min(groups, self._sums.values.size))
@@ -179,12 +179,12 @@ class Mean:
         counts = self._counts.cover(last)[first:last].astype(np.uint32)
         return [_fixed(self._sums.cover(last)[first:last].copy(), pa.float64()), _fixed(counts, pa.uint32())]
 
-    def finished(self, first: int, last: int) -> pa.Array[Any]:
+    def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         counts = self._counts.cover(last)[first:last]
         empty = counts == 0
         means = self._sums.cover(last)[first:last] / np.where(empty, 1, counts)
         nulls = int(np.count_nonzero(empty))
-        return _fixed(means, pa.float64(), validity_buffer((~empty).view(np.uint8), nulls), nulls)
+        return [_fixed(means, pa.float64(), validity_buffer((~empty).view(np.uint8), nulls), nulls)]
 
     def clear(self, groups: int) -> None:
         self._sums.clear(min(groups, self._sums.values.size))
@@ -216,14 +216,14 @@ class Extreme:
             combining.keep_least(groups, words, validity, best, seen)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
-        return [self.finished(first, last)]
+        return self.finished(first, last)
 
-    def finished(self, first: int, last: int) -> pa.Array[Any]:
+    def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         seen = self._seen.cover(last)[first:last].copy()
         best = self._best.cover(last)[first:last]
         values = values_of_words(~best if self._largest else best.copy(), self._numpy)
         nulls = int(len(seen) - np.count_nonzero(seen))
-        return array_of_words(values.view(np.uint64), seen, nulls, self._type)
+        return [array_of_words(values.view(np.uint64), seen, nulls, self._type)]
 
     def clear(self, groups: int) -> None:
         self._best.clear(min(groups, self._best.values.size))

@@ -5,7 +5,7 @@ A task is a function of its value and its blocks (I3): no global state, no clock
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,7 +19,8 @@ from kernelmill.engine.exec.aggregate import MERGE_BYTES_MAX, MERGE_ROWS_MAX, me
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
-from kernelmill.engine.exec.placing import Functions, user_placing
+from kernelmill.engine.exec.folds import combine_rows, merge_combined
+from kernelmill.engine.exec.placing import Functions, function_of, user_placing
 from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
 from kernelmill.engine.exec.records import ToSide
 from kernelmill.engine.exec.sorting import sort_rows
@@ -238,8 +239,18 @@ def _run_steps(
                 placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
                 batches = partial_aggregate(batches, step, schema, context, placed)
                 schema = partial_schema(step.keys, step.aggs, schema)
+            case physical.CombineRows():
+                placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
+                function = function_of(step.call, functions)
+                batches = combine_rows(batches, step, schema, function, context, placed)
+                schema = step.schema
             case physical.MergeAggregate():
-                batches = _merge(task, step, store, context)
+                batches = _merge(task, step, store, context, partial(merge_aggregate, operator=step, context=context))
+                schema = step.schema
+            case physical.MergeCombined():
+                function = function_of(step.combined.call, functions)
+                merge = partial(merge_combined, step=step, function=function, context=context)
+                batches = _merge(task, step, store, context, merge)
                 schema = step.schema
             case physical.Sort():
                 batches = _unplaced(sort_rows(batches, step, context), context)
@@ -267,7 +278,11 @@ def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterat
 
 
 def _merge(
-    task: Task, step: physical.MergeAggregate, store: BlockStore, context: TaskContext
+    task: Task,
+    step: physical.MergeAggregate | physical.MergeCombined,
+    store: BlockStore,
+    context: TaskContext,
+    merge: Callable[..., Iterator[pa.RecordBatch]],
 ) -> Iterator[pa.RecordBatch]:
     """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
     sizes = store.rows(iter(_refs(task)))
@@ -280,7 +295,7 @@ def _merge(
                 for batch in store.read(ref):
                     yield batch if pieces == 1 else _sub_partition(batch, step.keys, piece, pieces)
 
-        yield from merge_aggregate(blocks(), rows, size, step, context)
+        yield from merge(blocks(), rows, size)
 
 
 def _sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pieces: int) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.calls import FAILURES
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, group_runs
-from kernelmill.engine.exec.groups import combine_rows, gathered, reduce_groups
+from kernelmill.engine.exec.groups import gathered, reduce_groups
 from kernelmill.engine.exec.placing import Functions, function_of
 from kernelmill.engine.exec.records import ToSide, map_records
 from kernelmill.engine.exec.sorting import gather_groups
@@ -38,8 +38,6 @@ def run_user_step(
         case physical.MapRecords():
             key = _staged_key(step, then)
             return map_records(batches, step, function_of(step.call, functions), context, key, to_side)
-        case physical.CombineRows():
-            return combine_rows(batches, step, function_of(step.call, functions), context)
         case physical.GatherGroups():
             return gather_groups(batches, step, context)
         case physical.ReduceGroups():
@@ -49,16 +47,21 @@ def run_user_step(
             return map_batches(batches, step, function_of(step.call, functions), context)
         case physical.MapGroups():
             return map_groups(batches, step, function_of(step.call, functions), context)
+        case physical.CombineRows() | physical.MergeCombined():
+            raise error(Code.INTERNAL, f"{type(step).__name__} is a step of the key table")
 
 
 def _staged_key(step: physical.MapRecords, then: physical.Step | None) -> str | None:
     """The text column by which the next step groups all that is emitted, if it needs no other text as a column."""
-    if not isinstance(then, physical.PartialAggregate) or len(then.keys) != 1:
-        return None
+    match then:
+        case physical.PartialAggregate(keys=(key,), aggs=aggs):
+            inputs = {agg.column for agg in aggs}
+        case physical.CombineRows(keys=(key,), values=values):
+            inputs = set(values)
+        case _:
+            return None
     texts = {field.name for field in step.schema if pa.types.is_string(field.type)}
-    if then.keys[0] not in texts or any(agg.column in texts for agg in then.aggs):
-        return None
-    return then.keys[0]
+    return key if key in texts and not texts & inputs else None
 
 
 def user_schema(step: physical.UserStep, schema: pa.Schema) -> pa.Schema:

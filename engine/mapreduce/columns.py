@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.options import column_name
 from kernelmill.engine.plan.userlogical import Pairs
 from kernelmill.engine.schema import parse_dtype
+from kernelmill.engine.userfunctions import UserFunction
 
 KERNEL_REDUCES = ("sum", "count", "min", "max", "mean")
 """They become an Aggregate; the others have steps of their own."""
@@ -72,6 +73,28 @@ def reduced_columns(pairs: Pairs, made: Mapping[str, pa.DataType] | None) -> tup
         raise error(Code.BAD_SETTING, "the second schema= names no value that reduce emits", hint=hint)
     schema = pa.schema([pa.field(name, dtype) for name, dtype in (types | values).items()])
     return schema, len(values) > 1
+
+
+def made_columns(
+    pairs: Pairs,
+    given: Mapping[str, pa.DataType] | None,
+    inferred: tuple[Sequence[pa.DataType], bool] | None,
+    function: UserFunction,
+) -> tuple[pa.Schema, bool]:
+    """The columns that a function makes of a key's values, as schema= says, or else as the compiler knows.
+
+    `inferred`: their types, and whether they come as a tuple. What value= names are their names, if it names as many.
+    """
+    if given is not None or inferred is None:
+        return reduced_columns(pairs, given)
+    types, is_tuple = inferred
+    names = pairs.values
+    if len(types) != len(names) or (is_tuple and not pairs.value_is_tuple):
+        what = f"{function.title} gives {len(types)} values, value= names {len(names)}"
+        hint = f"give a pair, the second for what it gives: schema=({_dict_text(pairs)}, {{'n': 'int64'}})"
+        raise error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
+    fields = [pairs.schema.field(key) for key in pairs.keys]
+    return pa.schema([*fields, *(pa.field(name, dtype) for name, dtype in zip(names, types, strict=True))]), is_tuple
 
 
 def named_columns(pairs: Pairs, kind: str) -> pa.Schema:

@@ -38,8 +38,8 @@ class MapReduce:
     reduce: "sum" "count" "min" "max" "mean" "first" "list" "unique", or reduce(key, values, emit), called with each key
     and an iterator over its values, in input order; it calls emit(value), or emit(key, value). None: pairs as emitted.
     combine: "sum" "min" "max", or combine(a, b), associative and commutative: applied before pairs travel. Without
-    reduce it is the reduce. partition(key, n): the part file, 0 to n - 1, of a key; default: by its hash; "range": all
-    part files together are in order of keys.
+    reduce it is the reduce. Or a `km.Combiner`, whose state need not be a value. partition(key, n): the part file, 0 to
+    n - 1, of a key; default: by its hash; "range": all part files together are in order of keys.
     key, value: names of the columns; tuples of names where map emits tuples. schema: their types, `{"word": "string",
     "n": "int64"}`; where reduce emits other types than map a pair, the second for what reduce emits beside the key.
     order: "key": each part file is sorted by key; "value": each key's values too; None: keys as first seen.
@@ -57,7 +57,7 @@ class MapReduce:
         map: Callable[..., Any],
         reduce: str | Callable[..., Any] | None = None,
         *,
-        combine: str | Callable[..., Any] | None = None,
+        combine: Any = None,
         partition: str | Callable[..., Any] | None = None,
         key: str | tuple[str, ...] = "key",
         value: str | tuple[str, ...] = "value",

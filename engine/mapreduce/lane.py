@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.compiling import compiled_partition
+from kernelmill.engine.compiling import compiled_fold, compiled_partition, types_of
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.mapreduce.columns import (
     KERNEL_REDUCES,
     REDUCES,
+    made_columns,
     named_columns,
     names_of,
     pairs_of,
@@ -19,11 +20,13 @@ from kernelmill.engine.mapreduce.columns import (
     reduced_columns,
     schema_required,
 )
+from kernelmill.engine.mapreduce.combiner import combiner_function, is_combiner
 from kernelmill.engine.options import one_of, whole_number
 from kernelmill.engine.plan.logical import Aggregate, LogicalPlan
 from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.engine.plan.userlogical import (
     COMBINABLE,
+    CombineByKey,
     CombineRows,
     GatherGroups,
     Pairs,
@@ -43,7 +46,7 @@ class Lane:
     def __init__(
         self,
         reduce: str | Callable[..., Any] | None,
-        combine: str | Callable[..., Any] | None,
+        combine: Any,
         partition: str | Callable[..., Any] | None,
         key: str | tuple[str, ...],
         value: str | tuple[str, ...],
@@ -54,7 +57,10 @@ class Lane:
     ) -> None:
         self.reduce = _named_or_function(reduce, "reduce", 3, REDUCES, compiling)
         names = (*COMBINABLE, "count", "mean") if reduce is None else COMBINABLE
-        self.combine = _named_or_function(combine, "combine", 2, names, compiling)
+        if is_combiner(combine):
+            self.combine: str | UserFunction | None = combiner_function(combine, compiling)
+        else:
+            self.combine = _named_or_function(combine, "combine", 2, names, compiling)
         self._check_combine()
         self.key, self.value = names_of("key", key), names_of("value", value)
         self.types = read_schema(schema)
@@ -84,6 +90,10 @@ class Lane:
             return self._unreduced(plan, pairs, origin)
         if isinstance(combine, UserFunction):
             _needs_values(pairs, "combine")
+            values = pa.schema([pairs.schema.field(name) for name in pairs.values])
+            if reduce is None:
+                return self._combined(plan, pairs, combine, values, origin)
+            compiled_fold(combine, "step", values, pairs.value_is_tuple, nullable=False)
             plan = CombineRows(plan, pairs, combine, origin=origin)
         kind = reduce if reduce is not None else combine
         if isinstance(kind, str) and _is_kernels(kind, pairs):
@@ -116,13 +126,41 @@ class Lane:
         if isinstance(kind, str):
             columns = named_columns(pairs, kind)
             return ReduceGroups(plan, pairs, kind, None, columns, pairs.value_is_tuple, origin=origin)
-        if kind is not None and kind.role == "combine":
-            return ReduceGroups(plan, pairs, "combine", kind, pairs.schema, pairs.value_is_tuple, origin=origin)
         columns, is_tuple = reduced_columns(pairs, self.types[1] if self.types else None)
         return ReduceGroups(plan, pairs, "function", kind, columns, is_tuple, origin=origin)
 
+    def _combined(
+        self, plan: LogicalPlan, pairs: Pairs, combine: UserFunction, values: pa.Schema, origin: str
+    ) -> LogicalPlan:
+        """One row a key, its values combined by a function."""
+        parts = ["step", "merge", "finish"] if combine.parts else ["step"]
+        if combine.parts and combine.parts[3] is None:
+            parts.remove("finish")
+        forms = [compiled_fold(combine, one, values, pairs.value_is_tuple, nullable=False) for one in parts]
+        form = forms[0] if all(forms) else None
+        keys = [pairs.schema.field(key) for key in pairs.keys]
+        if not combine.parts:
+            states, state, state_is_tuple = list(values), "value", pairs.value_is_tuple
+            columns, is_tuple = pairs.schema, pairs.value_is_tuple
+        else:
+            names = tuple(f"{pairs.values[0]}.state{n}" for n in range(1 if form is None else len(form.states)))
+            types = [pa.binary()] if form is None else types_of(form.states)
+            states = [pa.field(name, dtype) for name, dtype in zip(names, types, strict=True)]
+            state, state_is_tuple = ("encoded", False) if form is None else ("columns", form.state_is_tuple)
+            made = None if form is None else (types_of(form.results), form.result_is_tuple)
+            columns, is_tuple = made_columns(pairs, self.types[1] if self.types else None, made, combine)
+        plan = CombineByKey(
+            plan, pairs, combine, self._partitioning, pa.schema([*keys, *states]), state, state_is_tuple, columns,
+            is_tuple, origin=origin,
+        )  # fmt: skip
+        by = plan.schema.names if self.order == "value" else pairs.keys
+        return plan if self.order is None else SortPartitions(plan, tuple(by), origin=origin)
+
     def _check_combine(self) -> None:
         reduce, combine = self.reduce, self.combine
+        if isinstance(combine, UserFunction) and combine.parts and reduce is not None:
+            what = f"combine={combine.name} has a state of its own, which no reduce knows"
+            raise error(Code.BAD_SETTING, what, hint="leave reduce= out: its finish gives the value")
         if combine is None or reduce is None or isinstance(reduce, UserFunction):
             return
         if isinstance(combine, str) and combine != reduce:

@@ -219,7 +219,7 @@ def _reduced(run: NaiveRun, number: int, key: Any, values: list[Any], rejecting:
         return [_flat(recipe, key, _named(recipe, values), recipe.value[1])]
     assert recipe.reduce is not None
     if recipe.reduce.role == "combine":
-        return [_flat(recipe, key, reduce(recipe.reduce.call, values), recipe.value[1])]
+        return [_flat(recipe, key, combined(recipe.reduce, values), True)]
     emit = _Emit(key)
     try:
         recipe.reduce.call(key, iter(values), emit)
@@ -238,6 +238,13 @@ def _reduced(run: NaiveRun, number: int, key: Any, values: list[Any], rejecting:
         made is not None and recipe.pairs is not None and made == recipe.pairs.schema and recipe.value[1]
     )
     return [_flat(recipe, made_key, value, is_tuple) for made_key, value in emit.pairs]
+
+
+def combined(function: UserFunction, values: Sequence[Any]) -> Any:
+    """What a combine makes of all values, one after the other."""
+    init, step, _, finish = function.folding
+    state = reduce(step, values) if init is None else reduce(step, values, init())
+    return state if finish is None else finish(state)
 
 
 def _named(recipe: Recipe, values: list[Any]) -> Any:

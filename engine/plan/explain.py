@@ -122,6 +122,10 @@ def node_line(plan: LogicalPlan) -> str:
         case userlogical.CombineRows(function=function):
             by = ", ".join(plan.pairs.keys)
             return f"CombineRows by {by}: {plan.kind if function is None else _called(function)}"
+        case userlogical.CombineByKey(function=function):
+            by = ", ".join(plan.pairs.keys)
+            how = _partitioned(plan.partitioning)
+            return f"CombineByKey by {by}: {_called(function)}: {_fields(plan.schema)}{how}"
         case userlogical.Partition():
             return f"Partition by {', '.join(plan.keys)}{_partitioned(plan.partitioning)}"
         case userlogical.SortPartitions(keys=keys) | userlogical.GatherGroups(keys=keys):
@@ -192,6 +196,9 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"{type(operator).__name__} {_called(operator.call)}: {_fields(operator.schema)}"
         case physical.CombineRows():
             return f"CombineRows by {', '.join(operator.keys)}: {_called(operator.call)}"
+        case physical.MergeCombined(combined=made_by):
+            called = f"{_called(made_by.call)}: {_fields(operator.schema)}"
+            return f"MergeCombined by {', '.join(operator.keys)}: {called}"
         case physical.GatherGroups(keys=keys):
             return f"GatherGroups by {', '.join(keys)}"
         case physical.ReduceGroups() | physical.MapGroups():

@@ -207,7 +207,11 @@ class MapRecords(msgspec.Struct, frozen=True, tag="map_records"):
 
 
 class CombineRows(msgspec.Struct, frozen=True, tag="combine_rows"):
-    """Combine the rows of a task that have one key by combine(a, b), as they come; `schema` stays."""
+    """Fold the rows of a task that have one key into a state, as they come; `schema` is keys, then columns of states.
+
+    `state` is how a state lies in its columns: "value": it is what the values are, for combine(a, b); "columns": a
+    number, or a tuple of numbers where `state_is_tuple`; "encoded": any plain value as bytes.
+    """
 
     call: UserCall
     keys: tuple[str, ...]
@@ -215,6 +219,25 @@ class CombineRows(msgspec.Struct, frozen=True, tag="combine_rows"):
     key_is_tuple: bool
     value_is_tuple: bool
     schema: pa.Schema
+    state: str = "value"
+    state_is_tuple: bool = False
+
+
+class MergeCombined(msgspec.Struct, frozen=True, tag="merge_combined"):
+    """Merge the states of a partition in block order; one finished row of `schema` a key, in first-seen order.
+
+    `combined` is the step that made the states, `values` its input's columns, `made_is_tuple`: finish gives a tuple.
+    """
+
+    combined: CombineRows
+    values: pa.Schema
+    made_is_tuple: bool
+    schema: pa.Schema
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns by which states are merged."""
+        return self.combined.keys
 
 
 class GatherGroups(msgspec.Struct, frozen=True, tag="gather_groups"):
@@ -226,9 +249,8 @@ class GatherGroups(msgspec.Struct, frozen=True, tag="gather_groups"):
 class ReduceGroups(msgspec.Struct, frozen=True, tag="reduce_groups"):
     """Make rows of `schema` of rows whose keys stand side by side.
 
-    `kind` is function (reduce(key, values, emit)), combine (combine(a, b) over the values), or first, list, unique,
-    min, max. The first columns of `schema`, as many as there are `keys`, are the key's; `made_is_tuple`: a function
-    emits the others as a tuple.
+    `kind` is function (reduce(key, values, emit)), or first, list, unique, min, max. The first columns of `schema`, as
+    many as there are `keys`, are the key's; `made_is_tuple`: a function emits the others as a tuple.
     """
 
     kind: str
@@ -284,7 +306,7 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
 
 
 Source = ReadText | CountTokens | ReadParquet | ReadTable | ReadSource
-UserStep = MapRecords | CombineRows | GatherGroups | ReduceGroups | MapBatches | MapGroups
+UserStep = MapRecords | CombineRows | MergeCombined | GatherGroups | ReduceGroups | MapBatches | MapGroups
 Sampling = SampleKeys | PickSplitters
 Step = (
     Filter

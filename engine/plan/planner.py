@@ -109,7 +109,7 @@ def text_split_bytes(input_bytes: int, split_bytes: int) -> int:
 def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
     """The column, if there is one, whose values are all different: the key of a group_by by one column."""
     match plan:
-        case logical.Aggregate(keys=(key,)):
+        case logical.Aggregate(keys=(key,)) | userlogical.CombineByKey(pairs=userlogical.Pairs(keys=(key,))):
             return (key,)
         case logical.CountTokens():
             return (plan.key_field.name,)
@@ -286,7 +286,11 @@ class _Planner:
                 step: physical.Step = physical.PartialAggregate(plan.pairs.keys, plan.aggs)
             case userlogical.CombineRows(pairs=p, function=UserFunction() as function):
                 call = self._call(function)
-                step = physical.CombineRows(call, p.keys, p.values, p.key_is_tuple, p.value_is_tuple, plan.schema)
+                step = physical.CombineRows(
+                    call, p.keys, p.values, p.key_is_tuple, p.value_is_tuple, plan.schema, "value", p.value_is_tuple
+                )
+            case userlogical.CombineByKey():
+                return self._combine_by_key(plan)
             case userlogical.Partition(keys=keys, partitioning=how):
                 return self._exchange(self.open(plan.input), keys, how, "group")
             case userlogical.SortPartitions(keys=keys):
@@ -315,6 +319,18 @@ class _Planner:
         columns, forms = tuple(plan.input.schema.names), (p.key_is_tuple, p.value_is_tuple)
         step = physical.MapRecords(call, columns, p.keys, p.values, *forms, p.schema, named, flows)
         return pipe.then(step, named[flows - 1].schema if flows else p.schema)
+
+    def _combine_by_key(self, plan: userlogical.CombineByKey) -> _Pipe:
+        p, below = plan.pairs, plan.input.schema
+        values = pa.schema([below.field(name) for name in p.values])
+        forms = p.key_is_tuple, p.value_is_tuple
+        combine = physical.CombineRows(
+            self._call(plan.function), p.keys, p.values, *forms, plan.states, plan.state, plan.state_is_tuple
+        )
+        pipe = self.open(plan.input).then(combine, plan.states)
+        merged = self._exchange(pipe, p.keys, plan.partitioning, "combine")
+        merged = replace(merged, is_reduced=True)
+        return merged.then(physical.MergeCombined(combine, values, plan.made_is_tuple, plan.schema), plan.schema)
 
     def _call(self, function: UserFunction) -> physical.UserCall:
         if function not in self.functions:

@@ -27,6 +27,7 @@ from kernelmill.engine.plan.logical import (
     with_input,
 )
 from kernelmill.engine.plan.userlogical import (
+    CombineByKey,
     CombineRows,
     GatherGroups,
     MapBatches,
@@ -72,7 +73,7 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan, _prune(plan.input, needed))
         case SinkParquet():
             return with_input(plan, _prune(plan.input, set(plan.schema.names)))
-        case MapRecords() | MapOutput() | CombineRows() | ReduceGroups() | MapBatches() | MapGroups():
+        case MapRecords() | MapOutput() | CombineRows() | CombineByKey() | ReduceGroups() | MapBatches() | MapGroups():
             return with_input(plan, _prune(plan.input, set(plan.input.schema.names)))
         case Partition(keys=keys) | SortPartitions(keys=keys) | GatherGroups(keys=keys):
             return with_input(plan, _prune(plan.input, needed | set(keys)))

@@ -92,6 +92,27 @@ class CombineRows(LogicalPlan):
 
 
 @dataclass(frozen=True, eq=False)
+class CombineByKey(LogicalPlan):
+    """One row a key, its values combined by a function: `columns`. `states` are the columns of what travels.
+
+    state, state_is_tuple, made_is_tuple: see the physical steps.
+    """
+
+    input: LogicalPlan
+    pairs: Pairs
+    function: UserFunction
+    partitioning: Partitioning
+    states: pa.Schema
+    state: str
+    state_is_tuple: bool
+    columns: pa.Schema
+    made_is_tuple: bool
+
+    def _derive(self) -> pa.Schema:
+        return self.columns
+
+
+@dataclass(frozen=True, eq=False)
 class Partition(LogicalPlan):
     """The same rows, those of one key in one task."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.expr import when as when
     from kernelmill.engine.frame import LazyFrame as LazyFrame
     from kernelmill.engine.job import JobResult as JobResult
+    from kernelmill.engine.mapreduce.combiner import Combiner as Combiner
     from kernelmill.engine.mapreduce.job import MapReduce as MapReduce
     from kernelmill.engine.mapreduce.outputs import Output as Output
     from kernelmill.engine.scan import from_arrow as from_arrow
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.settings import configure as configure
 
 _HOME_OF_NAME = {
+    "Combiner": "mapreduce.combiner",
     "DataFrame": "dataframe",
     "Expr": "expr",
     "InterpretedFunctionWarning": "compiling",
