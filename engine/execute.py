@@ -19,6 +19,7 @@ from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import users_line
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings, resolve
+from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.sizes import format_bytes
 
 _log = logging.getLogger("kernelmill.progress")
@@ -63,6 +64,14 @@ def _blaming(progress: Callable[[Event], None]) -> Callable[[Event], None]:
 def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
     """Run a job whose last stage writes files, and publish them at `target`."""
     result: JobResult = _runner().run_sink(job, target, options, settings)
+    return result
+
+
+def run_to_sink(
+    job: JobPlan, sink: HeldSink, settings: Settings, on_event: Callable[[Event], None] | None
+) -> JobResult:
+    """Run a job whose last stage gives its rows to a sink of the user's, all or nothing."""
+    result: JobResult = _runner().run_to_sink(job, sink, settings, on_event)
     return result
 
 

@@ -13,7 +13,15 @@ from kernelmill.engine.columns import Columns, expand, expand_named, predicates
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.display import plan_html
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.execute import Progress, run_batches, run_cached, run_collect, run_settings, run_sink
+from kernelmill.engine.execute import (
+    Progress,
+    run_batches,
+    run_cached,
+    run_collect,
+    run_settings,
+    run_sink,
+    run_to_sink,
+)
 from kernelmill.engine.expr import Expr
 from kernelmill.engine.foreign import FOREIGN_VERBS
 from kernelmill.engine.io.source import is_file_name
@@ -32,6 +40,7 @@ from kernelmill.engine.plan.logical import (
     Project,
     ScanSource,
     SinkParquet,
+    SinkRows,
     keep,
 )
 from kernelmill.engine.plan.lowering import lower_group_by, lower_sort
@@ -40,6 +49,7 @@ from kernelmill.engine.plan.planner import JobPlan, plan_job, unique_columns
 from kernelmill.engine.plan.userlogical import GatherGroups, MapBatches, MapGroups, Partition
 from kernelmill.engine.schema import Schema, columns_given, find, parse_dtype
 from kernelmill.engine.settings import Settings, resolve
+from kernelmill.engine.sinks import DataSink, HeldSink
 from kernelmill.engine.typing import contains_aggregate
 from kernelmill.engine.userfunctions import Partitioning, user_function
 
@@ -366,6 +376,29 @@ class LazyFrame:
         resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
         job = plan_job(sink, split_bytes=resolved.split_bytes, partitions=resolved.partitions)
         return run_sink(job, target, SinkOptions(mode, single, on_event), resolved)
+
+    def sink(
+        self,
+        sink: DataSink,
+        *,
+        on_bad: str | None = None,
+        max_rejects: int | None = None,
+        progress: Progress = None,
+        **settings: Any,
+    ) -> JobResult:
+        """Run, and give the rows to an object of yours: begin(schema, parts), write(part, batches), commit(receipts).
+
+        write is called in several threads, once a part or again if its task is; commit once, after all of them; abort()
+        instead of it if anything fails. See `DataSink` for what each owes. Options as `sink_parquet`; KM0107 for an
+        object that is no sink, KM0301 for what it raises.
+        """
+        origin = users_line()
+        with located(origin):
+            held = HeldSink(sink)
+        resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
+        plan = SinkRows(self._plan, held.label, origin=origin)
+        job = plan_job(plan, split_bytes=resolved.split_bytes, partitions=resolved.partitions)
+        return run_to_sink(job, held, resolved, on_event)
 
     def show(self, n: int = 10) -> None:
         """Run for the first `n` rows and print them as a table."""

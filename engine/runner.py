@@ -52,6 +52,7 @@ from kernelmill.engine.schedule.machine import Scheduler
 from kernelmill.engine.schedule.state import Policy, shapes_of
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.shuffle.store import BlockStore, LostBlockError
+from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.staging import Staging
 from kernelmill.kernels import _jit
 
@@ -88,6 +89,38 @@ def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings
     seconds = time.perf_counter() - began
     told = run.counters(), manifest.rejects, seconds, outputs
     return JobResult(target, manifest.rows, manifest.bytes, files, *told)
+
+
+def run_to_sink(
+    job: JobPlan, sink: HeldSink, settings: Settings, on_event: Callable[[Event], None] | None
+) -> JobResult:
+    """Run a job whose last stage gives its rows to `sink`, which commits once, or aborts when nothing writes any more.
+
+    A result's bytes are those of the rows in memory; it has no files.
+    """
+    began = time.perf_counter()
+    if settings.on_bad == "reject" and not sink.takes_rejects:
+        what = f"on_bad='reject' sets records aside, and sink {sink.label} has no place for them"
+        raise error(Code.BAD_SETTING, what, hint="give it a method rejects(table)")
+    is_committed = False
+    try:
+        with LocalRunner(job, settings, on_event, None, sink=sink) as run:
+            sink.begin(job.schema, job.graph.last.tasks)
+            for _ in run.results():
+                pass
+            results = [run.result_of(index) for index in range(job.graph.last.tasks)]
+            rows, size = sum(result.rows for result in results), sum(result.bytes for result in results)
+            if run.rejects.rows:
+                sink.rejects(run.rejects.table())
+            sink.commit([result.receipt for result in results])
+            is_committed = True
+            run.finished(rows, size)
+    except BaseException:
+        if not is_committed:
+            sink.abort()  # after the `with`: no thread writes any more
+        raise
+    seconds = time.perf_counter() - began
+    return JobResult(sink.label, rows, size, (), run.counters(), run.rejects.by_reason(), seconds)
 
 
 def run_collect(
@@ -149,8 +182,9 @@ class LocalRunner:
         staging: Staging | None,
         *,
         room_bytes: int = 0,
+        sink: HeldSink | None = None,
     ) -> None:
-        self._job, self._settings, self._staging = job, settings, staging
+        self._job, self._settings, self._staging, self._sink = job, settings, staging, sink
         self._graph = job.graph
         self._grants, self.room_bytes = _granted(job, settings, room_bytes)
         self._progress = progress_sink(settings)
@@ -208,6 +242,10 @@ class LocalRunner:
             if self._scheduler.outcome is not None:
                 break
             self._hear(*self._reports.get())
+
+    def result_of(self, index: int) -> TaskResult:
+        """The result of a task of the last stage."""
+        return self._results[TaskId(self._graph.last.number, index)]
 
     def parts_of(self, stage: int) -> list[PartFile]:
         """The files that the tasks of a stage wrote, in order."""
@@ -385,6 +423,7 @@ class LocalRunner:
             on_bad=self._settings.on_bad,
             max_rejects=self._settings.max_rejects,
             memory_bytes_max=self._grants.held_bytes_of_stage[attempt.task.stage],
+            sink=self._sink,
         )
         return run_task(task, self.store, context, self._job.tables, self._job.functions, self._job.sources)
 

@@ -15,6 +15,7 @@ from kernelmill.engine.io.context import Place, Reject, RowPlace
 from kernelmill.engine.io.rejects import RejectList
 from kernelmill.engine.shuffle.spillfile import SpillFile
 from kernelmill.engine.shuffle.store import BlockStore
+from kernelmill.engine.sinks import HeldSink, Receipt
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class TaskContext:
     on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file;
     max_rejects: more rejects than this end the attempt with KM0503; on_progress: told the input bytes done so far;
     memory_bytes_max: what a step that holds rows may hold before it spills. `origin` says for people what the task
-    reads, `store` is where spilled rows go.
+    reads, `store` is where spilled rows go, `sink` what a task gives its rows to that writes no file.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class TaskContext:
         on_bad: str = "error",
         max_rejects: int = 1000,
         memory_bytes_max: int = 1 << 62,
+        sink: HeldSink | None = None,
     ) -> None:
         self.attempt, self.scratch, self.part_path = attempt, scratch or Scratch(), part_path
+        self.sink = sink
         self._is_cancelled, self._on_progress = is_cancelled, on_progress
         self.on_bad, self.memory_bytes_max = on_bad, memory_bytes_max
         self._rejects = RejectList(max_rejects)
@@ -129,7 +132,10 @@ class TaskContext:
 
 
 class TaskResult(NamedTuple):
-    """What an attempt came to. `part` is the file of a sink task; others left blocks in the store."""
+    """What an attempt came to. `part` is the file of a task that wrote one, `receipt` what a sink said of its part.
+
+    Other tasks left blocks in the store.
+    """
 
     rows: int
     bytes: int
@@ -137,3 +143,4 @@ class TaskResult(NamedTuple):
     part: PartFile | None
     counters: dict[str, int]
     rejects: list[Reject]
+    receipt: Receipt = b""

@@ -76,6 +76,8 @@ def _run(
     batches = _run_steps(source, schema, task, pipeline, store, context, functions, to_side)
     if isinstance(pipeline.end, physical.ToParquet):
         return _write_part(batches, pipeline.end, context)
+    if isinstance(pipeline.end, physical.ToSink):
+        return _give_to_sink(batches, task, context)
     if isinstance(pipeline.end, physical.ToRanges):
         keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
         placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
@@ -314,3 +316,19 @@ def _write_part(batches: Iterator[pa.RecordBatch], end: physical.ToParquet, cont
             writer.write(batch)
         part = writer.close()
     return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)
+
+
+def _give_to_sink(batches: Iterator[pa.RecordBatch], task: Task, context: TaskContext) -> TaskResult:
+    if context.sink is None:
+        raise error(Code.INTERNAL, "a sink task was given no sink")
+    rows = size = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal rows, size
+        for batch in batches:
+            context.check_cancelled()
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            yield batch
+
+    receipt = context.sink.write(task.index, counted())
+    return TaskResult(rows, size, context.spilled_bytes, None, context.counters, context.rejects, receipt)

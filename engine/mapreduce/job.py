@@ -24,6 +24,7 @@ from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import LogicalPlan, ScanTable, SinkParquet
 from kernelmill.engine.plan.userlogical import MapOutput, MapRecords, Pairs
 from kernelmill.engine.scan import scan_text
+from kernelmill.engine.sinks import is_sink
 from kernelmill.engine.userfunctions import UserFunction, user_function
 
 _ANY_RECORD = pa.schema([pa.field("record", pa.string())])
@@ -91,7 +92,9 @@ class MapReduce:
         progress: Progress = None,
         **settings: Any,
     ) -> JobResult:
-        """Run over text files (a path, glob, directory or list: a record is a line) or a frame, and write Parquet.
+        """Run over text files (a path, glob, directory or list: a record is a line) or a frame, and write the output.
+
+        output: a folder, or one file if it ends in `.parquet`; or a sink of yours, see `LazyFrame.sink`.
 
         All or nothing, several outputs too: the main one is `output`, each named one a folder in it, read once from the
         input; options as `LazyFrame.sink_parquet`. on_bad="reject" sets records aside that map raises for, or
@@ -99,6 +102,11 @@ class MapReduce:
         """
         options: dict[str, Any] = {"on_bad": on_bad, "max_rejects": max_rejects, "progress": progress, **settings}
         main, named = self._plans(_frame_of(inputs)._plan, users_line())
+        if is_sink(output):
+            if named or mode != "error":
+                what = "a sink takes one output" if named else f"mode={mode!r} is for folders, and output= is a sink"
+                raise error(Code.BAD_SETTING, what, where=users_line(), hint="name a folder as output=")
+            return LazyFrame(main).sink(output, **options)
         return LazyFrame(main)._sink(output, named, mode=mode, **options)
 
     def __call__(self, frame: LazyFrame) -> LazyFrame:

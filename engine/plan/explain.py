@@ -108,6 +108,8 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.SinkParquet():
             shape = "one file" if plan.single_file else "folders" if plan.named else "folder"
             return f"SinkParquet {plan.path} ({shape}, {plan.compression})"
+        case logical.SinkRows(label=label):
+            return f"SinkRows {label}"
         case logical.CountTokens():
             return f"CountTokens {plan.key_field.name}={node_text(plan.tokens)}, {plan.name}=len()"
         case logical.TokenizeExplode():
@@ -212,6 +214,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"ToBlocks by {_called(call)} of {', '.join(keys)}"
         case physical.ToRanges(keys=by):
             return f"ToRanges {_sort(by)}"
+        case physical.ToSink():
+            return "ToSink"
         case physical.ToParquet():
             return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}"
 

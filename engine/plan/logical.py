@@ -276,6 +276,17 @@ class SinkParquet(LogicalPlan):
         return self.input.schema
 
 
+@dataclass(frozen=True, eq=False)
+class SinkRows(LogicalPlan):
+    """All rows to a sink of the user's, a part a task; `label` is how messages call it."""
+
+    input: LogicalPlan
+    label: str
+
+    def _derive(self) -> pa.Schema:
+        return self.input.schema
+
+
 # Made by the optimizer -----------------------------------------------------------------------------------------------
 
 

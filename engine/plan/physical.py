@@ -305,6 +305,10 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
     unique_columns: tuple[str, ...] = ()
 
 
+class ToSink(msgspec.Struct, frozen=True, tag="to_sink"):
+    """Hand the rows to a sink that the runner holds, as one part."""
+
+
 Source = ReadText | CountTokens | ReadParquet | ReadTable | ReadSource
 UserStep = MapRecords | CombineRows | MergeCombined | GatherGroups | ReduceGroups | MapBatches | MapGroups
 Sampling = SampleKeys | PickSplitters
@@ -320,7 +324,7 @@ Step = (
     | Sampling
     | UserStep
 )
-End = ToBlocks | ToRanges | ToParquet
+End = ToBlocks | ToRanges | ToParquet | ToSink
 
 
 class Branch(msgspec.Struct, frozen=True):

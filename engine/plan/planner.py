@@ -64,7 +64,7 @@ class JobPlan:
 
 
 def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
-    """Optimize `plan` and cut it into stages. A SinkParquet at its top writes files, else the last stage leaves blocks.
+    """Optimize `plan` and cut it into stages. A sink at its top takes the rows, else the last stage leaves blocks.
 
     Splits depend on inputs and `split_bytes` alone, partitions on plan and input size, or on `partitions` if given.
     """
@@ -82,6 +82,8 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
         if plan.single_file and pipe.tasks > 1:
             pipe = planner.gather(pipe)
         planner.sink(pipe, plan, plan.input)
+    elif isinstance(plan, logical.SinkRows):
+        planner.close(planner.open(plan.input), physical.ToSink(), 0)
     else:
         planner.close(planner.open(plan), physical.ToBlocks(), 1)
     graph = StageGraph(tuple(planner.stages))

@@ -22,6 +22,7 @@ from kernelmill.engine.plan.logical import (
     ScanTable,
     ScanText,
     SinkParquet,
+    SinkRows,
     Sort,
     TokenizeExplode,
     with_input,
@@ -71,7 +72,7 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan, _prune(plan.input, needed | {name for name, _, _ in plan.keys}))
         case Limit():
             return with_input(plan, _prune(plan.input, needed))
-        case SinkParquet():
+        case SinkParquet() | SinkRows():
             return with_input(plan, _prune(plan.input, set(plan.schema.names)))
         case MapRecords() | MapOutput() | CombineRows() | CombineByKey() | ReduceGroups() | MapBatches() | MapGroups():
             return with_input(plan, _prune(plan.input, set(plan.input.schema.names)))

@@ -22,6 +22,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
         exec(compile(code, "page.py", "exec"), names)
     said = capsys.readouterr().out
     assert "[('be', 2), ('not', 1), ('or', 1), ('to', 2)]" in said
+    assert "[(3,), (2,), (1,), (2,), (1,)]" in said and "[{'n': 2}, {'n': 1}, {'n': 2}, {'n': 1}]" in said
     assert "parsed/: 1 file, 1 row · sizes: 2 rows · strange: 2 rows" in said
     assert "[('FR;',), ('IT;x',)]" in said
     assert "[(1, 1), (2, 1), (3, 1), (4, 1), (7, 7), (8, 7)]" in said
