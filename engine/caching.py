@@ -35,6 +35,7 @@ class CachedRows:
     ) -> None:
         self.label, self.input_bytes, self._schema = "<cached>", input_bytes, schema
         self.rows = 0
+        self.is_reduced = False
         self.counters: Mapping[str, int] = {}
         self.rejects: pa.Table | None = None
         self._sizes: list[int] = []

@@ -424,7 +424,7 @@ class CachedFrame(LazyFrame):
     __slots__ = ("_rows",)
 
     def __init__(self, rows: CachedRows, schema: pa.Schema, unique: tuple[str, ...]) -> None:
-        super().__init__(ScanSource(rows, schema, unique, origin=users_line()))
+        super().__init__(ScanSource(rows, schema, unique, rows.is_reduced, origin=users_line()))
         self._rows = rows
 
     @property

@@ -162,7 +162,7 @@ def run_cached(job: JobPlan, settings: Settings, on_event: Callable[[Event], Non
                 cached.add(batches)
                 size += sum(batch.nbytes for batch in batches)
                 run.store.drop(last.number, index)
-            cached.counters = run.counters()
+            cached.counters, cached.is_reduced = run.counters(), job.is_reduced
             cached.rejects = run.rejects.table() if run.rejects.rows else None
         except BaseException:
             cached.close()

@@ -27,7 +27,7 @@ class Output:
         reduce: str | Callable[..., Any] | None = None,
         *,
         combine: str | Callable[..., Any] | None = None,
-        partition: Callable[..., Any] | None = None,
+        partition: str | Callable[..., Any] | None = None,
         key: str | tuple[str, ...] = "key",
         value: str | tuple[str, ...] = "value",
         schema: Any = None,

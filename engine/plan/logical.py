@@ -128,12 +128,13 @@ class ScanTable(LogicalPlan):
 class ScanSource(LogicalPlan):
     """Columns of what a source reads: rows that are cached, or an object of the user's.
 
-    `unique` names a column whose values are all different, if there is one.
+    `unique` names a column whose values are all different, if there is one; is_reduced: the rows are one a group.
     """
 
     source: HeldSource = field(repr=False)
     columns: pa.Schema
     unique: tuple[str, ...] = ()
+    is_reduced: bool = False
 
     def _derive(self) -> pa.Schema:
         return _unique(_some(self.columns))

@@ -50,7 +50,7 @@ class JobPlan:
 
     `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to;
     `functions` are the user's, which operators name by their number; `sources` are those that splits name. `named` are
-    further outputs: name, the stage that writes it, schema.
+    further outputs: name, the stage that writes it, schema. is_reduced: the rows that come out are one a group.
     """
 
     graph: StageGraph
@@ -61,6 +61,7 @@ class JobPlan:
     functions: tuple[UserFunction, ...] = ()
     sources: Mapping[str, HeldSource] = field(default_factory=dict)
     named: tuple[tuple[str, int, pa.Schema], ...] = ()
+    is_reduced: bool = False
 
 
 def plan_job(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int | None = None) -> JobPlan:
@@ -75,6 +76,7 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
     """Cut an already optimized plan into stages: see `plan_job`."""
     planner = _Planner(split_bytes, partitions)
     named: tuple[tuple[str, int, pa.Schema], ...] = ()
+    is_reduced = False
     if isinstance(plan, logical.SinkParquet) and plan.named:
         named = planner.sink_several(plan)
     elif isinstance(plan, logical.SinkParquet):
@@ -85,11 +87,14 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
     elif isinstance(plan, logical.SinkRows):
         planner.close(planner.open(plan.input), physical.ToSink(), 0)
     else:
-        planner.close(planner.open(plan), physical.ToBlocks(), 1)
+        pipe = planner.open(plan)
+        is_reduced = pipe.is_reduced
+        planner.close(pipe, physical.ToBlocks(), 1)
     graph = StageGraph(tuple(planner.stages))
     functions = tuple(planner.functions)
     pipelines, tables = tuple(planner.pipelines), planner.tables
-    return JobPlan(graph, pipelines, tables, plan.schema, planner.input_bytes, functions, planner.sources, named)
+    held = functions, planner.sources
+    return JobPlan(graph, pipelines, tables, plan.schema, planner.input_bytes, *held, named, is_reduced)
 
 
 def partition_count(input_bytes: int, map_tasks: int) -> int:
@@ -447,7 +452,9 @@ class _Planner:
         splits = tuple(
             SourceSplit(name, number, value, size) for number, (value, size) in enumerate(source.sized_splits)
         ) or (SourceSplit(name, -1, b"", 0),)
-        return _Pipe(f"read {source.label}", scan.schema, len(splits), physical.ReadSource(scan.schema), splits)
+        reading = physical.ReadSource(scan.schema)
+        label = f"read {source.label}"
+        return _Pipe(label, scan.schema, len(splits), reading, splits, is_reduced=scan.is_reduced)
 
 
 def _read_keys_as_dictionaries(pipe: _Pipe, plan: logical.Aggregate) -> _Pipe:

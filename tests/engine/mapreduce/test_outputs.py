@@ -235,6 +235,22 @@ def test_a_combine_of_a_named_output_works_before_pairs_travel(tmp_path):
     assert km.read_parquet(tmp_path / "out" / "most").rows() == [(0, 99), (1, 97), (2, 98)]
 
 
+def test_a_named_output_may_be_in_order_over_all_its_files(tmp_path):
+    def map(n, emit):
+        emit(0, 1)
+        emit.to("all", n * 37 % 101, n)
+
+    types = {"k": "int64", "n": "int64"}
+    outputs = {"all": km.Output(key="k", value="n", schema=types, partition="range", partitions=4)}
+    job = km.MapReduce(map, "sum", schema={"key": "int64", "value": "int64"}, outputs=outputs, compile="never")
+    table = pa.table({"n": list(range(1000))})
+    job.run(km.from_arrow(pa.Table.from_batches(table.to_batches(max_chunksize=100))), output=tmp_path / "out",
+            split_size=800)  # fmt: skip
+    rows = km.read_parquet(tmp_path / "out" / "all").rows()
+    assert [k for k, _ in rows] == sorted(n * 37 % 101 for n in range(1000))
+    assert sorted(os.listdir(tmp_path / "out" / "all"))[-1] == "part-00003.parquet"
+
+
 def test_trial_and_verify_know_named_outputs():
     trial = job_of().trial(["a 1 #x", "a"])
     assert trial.rows() == [("a", 2)] and trial.counters == {"lines": 2, "numbers": 1}
@@ -260,7 +276,7 @@ def test_the_plan_is_one_map_stage_with_an_output_each():
     text = job_of().explain(frame_of(LINES))
     assert text.count("MapRecords") == 2  # in the plan and in the stages
     assert "output numbers" in text and "reads by hash from stage 0, output 1" in text
-    assert "reads one_to_one stage 0, output 2" in text
+    assert "reads its task of stage 0, output 2" in text
     assert '"outputs"' in job_of().explain(frame_of(LINES), format="json")
     assert "s0 -->|one_to_one|" in job_of().explain(frame_of(LINES), format="mermaid")
 
