@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import threading
 import warnings
@@ -16,6 +17,7 @@ from kernelmill.engine.origin import users_frame
 from kernelmill.engine.userfunctions import UserFunction
 
 if TYPE_CHECKING:
+    from kernelmill.kernels.sidevalues import Bound
     from kernelmill.kernels.usercode import Output
     from kernelmill.kernels.userfolds import CompiledFold
     from kernelmill.kernels.usermaps import CompiledMap
@@ -27,8 +29,11 @@ _TYPES: dict[str, pa.DataType] = {
     "float64": pa.float64(),
     "boolean": pa.bool_(),
 }
+_POSITIONAL = {"map": 2}
+"""The arguments that compiled functions are called with, by role."""
 _LOCK = threading.Lock()
 _ANSWERS: weakref.WeakKeyDictionary[UserFunction, dict[str, Any]] = weakref.WeakKeyDictionary()
+_BOUND: weakref.WeakKeyDictionary[UserFunction, Bound] = weakref.WeakKeyDictionary()
 F = TypeVar("F")
 
 
@@ -43,7 +48,7 @@ def compiled_form(function: UserFunction, schema: pa.Schema) -> CompiledMap | No
     """
 
     def compile_(kernels: Any) -> CompiledMap:
-        made: CompiledMap = kernels("usermaps").compiled_map(function.given, inputs_of(schema), function.keywords)
+        made: CompiledMap = kernels("usermaps").compiled_map(_bound(function), inputs_of(schema), {})
         return made
 
     return _answer(function, schema.to_string(show_schema_metadata=False), compile_)
@@ -98,9 +103,7 @@ def _answer(function: UserFunction, asked: str, compile_: Callable[[Any], F], at
     with _LOCK:
         answers = _ANSWERS.setdefault(function, {})
         if asked not in answers:
-            answers[asked] = _compile(function, compile_)
-            if isinstance(answer := answers[asked], str) and function.compile != "require" and not at_run:
-                _warn(f"[{Code.INTERPRETED.id}] {answer}; it runs as plain Python")
+            answers[asked] = _compiled_or_known(function, asked, compile_, at_run)
         answer = answers[asked]
     if not isinstance(answer, str):
         made: F = answer
@@ -108,6 +111,41 @@ def _answer(function: UserFunction, asked: str, compile_: Callable[[Any], F], at
     if function.compile == "require" and not at_run:
         raise error(Code.INTERPRETED, answer, where=function.where, hint='compile="auto" runs it as plain Python')
     return None
+
+
+def for_run(function: UserFunction) -> UserFunction:
+    """The function as one plan or one run of it sees it: constants and side data are what they are now."""
+    return dataclasses.replace(function)
+
+
+def side_bytes(functions: Iterable[UserFunction]) -> int:
+    """Memory that the side data of compiled functions takes beside what Python holds; it is made now."""
+    with _LOCK:
+        compiled = [one for one in functions if one.role in _POSITIONAL and one.compile != "never" and not one.failures]
+        return sum(_bound(one).side.nbytes for one in compiled)
+
+
+def _compiled_or_known(function: UserFunction, asked: str, compile_: Callable[[Any], Any], at_run: bool) -> Any:
+    """What is compiled, or why nothing: that is found out and said once, for each kind of side data."""
+    asked = f"{asked} {_bound(function).side.kinds}" if function.role in _POSITIONAL else asked
+    failure = function.failures.get(asked)
+    if failure is not None:
+        return failure
+    answer = _compile(function, compile_)
+    if isinstance(answer, str):
+        function.failures[asked] = answer
+        if function.compile != "require" and not at_run:
+            _warn(f"[{Code.INTERPRETED.id}] {answer}; it runs as plain Python")
+    return answer
+
+
+def _bound(function: UserFunction) -> Bound:
+    """The function with its side data, one for all its forms."""
+    found = _BOUND.get(function)
+    if found is None:
+        bind = _kernels("sidevalues").bind
+        found = _BOUND[function] = bind(function.given, function.keywords, _POSITIONAL[function.role])
+    return found
 
 
 def _warn(text: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kernelmill.engine.compiling import side_bytes
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.branches import HELD_BYTES_MAX
 from kernelmill.engine.plan.physical import (
@@ -67,16 +68,20 @@ class Grants:
 
 
 def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grants:
-    """Share the job's memory out, but for `aside_bytes`. Raises KM0401, naming the least, if one task does not fit."""
-    memory_bytes = settings.memory_bytes - aside_bytes
+    """Share the job's memory out, but for `aside_bytes` and what side data takes.
+
+    Raises KM0401, naming the least, if one task does not fit.
+    """
+    side = side_bytes(job.functions)
+    memory_bytes = settings.memory_bytes - aside_bytes - side
     inputs = [
         max((s.size_bytes for s in stage.splits), default=job.input_bytes // max(1, stage.tasks))
         for stage in job.graph.stages
     ]
     held = [_held_least(pipeline, size) for pipeline, size in zip(job.pipelines, inputs, strict=True)]
     needs = [_need(p, size) + least for p, size, least in zip(job.pipelines, inputs, held, strict=True)]
-    least = -(-max(needs) // MIB) * MIB  # whole, for the number named must do when it is given
-    if least > memory_bytes:
+    least = -(-(max(needs) + side) // MIB) * MIB  # whole, for the number named must do when it is given
+    if least - side > memory_bytes:
         what = f"this job needs at least {format_bytes(least, binary=True)} of memory"
         hint = f"it was given {format_bytes(settings.memory_bytes, binary=True)}: raise memory="
         raise error(Code.MEMORY_LIMIT, what, hint=hint)

@@ -7,6 +7,7 @@ map task runs again.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import queue
 import secrets
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from kernelmill.engine.caching import MEMORY_SHARE, CachedRows, cached_bytes, spill_cached
 from kernelmill.engine.commit import PartFile
+from kernelmill.engine.compiling import for_run
 from kernelmill.engine.errors import Code, KernelmillError, MemoryLimitError, error
 from kernelmill.engine.events import (
     COMPILE_KERNELS,
@@ -184,6 +186,7 @@ class LocalRunner:
         room_bytes: int = 0,
         sink: HeldSink | None = None,
     ) -> None:
+        job = dataclasses.replace(job, functions=tuple(map(for_run, job.functions)))
         self._job, self._settings, self._staging, self._sink = job, settings, staging, sink
         self._graph = job.graph
         self._grants, self.room_bytes = _granted(job, settings, room_bytes)

@@ -13,6 +13,7 @@ import xxhash
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.origin import short_path
+from kernelmill.engine.sidedata import bound_side
 
 HASH_SEED = 0x6B65726E656C6D69
 """The seed of the partition hash: `hash(text)` in a user's function is the same XXH64 in every process."""
@@ -36,7 +37,8 @@ _CALLED_WITH = {
 class UserFunction:
     """`given` is the function, `role` what it serves as, `where` its "file.py:12", `keywords` what side= binds.
 
-    `compile` is auto, require or never. `parts` are the functions of a Combiner, whose step is then `given`.
+    `compile` is auto, require or never; `failures`: why it cannot be compiled, by what for. `parts` are the functions
+    of a Combiner, whose step is then `given`.
 
     role: map, combine, reduce, partition, map_batches or map_groups.
     """
@@ -48,6 +50,7 @@ class UserFunction:
     keywords: Mapping[str, Any] = field(default_factory=dict)
     compile: str = "auto"
     parts: tuple[Callable[..., Any] | None, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def folding(self) -> tuple[Any, ...]:
@@ -118,7 +121,8 @@ def user_function(
         raise error(Code.BAD_SETTING, f"{name}: {problem}", where=where, hint=hint) from problem
     except ValueError:  # a builtin has no signature to check
         pass
-    return UserFunction(call, role, name, where, dict(keywords or {}), compile)
+    bound = {name: bound_side(name, value) for name, value in (keywords or {}).items()}
+    return UserFunction(call, role, name, where, bound, compile)
 
 
 def stable_hash(value: Any) -> int:

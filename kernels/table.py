@@ -52,6 +52,11 @@ class KeyTable:
         return int(self.state[ROWS_SEEN])
 
     @property
+    def seed(self) -> np.uint64:
+        """What the table hash of its keys is seeded with now."""
+        return _SEEDS[self._seed]
+
+    @property
     def nbytes(self) -> int:
         """Bytes held, untouched capacity not counted."""
         return int(self.slots.nbytes + 32 * len(self) + min(self.arena.nbytes, int(self.state[ARENA_USED]) + (1 << 20)))

@@ -19,6 +19,7 @@ from kernelmill.kernels import _jit
 from kernelmill.kernels._cache import Code
 from kernelmill.kernels._loader import bind, can_run
 from kernelmill.kernels._signature import Array, Scalar, Signature
+from kernelmill.kernels.sidevalues import RefusedSide, SideRef
 
 TEXT_SLACK_BYTES = 64
 _WARMED = "text-methods"
@@ -188,6 +189,8 @@ def _parts_of(value: Any, seen: set[int]) -> Iterator[bytes]:
     match value:
         case None | bool() | int() | float() | complex() | str() | bytes() | type():
             yield f"{type(value).__name__} {value!r}".encode(errors="surrogatepass")
+        case SideRef() | RefusedSide():
+            yield repr(value).encode()
         case tuple() | list() | frozenset():
             yield f"{type(value).__name__} {len(value)}".encode()
             for one in sorted(value, key=repr) if isinstance(value, frozenset) else value:

@@ -26,11 +26,14 @@ from typing import Any
 
 from kernelmill.kernels import _jit
 from kernelmill.kernels._signature import Signature
+from kernelmill.kernels.sidetables import SideTables
+from kernelmill.kernels.sidevalues import Bound, bind
 from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded
 
-COUNT, CAPACITY, ROW, MARK, REJECTED, OVERFULL, COUNTERS_END, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 8
+COUNT, CAPACITY, ROW, MARK, REJECTED, OVERFULL, COUNTERS_END, SIDE, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 7, 8
 """Places in the state: rows staged, room for them, the record at work, rows staged before it, 1 if it was rejected, 1
-if it emitted more than fits, where the counters end; from COUNTERS on each counter's (kept, pending) pair."""
+if it emitted more than fits, where the counters end, the address of side data (sidetables); from COUNTERS on each
+counter's (kept, pending) pair."""
 
 COUNTERS_MAX = 32
 STATE_SIZE = COUNTERS + 2 * COUNTERS_MAX
@@ -45,12 +48,14 @@ class CompiledMap:
     """`drive` as above; the columns that it stages; the counters' names by their numbers in the state.
 
     shape: for the key, and for the value where there is one, the length of the tuple that is emitted, -1 for a scalar.
+    side: what the map reads beside its records.
     """
 
     drive: Callable[..., int]
     outputs: tuple[Output, ...]
     shape: tuple[int, ...]
     counters: tuple[str, ...]
+    side: SideTables
 
     @functools.cached_property
     def places(self) -> tuple[int, ...]:
@@ -65,22 +70,22 @@ class CompiledMap:
 
 
 def compiled_map(
-    function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any], on_compile: Any = None
+    function: Callable[..., Any] | Bound, inputs: Sequence[Input], keywords: Mapping[str, Any], on_compile: Any = None
 ) -> CompiledMap:
     """The map as machine code, from the cache or compiled now. Raises CannotCompileError.
 
-    `on_compile(name)` is called before it is compiled.
+    `on_compile(name)` is called before it is compiled. A Bound has its keywords.
     """
+    bound = function if isinstance(function, Bound) else bind(function, keywords, positional=2)
 
     def compile_(symbol: str) -> Any:
         compiler = importlib.import_module("kernelmill.kernels.functions.maps")
-        return compiler.compile_map(function, inputs, keywords, symbol)
+        return compiler.compile_map(bound.function, inputs, bound.keywords, symbol)
 
-    drive, about = loaded(
-        map_name(function, inputs, keywords), function.__name__, compile_, lambda _: map_signature(inputs), on_compile
-    )
+    name, title = map_name(bound.function, inputs, bound.keywords), bound.function.__name__
+    drive, about = loaded(name, title, compile_, lambda _: map_signature(inputs), on_compile)
     outputs = tuple(Output(*one) for one in about["outputs"])
-    return CompiledMap(drive, outputs, tuple(about["shape"]), tuple(about["counters"]))
+    return CompiledMap(drive, outputs, tuple(about["shape"]), tuple(about["counters"]), bound.side)
 
 
 def map_name(function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any]) -> str | None:

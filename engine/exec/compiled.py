@@ -56,6 +56,7 @@ class Stage:
         self.state[:] = 0
         self.state[usermaps.COUNTERS_END] = usermaps.COUNTERS + 2 * len(form.counters)
         self.state[usermaps.CAPACITY] = self.rows.size // (2 * max(1, columns))
+        self.state[usermaps.SIDE] = form.side.address
 
     def grow(self, rows: int) -> None:
         """Make room for `rows`; what is staged is lost."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kernelmill.engine.compiling import for_run
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.execute import Progress
@@ -158,12 +159,13 @@ class MapReduce:
     # The plan --------------------------------------------------------------------------------------------------------
 
     def _plans(
-        self, below: LogicalPlan, origin: str, pairs: Pairs | None = None
+        self, below: LogicalPlan, origin: str, function: UserFunction | None = None, pairs: Pairs | None = None
     ) -> tuple[LogicalPlan, tuple[tuple[str, LogicalPlan], ...]]:
         """The plan of the main output, and those of the named ones: all over one map."""
-        pairs = pairs or self._pairs(below.schema)
-        named = tuple((name, lane.pairs(None, self._map)) for name, lane in self._named.items())
-        mapped = MapRecords(below, self._map, pairs, self.name, named, origin=origin)
+        function = function or for_run(self._map)  # constants and side data may have changed since the last plan
+        pairs = pairs or self._pairs(function, below.schema)
+        named = tuple((name, lane.pairs(None, function)) for name, lane in self._named.items())
+        mapped = MapRecords(below, function, pairs, self.name, named, origin=origin)
         if not named:
             return self._lane.above(mapped, pairs, origin), ()
         main = self._lane.above(MapOutput(mapped, 0, origin=origin), pairs, origin)
@@ -172,11 +174,11 @@ class MapReduce:
             plans.append((name, self._named[name].above(MapOutput(mapped, number, origin=origin), its, origin)))
         return main, tuple(plans)
 
-    def _pairs(self, schema: pa.Schema | None) -> Pairs:
+    def _pairs(self, function: UserFunction, schema: pa.Schema | None) -> Pairs:
         # Asked though schema= is given: what cannot be compiled is said here, in the user's thread.
         lane = self._lane
-        inferred = None if schema is None else infer_types(self._map, schema, lane.key, lane.value)
-        return lane.pairs(inferred, self._map)
+        inferred = None if schema is None else infer_types(function, schema, lane.key, lane.value)
+        return lane.pairs(inferred, function)
 
     def _recipe(self, schema: pa.Schema | None) -> Recipe:
         """The job for the naive engine, which knows no plan; without types where there are none."""
@@ -184,8 +186,9 @@ class MapReduce:
         pairs_of: dict[str, Pairs] = {}
         made_of: dict[str, pa.Schema] = {}
         if schema is not None or all(lane.types is not None for _, lane in lanes):
-            pairs = self._pairs(schema)
-            main, named = self._plans(ScanTable((), schema or _ANY_RECORD), "", pairs)
+            function = for_run(self._map)
+            pairs = self._pairs(function, schema)
+            main, named = self._plans(ScanTable((), schema or _ANY_RECORD), "", function, pairs)
             made_of = {name: plan.schema for name, plan in (("", main), *named)}
             pairs_of = {"": pairs, **{name: lane.pairs(None, self._map) for name, lane in lanes[1:]}}
         recipes = {

@@ -16,6 +16,7 @@ from kernelmill.kernels._compile import Compiler
 from kernelmill.kernels._loader import can_run
 from kernelmill.kernels._signature import Signature
 from kernelmill.kernels.functions.keeping import keep_helpers
+from kernelmill.kernels.functions.side import with_side_and_defaults
 from kernelmill.kernels.text import jitting
 from kernelmill.kernels.text.jitting import helper
 from kernelmill.kernels.text.library import TEXT, text_of
@@ -27,13 +28,13 @@ KINDS = {"text": TEXT, "int64": types.int64, "float64": types.float64, "boolean"
 def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """What a function that `compiled_helpers` made returns for arguments of these types. Raises CannotCompileError.
 
-    It is compiled, for a driver to call.
+    It is compiled, for a driver to call. Where side data comes from is not among the arguments.
     """
     keep_helpers()
     cpu_target.typing_context.refresh()  # as numba's own entry does: to learn what was registered since the last time
     cpu_target.target_context.refresh()
     try:
-        return jitting.result_type(function, arguments)
+        return jitting.result_type(function, with_side_and_defaults(function, arguments))
     except errors.NumbaError as problem:
         raise explained(problem) from problem
 
@@ -50,7 +51,7 @@ def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -
 def explained(problem: errors.NumbaError) -> CannotCompileError:
     """numba's first useful line, and the user's line it speaks of."""
     lines = [line.strip() for line in str(problem.args[0] if problem.args else problem).splitlines()]
-    skipped = ("Failed in nopython", "", "During:", "Use of unsupported", "File", "There are", "- Of which", ">>>")
+    skipped = ("Failed in nopython", "During:", "Use of unsupported", "File", "There are", "- Of which", ">>>")
     useful = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
     found = getattr(problem, "loc", None)
     return CannotCompileError(useful, getattr(found, "line", None))

@@ -51,6 +51,7 @@ def _copied(function: Any) -> FunctionType:
     names = dict(function.__globals__)
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
     copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)  # its signature says whether it takes side data
     return copy
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from kernelmill.kernels.functions.driving import column_values, entry_point, record_type, result_type, row_class
 from kernelmill.kernels.functions.emits import EmitType, make_emit
 from kernelmill.kernels.functions.helpers import compiled_helpers
+from kernelmill.kernels.functions.side import side_of
+from kernelmill.kernels.sidevalues import takes_side
 from kernelmill.kernels.usercode import Compiled, Input
 from kernelmill.kernels.usermaps import (
     CAPACITY,
@@ -21,6 +23,7 @@ from kernelmill.kernels.usermaps import (
     MARK,
     REJECTED,
     ROW,
+    SIDE,
     STAGE_SPARE_ROWS,
     map_signature,
 )
@@ -55,10 +58,13 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[...
     """The driver for these columns, as a Python function whose globals are compiled code."""
     names, values, namespace = column_values(inputs)
     record = values[0] if len(values) == 1 else f"Row({', '.join(values)})"
-    source = _DRIVER.format(columns=", ".join(names), record=record)
+    side = "side_of(state[SIDE], arena), " if takes_side(user) else ""
+    source = _DRIVER.format(columns=", ".join(names), record=record, side=side)
     namespace |= {
         "make": make_emit(emit_type),
         "user": user,
+        "side_of": side_of,
+        "SIDE": SIDE,
         "Row": row_class(inputs),
         "COUNT": COUNT,
         "CAPACITY": CAPACITY,
@@ -80,7 +86,7 @@ def drive({columns}, row, last, arena, stage, state):
     while row < last:
         state[ROW] = row
         state[MARK] = state[COUNT]
-        user({record}, emit)
+        user({side}{record}, emit)
         if state[REJECTED] != 0:
             return row
         for place in range(COUNTERS, state[COUNTERS_END], 2):

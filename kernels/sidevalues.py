@@ -1,0 +1,212 @@
+"""Side data of users' functions: the sets, dicts, lists and arrays that they read but are not called with.
+
+A function comes by such a value by side=, a default, its closure or a global. Its machine code knows what kind of value
+it is, and where among the driver's words the addresses are: other contents need no other code. `bind` makes copies of
+the function and of the helpers that lead to side data in which a SideRef stands for each value, and whose first
+parameter is where the words come from. What the words are: `sidetables`. Which values are side data: `sidekinds`.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import CellType, CodeType, FunctionType
+from typing import Any, NamedTuple
+
+from kernelmill.kernels.sidekinds import Kind, is_container, kind_of, words_of
+from kernelmill.kernels.sidetables import SideTables
+
+PARAMETER = "_kernelmill_side"
+"""The first parameter of a function that `bind` made."""
+
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class SideRef:
+    """Stands for a side value in the copy of a function: its kind, and the number of its first word."""
+
+    def __init__(self, name: str, kind: Kind, number: int) -> None:
+        self.name, self.kind, self.number = name, kind, number
+
+    def __repr__(self) -> str:
+        return f"SideRef({self.kind}, {self.number})"
+
+    def __bool__(self) -> bool:
+        raise TypeError("whether side data is empty is not known to its code")  # numba would prune branches by it
+
+
+class RefusedSide:
+    """Stands for a value that compiled code cannot read: `why`, for people."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __repr__(self) -> str:
+        return "RefusedSide()"
+
+    def __bool__(self) -> bool:
+        raise TypeError("whether side data is empty is not known to its code")
+
+
+class Bound(NamedTuple):
+    """A function as `bind` makes it, the keywords still to be bound, and what it reads."""
+
+    function: Callable[..., Any]
+    keywords: Mapping[str, Any]
+    side: SideTables
+
+
+def bind(function: Callable[..., Any], keywords: Mapping[str, Any], positional: int) -> Bound:
+    """Put SideRefs for the side values of a function, and bind `keywords`; the function itself if it has none.
+
+    What is made takes where the words come from, and then the first `positional` parameters of the function. What
+    stands for its other parameters is in its `standing`, for whoever compiles it.
+    """
+    if not isinstance(function, FunctionType):
+        return Bound(function, keywords, SideTables(()))
+    given = {**_container_defaults(function, positional), **keywords}
+    finder = _Finder()
+    places = {name: finder.place(name, value, is_keyword=True) for name, value in given.items()}
+    finder.visit(function)
+    if not given and not finder.has_found:
+        return Bound(function, keywords, SideTables(()))
+    constants = {name: value if places[name] is None else places[name] for name, value in given.items()}
+    return Bound(finder.copies(function, constants), {}, SideTables(finder.values))
+
+
+def takes_side(function: Any) -> bool:
+    """True for a function that `bind` made, and for what numba made of it."""
+    plain = getattr(function, "py_func", function)
+    given = getattr(plain, "__signature__", None) if isinstance(plain, FunctionType) else None
+    return isinstance(given, inspect.Signature) and PARAMETER in given.parameters
+
+
+class _Finder:
+    """Collects the side values that functions read, directly or by helpers, and makes the copies."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[Kind, Any]] = []
+        self._words = 0
+        self._places: dict[int, SideRef | RefusedSide] = {}
+        self._kept: list[Any] = []  # what `_places` knows by its address
+        self._callees: dict[FunctionType, list[FunctionType]] = {}
+        self._readers: set[FunctionType] = set()
+
+    @property
+    def has_found(self) -> bool:
+        """True if there is side data, or what somebody took for such."""
+        return bool(self.values or self._places)
+
+    def place(self, name: str, value: Any, *, is_keyword: bool = False) -> SideRef | RefusedSide | None:
+        """What stands for `value`, which a function calls `name`; None for a constant, and for what is no data."""
+        if id(value) in self._places:
+            return self._places[id(value)]
+        kind = kind_of(value, name, is_keyword=is_keyword)
+        if kind is None:
+            return None
+        made: SideRef | RefusedSide
+        if isinstance(kind, str):
+            made = RefusedSide(kind)
+        else:
+            made = SideRef(name, kind, self._words)
+            self.values.append((kind, value))
+            self._words += words_of(kind)
+        if kind[0] != "scalar":  # one number may be a keyword and a constant
+            self._places[id(value)] = made
+            self._kept.append(value)
+        return made
+
+    def visit(self, function: FunctionType) -> None:
+        """Note what `function` and its helpers read."""
+        if function in self._callees:
+            return
+        callees = self._callees[function] = []
+        for name, value in (*_closed_over(function), *_globals_read(function)):
+            if isinstance(value, FunctionType):
+                callees.append(value)
+                self.visit(value)
+            elif self.place(name, value) is not None:
+                self._readers.add(function)
+
+    def copies(self, root: FunctionType, given: Mapping[str, Any]) -> FunctionType:
+        """The copy of `root`, whose keywords are `given`; it names copies of all helpers by which it comes to data."""
+        names: dict[int, dict[str, Any]] = {}
+        made: dict[FunctionType, FunctionType] = {}
+        for one in self._leading(root):
+            own = names.setdefault(id(one.__globals__), dict(one.__globals__))
+            made[one] = _taking_side(one, own, given if one is root else {})
+        for one, copy in made.items():  # only now, for they may call one another
+            for name, value in _globals_read(one):
+                copy.__globals__[name] = self._standing_for(value, made)
+            own_cells = dict(zip(one.__code__.co_freevars, copy.__closure__ or (), strict=True))
+            for name, value in _closed_over(one):
+                own_cells[name].cell_contents = self._standing_for(value, made)
+        return made[root]
+
+    def _standing_for(self, value: Any, made: Mapping[FunctionType, FunctionType]) -> Any:
+        if isinstance(value, FunctionType):
+            return made.get(value, value)
+        return self._places.get(id(value), value)
+
+    def _leading(self, root: FunctionType) -> list[FunctionType]:
+        """The functions by which side data is reached, `root` among them."""
+        leading, before = {root, *self._readers}, 0
+        while len(leading) > before:
+            before = len(leading)
+            leading |= {one for one, callees in self._callees.items() if leading.intersection(callees)}
+        return [one for one in self._callees if one in leading]
+
+
+def _taking_side(function: FunctionType, names: dict[str, Any], given: Mapping[str, Any]) -> FunctionType:
+    """A copy with those globals and empty cells, before whose parameters, as numba asks, PARAMETER comes.
+
+    Each may be left out or given by its name, for numba mixes up those that must be. What is `given` stands where the
+    defaults were: so it is part of what the copy is.
+    """
+    cells = tuple(CellType() for _ in function.__closure__ or ())
+    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
+    copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, {**(function.__kwdefaults__ or {}), **given}
+    parameters, has_default = [inspect.Parameter(PARAMETER, _EITHER)], False
+    for one in inspect.signature(function).parameters.values():
+        if one.kind in _STARRED:
+            parameters.append(one)
+            continue
+        has_default = has_default or one.default is not one.empty or one.name in given
+        default = one.default if one.name not in given and (one.default is not one.empty or not has_default) else None
+        parameters.append(one.replace(kind=_EITHER, default=default))
+    copy.__dict__["__signature__"] = inspect.Signature(parameters)
+    copy.__dict__["standing"] = given
+    return copy
+
+
+def _container_defaults(function: FunctionType, positional: int) -> dict[str, Any]:
+    """Defaults behind the parameters that a function is called with, such as `stop=frozenset(...)`."""
+    parameters = list(inspect.signature(function).parameters.values())[positional:]
+    return {one.name: one.default for one in parameters if is_container(one.default)}
+
+
+def _closed_over(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # it is still empty
+            continue
+        yield name, value
+
+
+def _globals_read(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name in sorted(set(_names_loaded(function.__code__))):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+
+
+def _names_loaded(code: CodeType) -> Iterator[str]:
+    """The globals that code reads; `co_names` would tell attributes as well."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_loaded(constant)
