@@ -10,9 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import kernelmill as km
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.kernels import _jit, searching
+
 MIB = 1 << 20
 ALLOWANCE = 256 * MIB  # interpreter and libraries
-LINE_BYTES, LINES = 500, 400_000
+PAIRS = {"key": "string", "value": "int64"}
+LINE_BYTES, LINES = 500, 300_000
 
 SCRIPT = """
 import sys
@@ -45,12 +50,15 @@ with open("/proc/self/status") as status:
     print(next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")))
 """
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")
 def large(inputs):
-    """200 MB: three copies of it are more than memory and allowance together."""
+    """150 MB: three copies of it are more than memory and allowance together."""
     path = inputs / "lines.txt"
     rng = np.random.default_rng(7)
     with open(path, "wb") as file:
@@ -58,6 +66,11 @@ def large(inputs):
             letters = rng.integers(97, 123, (LINES // 10, LINE_BYTES), np.uint8)
             letters[:, -1] = 10
             file.write(letters.tobytes())
+    few = inputs / "few.txt"
+    few.write_bytes(path.read_bytes()[: 1000 * LINE_BYTES])
+    for work in ("sort", "first", "emitted"):  # a process that must compile takes more memory
+        run(few, inputs / f"few-{work}", work, "1GiB")
+    _jit.load([searching.narrow_strings])
     yield path
     path.unlink()
 
@@ -90,3 +103,17 @@ def test_one_group_of_more_than_memory_is_reduced_within_it(large, reduce):
     assert rows == (LINES if reduce == "emitted" else 1)
     if reduce == "emitted":
         assert printed == [str(LINES)]
+
+
+@pytest.mark.parametrize("order", [None, "key"])
+def test_a_disk_that_is_full_for_a_sort_fails_the_job_and_leaves_nothing(large, spills, order):
+    """What the tasks of a job that failed spilled has no name, and the folder it was in goes with the job."""
+    job = km.MapReduce(lambda line, emit: emit(line, 1), "list", schema=PAIRS, compile="never", order=order)
+    lines = km.scan_text(large)
+    tuned = {"memory": "512MiB", "split_size": "8MiB", "partitions": 1, "progress": False}
+    for frame in (lines.sort("line"), job(lines)):
+        with pytest.raises(KernelmillError) as caught:
+            frame.sink_parquet("out", spill_limit="40MiB", **tuned)
+        assert caught.value.code is Code.DISK_FULL
+        assert list(spills.iterdir()) == []
+        assert not Path("out").exists()
