@@ -16,6 +16,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, partition_rows, take_columns
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns, Repeated, StagedText
+from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.states import Column, Count, State, Sum, state_of
 from kernelmill.engine.plan.partial import finished_schema, partial_schema
 from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate
@@ -24,6 +25,7 @@ from kernelmill.kernels.table import Groups, KeyTable, Order
 FLUSH_GROUPS = 1 << 20
 FLUSH_KEY_BYTES = 64 << 20
 FLUSH_ROWS = 1 << 31
+FLUSH_LIST_BYTES = 64 << 20
 """A map task's table is flushed at these, fixed for all runs: an earlier flush would group float sums anew (I1).
 
 The counts of partial rows are uint32: more rows might not fit.
@@ -54,6 +56,11 @@ class _Grouping:
 
     def __len__(self) -> int:
         return self._used
+
+    @property
+    def list_bytes(self) -> int:
+        """Bytes that wait to become lists."""
+        return sum(state.held_bytes for state in self.states if isinstance(state, Lists))
 
     def add(self, key_columns: list[Any], value_columns: list[list[Any]], rows: int) -> Iterator[None]:
         """Take the rows of a batch; yields whenever the table wants to be flushed and cleared before it goes on.
@@ -151,7 +158,7 @@ class _Grouping:
 
 def _rows(column: Column, first: int, last: int) -> Column:
     values, validity = column
-    return values[first:last] if values.size else values, validity[first:last] if validity.size else validity
+    return values[first:last] if len(values) else values, validity[first:last] if validity.size else validity
 
 
 def _without_dictionaries(fields: list[pa.Field[Any]]) -> list[pa.Field[Any]]:
@@ -204,6 +211,9 @@ def combine_in_table(
             values = [[_plain(batch.column(name)) for name in names] for names in inputs]
             for _ in grouping.add(key_columns, values, batch.num_rows):
                 yield from _flush(grouping, schema, partitions)
+            if grouping.list_bytes > FLUSH_LIST_BYTES:
+                yield from _flush(grouping, schema, partitions)
+                rows = 0
         yield from _flush(grouping, schema, partitions)
 
 

@@ -15,6 +15,7 @@ from kernelmill.kernels import (
     gathering,
     hashing,
     keytable,
+    listing,
     lowercase,
     partitioning,
     rowkeys,
@@ -46,6 +47,7 @@ _OF_AGGREGATE = {
     "mean": [combining.add_and_count, combining.add_floats, combining.add_integers],
     "min": [combining.keep_least, combining.keep_least_float],
     "max": [combining.keep_least, combining.keep_least_float],
+    "list": [listing.add_run_lengths, listing.scatter_runs, listing.scatter_words],
 }
 
 

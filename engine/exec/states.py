@@ -18,6 +18,7 @@ from kernelmill.engine.batch import (
 )
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.keys import Repeated
+from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.kernels import combining
 from kernelmill.kernels.orderedwords import ordered_words, values_of_words
@@ -45,8 +46,8 @@ class Dense:
         self.values[:groups] = 0
 
 
-Column = tuple[NDArray[Any], Bytes]
-"""Values and one validity byte a row (empty: all valid)."""
+Column = tuple[Any, Bytes]
+"""Values, an array of numpy or for lists of Arrow, and one validity byte a row (empty: all valid)."""
 
 
 class State(Protocol):
@@ -237,6 +238,8 @@ def state_of(agg: AggSpec, dtype: pa.DataType | None, *, merging: bool) -> State
     if agg.kind == "mean":
         return Mean(merging=merging)
     assert dtype is not None
+    if agg.kind == "list":
+        return Lists(agg.name, dtype, merging=merging)
     if agg.kind == "sum":
         return Sum(agg.name, dtype)
     return Extreme(dtype, largest=agg.kind == "max")

@@ -108,7 +108,7 @@ def named_columns(pairs: Pairs, kind: str) -> pa.Schema:
     if kind in ("list", "unique"):
         for name in pairs.values:
             index = schema.get_field_index(name)
-            schema = schema.set(index, pa.field(name, pa.list_(schema.field(name).type)))
+            schema = schema.set(index, pa.field(name, pa.list_(schema.field(name).type), nullable=False))
     return schema
 
 

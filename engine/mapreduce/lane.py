@@ -96,7 +96,7 @@ class Lane:
             compiled_fold(combine, "step", values, pairs.value_is_tuple, nullable=False)
             plan = CombineRows(plan, pairs, combine, origin=origin)
         kind = reduce if reduce is not None else combine
-        if isinstance(kind, str) and _is_kernels(kind, pairs):
+        if isinstance(kind, str) and self._is_kernels(kind, pairs):
             aggs = _aggregates(kind, pairs, self.value[0])
             plan = Aggregate(plan, pairs.keys, aggs, self._partitioning, origin=origin)
             by = plan.schema.names if self.order == "value" else pairs.keys
@@ -156,6 +156,14 @@ class Lane:
         by = plan.schema.names if self.order == "value" else pairs.keys
         return plan if self.order is None else SortPartitions(plan, tuple(by), origin=origin)
 
+    def _is_kernels(self, kind: str, pairs: Pairs) -> bool:
+        """Whether an Aggregate does the reduce: not for the extremes of texts, or what asks for values in order."""
+        value_types = [pairs.schema.field(name).type for name in pairs.values]
+        if kind == "list":
+            return bool(value_types) and self.order != "value"
+        texts = any(pa.types.is_string(dtype) or pa.types.is_binary(dtype) for dtype in value_types)
+        return kind in KERNEL_REDUCES and not (kind in _TEXT_EXTREMES and texts)
+
     def _check_combine(self) -> None:
         reduce, combine = self.reduce, self.combine
         if isinstance(combine, UserFunction) and combine.parts and reduce is not None:
@@ -169,13 +177,6 @@ class Lane:
         if reduce not in COMBINABLE:
             what = f"reduce={reduce!r} asks for every value, and combine= leaves one of many"
             raise error(Code.BAD_SETTING, what, hint="leave combine= out")
-
-
-def _is_kernels(kind: str, pairs: Pairs) -> bool:
-    """Whether an Aggregate does the reduce: the least and the greatest text are found in Python."""
-    value_types = [pairs.schema.field(name).type for name in pairs.values]
-    texts = any(pa.types.is_string(dtype) or pa.types.is_binary(dtype) for dtype in value_types)
-    return kind in KERNEL_REDUCES and not (kind in _TEXT_EXTREMES and texts)
 
 
 def _named_or_function(

@@ -6,6 +6,7 @@ A partial row holds the keys and then, aggregate by aggregate, these columns:
     sum          `name`       int64, uint64 or float64
     mean         `name.sum`   float64, then `name.count` uint32
     min, max     `name`       the input's type; null while no value was seen
+    list         `name`       a list of the input's type
 
 Planner and executors share this module, so that both sides of a shuffle agree.
 """
@@ -20,7 +21,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.physical import AggSpec
 
-AGGREGATES = ("len", "count", "sum", "mean", "min", "max")
+AGGREGATES = ("len", "count", "sum", "mean", "min", "max", "list")
 
 
 def sum_type(dtype: pa.DataType) -> pa.DataType:
@@ -48,6 +49,8 @@ def partial_fields(agg: AggSpec, dtype: pa.DataType | None) -> list[pa.Field[Any
         return [total, pa.field(f"{agg.name}.count", pa.uint32(), nullable=False)]
     if agg.kind in ("min", "max"):
         return [pa.field(agg.name, dtype)]
+    if agg.kind == "list":
+        return [pa.field(agg.name, pa.list_(dtype), nullable=False)]
     raise error(Code.INTERNAL, f"no aggregate is called {agg.kind!r}")
 
 
@@ -77,6 +80,8 @@ def finished_field(agg: AggSpec, field: pa.Field[Any] | None, *, may_be_empty: b
     if agg.kind in ("min", "max"):
         nullable = field.nullable or may_be_empty or pa.types.is_floating(field.type)
         return pa.field(agg.name, field.type, nullable=nullable)
+    if agg.kind == "list":
+        return pa.field(agg.name, pa.list_(field.type), nullable=False)
     raise error(Code.INTERNAL, f"no aggregate is called {agg.kind!r}")
 
 

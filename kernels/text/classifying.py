@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernelmill.kernels.text.jitting import apart, helper, made_when_called
+from kernelmill.kernels.text.jitting import apart, helper, made_when_called, merged
 from kernelmill.kernels.text.points import all_ascii, decode, size_at
 from kernelmill.kernels.text.registering import method
 from kernelmill.kernels.text.texttype import TEXT
@@ -45,16 +45,13 @@ def _every_character(holds: Callable[[str], bool], of_empty: bool = False) -> An
     low, high = np.uint64(ascii_set & (1 << 64) - 1), np.uint64(ascii_set >> 64)
     beyond_ascii = table_test(holds)
 
-    def test(text: Any) -> Any:
+    def of_any_size(text: Any) -> Any:
         at, size = 0, text._size
         while at < size:
             byte = np.int64(text._data[at])
-            if byte < 64:
-                if low >> np.uint64(byte) & _ONE == _ZERO:
-                    return False
-                at += 1
-            elif byte < 128:
-                if high >> np.uint64(byte - 64) & _ONE == _ZERO:
+            if byte < 128:
+                half = low if byte < 64 else high
+                if half >> np.uint64(byte & _IN_BLOCK) & _ONE == _ZERO:
                     return False
                 at += 1
             else:
@@ -63,8 +60,18 @@ def _every_character(holds: Callable[[str], bool], of_empty: bool = False) -> An
                 at += size_at(text._data, at)
         return size > 0 or of_empty
 
-    test.__qualname__ = f"every_character({holds.__qualname__})"
-    return helper(test)
+    of_any_size.__qualname__ = f"every_character({holds.__qualname__})"
+    apart(of_any_size)
+
+    def test(text: Any) -> Any:
+        byte = np.int64(text._data[0])  # of an empty text it is one of the slack's
+        if text._size != 1 or byte >= 128:
+            return of_any_size(text)
+        half = low if byte < 64 else high  # chosen without a branch: spaces among letters come as they like
+        return half >> np.uint64(byte & _IN_BLOCK) & _ONE != _ZERO
+
+    test.__qualname__ = f"one_or_every_character({holds.__qualname__})"
+    return merged(test)
 
 
 is_upper, is_lower, is_title_case = table_test(str.isupper), table_test(str.islower), table_test(is_title)

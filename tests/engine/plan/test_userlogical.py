@@ -59,7 +59,7 @@ def test_a_filter_of_keys_goes_below_an_aggregate_and_no_further():
     assert [line.split()[0] for line in lines] == ["Aggregate", "Filter", "MapRecords", "ScanTable"]
 
 
-@pytest.mark.parametrize("reduce", [lambda key, values, emit: None, "list"])
+@pytest.mark.parametrize("reduce", [lambda key, values, emit: None, "unique"])
 def test_a_filter_stays_above_a_reduce(reduce):
     lines = optimized(FRAME.pipe(job_of(reduce)).filter(km.col("key") == "a")).split("\n")
     heads = ["Filter", "ReduceGroups", "SortPartitions", "Partition", "MapRecords", "ScanTable"]
