@@ -13,16 +13,11 @@ from inputs import KJV, arguments
 PATTERN = "Bethlehem"
 
 
-def matching(pattern):
-    """The job that finds `pattern`, which its map takes from here."""
-
-    def map(row, emit):
-        emit.count("lines")
-        if pattern in row.line:
-            emit((row.path, row.offset), row.line)
-            emit.count("matches")
-
-    return km.MapReduce(map, key=("path", "offset"), value="line")
+def map(row, emit, pattern):
+    emit.count("lines")
+    if pattern in row.line:
+        emit((row.path, row.offset), row.line)
+        emit.count("matches")
 
 
 def grep(inputs, pattern=PATTERN, regex=""):
@@ -30,7 +25,7 @@ def grep(inputs, pattern=PATTERN, regex=""):
     lines = km.scan_text(inputs, include_file_paths="path", include_offsets="offset")
     if regex:
         lines = lines.filter(km.col("line").str.contains(regex))
-    return lines.pipe(matching(pattern))
+    return lines.pipe(km.MapReduce(map, key=("path", "offset"), value="line", side={"pattern": pattern}))
 
 
 def main():

@@ -1,8 +1,8 @@
 """Term vector per host: the most frequent words of each web site, with their counts (OSDI 2004, section 2.3).
 
-Two jobs in one plan: the first counts the words of each host, the second keeps the most frequent of each; a filter
-between them drops the words that everybody uses. A record is a whole document, a page; the pages of a host lie in a
-folder of its name, as a crawler leaves them.
+Two jobs in one plan: the first counts the words of each host, but for those that everybody uses; the second keeps the
+most frequent of each. A record is a whole document, a page; the pages of a host lie in a folder of its name, as a
+crawler leaves them.
 
     python examples/term_vector_per_host.py
     python examples/term_vector_per_host.py 'mirror/*/*.txt' -o vectors/
@@ -14,18 +14,19 @@ from inputs import arguments, made, write_crawl
 
 TERMS = 10  # of each host's vector
 SELDOM = 5  # terms that occur less often are thrown away
-STOP = """
+COMMON = """
     a all also am an and are as at be but by for from had hath have he her him his i in is it me my not of on our out
     shall she so that the thee their them then there they thine this thou thy to unto up upon us was we were which who
     will with ye you your
-""".split()
+"""
+STOP = set(COMMON.split())
 
 
 def words_of_page(page, emit):
     host = page.path.split("/")[-2]
     for word in page.text.lower().split():
         term = word.strip(".,;:?!()'")
-        if term:
+        if term and term not in STOP:
             emit((host, term), 1)
 
 
@@ -57,7 +58,7 @@ keep_most_frequent = km.MapReduce(
 def term_vectors(inputs):
     """The frame of term vectors: host, rank, term, n."""
     pages = km.scan_text(inputs, whole_file=True, include_file_paths="path")
-    return pages.pipe(count_terms).filter(~km.col("term").is_in(STOP)).pipe(keep_most_frequent)
+    return pages.pipe(count_terms).pipe(keep_most_frequent)
 
 
 def main():
