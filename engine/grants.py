@@ -28,6 +28,7 @@ from kernelmill.engine.plan.physical import (
     Sort,
     Step,
     TokenizeExplode,
+    has_lists,
 )
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings
@@ -49,6 +50,8 @@ _COUNT_TOKENS = _Cost(3, 224 * MIB)
 _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
 _MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
 _NO_TABLE = _Cost(4, 96 * MIB)
+_COMBINE_LISTS = _Cost(12, 320 * MIB)  # a table, and three copies of what waits to become lists
+_LISTS_LEAST = _Cost(12, 96 * MIB)  # three copies of what is merged at once
 _PYTHON_VALUES = _Cost(6, 160 * MIB)  # emits as Python objects, 64 Ki of them, beside their rows
 _HELD_LEAST = _Cost(6, 32 * MIB)  # rows to sort; more of them are spilled
 _HELD_MOST = _Cost(8, 128 * MIB)  # three copies of rows that are larger than in their files; at least the bound
@@ -101,11 +104,18 @@ def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grant
 
 def _holding_steps(pipeline: Pipeline) -> list[Step]:
     """The steps that hold rows at the same time."""
-    return [
-        step
-        for step in pipeline.steps
-        if isinstance(step, Sort | GatherGroups | MapGroups) or (isinstance(step, ReduceGroups) and step.kind == "list")
-    ]
+    return [step for step in pipeline.steps if isinstance(step, Sort | GatherGroups | MapGroups) or _makes_lists(step)]
+
+
+def _makes_lists(step: Step) -> bool:
+    """Whether a step must hold all the values of a key."""
+    match step:
+        case ReduceGroups(kind=kind):
+            return kind == "list"
+        case MergeAggregate(aggs=aggs):
+            return has_lists(aggs)
+        case _:
+            return False
 
 
 def _makes_rows(pipeline: Pipeline) -> bool:
@@ -115,8 +125,9 @@ def _makes_rows(pipeline: Pipeline) -> bool:
 
 def _held_least(pipeline: Pipeline, input_bytes: int) -> int:
     """Bytes of rows that a task must be able to hold, its input being `input_bytes` in files."""
-    steps = len(_holding_steps(pipeline))
-    return steps * min(_HELD_LEAST.bytes_max, max(MIB, _HELD_LEAST.per_input_byte * input_bytes))
+    costs = [_LISTS_LEAST if isinstance(s, MergeAggregate) else _HELD_LEAST for s in _holding_steps(pipeline)]
+    # each step gets the same share, so the one that needs most tells
+    return len(costs) * max((min(c.bytes_max, max(MIB, c.per_input_byte * input_bytes)) for c in costs), default=0)
 
 
 def _need(pipeline: Pipeline, input_bytes: int) -> int:
@@ -139,6 +150,8 @@ def _costs(steps: tuple[Step, ...]) -> list[_Cost]:
     costs = []
     for step in steps:
         match step:
+            case PartialAggregate(aggs=aggs) if has_lists(aggs):
+                costs.append(_COMBINE_LISTS)
             case PartialAggregate(keys=keys):
                 costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
             case MergeAggregate(keys=keys):

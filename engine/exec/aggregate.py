@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kernelmill.engine.batch import (
     plain,
 )
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, partition_rows, take_columns
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns, Repeated, StagedText
@@ -31,11 +31,12 @@ FLUSH_LIST_BYTES = 64 << 20
 The counts of partial rows are uint32: more rows might not fit.
 """
 
-MERGE_ROWS_MAX, MERGE_BYTES_MAX = 1 << 21, 128 << 20
+MERGE_ROWS_MAX, MERGE_BYTES_MAX, MERGE_LIST_BYTES_MAX = 1 << 21, 128 << 20, 32 << 20
 """A partition of more partial rows is merged in sub-partitions, one after the other: how many follows from its blocks
 alone, never from free memory, for it decides the order of rows in the file (I1)."""
 
 OUTPUT_ROWS = 1 << 20
+LIST_COPIES = 3  # as they came, in one column, and in order of group
 
 
 KeyOf = Callable[[int], list[Any]]
@@ -61,6 +62,17 @@ class _Grouping:
     def list_bytes(self) -> int:
         """Bytes that wait to become lists."""
         return sum(state.held_bytes for state in self.states if isinstance(state, Lists))
+
+    def too_long(self, names: Sequence[str]) -> KernelmillError:
+        """KM0401 for lists that do not fit the memory: names the key with the longest."""
+        state = max((one for one in self.states if isinstance(one, Lists)), key=lambda one: one.held_bytes)
+        group, values = state.longest()
+        key = {name: column[0].as_py() for name, column in zip(names, self.key_columns(group, group + 1), strict=True)}
+        what = (
+            f"lists of {self.list_bytes:,} bytes do not fit this job's memory; that of {key} has {values:,} values"
+        )
+        hint = "raise memory= or partitions=, or reduce the values to less than a list: a function gets them one by one"
+        return error(Code.MEMORY_LIMIT, what, hint=hint)
 
     def add(self, key_columns: list[Any], value_columns: list[list[Any]], rows: int) -> Iterator[None]:
         """Take the rows of a batch; yields whenever the table wants to be flushed and cleared before it goes on.
@@ -270,6 +282,8 @@ def merge_in_table(
                 at += width
             for _ in grouping.add(batch.columns[: len(keys)], values, batch.num_rows):
                 raise error(Code.INTERNAL, "a merge table asked for a flush")
+            if grouping.list_bytes * LIST_COPIES > context.memory_bytes_max:
+                raise grouping.too_long(keys)
         for first, last in grouping.pieces():
             context.check_cancelled()
             columns = grouping.key_columns(first, last)

@@ -59,6 +59,13 @@ class Lists:
                 raise self._too_long("more than 2 GiB of text") from problem
         return [self._made.slice(first, last - first)]
 
+    def longest(self) -> tuple[int, int]:
+        """The group with the most values, and how many these are."""
+        groups = np.concatenate(self._groups)
+        sizes = [np.diff(_offsets(column)) for column in self._columns] if self._merging else None
+        rows = np.bincount(groups, None if sizes is None else np.concatenate(sizes))
+        return int(rows.argmax()), int(rows.max())
+
     def clear(self, groups: int) -> None:
         """See State."""
         self._groups.clear()

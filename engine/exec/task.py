@@ -15,7 +15,13 @@ import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec import operators
-from kernelmill.engine.exec.aggregate import MERGE_BYTES_MAX, MERGE_ROWS_MAX, merge_aggregate, partial_aggregate
+from kernelmill.engine.exec.aggregate import (
+    MERGE_BYTES_MAX,
+    MERGE_LIST_BYTES_MAX,
+    MERGE_ROWS_MAX,
+    merge_aggregate,
+    partial_aggregate,
+)
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
@@ -289,7 +295,9 @@ def _merge(
     """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
     sizes = store.rows(iter(_refs(task)))
     rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
-    pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // MERGE_BYTES_MAX), 1) if step.keys else 1
+    makes_lists = isinstance(step, physical.MergeAggregate) and physical.has_lists(step.aggs)
+    size_max = MERGE_LIST_BYTES_MAX if makes_lists else MERGE_BYTES_MAX
+    pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // size_max), 1) if step.keys else 1
     for piece in range(pieces):
 
         def blocks(piece: int = piece) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,8 @@ A stage's operators are a source (none where the stage reads blocks), steps in o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pyarrow as pa
 
@@ -19,11 +21,16 @@ class NamedNode(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AggSpec(msgspec.Struct, frozen=True, array_like=True):
-    """An aggregate over column `column` (None for len) that makes column `name`: len count sum mean min max."""
+    """An aggregate over column `column` (None for len) that makes column `name`: len count sum mean min max list."""
 
     name: str
     kind: str
     column: str | None
+
+
+def has_lists(aggs: Sequence[AggSpec]) -> bool:
+    """Whether states grow with the rows: lists of all values."""
+    return any(agg.kind == "list" for agg in aggs)
 
 
 class TextOptions(msgspec.Struct, frozen=True):

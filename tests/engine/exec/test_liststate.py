@@ -88,6 +88,20 @@ def test_more_elements_than_a_column_of_lists_can_have_are_an_error(monkeypatch)
     assert raised.value.code is Code.MEMORY_LIMIT
 
 
+def test_a_list_that_does_not_fit_the_memory_is_an_error_that_names_its_key(monkeypatch):
+    monkeypatch.setattr(aggregate, "LIST_COPIES", 1 << 20)
+    lines = ["a 1", "b 2", "b 3", "c 4"] * 2000
+
+    def fields(line, emit):
+        key, number = line.split()
+        emit(key, int(number))
+
+    job = km.MapReduce(fields, "list", order=None)(km.from_arrow(pa.table({"line": lines})))
+    with pytest.raises(KernelmillError) as raised:
+        job.collect()
+    assert raised.value.code is Code.MEMORY_LIMIT and "'b'" in raised.value.what and "4,000" in raised.value.what
+
+
 @pytest.mark.parametrize("flush_bytes", [1, 1000, 1 << 26])
 @pytest.mark.parametrize("order", [None, "key", "value"])
 def test_a_job_lists_the_same_however_often_it_flushes(monkeypatch, tmp_path, flush_bytes, order):
