@@ -68,9 +68,7 @@ class _Grouping:
         state = max((one for one in self.states if isinstance(one, Lists)), key=lambda one: one.held_bytes)
         group, values = state.longest()
         key = {name: column[0].as_py() for name, column in zip(names, self.key_columns(group, group + 1), strict=True)}
-        what = (
-            f"lists of {self.list_bytes:,} bytes do not fit this job's memory; that of {key} has {values:,} values"
-        )
+        what = f"lists of {self.list_bytes:,} bytes do not fit this job's memory; that of {key} has {values:,} values"
         hint = "raise memory= or partitions=, or reduce the values to less than a list: a function gets them one by one"
         return error(Code.MEMORY_LIMIT, what, hint=hint)
 
