@@ -14,6 +14,8 @@ import pyarrow as pa
 from kernelmill.engine.plan.physical import Branch
 
 HELD_ROWS_MAX, HELD_BYTES_MAX = 1 << 20, 32 << 20
+_SMALL_MAX = 256
+"""So many batches become one: a record that machine code leaves to Python makes one of a row or two."""
 
 Blocks = list[list[pa.RecordBatch]]
 Placed = Callable[[Branch, list[pa.RecordBatch]], Blocks]
@@ -26,6 +28,7 @@ class Branches:
     def __init__(self, branches: Sequence[Branch], placed: Placed) -> None:
         self._branches, self._placed = branches, placed
         self._held: list[list[pa.RecordBatch]] = [[] for _ in branches]
+        self._small = [0] * len(branches)
         self._rows, self._bytes = [0] * len(branches), [0] * len(branches)
         self._blocks: list[Blocks] = [[[] for _ in range(branch.partitions)] for branch in branches]
 
@@ -34,8 +37,13 @@ class Branches:
         number = output - 1
         if batch.num_rows:
             self._held[number].append(batch)
+            self._small[number] += 1
             self._rows[number] += batch.num_rows
             self._bytes[number] += batch.nbytes
+        if self._small[number] >= _SMALL_MAX:
+            held, first = self._held[number], len(self._held[number]) - _SMALL_MAX
+            held[first:] = pa.Table.from_batches(held[first:]).combine_chunks().to_batches()
+            self._small[number] = 0
         if self._rows[number] >= HELD_ROWS_MAX or self._bytes[number] >= HELD_BYTES_MAX:
             self._flush(number)
 
@@ -52,4 +60,4 @@ class Branches:
             for blocks, more in zip(self._blocks[number], made, strict=True):
                 blocks += more
             held.clear()
-            self._rows[number] = self._bytes[number] = 0
+            self._rows[number] = self._bytes[number] = self._small[number] = 0

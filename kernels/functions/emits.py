@@ -180,7 +180,7 @@ def _words_of(context, builder, given, wanted, value):
     return value, zero
 
 
-# emit.count, emit.reject ---------------------------------------------------------------------------------------------
+# emit.count, emit.reject, emit.to -------------------------------------------------------------------------------------
 
 
 def _place_in(names: list[str], name: Any) -> int | None:
@@ -195,21 +195,24 @@ def _place_in(names: list[str], name: Any) -> int | None:
 
 
 class _MethodTemplate(AbstractTemplate):
-    """emit.count(name, n), whose name must be a literal, and emit.reject(why), for which Python tells why."""
+    """emit.count(name, n), whose name must be a literal, and what leaves the record to Python.
+
+    That is emit.reject(why), for Python tells why, and emit.to(name, key, value), for Python stages it.
+    """
 
     prefer_literal = True
     key = ""
     this: Any = None
 
     def generic(self, args, kws):
-        if kws or len(args) > 2:
+        if kws or len(args) > (3 if self.key == _TO else 2):
             return None
         if self.key == _COUNT and _place_in(self.this.counters, args[0] if args else None) is None:
             return None
         return signature(types.void, *args, recvr=self.this)
 
 
-_COUNT, _REJECT = "kernelmill.emit.count", "kernelmill.emit.reject"
+_COUNT, _REJECT, _TO = "kernelmill.emit.count", "kernelmill.emit.reject", "kernelmill.emit.to"
 
 
 class _CountTemplate(_MethodTemplate):
@@ -218,6 +221,10 @@ class _CountTemplate(_MethodTemplate):
 
 class _RejectTemplate(_MethodTemplate):
     key = _REJECT
+
+
+class _ToTemplate(_MethodTemplate):
+    key = _TO
 
 
 @infer_getattr
@@ -229,6 +236,9 @@ class _EmitAttributes(AttributeTemplate):
 
     def resolve_reject(self, emit):
         return types.BoundFunction(_RejectTemplate, emit)
+
+    def resolve_to(self, emit):
+        return types.BoundFunction(_ToTemplate, emit)
 
 
 @lower_builtin(_COUNT, EmitType, types.VarArg(types.Any))
@@ -243,6 +253,7 @@ def _count(context, builder, sig, args):
     return context.get_dummy_value()
 
 
+@lower_builtin(_TO, EmitType, types.VarArg(types.Any))
 @lower_builtin(_REJECT, EmitType, types.VarArg(types.Any))
 def _reject(context, builder, sig, args):
     me = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])

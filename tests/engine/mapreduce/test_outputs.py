@@ -17,7 +17,7 @@ from kernelmill.engine import caching
 from kernelmill.engine.commit import check
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.events import SpillWritten
-from kernelmill.engine.exec import branches
+from kernelmill.engine.exec import branches, records
 from kernelmill.engine.shuffle import store as stores
 
 WORDS = {"word": "string", "n": "int64"}
@@ -173,6 +173,67 @@ def spilled(put):
         return put(store, *arguments, **options)
 
     return put_on_disk
+
+
+# Compiled maps --------------------------------------------------------------------------------------------------------
+
+
+def odd_ones(line, emit):
+    word, _, number = line.partition(" ")
+    emit.count("lines")
+    if number.isdigit():
+        emit(word, int(number))
+        if number.endswith("77"):
+            emit.to("sevens", (word, number), len(number))
+    elif word == "raise":
+        emit(word, int(word))
+    else:
+        emit.to("strange", line)
+
+
+ODD = {
+    "strange": km.Output(key="line", schema={"line": "string"}),
+    "sevens": km.Output(
+        "sum", key=("word", "number"), value="n", schema={"word": "string", "number": "string", "n": "int64"}
+    ),
+}
+
+
+def odd_lines(rare, count=5000):
+    lines = [f"w{n % 13} {n}" for n in range(count)]
+    lines[::rare] = [f"strange {n} line" for n in range(len(lines[::rare]))]
+    lines[50::1000] = ["raise"] * len(lines[50::1000])
+    return lines
+
+
+@pytest.mark.parametrize("rare", [2, 97])
+def test_a_compiled_map_with_named_outputs_gives_what_plain_python_gives(tmp_path, rare):
+    found = {}
+    for how in ("require", "never"):
+        job = km.MapReduce(odd_ones, "sum", key="word", value="n", schema=WORDS, outputs=ODD, compile=how)
+        for threads in (1, 2):
+            place = tmp_path / f"{how}{threads}"
+            job.run(frame_of(odd_lines(rare), 1500), output=place, on_bad="reject", split_size="20KB", threads=threads)
+            found[how, threads] = digests(place)
+    same = {name: found["never", 1][name] for name in found["never", 1] if not name.startswith(("_manifest", "_rej"))}
+    assert all(same.items() <= one.items() for one in found.values()) and len(same) >= 3
+    assert found["require", 1] == found["require", 2]
+
+
+@pytest.mark.parametrize(("rare", "as_python"), [(97, 110), (2, 5000)])
+def test_only_records_that_emit_to_named_outputs_are_left_to_python_unless_they_are_many(monkeypatch, rare, as_python):
+    seen = []
+    rows = records._InterpretedMap.rows
+
+    def counted(self, batch, place):
+        seen.append(batch.num_rows)
+        return rows(self, batch, place)
+
+    monkeypatch.setattr(records._InterpretedMap, "rows", counted)
+    job = km.MapReduce(odd_ones, "sum", key="word", value="n", outputs=ODD, compile="require")
+    found = job(frame_of(odd_lines(rare), 5000)).collect(on_bad="reject", progress=False)
+    assert found.counters["lines"] == 4995 and found.rejects.height == 5
+    assert sum(seen) <= as_python and (max(seen) == 1 or rare == 2)
 
 
 # One output of all ----------------------------------------------------------------------------------------------------
