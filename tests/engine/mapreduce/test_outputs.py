@@ -183,7 +183,7 @@ def odd_ones(line, emit):
     emit.count("lines")
     if number.isdigit():
         emit(word, int(number))
-        if number.endswith("77"):
+        if number.endswith("777"):
             emit.to("sevens", (word, number), len(number))
     elif word == "raise":
         emit(word, int(word))
