@@ -177,7 +177,7 @@ def _compile(function: UserFunction, compile_: Callable[[Any], F]) -> F | str:
     except _UnknownTypeError as problem:
         return f"{function.title}: {problem}"
     except usercode.CannotCompileError as problem:
-        return f"{function.line(problem.line)}: {function.title} cannot be compiled: {problem}"
+        return f"{function.line(problem.line, problem.path)}: {function.title} cannot be compiled: {problem}"
 
 
 def _kernels(name: str) -> Any:

@@ -69,9 +69,10 @@ class UserFunction:
         """What messages call it."""
         return f"{self.role} function {self.name!r}"
 
-    def line(self, number: int | None) -> str:
-        """Line `number` of the function's file, for people; the function's first line where that is not known."""
-        return self.where if number is None else f"{self.where.rpartition(':')[0]}:{number}"
+    def line(self, number: int | None, path: str | None = None) -> str:
+        """Line `number` of a file, the function's own without `path`; its first line where the number is not known."""
+        file = self.where.rpartition(":")[0] if path is None else short_path(path)
+        return self.where if number is None else f"{file}:{number}"
 
     def failed(self, problem: BaseException, record: str, place: str) -> KernelmillError:
         """KM0301 for what the function raised: its own innermost line, the record and where that came from."""

@@ -60,11 +60,11 @@ class Compiled(NamedTuple):
 
 
 class CannotCompileError(Exception):
-    """A function is beyond the compiler: `line` is the user's, where it is known, the text why."""
+    """A function is beyond the compiler: the text says why, `line` and `path` where, if that is known."""
 
-    def __init__(self, why: str, line: int | None = None) -> None:
+    def __init__(self, why: str, line: int | None = None, path: str | None = None) -> None:
         super().__init__(why)
-        self.line = line
+        self.line, self.path = line, path
 
 
 def loaded(

@@ -232,5 +232,5 @@ def _order(row: tuple[Any, ...]) -> Any:
 
 
 def _differs(got: str, wanted: str) -> Exception:
-    hint = "does a function keep something between calls, or overflow 64 bits? if not, report it"
+    hint = "compiled integers are 64 bits wide and wrap where Python's grow; or does a function keep something?"
     return error(Code.VERIFY_DIFFERS, f"the engine gives {got}, plain Python {wanted}", hint=hint)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,7 +16,9 @@ from kernelmill.kernels._cache import Code
 from kernelmill.kernels._compile import Compiler
 from kernelmill.kernels._loader import can_run
 from kernelmill.kernels._signature import Signature
+from kernelmill.kernels.functions import builtins  # noqa: F401 - it tells numba
 from kernelmill.kernels.functions.keeping import keep_helpers
+from kernelmill.kernels.functions.reasons import explained
 from kernelmill.kernels.functions.side import with_side_and_defaults
 from kernelmill.kernels.text import jitting
 from kernelmill.kernels.text.jitting import helper
@@ -34,9 +37,13 @@ def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any
     cpu_target.typing_context.refresh()  # as numba's own entry does: to learn what was registered since the last time
     cpu_target.target_context.refresh()
     try:
-        return jitting.result_type(function, with_side_and_defaults(function, arguments))
-    except errors.NumbaError as problem:
-        raise explained(problem) from problem
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.NumbaWarning)  # they are about numba's own ways
+            return jitting.result_type(function, with_side_and_defaults(function, arguments))
+    except CannotCompileError:
+        raise
+    except Exception as problem:  # numba lets out what its own insides raise, too
+        raise explained(problem, function) from problem
 
 
 def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -> tuple[Code | None, Any]:
@@ -45,16 +52,7 @@ def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -
         code = Code(*Compiler({}).object_code(driver, signature, symbol))
         return (code, None) if can_run(code.calls) else (None, Compiler({}).dispatcher(driver, signature))
     except errors.NumbaError as problem:
-        raise explained(problem) from problem
-
-
-def explained(problem: errors.NumbaError) -> CannotCompileError:
-    """numba's first useful line, and the user's line it speaks of."""
-    lines = [line.strip() for line in str(problem.args[0] if problem.args else problem).splitlines()]
-    skipped = ("Failed in nopython", "During:", "Use of unsupported", "File", "There are", "- Of which", ">>>")
-    useful = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
-    found = getattr(problem, "loc", None)
-    return CannotCompileError(useful, getattr(found, "line", None))
+        raise explained(problem, None) from problem
 
 
 def column_type(column: Input) -> Any:

@@ -18,7 +18,9 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.extending import intrinsic, models, register_model
 
 from kernelmill.kernels.functions.driving import KINDS, unified
+from kernelmill.kernels.text.jitting import call
 from kernelmill.kernels.text.pointers import WORDS
+from kernelmill.kernels.text.strings import string_to_arena
 from kernelmill.kernels.text.texttype import TEXT
 from kernelmill.kernels.usercode import CannotCompileError, Output
 from kernelmill.kernels.usermaps import CAPACITY, COUNT, COUNTERS, COUNTERS_MAX, OVERFULL, REJECTED
@@ -98,7 +100,9 @@ def _flat(args):
 
 
 def _seen(kind):
-    if isinstance(kind, types.StringLiteral):
+    if isinstance(kind, types.Optional):
+        return types.Optional(_seen(kind.type))
+    if isinstance(kind, types.StringLiteral | types.UnicodeType):
         return TEXT
     return kind if isinstance(kind, types.IntegerLiteral) else types.unliteral(kind)
 
@@ -106,21 +110,22 @@ def _seen(kind):
 @register_model(EmitType)
 class _EmitModel(models.StructModel):
     def __init__(self, manager, of_type):
-        super().__init__(manager, of_type, [("stage", WORDS), ("state", WORDS)])
+        super().__init__(manager, of_type, [("stage", WORDS), ("state", WORDS), ("arena", WORDS)])
 
 
 def make_emit(emit_type: EmitType) -> Any:
-    """Make `emit(stage, state)`: the emit of that type over two arrays, in compiled code."""
+    """Make `emit(stage, state, arena)`: the emit of that type over three arrays, in compiled code."""
 
     @intrinsic
-    def emit(typingctx, stage, state):
+    def emit(typingctx, stage, state, arena):
         def codegen(context, builder, sig, args):
             made = cgutils.create_struct_proxy(emit_type)(context, builder)
             made.stage = context.make_array(sig.args[0])(context, builder, args[0]).data
             made.state = context.make_array(sig.args[1])(context, builder, args[1]).data
+            made.arena = context.make_array(sig.args[2])(context, builder, args[2]).data
             return made._getvalue()
 
-        return emit_type(stage, state), codegen
+        return emit_type(stage, state, arena), codegen
 
     return emit
 
@@ -142,7 +147,7 @@ def _emit_row(context, builder, sig, args):
     values = list(_flat_values(context, builder, sig.args[1:] if sig.recvr is None else sig.args, args[1:]))
     staged = ((one, wanted) for one, wanted in zip(values, of_type.staged(), strict=True) if wanted is not None)
     for number, ((given, value), wanted) in enumerate(staged):
-        first, second = _words_of(context, builder, given, wanted, value)
+        first, second = _words_of(context, builder, given, wanted, value, me.arena)
         base = builder.add(builder.mul(capacity, ir.Constant(_WORD, 2 * number)), count)
         builder.store(first, _at(builder, me.stage, base))
         builder.store(second, _at(builder, me.stage, builder.add(base, capacity)))
@@ -159,16 +164,23 @@ def _flat_values(context, builder, kinds, values):
             yield kind, value
 
 
-def _words_of(context, builder, given, wanted, value):
-    """The two words of one value, cast to the column's type."""
+def _words_of(context, builder, given, wanted, value, arena):
+    """The two words of one value, cast to the column's type; one of numba's own strings is copied to the arena."""
     zero, one = ir.Constant(_WORD, 0), ir.Constant(_WORD, 1)
     if isinstance(given, types.NoneType):
         return zero, ir.Constant(_WORD, -1) if wanted == TEXT else one
     if isinstance(given, types.Optional):
         held = context.make_helper(builder, given, value)
-        first, second = _words_of(context, builder, given.type, wanted, held.data)
         none = ir.Constant(_WORD, -1) if wanted == TEXT else one
-        return first, builder.select(held.valid, second, none)
+        words = [cgutils.alloca_once_value(builder, word) for word in (zero, none)]
+        with builder.if_then(held.valid):
+            for place, word in zip(
+                words, _words_of(context, builder, given.type, wanted, held.data, arena), strict=True
+            ):
+                builder.store(word, place)
+        return builder.load(words[0]), builder.load(words[1])
+    if isinstance(given, types.UnicodeType):
+        value, given = call(context, builder, string_to_arena, (given, WORDS), (value, arena)), TEXT
     value = context.cast(builder, value, given, wanted)
     if wanted == TEXT:
         text = cgutils.create_struct_proxy(TEXT)(context, builder, value=value)

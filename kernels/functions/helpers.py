@@ -8,19 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from numba import njit
 from numba.core.registry import cpu_target
 
 from kernelmill.kernels.functions.hashes import user_hash
+from kernelmill.kernels.functions.reasons import refuse_at_once
+from kernelmill.kernels.functions.rewriting import without_generator_expressions
 from kernelmill.kernels.text.jitting import user_function
-
-_RECURSIVE: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "python",
-    "boundscheck": True,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
+from kernelmill.kernels.usercode import CannotCompileError
 
 
 def compiled_helpers(function: Callable[..., Any], keywords: Mapping[str, Any]) -> Callable[..., Any]:
@@ -29,6 +23,11 @@ def compiled_helpers(function: Callable[..., Any], keywords: Mapping[str, Any]) 
     function: takes what is not bound by `keywords` as arguments in order. Nothing is compiled before it is called.
     """
     made: dict[FunctionType, Any] = {}
+    if not isinstance(function, FunctionType):
+        raise CannotCompileError(f"a {type(function).__name__} is no plain function")
+    refuse_at_once(function)
+    if _calls(function, function, set()):
+        raise CannotCompileError("it calls itself")
     copy = _copied(function)
     _link(copy, made)
     callable_copy: Callable[..., Any] = user_function(_bound(copy, keywords) if keywords else copy)
@@ -36,8 +35,9 @@ def compiled_helpers(function: Callable[..., Any], keywords: Mapping[str, Any]) 
 
 
 def _bound(function: Any, keywords: Mapping[str, Any]) -> Any:
-    """`function` with its keywords bound to constants."""
-    parameters = [name for name in inspect.signature(function).parameters if name not in keywords]
+    """`function` with its keywords bound to constants, and what has a default left to that."""
+    wanted = inspect.signature(function).parameters.values()
+    parameters = [one.name for one in wanted if one.name not in keywords and one.default is one.empty]
     given = ", ".join([*parameters, *(f"{name}={name}_" for name in keywords)])
     source = f"def bound({', '.join(parameters)}):\n    return inner({given})\n"
     namespace: dict[str, Any] = {"inner": user_function(function), **{f"{name}_": keywords[name] for name in keywords}}
@@ -46,13 +46,32 @@ def _bound(function: Any, keywords: Mapping[str, Any]) -> Any:
 
 
 def _copied(function: Any) -> FunctionType:
-    """A copy with globals and cells of its own."""
+    """A copy with globals and cells of its own, changed where numba needs it to be."""
+    function = without_generator_expressions(function)
     cells = tuple(CellType(*_content(cell)) for cell in function.__closure__ or ())
     names = dict(function.__globals__)
-    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
+    copy = FunctionType(_prepared(function.__code__), names, function.__name__, function.__defaults__, cells)
     copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
     copy.__dict__.update(function.__dict__)  # its signature says whether it takes side data
     return copy
+
+
+def _prepared(code: CodeType) -> CodeType:
+    """The code for the compiler: without handlers of exceptions, sets that are constants as tuples.
+
+    A record that raises is called again as plain Python, whatever raises and whoever would catch it: so handlers run
+    there, and compiled code needs none. Raises CannotCompileError for numbers beyond 64 bits.
+    """
+    constants = tuple(_prepared_constant(one, code.co_firstlineno) for one in code.co_consts)
+    return code.replace(co_exceptiontable=b"", co_consts=constants)
+
+
+def _prepared_constant(value: Any, line: int) -> Any:
+    if isinstance(value, CodeType):
+        return _prepared(value)
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise CannotCompileError(f"the number {value} is beyond 64 bits", line)
+    return tuple(sorted(value, key=repr)) if isinstance(value, frozenset) else value
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:
@@ -76,12 +95,16 @@ def _link(copy: FunctionType, made: dict[FunctionType, Any]) -> None:
 
 
 def _compiled(value: Any, made: dict[FunctionType, Any]) -> Any:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise CannotCompileError(f"the number {value} is beyond 64 bits")
     if not isinstance(value, FunctionType) or cpu_target.typing_context._lookup_global(value) is not None:
         return value
     if value not in made:
+        if _calls(value, value, set()):  # without end it would end the process, where Python raises
+            raise CannotCompileError(f"{value.__name__} calls itself", value.__code__.co_firstlineno)
         copy = _copied(value)
-        made[value] = njit(**_RECURSIVE)(copy) if _calls(value, value, set()) else user_function(copy)
-        _link(copy, made)  # only now: it may call itself
+        _link(copy, made)
+        made[value] = user_function(copy)
     return made[value]
 
 

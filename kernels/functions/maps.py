@@ -82,7 +82,7 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[...
 
 _DRIVER = """
 def drive({columns}, row, last, arena, stage, state):
-    emit = make(stage, state)
+    emit = make(stage, state, arena)
     while row < last:
         state[ROW] = row
         state[MARK] = state[COUNT]

@@ -222,7 +222,7 @@ def user_function(function: Function) -> Function:
     """A function of the user's as a `helper`, its array accesses checked; it may make lists and strings.
 
     A third of the compile time of `njit`, which would optimise and load it by itself before its caller. It must not
-    call itself.
+    call itself, be it through others.
     """
     _USERS.add(function)
     return _registered(function, f"{function.__qualname__} {len(_FUNCTIONS)}")  # users may give two functions one name

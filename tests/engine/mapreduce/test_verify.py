@@ -71,3 +71,14 @@ def test_a_row_that_differs_is_found():
         emit(sum(values) + len(seen) // 8)
 
     assert code_of(mapreduce(parse, reduce, schema=PAIRS)) is Code.VERIFY_DIFFERS
+
+
+def test_where_compiled_integers_wrap_the_hint_says_how_wide_they_are():
+    def wrapping(line, emit):
+        emit(line, (len(line) * 4611686018427387904) % 1000)
+
+    job = km.MapReduce(wrapping, "sum", schema=PAIRS, compile="require")
+    with pytest.raises(km.errors.KernelmillError) as caught:
+        job.verify(km.from_arrow(pa.table({"line": ["four"]})))
+    assert caught.value.code.id == "KM0309"
+    assert "64 bits" in caught.value.hint

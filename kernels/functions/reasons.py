@@ -1,0 +1,193 @@
+"""Why a function is not compiled, in plain words: found in its code, for numba's own words are about numba.
+
+Also what must not be compiled though numba would: what is random, for numba's numbers are others than Python's.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dis
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from kernelmill.kernels.sidevalues import RefusedSide, SideRef
+from kernelmill.kernels.usercode import CannotCompileError
+
+_NOT = "not supported in compiled functions"
+_KNOWN_MODULES = ("math", "cmath", "operator", "numpy")
+_KNOWN_BUILTINS = frozenset(
+    "abs all any bool chr complex dict divmod enumerate float frozenset hash int iter len list map max min next ord "
+    "pow range reversed round set slice sorted str sum tuple zip".split()
+)
+_RANDOM = ("random", "numpy.random", "secrets")
+
+
+class Found(NamedTuple):
+    """A place that numba does not take: where, and why; `is_certain`: it must not be compiled, whatever numba says."""
+
+    path: str
+    line: int
+    why: str
+    is_certain: bool = False
+
+
+def refuse_at_once(function: FunctionType) -> None:
+    """Raise CannotCompileError for what numba would compile to something else than Python does."""
+    for found in _places(function, set()):
+        if found.is_certain:
+            raise CannotCompileError(found.why, found.line, found.path)
+
+
+def explained(problem: Exception, function: Callable[..., Any] | None) -> CannotCompileError:
+    """What the function's code tells, at the line that numba speaks of if it can; else numba's first useful line."""
+    place = getattr(problem, "loc", None)
+    line = getattr(place, "line", None) or None
+    path = getattr(place, "filename", None) if line else None
+    if isinstance(function, FunctionType):
+        found = list(_places(function, set()))
+        here = [one for one in found if one.line == line] or found
+        if here:
+            return CannotCompileError(here[0].why, here[0].line, here[0].path)
+        if line is None or path != function.__code__.co_filename:
+            line, path = function.__code__.co_firstlineno, function.__code__.co_filename
+    return CannotCompileError(_useful(str(problem)), line, path)
+
+
+_OPERATORS = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "and_": "&",
+    "or_": "|", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "contains": "in",
+    "getitem": "[...]", "setitem": "[...] =", "iadd": "+=", "isub": "-=", "imul": "*=",
+}  # fmt: skip
+_NO_FUNCTION = r"No implementation of function Function\(<(?:built-in function|class) '?(\w+)'?>\)"
+_WORDS = (
+    (_NO_FUNCTION, "{} is not supported for such values"),
+    (r"Unknown attribute '(\w+)' of type (?:Text|unicode_type)", "the method {} of texts is not supported"),
+    (r"Unknown attribute '(\w+)' of type Pieces", "what split gives has no {} here: list(...) makes a list of it"),
+    (r"Unknown attribute '(\w+)' of type", "the attribute {} is not supported"),
+    (r"Cannot unify .* for '([A-Za-z_]\w*?)(?:\.\d+)?'", "{} is now of one type, now of another"),
+    (r"(Cannot unify) ", "one expression is now of one type, now of another"),
+    (r"(Type of variable|Cannot infer|Cannot type|Undecided)", "the type of a value cannot be told"),
+    (r"[Uu]ntyped global name '(\w+)'", "{} is not supported"),
+)
+"""What numba says, and the same in words; a function or an operator is named by {}."""
+
+
+def _useful(text: str) -> str:
+    """numba's error in plain words if it is a common one, else its first line that says something."""
+    lines = [line.strip() for line in text.splitlines()]
+    skipped = ("Failed in ", "During:", "Use of unsupported", "File ", "There are", "- Of which", ">>>", "Overload")
+    first = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
+    for pattern, words in _WORDS:
+        found = re.match(pattern, first)
+        if found:
+            name = found[1]
+            shown = f"the operator {_OPERATORS[name]}" if name in _OPERATORS else f"{name}()"
+            return words.format(shown if "such values" in words else name)
+    return first
+
+
+def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
+    """What numba does not take in the function and in those that it calls."""
+    if function in seen:
+        return
+    seen.add(function)
+    code = function.__code__
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {_NOT}")
+    names = dict(_cells_of(function))
+    for name, value in names.items():
+        why, is_certain = _of_value(name, value, None)
+        if why:
+            yield Found(code.co_filename, code.co_firstlineno, why, is_certain)
+    yield from _places_in(code, function.__globals__)
+    for value in (*names.values(), *(function.__globals__.get(name) for name in _names_in(code))):
+        if isinstance(value, FunctionType):
+            yield from _places(value, seen)
+
+
+def _cells_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it has no value yet
+            yield name, cell.cell_contents
+
+
+def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
+    line = code.co_firstlineno
+    steps = list(dis.get_instructions(code))
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        line = (step.positions.lineno if step.positions else None) or line
+        why, is_certain = _of_step(step, after, names)
+        if why:
+            yield Found(code.co_filename, line, why, is_certain)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            if constant.co_name == "<genexpr>":
+                yield Found(code.co_filename, constant.co_firstlineno, f"a generator expression is {_NOT} here")
+            yield from _places_in(constant, names)
+
+
+def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[str, Any]) -> tuple[str, bool]:
+    match step.opname:
+        case "LOAD_GLOBAL" | "LOAD_NAME":
+            attribute = after.argval if after and after.opname in ("LOAD_ATTR", "LOAD_METHOD") else None
+            if step.argval in names:
+                return _of_value(step.argval, names[step.argval], attribute)
+            if hasattr(builtins, step.argval) and step.argval not in _KNOWN_BUILTINS:
+                is_class = isinstance(getattr(builtins, step.argval), type)
+                is_error = is_class and issubclass(getattr(builtins, step.argval), BaseException)
+                return ("" if is_error else f"{step.argval}() is {_NOT}"), step.argval in ("print", "input", "open")
+        case "FORMAT_VALUE" if (step.arg or 0) & 4:
+            return f"a format specification in an f-string is {_NOT}", False
+        case "FORMAT_WITH_SPEC":
+            return f"a format specification in an f-string is {_NOT}", False
+        case "BUILD_MAP" | "BUILD_CONST_KEY_MAP" | "MAP_ADD" | "DICT_UPDATE" | "DICT_MERGE":
+            return f"a dict that is made inside a function is {_NOT}", False
+        case "STORE_GLOBAL" | "DELETE_GLOBAL":
+            return f"assigning the global {step.argval!r} is {_NOT}", False
+        case "CALL_FUNCTION_EX":
+            return f"a call with *args or **kwargs is {_NOT}", False
+        case "RETURN_GENERATOR" | "YIELD_VALUE" | "ASYNC_GEN_WRAP":
+            return f"a generator is {_NOT} here", False
+        case "BEFORE_WITH" | "LOAD_SPECIAL":
+            return f"with is {_NOT}", False
+        case "IMPORT_NAME":
+            return f"an import inside a function is {_NOT}", False
+        case "LOAD_BUILD_CLASS":
+            return f"a class is {_NOT}", False
+        case "UNPACK_EX":
+            return f"a starred name (a, *b = ...) is {_NOT}", False
+        case "LOAD_METHOD" | "LOAD_ATTR" if step.argval in ("format", "encode", "format_map"):
+            return f"str.{step.argval} is {_NOT}", False
+    return "", False
+
+
+def _of_value(name: str, value: Any, attribute: str | None) -> tuple[str, bool]:
+    """Why a value of the function's module or closure is not taken, and whether it must not be; nothing if it is."""
+    title = name if attribute is None else f"{name}.{attribute}"
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    if isinstance(value, ModuleType) and f"{module}.{attribute}" in _RANDOM:
+        module = f"{module}.{attribute}"
+    if module in _RANDOM or type(getattr(value, "__self__", None)).__module__ == "random":
+        return f"{title} is {_NOT}: its numbers would be others", True
+    if isinstance(value, ModuleType):
+        return ("" if module in _KNOWN_MODULES else f"{title} is {_NOT}"), False
+    if isinstance(value, RefusedSide):
+        return value.why, False
+    if isinstance(value, dict | list | set | frozenset | bytearray):
+        return f"{name} is a {type(value).__name__}, which is {_NOT} here", False
+    is_plain = isinstance(value, None | bool | int | float | complex | str | bytes | tuple | FunctionType)
+    if is_plain or type(value).__module__ in ("numpy", "numba.core.registry", "builtins", SideRef.__module__):
+        is_class = isinstance(value, type) and value.__module__ not in ("builtins", "numpy")
+        return (f"{name} is a class, which is {_NOT}" if is_class else ""), False
+    return f"{name} is an instance of {type(value).__name__}, which is {_NOT}", False
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
