@@ -26,7 +26,7 @@ from kernelmill.engine.plan.physical import ToParquet
 FORMAT_VERSION: Final = "2.6"
 # A row group ends at `row_group_rows`, or before the row whose values would take it past this: bounded memory (I4) for
 # wide tables and long texts. It is counted in bytes of values, row by row, so it falls at the same row every time.
-ROW_GROUP_BYTES_MAX = 128 << 20
+ROW_GROUP_BYTES_MAX = 64 << 20
 _PAGE_BYTES = 1 << 20
 _WRITE_BATCH_ROWS = 1024
 # Our names of codecs -> pyarrow's name and the pinned level. Measured on (18-byte token, int64), ns and bytes a row:
