@@ -41,8 +41,10 @@ def tell(node, emit):
 def take_least(node, told, emit):
     neighbours, before, label = "", "", ""
     for text, old, new in told:
-        neighbours, before = max(neighbours, text), max(before, old)
-        label = new if label == "" else min(label, new)
+        if old != "":  # what the node told itself
+            neighbours, before = text, old
+        if label == "" or new < label:
+            label = new
     if label != before:
         emit.count("changed")
     emit((neighbours, label, label != before))

@@ -44,7 +44,9 @@ def spread(page, emit):
 def gather(page, given, emit):
     links, before, received = "", 0.0, 0.0
     for text, rank, share in given:
-        links, before, received = max(links, text), before + rank, received + share
+        before, received = before + rank, received + share
+        if text != "":
+            links = text
     emit((links, before, received))
 
 

@@ -54,9 +54,7 @@ def heaviest(top):
         emit(row.book, (-row.weight, row.word))  # values are sorted upwards: the heaviest first
 
     def first(book, words, emit):
-        for place, (minus_weight, word) in enumerate(words, start=1):
-            if place > top:
-                break
+        for place, (minus_weight, word) in zip(range(1, top + 1), words):  # noqa: B905 -- the shorter one ends it
             emit((place, word, -minus_weight))
 
     types = (
