@@ -205,16 +205,6 @@ ROWS: dict[str, Callable[[Setup], Row]] = {
 }
 
 
-def _merged(names: Sequence[str], setup: Setup) -> dict[str, Any]:
-    rows = {name: ROWS[name](setup) for name in dict.fromkeys(names)}
-    figures = [figure for row in rows.values() for figure in row.figures]
-    return {
-        "figures": [figure.as_json() for figure in figures],
-        "rows": {name: row.results for name, row in rows.items()},
-        "lines": [*(line for row in rows.values() for line in row.lines), *goals_table(figures)],
-    }
-
-
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(ROWS)), help="Only this row; may be repeated.")
 @rounds_option
@@ -223,5 +213,14 @@ def _merged(names: Sequence[str], setup: Setup) -> dict[str, Any]:
 @json_option
 def mapreduce(only: Sequence[str], rounds: int, threads: int, codec: str, json_path: Path | None) -> None:
     """User functions as machine code: against the built-in count, plain Python, DuckDB and Polars; and their starts."""
-    results = _merged(only or list(ROWS), Setup(rounds, threads, codec))
+    setup, rows = Setup(rounds, threads, codec), {}
+    for name in dict.fromkeys(only or ROWS):
+        rows[name] = ROWS[name](setup)
+        click.echo("\n".join(rows[name].lines))  # at once: a row takes minutes
+    figures = [figure for row in rows.values() for figure in row.figures]
+    results = {
+        "figures": [figure.as_json() for figure in figures],
+        "rows": {name: row.results for name, row in rows.items()},
+        "lines": goals_table(figures),
+    }
     finish("MapReduce with user functions", results, json_path)
