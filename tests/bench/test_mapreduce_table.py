@@ -147,7 +147,7 @@ def test_the_table_is_printed_by_one_command_and_kept(tmp_path: Path, monkeypatc
     result = CliRunner().invoke(compare.main, ["mapreduce", "--rounds", "1", "--json", str(kept), *chosen])
     assert result.exit_code == 0, result.output
     figures = json.loads(kept.read_text())["figures"]
-    assert len(figures) == 5
+    assert len(figures) == 6
     for figure in figures:
         assert figure["what"] in result.output
         assert figure["found"] > 0
