@@ -37,7 +37,7 @@ KERNEL_PACKAGE = "linux-source-6.1"
 PROSE_PACKAGE = "dict-gcide"
 PROSE_WIDTH = 60
 PROSE_BYTES_MIN = 1_000_000_000
-PART_BYTES = {"kernel": 300_000_000, "prose": 200_000_000}
+PART_BYTES = {"kernel": 300_000_000}
 
 
 def data_dir() -> Path:
@@ -289,10 +289,10 @@ def tree(directory: Path, name: str, suffixes: tuple[str, ...], force: bool) -> 
 
 @main.command()
 @click.argument("name", type=click.Choice(list(PART_BYTES)))
-@click.option("--bytes-max", type=click.IntRange(1), help="Default: 300 MB of kernel, 200 MB of prose.")
+@click.option("--bytes-max", type=click.IntRange(1), help="Default: 300 MB of kernel.")
 @force_option
 def part(name: str, bytes_max: int | None, force: bool) -> None:
-    """The first lines of a text, for what is too slow or too large for the whole."""
+    """The first lines of a text, for what is too large for the whole."""
     _build(f"{name}-part", force, lambda: build_part(name, bytes_max or PART_BYTES[name]))
 
 

@@ -112,12 +112,12 @@ def words(setup: Setup) -> Row:
 
 
 def interpreted(setup: Setup) -> Row:
-    """The same functions as machine code, as plain Python, and a script; all three on one part of the text."""
-    text = needed("prose-part.txt", "part prose")
-    rounds = max(1, setup.rounds // 3)  # a round takes a minute
+    """The same functions as machine code, as plain Python, and a script; all three on the whole text."""
+    text = needed("prose.txt", "prose")
+    rounds = max(1, setup.rounds // 3)  # a round takes two minutes
     measured = words_in_turn(setup, text, ("compiled", "interpreted", "naive"), rounds)
     figures = [
-        Figure("the same interpreted / compiled, 200 MB", *ratio(measured, "interpreted", "compiled"), "x", 25, 60),
+        Figure("the same interpreted / compiled", *ratio(measured, "interpreted", "compiled"), "x", 25, 60),
         Figure("interpreted / naive Python", *ratio(measured, "interpreted", "naive"), "x", 1.5, at_most=True),
     ]
     return _row(f"words of {text.name}, order=None, whole processes on the same text", measured, figures)
