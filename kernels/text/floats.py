@@ -13,7 +13,7 @@ import numpy as np
 from kernelmill.kernels.text.arena import HEADER_BYTES, USED, allocate, allocate_words
 from kernelmill.kernels.text.floattables import POWER_MAX, POWER_MIN, exact_powers, powers_of_five
 from kernelmill.kernels.text.integers import decimal_beyond_ascii, trimmed, up_to_eight_digits
-from kernelmill.kernels.text.jitting import apart, helper, made_when_called
+from kernelmill.kernels.text.jitting import apart, helper, made_when_called, merged
 from kernelmill.kernels.text.pointers import (
     address_of,
     float_of_bits,
@@ -318,7 +318,7 @@ def _parsed_wide(text: Any, at: Any, stop: Any) -> Any:
 
 
 @function(float, TEXT)
-@helper
+@merged
 def as_float(text: Any) -> Any:
     """float(text)"""
     if 0 < text._size <= 8:

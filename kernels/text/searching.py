@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernelmill.kernels.text.comparing import equal_bytes
-from kernelmill.kernels.text.jitting import helper
+from kernelmill.kernels.text.jitting import apart, helper, merged
 from kernelmill.kernels.text.pointers import byte_mask, leading_zeros, lowest_one, without_lowest
 from kernelmill.kernels.text.points import count_points, length_of, low_bits, offset_of
 from kernelmill.kernels.text.registering import END, INT, JustText, MixedTuple, TextTuple, function, method
@@ -95,9 +95,16 @@ def _index_at(text: Any, offset: Any) -> Any:
 
 
 @method("find", TEXT, TEXT, INT, INT)
-@helper
+@merged
 def find(text: Any, part: Any, start: Any = 0, stop: Any = END) -> Any:
     """text.find(part, start, stop)"""
+    if start == 0 and stop == END and part._size > 0:
+        return _index_at(text, find_bytes(text._data, 0, text._size, part._data, part._size))
+    return _find_within(text, part, start, stop)
+
+
+@apart
+def _find_within(text: Any, part: Any, start: Any, stop: Any) -> Any:
     begin, end, is_range = byte_range(text, start, stop)
     if not is_range:
         return -1
