@@ -88,6 +88,29 @@ def compiled_fold(
     return _answer(function, asked, compile_, at_run)
 
 
+def compiled_reduce(
+    function: UserFunction,
+    keys: pa.Schema,
+    values: pa.Schema,
+    key_is_tuple: bool,
+    value_is_tuple: bool,
+    *,
+    nullable: bool,
+    at_run: bool = False,
+) -> CompiledMap | None:
+    """The reduce as machine code for such keys and values; None and `at_run` as above."""
+    keys, values = _with_nulls(keys, nullable), _with_nulls(values, nullable)
+
+    def compile_(kernels: Any) -> CompiledMap:
+        forms = {"key_is_tuple": key_is_tuple, "value_is_tuple": value_is_tuple}
+        userreduces = kernels("userreduces")
+        made: CompiledMap = userreduces.compiled_reduce(function.given, inputs_of(keys), inputs_of(values), **forms)
+        return made
+
+    schemas = (schema.to_string(show_schema_metadata=False) for schema in (keys, values))
+    return _answer(function, f"{key_is_tuple} {value_is_tuple} {' | '.join(schemas)}", compile_, at_run)
+
+
 def is_compiled(function: UserFunction) -> bool | None:
     """Whether the function runs as machine code, if for some of its input; None before anybody asked."""
     with _LOCK:

@@ -143,26 +143,31 @@ def _rows(
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
     with context.scratch.lend(Stage) as stage:
-        for rows, made in drive(batch, form, stage, context, call_again):
+        for rows, made in drive(driver_columns(batch.columns), batch.num_rows, form, stage, context, call_again):
             if rows and staged_key is not None:
                 yield StagedBatch(stage, form, rows, step, staged_key), partial(_somewhere, place)
             elif rows:
-                yield _batch(stage, form, rows, step.schema), partial(_somewhere, place)
+                yield staged_batch(stage, form, rows, step.schema), partial(_somewhere, place)
             yield from made
 
 
 def drive(
-    batch: pa.RecordBatch, form: CompiledMap, stage: Stage, context: TaskContext, call_again: Callable[[int], Mapped]
+    arguments: list[Any],
+    last: int,
+    form: CompiledMap,
+    stage: Stage,
+    context: TaskContext,
+    call_again: Callable[[int], Mapped],
 ) -> Iterator[tuple[int, list[tuple[Any, Place]]]]:
-    """Run the driver over a batch: yields how many rows are staged now, and what a record gave then as plain Python.
+    """Run the driver over `last` records, or groups, in its `arguments`.
 
+    Yields how many rows are staged now, and what a record gave then as plain Python.
     A record that gives no rows as Python, most often a rejected one, leaves the staged rows where they are: handing on
     a few rows at a time would cost more than calling it.
     """
-    arguments = driver_columns(batch.columns)
     stage.begin(form)
     state, arena = stage.state, stage.arena
-    row, last, kept = 0, batch.num_rows, 0
+    row, kept = 0, 0
     while row < last:
         context.check_cancelled()
         stage.clear(kept)
@@ -195,7 +200,8 @@ def drive(
             context.count(name, n)
 
 
-def _batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) -> pa.RecordBatch:
+def staged_batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) -> pa.RecordBatch:
+    """The first staged rows as a batch of their own."""
     columns = [_column(stage, form, number, rows) for number in range(len(form.outputs))]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

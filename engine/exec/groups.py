@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from kernelmill.engine.batch import concatenated
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.calls import EMITS_MAX, FAILURES, Calls, Record
+from kernelmill.engine.exec.compiledgroups import reduced_groups
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.emits import Shape, Staging
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, Positions, group_runs
@@ -84,8 +85,19 @@ def _whole_groups(
     firsts = pa.RecordBatch.from_arrays(keys, names=list(step.keys))
     if function is None:
         yield _arranged(runs.batch, step, firsts, runs.starts)
-    else:
-        yield from _called(runs.batch, step, function, firsts, np.stack([runs.starts, runs.ends]), context)
+        return
+    bounds = np.stack([runs.starts, runs.ends])
+
+    def as_python(group: int) -> Iterator[pa.RecordBatch]:
+        start, end = bounds[:, group].tolist()
+        part, zero = runs.batch.slice(start, end - start), np.array([[0], [end - start]], np.int64)
+        return _called(part, step, function, firsts.slice(group, 1), zero, context)
+
+    made = None
+    if step.kind == "function":
+        values = runs.batch.select(list(step.values))
+        made = reduced_groups(step, function, firsts, values, bounds, context, as_python)
+    yield from made if made is not None else _called(runs.batch, step, function, firsts, bounds, context)
 
 
 def _open_group(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.compiling import compiled_fold, compiled_partition, types_of
+from kernelmill.engine.compiling import compiled_fold, compiled_partition, compiled_reduce, for_run, types_of
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.mapreduce.columns import (
     KERNEL_REDUCES,
@@ -85,7 +85,9 @@ class Lane:
         if self._partitioning.function is not None:
             keys = pa.schema([pairs.schema.field(key) for key in pairs.keys])
             compiled_partition(self._partitioning.function, keys, pairs.key_is_tuple, nullable=False)
-        reduce, combine = self.reduce, self.combine
+        # constants may have changed since the last plan
+        reduce = for_run(self.reduce) if isinstance(self.reduce, UserFunction) else self.reduce
+        combine = for_run(self.combine) if isinstance(self.combine, UserFunction) else self.combine
         if reduce is None and combine is None:
             return self._unreduced(plan, pairs, origin)
         if isinstance(combine, UserFunction):
@@ -126,8 +128,25 @@ class Lane:
         if isinstance(kind, str):
             columns = named_columns(pairs, kind)
             return ReduceGroups(plan, pairs, kind, None, columns, pairs.value_is_tuple, origin=origin)
-        columns, is_tuple = reduced_columns(pairs, self.types[1] if self.types else None)
+        assert kind is not None
+        columns, is_tuple = self._emitted(pairs, kind)
         return ReduceGroups(plan, pairs, "function", kind, columns, is_tuple, origin=origin)
+
+    def _emitted(self, pairs: Pairs, reduce: UserFunction) -> tuple[pa.Schema, bool]:
+        """The columns that a reduce emits, by schema= or by the compiler, and whether the value is a tuple."""
+        keys, values = (pa.schema([pairs.schema.field(n) for n in names]) for names in (pairs.keys, pairs.values))
+        forms = pairs.key_is_tuple, pairs.value_is_tuple
+        form = compiled_reduce(reduce, keys, values, *forms, nullable=False)
+        given = self.types[1] if self.types else None
+        if given is not None or form is None or self.types is not None:
+            return reduced_columns(pairs, given)
+        count = len(form.outputs) - (form.shape[1] if form.shape[1] > 0 else 1)
+        types = types_of(form.outputs)
+        if types[:count] != keys.types or form.shape[0] != (count if pairs.key_is_tuple else -1):
+            what = f"{reduce.title} emits other keys than map does"
+            hint = "give a pair, the second for what reduce emits: schema=({...}, {...})"
+            raise error(Code.SCHEMA_REQUIRED, what, where=reduce.where, hint=hint)
+        return made_columns(pairs, None, (types[count:], form.shape[1] > 0), reduce)
 
     def _combined(
         self, plan: LogicalPlan, pairs: Pairs, combine: UserFunction, values: pa.Schema, origin: str

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from kernelmill.engine.compiling import is_compiled
 from kernelmill.engine.nodes import Column, Tokenize
 from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.logical import LogicalPlan
@@ -319,7 +320,11 @@ def _text_options(options: physical.TextOptions) -> str:
 def _called(function: UserFunction | physical.UserCall | None) -> str:
     if function is None:
         return ""
-    return f"{function.name} at {function.where}" if function.where else function.name
+    called = f"{function.name} at {function.where}" if function.where else function.name
+    compiled = is_compiled(function) if isinstance(function, UserFunction) else None
+    if compiled is None:
+        return called
+    return f"{called} ({'compiled' if compiled else 'plain Python'})"
 
 
 def _partitioned(how: Partitioning) -> str:

@@ -54,9 +54,14 @@ class EmitType(types.Callable):
             raise errors.TypingError("emit takes its key and value in order, without names")
         if not 1 <= len(args) <= 2:
             raise errors.TypingError("emit takes a key and a value, or a key alone")
-        self.shapes.add(tuple(len(one) if isinstance(one, _TUPLE) else -1 for one in args))
-        self.seen.append(tuple(map(_seen, _flat(args))))
+        emitted = self.emitted(args)
+        self.shapes.add(tuple(len(one) if isinstance(one, _TUPLE) else -1 for one in emitted))
+        self.seen.append(tuple(map(_seen, _flat(emitted))))
         return signature(types.void, *args, recvr=self)
+
+    def emitted(self, args):
+        """The types of the key, and of the value if there is one, that a call with these arguments emits."""
+        return args
 
     def get_call_signatures(self):
         """Any arguments."""
@@ -139,12 +144,18 @@ def _at(builder, pointer, place):
 def _emit_row(context, builder, sig, args):
     of_type = sig.recvr if sig.recvr is not None else sig.args[0]
     me = cgutils.create_struct_proxy(of_type)(context, builder, value=args[0])
+    kinds = sig.args[1:] if sig.recvr is None else sig.args
+    return stage_row(context, builder, of_type, me, kinds, args[1:])
+
+
+def stage_row(context, builder, of_type, me, kinds, given):
+    """Code that stages a row of a key and a value of these types; `me` is the emit."""
     count = builder.load(_at(builder, me.state, COUNT))
     capacity = builder.load(_at(builder, me.state, CAPACITY))
     with builder.if_then(builder.icmp_signed(">=", count, capacity), likely=False):
         builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, OVERFULL))
         context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
-    values = list(_flat_values(context, builder, sig.args[1:] if sig.recvr is None else sig.args, args[1:]))
+    values = list(_flat_values(context, builder, kinds, given))
     staged = ((one, wanted) for one, wanted in zip(values, of_type.staged(), strict=True) if wanted is not None)
     for number, ((given, value), wanted) in enumerate(staged):
         first, second = _words_of(context, builder, given, wanted, value, me.arena)

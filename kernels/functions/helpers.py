@@ -13,8 +13,12 @@ from numba.core.registry import cpu_target
 from kernelmill.kernels.functions.hashes import user_hash
 from kernelmill.kernels.functions.reasons import refuse_at_once
 from kernelmill.kernels.functions.rewriting import without_generator_expressions
+from kernelmill.kernels.functions.sorts import user_sorted
 from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
+
+_OWN: dict[str, Any] = {"hash": user_hash, "sorted": user_sorted}
+"""Builtins that users' functions have from here; names that they give themselves stay theirs."""
 
 
 def compiled_helpers(function: Callable[..., Any], keywords: Mapping[str, Any]) -> Callable[..., Any]:
@@ -87,8 +91,8 @@ def _link(copy: FunctionType, made: dict[FunctionType, Any]) -> None:
     for name in _names_in(copy.__code__):
         if name in copy.__globals__:
             copy.__globals__[name] = _compiled(copy.__globals__[name], made)
-        elif name == "hash":
-            copy.__globals__[name] = user_hash
+        elif name in _OWN:
+            copy.__globals__[name] = _OWN[name]
     for cell in copy.__closure__ or ():
         for content in _content(cell):
             cell.cell_contents = _compiled(content, made)

@@ -130,8 +130,13 @@ def _file_of(key: Key) -> str:
     return f"text-{hashlib.sha256(repr((key[0], list(map(str, key[1])))).encode()).hexdigest()[:32]}"
 
 
+def _may_be_kept(key: Key) -> bool:
+    """True for helpers of this package whose arguments bring no code of a user's along."""
+    return key[0].startswith(_PACKAGE) and not any(getattr(one, "is_used_up", False) for one in key[1])
+
+
 def _write(key: Key, made: _Helper, library: _Unfinished) -> None:
-    if _KEPT and key[0].startswith(_PACKAGE):
+    if _KEPT and _may_be_kept(key):
         made.descriptor.typemap = made.descriptor.calltypes = None  # not needed any more, and without end
         symbols = [_compiled(callee).descriptor.mangled_name for callee in library.called]
         parts = key, made.descriptor, made.signature, library.called, symbols, library._final_module.as_bitcode()
@@ -139,7 +144,7 @@ def _write(key: Key, made: _Helper, library: _Unfinished) -> None:
 
 
 def _read(key: Key) -> _Helper | None:
-    data = _KEPT[0][0](_file_of(key)) if _KEPT else None
+    data = _KEPT[0][0](_file_of(key)) if _KEPT and _may_be_kept(key) else None
     if data is None:
         return None
     kept_key, descriptor, made_signature, called, symbols, bitcode = pickle.loads(data)

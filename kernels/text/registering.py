@@ -92,8 +92,21 @@ class Texts:
     def accept(given: Any) -> Any:
         """The type that the argument is passed as; None if it is of another kind."""
         if isinstance(given, types.IterableType) and not isinstance(given, types.BaseTuple):
-            return given if given.iterator_type.yield_type == TEXT else None
+            return given if given.iterator_type.yield_type == TEXT and not _is_used_up(given) else None
         return TextTuple.accept(given)
+
+
+class TextsOnce:
+    """A kind of argument: what yields texts and is used up by that, as its type says by `is_used_up`."""
+
+    @staticmethod
+    def accept(given: Any) -> Any:
+        """The type that the argument is passed as; None if it is of another kind."""
+        return given if _is_used_up(given) and given.iterator_type.yield_type == TEXT else None
+
+
+def _is_used_up(given: Any) -> bool:
+    return bool(getattr(given, "is_used_up", False))
 
 
 def _accepted(kind: Any, given: Any) -> Any:
