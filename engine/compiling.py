@@ -29,8 +29,8 @@ _TYPES: dict[str, pa.DataType] = {
     "float64": pa.float64(),
     "boolean": pa.bool_(),
 }
-_POSITIONAL = {"map": 2}
-"""The arguments that compiled functions are called with, by role."""
+_COMPILED = {"map": 2, "combine": 2, "partition": 2}
+"""The roles of functions that are compiled, and how many arguments these are called with."""
 _LOCK = threading.Lock()
 _ANSWERS: weakref.WeakKeyDictionary[UserFunction, dict[str, Any]] = weakref.WeakKeyDictionary()
 _BOUND: weakref.WeakKeyDictionary[UserFunction, Bound] = weakref.WeakKeyDictionary()
@@ -65,7 +65,7 @@ def compiled_partition(
 
     def compile_(kernels: Any) -> CompiledPartition:
         made: CompiledPartition = kernels("userpartitions").compiled_partition(
-            function.given, inputs_of(keys), is_tuple=is_tuple
+            _bound(function), inputs_of(keys), is_tuple=is_tuple
         )
         return made
 
@@ -80,8 +80,7 @@ def compiled_fold(
 
     def compile_(kernels: Any) -> CompiledFold:
         userfolds = kernels("userfolds")
-        folding = userfolds.Folding(*(function.parts or (None, function.given, function.given, None)))
-        made: CompiledFold = userfolds.compiled_fold(folding, part, inputs_of(values), is_tuple=is_tuple)
+        made: CompiledFold = userfolds.compiled_fold(_bound(function), part, inputs_of(values), is_tuple=is_tuple)
         return made
 
     asked = f"{part} {is_tuple} {values.to_string(show_schema_metadata=False)}"
@@ -144,13 +143,13 @@ def for_run(function: UserFunction) -> UserFunction:
 def side_bytes(functions: Iterable[UserFunction]) -> int:
     """Memory that the side data of compiled functions takes beside what Python holds; it is made now."""
     with _LOCK:
-        compiled = [one for one in functions if one.role in _POSITIONAL and one.compile != "never" and not one.failures]
+        compiled = [one for one in functions if one.role in _COMPILED and one.compile != "never" and not one.failures]
         return sum(_bound(one).side.nbytes for one in compiled)
 
 
 def _compiled_or_known(function: UserFunction, asked: str, compile_: Callable[[Any], Any], at_run: bool) -> Any:
     """What is compiled, or why nothing: that is found out and said once, for each kind of side data."""
-    asked = f"{asked} {_bound(function).side.kinds}" if function.role in _POSITIONAL else asked
+    asked = f"{asked} {_bound(function).side.kinds}"
     failure = function.failures.get(asked)
     if failure is not None:
         return failure
@@ -166,9 +165,19 @@ def _bound(function: UserFunction) -> Bound:
     """The function with its side data, one for all its forms."""
     found = _BOUND.get(function)
     if found is None:
-        bind = _kernels("sidevalues").bind
-        found = _BOUND[function] = bind(function.given, function.keywords, _POSITIONAL[function.role])
+        found = _BOUND[function] = _bind(function)
     return found
+
+
+def _bind(function: UserFunction) -> Bound:
+    bound: Bound
+    if function.role == "combine":
+        userfolds = _kernels("userfolds")
+        folding = userfolds.Folding(*(function.parts or (None, function.given, function.given, None)))
+        bound = userfolds.bound_folding(folding, function.keywords)
+    else:
+        bound = _kernels("sidevalues").bind([(function.given, _COMPILED[function.role])], function.keywords)
+    return bound
 
 
 def _warn(text: str) -> None:

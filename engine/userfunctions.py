@@ -55,8 +55,9 @@ class UserFunction:
     @functools.cached_property
     def folding(self) -> tuple[Any, ...]:
         """init, step, merge and finish of a combine as they are called; init and finish are None for combine(a, b)."""
-        parts = self.parts or (None, self.given, self.given, None)
-        return tuple(None if one is None else with_stable_hash(one) for one in parts)
+        if not self.parts:
+            return None, self.call, self.call, None
+        return tuple(None if one is None else with_stable_hash(one) for one in self.parts)
 
     @functools.cached_property
     def call(self) -> Callable[..., Any]:
@@ -99,6 +100,22 @@ class Partitioning:
     is_tuple: bool = False
     count: int | None = None
     by_range: bool = False
+
+
+def side_of(call: Any, positional: int, side: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of side= a function takes: what it names behind the arguments that it is called with.
+
+    Where side= is not known yet, None for all that the function cannot do without.
+    """
+    try:
+        parameters = list(inspect.signature(call).parameters.values())[positional:]
+    except (TypeError, ValueError):  # no function, or a builtin, which has no signature
+        return {}
+    if side is None:
+        return {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty}
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return dict(side)
+    return {one.name: side[one.name] for one in parameters if one.name in side}
 
 
 def user_function(

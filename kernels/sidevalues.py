@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from types import CellType, CodeType, FunctionType
+from collections.abc import Iterator, Mapping, Sequence
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from kernelmill.kernels.sidekinds import Kind, is_container, kind_of, words_of
@@ -51,29 +51,52 @@ class RefusedSide:
 
 
 class Bound(NamedTuple):
-    """A function as `bind` makes it, the keywords still to be bound, and what it reads."""
+    """Functions as `bind` makes them, the keywords that are still to be bound, and what the functions read."""
 
-    function: Callable[..., Any]
+    functions: tuple[Any, ...]
     keywords: Mapping[str, Any]
     side: SideTables
 
+    @property
+    def function(self) -> Any:
+        """The only function."""
+        (function,) = self.functions
+        return function
 
-def bind(function: Callable[..., Any], keywords: Mapping[str, Any], positional: int) -> Bound:
-    """Put SideRefs for the side values of a function, and bind `keywords`; the function itself if it has none.
 
-    What is made takes where the words come from, and then the first `positional` parameters of the function. What
-    stands for its other parameters is in its `standing`, for whoever compiles it.
+def bind(functions: Sequence[tuple[Any, int]], keywords: Mapping[str, Any]) -> Bound:
+    """Put SideRefs for the side values of functions, and bind `keywords`; the functions themselves if there are none.
+
+    functions: each with the number of arguments that it is called with, which must come first; None stands for none.
+    What is made of one takes where the words come from, and then these. What stands for its other parameters is in its
+    `standing`, for whoever compiles it. A method is not given its object.
     """
-    if not isinstance(function, FunctionType):
-        return Bound(function, keywords, SideTables(()))
-    given = {**_container_defaults(function, positional), **keywords}
     finder = _Finder()
-    places = {name: finder.place(name, value, is_keyword=True) for name, value in given.items()}
-    finder.visit(function)
-    if not given and not finder.has_found:
-        return Bound(function, keywords, SideTables(()))
-    constants = {name: value if places[name] is None else places[name] for name, value in given.items()}
-    return Bound(finder.copies(function, constants), {}, SideTables(finder.values))
+    roots = [_root(function, positional, keywords) for function, positional in functions]
+    places = [{name: finder.place(name, value, is_keyword=True) for name, value in given.items()} for _, given in roots]
+    for function, _ in roots:
+        if function is not None:
+            finder.visit(function)
+    unbindable = [original for (original, _), (function, _) in zip(functions, roots, strict=True) if not function]
+    if (keywords and any(unbindable)) or not (finder.has_found or any(given for _, given in roots)):
+        return Bound(tuple(function for function, _ in functions), keywords, SideTables(()))
+    made: list[Any] = []
+    for (original, _), (function, given), found in zip(functions, roots, places, strict=True):
+        constants = {name: value if found[name] is None else found[name] for name, value in given.items()}
+        made.append(original if function is None else finder.copies(function, constants))
+    return Bound(tuple(made), {}, SideTables(finder.values))
+
+
+def _root(function: Any, positional: int, keywords: Mapping[str, Any]) -> tuple[FunctionType | None, dict[str, Any]]:
+    """A function as Python has its code, None if there is no such, and what its other parameters are to be."""
+    given: dict[str, Any] = {}
+    if isinstance(function, MethodType) and isinstance(function.__func__, FunctionType):
+        function, positional = function.__func__, positional + 1
+        given = dict.fromkeys(function.__code__.co_varnames[:1])
+    if not isinstance(function, FunctionType):
+        return None, {}
+    given |= _container_defaults(function, positional) | dict(keywords)
+    return (None, {}) if given and _takes_any(function) else (function, given)
 
 
 def takes_side(function: Any) -> bool:
@@ -162,23 +185,32 @@ class _Finder:
 def _taking_side(function: FunctionType, names: dict[str, Any], given: Mapping[str, Any]) -> FunctionType:
     """A copy with those globals and empty cells, before whose parameters, as numba asks, PARAMETER comes.
 
-    Each may be left out or given by its name, for numba mixes up those that must be. What is `given` stands where the
-    defaults were: so it is part of what the copy is.
+    Each may be given by its name, for numba mixes up those that must be; what is `given` may be left out, so it comes
+    last. It stands where the defaults were too, and so is part of what the copy is.
     """
     cells = tuple(CellType() for _ in function.__closure__ or ())
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
     copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, {**(function.__kwdefaults__ or {}), **given}
-    parameters, has_default = [inspect.Parameter(PARAMETER, _EITHER)], False
-    for one in inspect.signature(function).parameters.values():
-        if one.kind in _STARRED:
-            parameters.append(one)
-            continue
-        has_default = has_default or one.default is not one.empty or one.name in given
-        default = one.default if one.name not in given and (one.default is not one.empty or not has_default) else None
-        parameters.append(one.replace(kind=_EITHER, default=default))
-    copy.__dict__["__signature__"] = inspect.Signature(parameters)
+    copy.__dict__["__signature__"] = _signature_after_side(function, given)
     copy.__dict__["standing"] = given
     return copy
+
+
+def _signature_after_side(function: FunctionType, given: Mapping[str, Any]) -> inspect.Signature:
+    first, own = inspect.Parameter(PARAMETER, inspect.Parameter.POSITIONAL_ONLY), inspect.signature(function)
+    if _takes_any(function):
+        return own.replace(parameters=[first, *own.parameters.values()])
+    parameters, has_default = [first], False
+    for one in sorted(own.parameters.values(), key=lambda one: one.name in given):
+        default = None if one.name in given or (has_default and one.default is one.empty) else one.default
+        has_default = default is not one.empty
+        parameters.append(one.replace(kind=_EITHER, default=default))
+    return own.replace(parameters=parameters)
+
+
+def _takes_any(function: FunctionType) -> bool:
+    """True for a function of *args or **kwargs."""
+    return any(one.kind in _STARRED for one in inspect.signature(function).parameters.values())
 
 
 def _container_defaults(function: FunctionType, positional: int) -> dict[str, Any]:

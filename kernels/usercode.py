@@ -19,7 +19,7 @@ from kernelmill.kernels import _jit
 from kernelmill.kernels._cache import Code
 from kernelmill.kernels._loader import bind, can_run
 from kernelmill.kernels._signature import Array, Scalar, Signature
-from kernelmill.kernels.sidevalues import RefusedSide, SideRef
+from kernelmill.kernels.sidevalues import Bound, RefusedSide, SideRef
 
 TEXT_SLACK_BYTES = 64
 _WARMED = "text-methods"
@@ -148,6 +148,12 @@ def warm(on_compile: Callable[[str], Any] | None = None) -> tuple[int, float]:
         count: int = keeping.warm_helpers()
         cache.write(_WARMED, Code(str(count).encode(), []))
     return count, time.perf_counter() - began
+
+
+def require_bound(bound: Bound) -> None:
+    """Raise CannotCompileError where side= names arguments of what is no plain function."""
+    if bound.keywords:
+        raise CannotCompileError(f"side= binds {', '.join(bound.keywords)}: to a plain function only, without * or **")
 
 
 def column_parameters(inputs: Sequence[Input]) -> list[Scalar | Array]:

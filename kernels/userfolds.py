@@ -17,15 +17,17 @@ combine(a, b) folds values and partial states alike. A Combiner has a driver for
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kernelmill.kernels import _jit
 from kernelmill.kernels._signature import Array, Scalar, Signature
-from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded
+from kernelmill.kernels.sidetables import SideTables
+from kernelmill.kernels.sidevalues import Bound, bind
+from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded, require_bound
 
-ROW, STATE_SIZE = 0, 1
-"""The state: the row, or the group, at work."""
+ROW, SIDE, STATE_SIZE = 0, 1, 2
+"""The state: the row, or the group, at work, and the address of side data (sidetables)."""
 
 
 class Folding(NamedTuple):
@@ -38,19 +40,28 @@ class Folding(NamedTuple):
 
 
 class CompiledFold(NamedTuple):
-    """`drive` as above; the columns of a state, and whether it is a tuple; and the same of a result."""
+    """`drive` as above; the columns of a state, and whether it is a tuple; the same of a result; what they read."""
 
     drive: Callable[..., int]
     states: tuple[Output, ...]
     state_is_tuple: bool
     results: tuple[Output, ...]
     result_is_tuple: bool
+    side: SideTables
+
+
+def bound_folding(folding: Folding, keywords: Mapping[str, Any]) -> Bound:
+    """The functions of a folding with the side data that they read."""
+    return bind(list(zip(folding, (0, 2, 2, 1), strict=True)), keywords)
 
 
 def compiled_fold(
-    folding: Folding, part: str, values: Sequence[Input], *, is_tuple: bool, on_compile: Any = None
+    folding: Folding | Bound, part: str, values: Sequence[Input], *, is_tuple: bool, on_compile: Any = None
 ) -> CompiledFold:
     """The driver of `part`, step, merge or finish, for values of these columns. Raises CannotCompileError."""
+    bound = folding if isinstance(folding, Bound) else bound_folding(folding, {})
+    require_bound(bound)
+    folding = Folding(*bound.functions)
 
     def compile_(symbol: str) -> Any:
         compiler = importlib.import_module("kernelmill.kernels.functions.folds")
@@ -64,7 +75,7 @@ def compiled_fold(
     title = getattr(folding.step, "__name__", "combine")
     drive, about = loaded(name, title, compile_, signature_of, on_compile)
     states, results = _outputs(about["states"]), _outputs(about["results"])
-    return CompiledFold(drive, states, about["state_is_tuple"], results, about["result_is_tuple"])
+    return CompiledFold(drive, states, about["state_is_tuple"], results, about["result_is_tuple"], bound.side)
 
 
 def state_inputs(states: Sequence[Output]) -> list[Input]:

@@ -76,7 +76,7 @@ def compiled_map(
 
     `on_compile(name)` is called before it is compiled. A Bound has its keywords.
     """
-    bound = function if isinstance(function, Bound) else bind(function, keywords, positional=2)
+    bound = function if isinstance(function, Bound) else bind([(function, 2)], keywords)
 
     def compile_(symbol: str) -> Any:
         compiler = importlib.import_module("kernelmill.kernels.functions.maps")

@@ -15,31 +15,37 @@ from typing import Any, NamedTuple
 
 from kernelmill.kernels import _jit
 from kernelmill.kernels._signature import Signature
-from kernelmill.kernels.usercode import Input, column_parameters, fingerprint, loaded
+from kernelmill.kernels.sidetables import SideTables
+from kernelmill.kernels.sidevalues import Bound, bind
+from kernelmill.kernels.usercode import Input, column_parameters, fingerprint, loaded, require_bound
 
-ROW, STATE_SIZE = 0, 1
-"""The state: the row at work."""
+ROW, SIDE, STATE_SIZE = 0, 1, 2
+"""The state: the row at work, the address of side data (sidetables)."""
 
 
 class CompiledPartition(NamedTuple):
-    """`drive` as above."""
+    """`drive` as above, and what the function reads beside keys."""
 
     drive: Callable[..., int]
+    side: SideTables
 
 
 def compiled_partition(
-    function: Callable[..., Any], keys: Sequence[Input], *, is_tuple: bool, on_compile: Any = None
+    function: Callable[..., Any] | Bound, keys: Sequence[Input], *, is_tuple: bool, on_compile: Any = None
 ) -> CompiledPartition:
     """The partitioner as machine code, from the cache or compiled now. Raises CannotCompileError."""
+    bound = function if isinstance(function, Bound) else bind([(function, 2)], {})
+    require_bound(bound)
+    plain = bound.function
 
     def compile_(symbol: str) -> Any:
         compiler = importlib.import_module("kernelmill.kernels.functions.partitions")
-        return compiler.compile_partition(function, keys, is_tuple, symbol)
+        return compiler.compile_partition(plain, keys, is_tuple, symbol)
 
-    name = fingerprint("partition", function, tuple(keys), is_tuple)
-    title = getattr(function, "__name__", "partition")
+    name = fingerprint("partition", plain, tuple(keys), is_tuple)
+    title = getattr(plain, "__name__", "partition")
     drive, _ = loaded(name, title, compile_, lambda _: partition_signature(keys), on_compile)
-    return CompiledPartition(drive)
+    return CompiledPartition(drive, bound.side)
 
 
 def partition_signature(keys: Sequence[Input]) -> Signature:

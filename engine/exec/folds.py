@@ -168,6 +168,7 @@ class _Fold:
 
     def _drive(self, form: CompiledFold, numbers: _Numbers, groups: Groups, first: int, last: int) -> None:
         state = np.zeros(userfolds.STATE_SIZE, np.int64)
+        state[userfolds.SIDE] = form.side.address
         row, held = first, numbers.arrays()
         with self._context.scratch.lend(Arena) as arena:
             while row < last:
@@ -187,6 +188,7 @@ class _Fold:
         results = _Numbers(self._made)
         results.cover(last - first)
         state = np.zeros(userfolds.STATE_SIZE, np.int64)
+        state[userfolds.SIDE] = form.side.address
         group = first
         with self._context.scratch.lend(Arena) as arena:
             while group < last:

@@ -67,6 +67,7 @@ def _placed(
     columns = driver_columns(keys.columns)
     parts: Rows = np.empty(keys.num_rows, np.uint32)
     state = np.zeros(userpartitions.STATE_SIZE, np.int64)
+    state[userpartitions.SIDE] = form.side.address
     row = 0
     while True:
         try:

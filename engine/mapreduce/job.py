@@ -26,7 +26,7 @@ from kernelmill.engine.plan.logical import LogicalPlan, ScanTable, SinkParquet
 from kernelmill.engine.plan.userlogical import MapOutput, MapRecords, Pairs
 from kernelmill.engine.scan import scan_text
 from kernelmill.engine.sinks import is_sink
-from kernelmill.engine.userfunctions import UserFunction, user_function
+from kernelmill.engine.userfunctions import UserFunction, side_of, user_function
 
 _ANY_RECORD = pa.schema([pa.field("record", pa.string())])
 
@@ -45,7 +45,8 @@ class MapReduce:
     key, value: names of the columns; tuples of names where map emits tuples. schema: their types, `{"word": "string",
     "n": "int64"}`; where reduce emits other types than map a pair, the second for what reduce emits beside the key.
     order: "key": each part file is sorted by key; "value": each key's values too; None: keys as first seen.
-    partitions: the number of part files. side: `{"stop": words}` binds further arguments of map. name: for plans.
+    partitions: the number of part files. side: `{"stop": words}` binds further arguments of map, and of the other
+    functions that have one of that name. name: for plans.
     outputs: further outputs, `{"bad": km.Output(...)}`, to which map emits by emit.to("bad", key, value); `run` writes
     each in a folder of its name within the output, `outputs(frame)` gives each as a frame.
     compile: "auto"; "never": run as plain Python; "require": KM0302 for what cannot be compiled.
@@ -75,9 +76,13 @@ class MapReduce:
             if side is not None and not isinstance(side, Mapping):
                 raise error(Code.BAD_SETTING, f"side cannot be {side!r}", hint='name what it binds: {"stop": words}')
             compiling = one_of("compile", compile, ("auto", "require", "never"))
-            self._map = user_function(map, "map", positional=2, keywords=side, compile=compiling)
-            self._lane = Lane(reduce, combine, partition, key, value, schema, order, partitions, compiling)
-            self._named = named_lanes(outputs, compiling)
+            side = dict(side or {})
+            bound = side_of(map, 2, side)
+            self._map = user_function(map, "map", positional=2, keywords=bound, compile=compiling)
+            self._lane = Lane(reduce, combine, partition, key, value, schema, order, partitions, compiling, side)
+            self._named = named_lanes(outputs, compiling, side)
+            lanes = [self._lane, *self._named.values()]
+            _check_side(side, [self._map, *(function for lane in lanes for function in lane.functions)])
             self.name = self._map.name if name is None else column_name(name)
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -206,6 +211,16 @@ class MapReduce:
         }
         main_recipe = recipes.pop("")
         return replace(main_recipe, named=recipes)
+
+
+def _check_side(side: Mapping[str, Any], functions: Iterable[UserFunction]) -> None:
+    functions = list(functions)
+    unused = [name for name in side if not any(name in function.keywords for function in functions)]
+    if unused:
+        names = ", ".join(function.name for function in functions)
+        what = f"side= names {unused[0]!r}, and none of {names} has such an argument behind those it is called with"
+        hint = f"def {functions[0].name}(record, emit, *, {unused[0]})"
+        raise error(Code.BAD_SETTING, what, where=functions[0].where, hint=hint)
 
 
 def _called(given: str | UserFunction | None) -> str:

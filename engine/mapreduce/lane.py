@@ -34,14 +34,17 @@ from kernelmill.engine.plan.userlogical import (
     ReduceGroups,
     SortPartitions,
 )
-from kernelmill.engine.userfunctions import Partitioning, UserFunction, user_function
+from kernelmill.engine.userfunctions import Partitioning, UserFunction, side_of, user_function
 
 _ORDERS = ("key", "value")
 _TEXT_EXTREMES = ("min", "max")
 
 
 class Lane:
-    """The steps after a map for one of its outputs; arguments as those of MapReduce, KM0107 for bad ones."""
+    """The steps after a map for one of its outputs; arguments as those of MapReduce, KM0107 for bad ones.
+
+    Where `side` is None it will be given later.
+    """
 
     def __init__(
         self,
@@ -54,13 +57,14 @@ class Lane:
         order: str | None,
         partitions: int | None,
         compiling: str = "auto",
+        side: Mapping[str, Any] | None = None,
     ) -> None:
-        self.reduce = _named_or_function(reduce, "reduce", 3, REDUCES, compiling)
+        self.reduce = _named_or_function(reduce, "reduce", 3, REDUCES, compiling, side)
         names = (*COMBINABLE, "count", "mean") if reduce is None else COMBINABLE
         if is_combiner(combine):
             self.combine: str | UserFunction | None = combiner_function(combine, compiling)
         else:
-            self.combine = _named_or_function(combine, "combine", 2, names, compiling)
+            self.combine = _named_or_function(combine, "combine", 2, names, compiling, side)
         self._check_combine()
         self.key, self.value = names_of("key", key), names_of("value", value)
         self.types = read_schema(schema)
@@ -70,8 +74,14 @@ class Lane:
         if by_range and order is None:
             what = 'partition="range" puts all part files in order of keys, order=None asks for none'
             raise error(Code.BAD_SETTING, what, hint='leave order= out, or order="value"')
-        function = None if by_range or partition is None else _function(partition, "partition", 2, compiling)
+        function = None if by_range or partition is None else _function(partition, "partition", 2, compiling, side)
         self._partitioning = Partitioning(function, self.key[1], count, by_range)
+
+    @property
+    def functions(self) -> list[UserFunction]:
+        """The user's functions of these steps."""
+        given = (self.reduce, self.combine, self._partitioning.function)
+        return [one for one in given if isinstance(one, UserFunction)]
 
     def pairs(self, inferred: Mapping[str, pa.DataType] | None, function: UserFunction) -> Pairs:
         """The columns that the map `function` emits here; `inferred` are the compiler's types, where it knows them."""
@@ -199,15 +209,18 @@ class Lane:
 
 
 def _named_or_function(
-    given: Any, role: str, positional: int, names: tuple[str, ...], compiling: str
+    given: Any, role: str, positional: int, names: tuple[str, ...], compiling: str, side: Mapping[str, Any] | None
 ) -> str | UserFunction | None:
     if given is None:
         return None
-    return one_of(role, given, names) if isinstance(given, str) else _function(given, role, positional, compiling)
+    if isinstance(given, str):
+        return one_of(role, given, names)
+    return _function(given, role, positional, compiling, side)
 
 
-def _function(given: Any, role: str, positional: int, compiling: str) -> UserFunction:
-    return user_function(given, role, positional=positional, compile=compiling)
+def _function(given: Any, role: str, positional: int, compiling: str, side: Mapping[str, Any] | None) -> UserFunction:
+    keywords = side_of(given, positional, side)
+    return user_function(given, role, positional=positional, keywords=keywords, compile=compiling)
 
 
 def _aggregates(kind: str, pairs: Pairs, names: tuple[str, ...]) -> tuple[AggSpec, ...]:

@@ -38,16 +38,16 @@ class Output:
         with located(users_line()):
             self.lane("auto")  # what is wrong is said here, where it stands
 
-    def lane(self, compiling: str) -> Lane:
-        """The steps of this output in a job whose functions are compiled as `compiling` says."""
-        return Lane(*self._arguments, compiling)
+    def lane(self, compiling: str, side: Mapping[str, Any] | None = None) -> Lane:
+        """The steps of this output in a job with that compile= and side=."""
+        return Lane(*self._arguments, compiling, side)
 
     def __repr__(self) -> str:
         reduce = self._arguments[0]
         return f"Output({getattr(reduce, '__name__', reduce)!r})" if reduce is not None else "Output()"
 
 
-def named_lanes(outputs: Any, compiling: str) -> dict[str, Lane]:
+def named_lanes(outputs: Any, compiling: str, side: Mapping[str, Any]) -> dict[str, Lane]:
     """The steps of each named output; KM0107 for what is no such mapping, and for names that can be no folder."""
     if outputs is None:
         return {}
@@ -61,5 +61,5 @@ def named_lanes(outputs: Any, compiling: str) -> dict[str, Lane]:
         if not _NAME.fullmatch(column_name(name)):
             what = f"outputs= cannot name one {name!r}: it becomes a folder"
             raise error(Code.BAD_SETTING, what, hint="use letters, digits, - and _, a letter or digit first")
-        lanes[name] = output.lane(compiling)
+        lanes[name] = output.lane(compiling, side)
     return lanes

@@ -17,10 +17,11 @@ from kernelmill.kernels.functions.driving import (
     tuple_type,
     unified,
 )
+from kernelmill.kernels.functions.side import side_of, side_text
 from kernelmill.kernels.text.arena import USED
 from kernelmill.kernels.text.jitting import helper
 from kernelmill.kernels.usercode import CannotCompileError, Compiled, Input, Output
-from kernelmill.kernels.userfolds import ROW, Folding, finish_signature, fold_signature, state_inputs
+from kernelmill.kernels.userfolds import ROW, SIDE, Folding, finish_signature, fold_signature, state_inputs
 
 _ROUNDS_MAX = 8
 
@@ -115,13 +116,16 @@ def _driver(functions: Folding, part: str, values: Sequence[Input], is_tuple: bo
     columns = values if part == "step" else state_inputs(state.columns)
     names, parts, namespace = column_values(columns)
     value = tuple_text(parts, is_tuple=is_tuple if part == "step" else state.is_tuple)
-    first = "value" if functions.init is None or part == "merge" else "step(init(), value)"
+    fold = functions.step if part == "step" else functions.merge
+    begun = f"step({side_text(functions.step)}init({side_text(functions.init)}), value)"
+    first = "value" if functions.init is None or part == "merge" else begun
     source = _DRIVER.format(
         columns=", ".join(names),
         states=", ".join(_stores("s", state)),
         is_none=" or ".join(f"s{n}_none[g] != 0" for n, one in enumerate(state.columns) if not one.nullable) or "False",
         value=value,
         first=first,
+        side=side_text(fold),
         held=tuple_text(_held_texts("g", state), is_tuple=state.is_tuple),
         put="\n            ".join(_puts("made", "s", "g", state)),
         put_begun="\n            ".join(_puts("begun", "s", "g", state)),
@@ -129,7 +133,7 @@ def _driver(functions: Folding, part: str, values: Sequence[Input], is_tuple: bo
     namespace |= {
         "init": functions.init,
         "step": functions.step,
-        "fold": functions.step if part == "step" else functions.merge,
+        "fold": fold,
     }
     return _made(source, namespace)
 
@@ -138,6 +142,7 @@ def _finish_driver(functions: Folding, state: _Shape, result: _Shape) -> Any:
     source = _FINISH.format(
         states=", ".join(_stores("s", state)),
         results=", ".join(_stores("r", result)),
+        side=side_text(functions.finish),
         held=tuple_text(_held_texts("row", state), is_tuple=state.is_tuple),
         put="\n        ".join(_puts("made", "r", "row - first", result)),
     )
@@ -162,13 +167,14 @@ def _puts(name: str, stem: str, at: str, shape: _Shape) -> list[str]:
 
 
 def _made(source: str, namespace: dict[str, Any]) -> Any:
-    namespace |= {"held": _held, "put": _put, "ROW": ROW, "USED": USED}
+    namespace |= {"held": _held, "put": _put, "side_of": side_of, "ROW": ROW, "SIDE": SIDE, "USED": USED}
     exec(compile(source, "<driver of a combine function>", "exec"), namespace)
     return namespace["drive"]
 
 
 _DRIVER = """
 def drive({columns}, base, groups, row, last, arena, seen, {states}, state):
+    side = side_of(state[SIDE], arena)
     while row < last:
         g = groups[row - base]
         state[ROW] = row
@@ -181,7 +187,7 @@ def drive({columns}, base, groups, row, last, arena, seen, {states}, state):
         elif {is_none}:
             return row
         else:
-            made = fold({held}, value)
+            made = fold({side}{held}, value)
             {put}
         row += 1
     return row
@@ -189,11 +195,12 @@ def drive({columns}, base, groups, row, last, arena, seen, {states}, state):
 
 _FINISH = """
 def drive(first, last, arena, {states}, {results}, state):
+    side = side_of(state[SIDE], arena)
     row = first
     while row < last:
         state[ROW] = row
         arena[USED] = 0
-        made = finish({held})
+        made = finish({side}{held})
         {put}
         row += 1
     return row

@@ -12,8 +12,7 @@ from typing import Any
 from kernelmill.kernels.functions.driving import column_values, entry_point, record_type, result_type, row_class
 from kernelmill.kernels.functions.emits import EmitType, make_emit
 from kernelmill.kernels.functions.helpers import compiled_helpers
-from kernelmill.kernels.functions.side import side_of
-from kernelmill.kernels.sidevalues import takes_side
+from kernelmill.kernels.functions.side import side_of, side_text
 from kernelmill.kernels.usercode import Compiled, Input
 from kernelmill.kernels.usermaps import (
     CAPACITY,
@@ -58,8 +57,7 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[...
     """The driver for these columns, as a Python function whose globals are compiled code."""
     names, values, namespace = column_values(inputs)
     record = values[0] if len(values) == 1 else f"Row({', '.join(values)})"
-    side = "side_of(state[SIDE], arena), " if takes_side(user) else ""
-    source = _DRIVER.format(columns=", ".join(names), record=record, side=side)
+    source = _DRIVER.format(columns=", ".join(names), record=record, side=side_text(user))
     namespace |= {
         "make": make_emit(emit_type),
         "user": user,
@@ -83,6 +81,7 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[...
 _DRIVER = """
 def drive({columns}, row, last, arena, stage, state):
     emit = make(stage, state, arena)
+    side = side_of(state[SIDE], arena)
     while row < last:
         state[ROW] = row
         state[MARK] = state[COUNT]

@@ -16,9 +16,10 @@ from kernelmill.kernels.functions.driving import (
     tuple_text,
     tuple_type,
 )
+from kernelmill.kernels.functions.side import side_of, side_text
 from kernelmill.kernels.text.arena import USED
 from kernelmill.kernels.usercode import CannotCompileError, Compiled, Input
-from kernelmill.kernels.userpartitions import ROW, partition_signature
+from kernelmill.kernels.userpartitions import ROW, SIDE, partition_signature
 
 
 def compile_partition(function: Callable[..., Any], keys: Sequence[Input], is_tuple: bool, symbol: str) -> Compiled:
@@ -28,8 +29,9 @@ def compile_partition(function: Callable[..., Any], keys: Sequence[Input], is_tu
     if str(returned) not in ("int64", "int32"):  # not bool, which Python refuses too
         raise CannotCompileError(f"it returns {returned}, which is no int64")
     parameters, values, namespace = column_values(keys)
-    source = _DRIVER.format(columns=", ".join(parameters), key=tuple_text(values, is_tuple=is_tuple))
-    namespace |= {"user": user, "ROW": ROW, "USED": USED}
+    key = tuple_text(values, is_tuple=is_tuple)
+    source = _DRIVER.format(columns=", ".join(parameters), key=key, side=side_text(user))
+    namespace |= {"user": user, "side_of": side_of, "ROW": ROW, "SIDE": SIDE, "USED": USED}
     exec(compile(source, "<driver of a partition function>", "exec"), namespace)
     code, made = entry_point(namespace["drive"], partition_signature(keys), symbol)
     return Compiled(code, made, {})
@@ -37,10 +39,11 @@ def compile_partition(function: Callable[..., Any], keys: Sequence[Input], is_tu
 
 _DRIVER = """
 def drive({columns}, n, row, last, arena, parts, state):
+    side = side_of(state[SIDE], arena)
     while row < last:
         state[ROW] = row
         arena[USED] = 0
-        part = user({key}, n)
+        part = user({side}{key}, n)
         if part < 0 or part >= n:
             return row
         parts[row] = part

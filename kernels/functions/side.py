@@ -25,6 +25,11 @@ OPERATIONS = sideoperations, sideiteration
 """The modules that tell numba what may be done with side data."""
 
 
+def side_text(function: Any) -> str:
+    """What comes before the arguments in a driver's call of a function; the driver calls side_of's result `side`."""
+    return "side, " if takes_side(function) else ""
+
+
 def with_side_and_defaults(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """The types of all parameters of a function that is called with `arguments`, after side data if it reads such."""
     given = (SIDE, *arguments) if takes_side(function) else arguments

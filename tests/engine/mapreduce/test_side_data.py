@@ -329,6 +329,75 @@ def test_a_second_process_with_other_contents_does_without_numba(tmp_path):
     assert run("b") == "[('a', 0), ('b', 9)] False"
 
 
+# Other functions than map ---------------------------------------------------------------------------------------------
+
+
+def by_table(key, n, *, place):
+    return place.get(key, PLACED[0]) % n
+
+
+def weighed(a, b, *, place, factor=2):
+    return a + b * (factor if len(place) > 1 else 0)
+
+
+class Weighed:
+    """A Combiner whose parts read a global."""
+
+    def init(self):
+        return 0
+
+    def step(self, state, value):
+        return state + value * PLACED[1]
+
+    def merge(self, a, b):
+        return a + b + PLACED[2]
+
+    def finish(self, state):
+        return -state if state in PLACED else state
+
+
+PLACED = [1, 3, 0, 6]
+
+
+def count_kept(word, values, emit, *, place):
+    emit(sum(values) if word in place else -1)
+
+
+def ones(line, emit):
+    for word in line.split():
+        emit(word, 1)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"combine": weighed, "partition": by_table, "side": {"place": {"a": 1, "b": 2}, "factor": 3}},
+        {"combine": Weighed()},
+        {"reduce": count_kept, "combine": "sum", "partition": by_table, "side": {"place": {"a": 5}}},
+    ],
+    ids=["combine", "Combiner", "reduce"],
+)
+def test_the_other_functions_read_side_data(tmp_path, functions):
+    def run(compile):
+        job = km.MapReduce(ones, schema=TEXT, partitions=3, compile=compile, **functions)
+        job.run(lines_of(["a b a", "c", "a b"]), output=tmp_path / compile, progress=False)
+        return [km.read_parquet(path).rows() for path in sorted((tmp_path / compile).glob("*.parquet"))]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if "reduce" in functions else "error")
+        found = run("auto")
+    assert found == run("never") and any(found)
+
+
+def test_side_names_an_argument_of_some_function():
+    with pytest.raises(KernelmillError) as failed:
+        km.MapReduce(ones, combine=weighed, schema=TEXT, side={"place": {}, "stop": {"a"}})
+    assert failed.value.code == Code.BAD_SETTING and "'stop'" in str(failed.value)
+    with pytest.raises(KernelmillError) as failed:
+        km.MapReduce(ones, combine=weighed, schema=TEXT)
+    assert failed.value.code == Code.BAD_SETTING and "'place'" in str(failed.value)
+
+
 # What runs as plain Python, and why ----------------------------------------------------------------------------------
 
 
