@@ -26,6 +26,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     assert "parsed/: 1 file, 1 row · sizes: 2 rows · strange: 2 rows" in said
     assert "[('FR;',), ('IT;x',)]" in said
     assert "[(1, 1), (2, 1), (3, 1), (4, 1), (7, 7), (8, 7)]" in said
+    assert "[('is', 13, 13)]" in said
     assert "the same as plain Python" in said and "[('a', 3), ('b', 3)]" in said
     assert dict(km.read_parquet("counts").rows()) == {"to": 3, "be": 3, "or": 1, "not": 1, "that": 1, "is": 1}
     assert km.read_parquet("totals.parquet").rows() == [("DE", 3.5)]
