@@ -29,7 +29,7 @@ _TYPES: dict[str, pa.DataType] = {
     "float64": pa.float64(),
     "boolean": pa.bool_(),
 }
-_COMPILED = {"map": 2, "combine": 2, "partition": 2}
+_COMPILED = {"map": 2, "combine": 2, "partition": 2, "reduce": 3}
 """The roles of functions that are compiled, and how many arguments these are called with."""
 _LOCK = threading.Lock()
 _ANSWERS: weakref.WeakKeyDictionary[UserFunction, dict[str, Any]] = weakref.WeakKeyDictionary()
@@ -103,7 +103,7 @@ def compiled_reduce(
     def compile_(kernels: Any) -> CompiledMap:
         forms = {"key_is_tuple": key_is_tuple, "value_is_tuple": value_is_tuple}
         userreduces = kernels("userreduces")
-        made: CompiledMap = userreduces.compiled_reduce(function.given, inputs_of(keys), inputs_of(values), **forms)
+        made: CompiledMap = userreduces.compiled_reduce(_bound(function), inputs_of(keys), inputs_of(values), **forms)
         return made
 
     schemas = (schema.to_string(show_schema_metadata=False) for schema in (keys, values))

@@ -16,15 +16,15 @@ from typing import Any
 
 from kernelmill.kernels import _jit
 from kernelmill.kernels._signature import Signature
-from kernelmill.kernels.sidetables import SideTables
-from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded
+from kernelmill.kernels.sidevalues import Bound, bind
+from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded, require_bound
 from kernelmill.kernels.usermaps import CompiledMap
 
 CURSOR_SIZE = 2
 
 
 def compiled_reduce(
-    function: Callable[..., Any],
+    function: Callable[..., Any] | Bound,
     keys: Sequence[Input],
     values: Sequence[Input],
     *,
@@ -36,16 +36,19 @@ def compiled_reduce(
 
     Raises CannotCompileError.
     """
+    bound = function if isinstance(function, Bound) else bind([(function, 3)], {})
+    require_bound(bound)
+    plain = bound.function
 
     def compile_(symbol: str) -> Any:
         compiler = importlib.import_module("kernelmill.kernels.functions.reduces")
-        return compiler.compile_reduce(function, keys, values, key_is_tuple, value_is_tuple, symbol)
+        return compiler.compile_reduce(plain, keys, values, key_is_tuple, value_is_tuple, symbol)
 
-    name = fingerprint("reduce", function, tuple(keys), tuple(values), key_is_tuple, value_is_tuple)
-    title = getattr(function, "__name__", "reduce")
+    name = fingerprint("reduce", plain, tuple(keys), tuple(values), key_is_tuple, value_is_tuple)
+    title = getattr(plain, "__name__", "reduce")
     drive, about = loaded(name, title, compile_, lambda _: reduce_signature(keys, values), on_compile)
     outputs = tuple(Output(*one) for one in about["outputs"])
-    return CompiledMap(drive, outputs, tuple(about["shape"]), tuple(about["counters"]), SideTables(()))
+    return CompiledMap(drive, outputs, tuple(about["shape"]), tuple(about["counters"]), bound.side)
 
 
 def reduce_signature(keys: Sequence[Input], values: Sequence[Input]) -> Signature:

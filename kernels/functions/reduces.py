@@ -9,6 +9,7 @@ from typing import Any
 from kernelmill.kernels.functions.callables import plain_function
 from kernelmill.kernels.functions.driving import column_values, entry_point, result_type, tuple_text, tuple_type
 from kernelmill.kernels.functions.groupemits import GroupEmitType, make_group_emit
+from kernelmill.kernels.functions.side import side_of, side_text
 from kernelmill.kernels.functions.values import ValuesType, make_values
 from kernelmill.kernels.usercode import CannotCompileError, Compiled, Input
 from kernelmill.kernels.usermaps import (
@@ -19,6 +20,7 @@ from kernelmill.kernels.usermaps import (
     MARK,
     REJECTED,
     ROW,
+    SIDE,
     STAGE_SPARE_ROWS,
 )
 from kernelmill.kernels.userreduces import reduce_signature
@@ -51,11 +53,14 @@ def compile_reduce(
         keys=", ".join(key_names),
         values=", ".join(values_type.names),
         key=tuple_text(key_values, is_tuple=key_is_tuple),
+        side=side_text(user),
     )
     namespace |= {
         "make": make_group_emit(emit_type),
         "values_of": make_values(values_type),
         "user": user,
+        "side_of": side_of,
+        "SIDE": SIDE,
         "COUNT": COUNT,
         "CAPACITY": CAPACITY,
         "ROW": ROW,
@@ -80,13 +85,14 @@ def _typed(function: Callable[..., Any], key_type: Any, values_type: Any, emit_t
 
 _DRIVER = """
 def drive({keys}, {values}, starts, ends, cursor, row, last, arena, stage, state):
+    side = side_of(state[SIDE], arena)
     while row < last:
         state[ROW] = row
         state[MARK] = state[COUNT]
         cursor[0] = starts[row]
         cursor[1] = ends[row]
         key = {key}
-        user(key, values_of(cursor, ({values}, arena)), make(stage, state, arena, key))
+        user({side}key, values_of(cursor, ({values}, arena)), make(stage, state, arena, key))
         if state[REJECTED] != 0:
             return row
         for place in range(COUNTERS, state[COUNTERS_END], 2):

@@ -384,7 +384,7 @@ def test_the_other_functions_read_side_data(tmp_path, functions):
         return [km.read_parquet(path).rows() for path in sorted((tmp_path / compile).glob("*.parquet"))]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if "reduce" in functions else "error")
+        warnings.simplefilter("error")
         found = run("auto")
     assert found == run("never") and any(found)
 
