@@ -1,1 +1,1 @@
-"""The ZeroMQ cluster's home: master, workers and data plane will live here. Nothing is built yet."""
+"""The ZeroMQ cluster's home: messages so far; master, workers and data plane will live here."""

@@ -49,6 +49,7 @@ class Code(enum.Enum):
     REJECT_LIMIT = CodeInfo("KM0503", "REJECT_LIMIT", "More records were rejected than max_rejects allows.")
     OUTPUT_BUSY = CodeInfo("KM0504", "OUTPUT_BUSY", "Another job is writing this output.")
     CORRUPT_BLOCK = CodeInfo("KM0605", "CORRUPT_BLOCK", "A shuffle block's bytes do not match its checksum.")
+    PROTOCOL = CodeInfo("KM0607", "PROTOCOL", "A peer sent what is no message of this version.")
     CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
     INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
 
@@ -193,8 +194,16 @@ class RejectLimitError(OutputError):
     """KM0503."""
 
 
-class CorruptBlockError(KernelmillError):
+class ClusterError(KernelmillError):
+    """Between the processes of a job something went wrong."""
+
+
+class CorruptBlockError(ClusterError):
     """KM0605."""
+
+
+class ProtocolError(ClusterError, ValueError):
+    """KM0607."""
 
 
 class CancelledError(KernelmillError):
@@ -235,6 +244,7 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.REJECT_LIMIT: RejectLimitError,
     Code.OUTPUT_BUSY: OutputBusyError,
     Code.CORRUPT_BLOCK: CorruptBlockError,
+    Code.PROTOCOL: ProtocolError,
     Code.CANCELLED: CancelledError,
     Code.INTERNAL: InternalError,
 }

@@ -38,7 +38,8 @@ def test_import_kernelmill_loads_nothing_heavy():
 
 def test_a_masters_modules_load_neither_arrow_nor_numba():
     names = ["errors", "ids", "splits", "plan.stages", "schedule"]
-    statement = "; ".join(f"import kernelmill.engine.{name}" for name in names)
+    names = [*(f"engine.{name}" for name in names), "cluster.wire"]
+    statement = "; ".join(f"import kernelmill.{name}" for name in names)
     assert loaded_by(statement) & (HEAVY | {"cloudpickle"}) == set()
 
 

@@ -1,0 +1,344 @@
+"""Messages as bytes: what comes out is what went in, or KM0607; the bytes of this version are frozen."""
+
+import random
+import tracemalloc
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import inspect as kinds
+from shapes import parts_of, values_of
+
+from kernelmill.cluster import messages as m
+from kernelmill.cluster import wire
+from kernelmill.cluster.fields import (
+    AttemptKey,
+    BlocksOutput,
+    Checks,
+    Count,
+    FilesOutput,
+    JobPart,
+    Origin,
+    OutputFile,
+    Place,
+    Poison,
+    Policy,
+    Sheet,
+    SheetEdge,
+    SheetStage,
+    TaskKey,
+    TaskRecord,
+    Versions,
+)
+from kernelmill.engine.errors import Code, KernelmillError
+
+GOLDEN = Path(__file__).with_name("golden_messages.txt")
+LINKS = {
+    wire.CLIENT_TO_MASTER: m.ClientToMaster,
+    wire.MASTER_TO_CLIENT: m.MasterToClient,
+    wire.WORKER_TO_MASTER: m.WorkerToMaster,
+    wire.MASTER_TO_WORKER: m.MasterToWorker,
+    wire.READER_TO_HOLDER: m.ReaderToHolder,
+    wire.HOLDER_TO_READER: m.HolderToReader,
+}
+
+
+def members(union):
+    return get_args(union) or (union,)
+
+
+PAIRS = [(link, kind) for link, union in LINKS.items() for kind in members(union)]
+KINDS = list(dict.fromkeys(kind for _, kind in PAIRS))
+
+
+def name_of(one):
+    return getattr(one, "name", None) or one.__name__
+
+
+def around(body, **changed):
+    fields = {
+        "proto": m.PROTOCOL,
+        "cluster": b"c" * 16,
+        "epoch": 7,
+        "life": b"l" * 8,
+        "session": b"",
+        "seq": 3,
+        "ack": 2,
+    }
+    return m.Envelope(**{**fields, **changed}, body=body)
+
+
+def envelopes(kind):
+    fixed = {"proto": st.just(m.PROTOCOL), "body": values_of(kind)}
+    parts = {
+        "cluster": st.binary(min_size=16, max_size=16),
+        "epoch": st.integers(0, 2**32 - 1),
+        "life": st.binary(min_size=8, max_size=8),
+        "session": st.sampled_from([b"", b"sessions"]),
+        "seq": st.integers(0, 2**63 - 1),
+        "ack": st.integers(0, 2**63 - 1),
+    }
+    return st.builds(m.Envelope, **fixed, **parts)
+
+
+def decoded(link, frame):
+    """The message in a frame, or None where there is none; any other error than KM0607 fails the test."""
+    try:
+        return link.decode(frame)
+    except KernelmillError as problem:
+        assert problem.code is Code.PROTOCOL
+        return None
+
+
+def refused(link, frame):
+    with pytest.raises(KernelmillError) as caught:
+        link.decode(frame)
+    assert caught.value.code is Code.PROTOCOL
+    return caught.value.what
+
+
+ACCEPT = around(m.Accept(AttemptKey(1, 2)))
+
+
+# Round trips and damage ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("link", "kind"), PAIRS, ids=name_of)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_a_message_comes_out_as_it_went_in_and_no_prefix_of_it_does(link, kind, data):
+    envelope = data.draw(envelopes(kind))
+    frame = wire.encode(envelope)
+    assert link.decode(frame) == envelope
+    for length in range(min(len(frame), 600)):
+        assert decoded(link, frame[:length]) is None
+    assert decoded(link, frame + b"\0") is None
+
+
+@pytest.mark.parametrize(("link", "kind"), PAIRS, ids=name_of)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_damaged_bytes_are_an_error_or_a_message_within_all_bounds(link, kind, data):
+    frame = bytearray(wire.encode(data.draw(envelopes(kind))))
+    chance = random.Random(data.draw(st.integers(0, 2**32)))
+    for _ in range(60):
+        damaged = bytearray(frame)
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            damaged[chance.randrange(len(frame))] ^= 1 << chance.randrange(8)
+        found = decoded(link, bytes(damaged))
+        if (
+            found is not None
+        ):  # CURVE keeps frames whole; without it a flip may be another message, but only a valid one
+            assert link.decode(wire.encode(found)) == found
+            assert found.proto == m.PROTOCOL and type(found.body) in members(LINKS[link])
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_no_message(junk):
+    for link in LINKS:
+        assert decoded(link, junk) is None
+
+
+@given(values_of(m.Beat), st.data())
+def test_every_value_of_msgpack_in_every_place_is_an_error_or_a_message(beat, data):
+    plain = msgspec.to_builtins(around(beat), builtin_types=(bytes,))
+    odd = data.draw(st.sampled_from([None, True, 1.5, -1, 2**64 - 1, "x", b"x", [], {}, [[]] * 9, {"a": 1}]))
+    holder = data.draw(st.sampled_from([plain, plain[-1]]))
+    holder[data.draw(st.integers(0, len(holder) - 1))] = odd
+    decoded(wire.WORKER_TO_MASTER, msgspec.msgpack.encode(plain))
+
+
+def test_text_that_is_not_utf8_is_refused():
+    frame = wire.encode(around(m.Refused(b"", "AUTH", "who?")))
+    assert wire.MASTER_TO_CLIENT.decode(frame).body.text == "who?"
+    refused(wire.MASTER_TO_CLIENT, frame.replace(b"who?", b"wh\xff?"))
+
+
+@pytest.mark.parametrize(
+    "head", ["dd ffffffff", "dd 7fffffff", "c6 ffffffff", "db ffffffff", "df ffffffff", "c9 ffffffff 01"]
+)
+def test_a_header_that_promises_much_takes_no_memory(head):
+    start = wire.encode(around(m.Drop(())))
+    assert start[-1:] == b"\x90"  # the empty list of attempts
+    tracemalloc.start()
+    try:
+        refused(wire.MASTER_TO_WORKER, start[:-1] + bytes.fromhex(head))
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_deep_nesting_is_refused():
+    refused(wire.WORKER_TO_MASTER, b"\x91" * 900_000)
+    refused(wire.WORKER_TO_MASTER, wire.encode(ACCEPT)[:-4] + b"\x91" * 900_000)
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_at_most_a_mebibyte_both_ways():
+    holders = ("worker-1",)
+    held = tuple(m.HeldMap(task, AttemptKey(2**32 - 1, 2**62 + task), 0) for task in range(16384))
+    page = m.Inputs(b"j" * 16, 1, 0, 1, 0, 1, holders, held)
+    assert wire.MASTER_TO_WORKER.decode(wire.encode(around(page))).body == page
+    # all bounds at once are more than a frame holds
+    poison = Poison(Origin("f" * 4096, 0, 0, b"k" * 1024), "POISON", "t" * 8192)
+    assign = m.Assign(AttemptKey(1, 1), b"s" * 16, TaskKey(b"j" * 16, 0, 0, 0), (poison,) * 64, 0, ())
+    assert len(wire.encode(around(assign))) < wire.FRAME_BYTES_MAX
+    many = m.Peers(1, tuple(m.Peer(f"w{i:063}", "e" * 256, b"k" * 40) for i in range(1024)))
+    assert len(wire.encode(around(many))) < wire.FRAME_BYTES_MAX
+    counts = tuple(Count("€" * 256, number) for number in range(1024))
+    record = TaskRecord(counts, counts, BlocksOutput(1, b"v" * 32 * 16384))
+    done = m.Done(AttemptKey(1, 1), b"s" * 16, TaskKey(b"j" * 16, 0, 0, 0), record, 0, Checks(0, b"0" * 8, b"0" * 8))
+    with pytest.raises(KernelmillError) as caught:
+        wire.encode(around(done))
+    assert caught.value.code is Code.PROTOCOL and "Done" in caught.value.what
+    assert "1048577 bytes" in refused(wire.WORKER_TO_MASTER, bytes(wire.FRAME_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        m.Accept(AttemptKey(2**32, 1)),
+        m.Accept(AttemptKey(1, -1)),
+        m.Failed(AttemptKey(1, 1), "lower case", "E", "", None),
+        m.Failed(AttemptKey(1, 1), "HUNG", "E", "t" * 8193, None),
+        m.Done(
+            AttemptKey(1, 1), b"s" * 15, TaskKey(b"j" * 16, 0, 0, 0), TaskRecord((), (), FilesOutput(())), 0,
+            Checks(0, b"0" * 8, b"0" * 8),
+        ),
+        m.FetchFailed(AttemptKey(1, 1), 1 << 20, AttemptKey(1, 1), "HUNG"),
+    ],
+)  # fmt: skip
+def test_values_outside_their_bounds_are_refused(body):
+    refused(wire.WORKER_TO_MASTER, wire.encode(around(body)))
+
+
+@pytest.mark.parametrize("name", ["", "../w", "W", "a b", "a\n", "-a", "a" * 65, "ä", "a/b", "."])
+def test_a_peers_name_is_a_plain_word(name):
+    refused(wire.MASTER_TO_WORKER, wire.encode(around(m.Peers(1, (m.Peer(name, "ipc://x", b"k" * 40),)))))
+
+
+def test_every_type_is_bounded_and_none_is_recursive():
+    for kind in KINDS:
+        for part in parts_of(kinds.type_info(m.Envelope[kind])):  # a recursive type would not end
+            match part:
+                case kinds.IntType():
+                    assert part.ge is not None and (part.le is not None or part.lt is not None), kind
+                case kinds.BytesType() | kinds.VarTupleType():
+                    assert part.max_length is not None, kind
+                case kinds.StrType():
+                    assert part.max_length is not None or part.pattern, kind
+                case kinds.StructType():
+                    assert part.array_like and part.forbid_unknown_fields, part.cls
+                    assert all(field.required for field in part.fields), part.cls
+                case kinds.AnyType() | kinds.RawType() | kinds.DictType() | kinds.ListType() | kinds.FloatType():
+                    raise AssertionError(f"{kind} holds {part}")
+
+
+def test_tags_are_used_once():
+    tags = [kind.__struct_config__.tag for kind in KINDS]
+    assert len(set(tags)) == len(tags) and all(type(tag) is int for tag in tags)
+
+
+# Directions and versions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("link", "kind"), PAIRS, ids=name_of)
+@settings(max_examples=2)
+@given(data=st.data())
+def test_a_message_is_refused_in_a_direction_that_is_not_its_own(link, kind, data):
+    frame = wire.encode(data.draw(envelopes(kind)))
+    for other, union in LINKS.items():
+        assert (decoded(other, frame) is not None) == (kind in members(union))
+
+
+def test_another_version_is_named_whatever_follows():
+    newer = msgspec.msgpack.encode([m.PROTOCOL + 1, "quite", {"another": "shape"}])
+    for frame in (newer, wire.encode(around(ACCEPT.body, proto=m.PROTOCOL + 1))):
+        said = refused(wire.WORKER_TO_MASTER, frame)
+        assert f"protocol {m.PROTOCOL + 1}" in said and f"protocol {m.PROTOCOL}" in said
+
+
+# Golden bytes --------------------------------------------------------------------------------------------------------
+
+ATTEMPT = AttemptKey(7, 1234567890123)
+JOB = bytes(range(16))
+TASK = TaskKey(JOB, 2, 1, 17)
+VERSIONS = Versions("0.1.0", "3.11.7", "26.0.1", "0.68.1", "2.4.6")
+SHEET = Sheet(
+    (
+        SheetStage("count words", 40, 8, (), False),
+        SheetStage("write", 8, 0, (SheetEdge(0, "hash", 0),), True),
+    ),
+    Place("data", ("out", "counts")),
+    Policy("reject", 1000, "error", "signed", "tail"),
+    VERSIONS,
+)
+ORIGIN = Origin("logs/a.txt", 4096, 12, b"key")
+SAMPLES = [
+    m.Submit(JOB, SHEET, (JobPart(b"p" * 32, 500),), b"S" * 32, 1_800_000_000),
+    m.PutPart(JobPart(b"p" * 32, 500), 256, b"piece"),
+    m.Need(b"p" * 32, 256),
+    m.Accepted(JOB, "RUNNING"),
+    m.Refused(b"", "VERSION", "0.1.0 here, 0.2.0 there"),
+    m.Status(JOB, "ann", "PAUSED", (m.StageCounts(40, 3, 2, 99, 1 << 33),), "NO_WORKERS", "none for 60 s"),
+    m.Result(JOB, "COMMITTED", "", "", Place("data", ("out",)), b"M" * 16),
+    m.Watch(JOB),
+    m.ListJobs(True, 0),
+    m.Jobs(0, 1, ((JOB, "ann", "FAILED"),)),
+    m.CancelJob(JOB),
+    m.Forget(JOB),
+    m.Hello(
+        VERSIONS, b"n" * 16, 5003, 2, 1 << 33, 1 << 40, b"k" * 32, 0, 1, (ATTEMPT,), (),
+        (m.Offer(ATTEMPT, b"s" * 16, b"r" * 16),),
+    ),
+    m.Welcome(0, 1, (ATTEMPT,), (), (ATTEMPT,)),
+    m.Peers(4, (m.Peer("worker-1", "tcp://10.0.0.1:5003", b"K" * 40),)),
+    m.Assign(ATTEMPT, b"s" * 16, TASK, (Poison(ORIGIN, "POISON", "bad row"),), 3, (m.Ticket("worker-1", b"t" * 16),)),
+    m.Inputs(JOB, 2, 1, 3, 0, 1, ("worker-1",), (m.HeldMap(5, ATTEMPT, 0),)),
+    m.Accept(ATTEMPT),
+    m.Failed(ATTEMPT, "USER_ERROR", "ValueError", "no number", ORIGIN),
+    m.FetchFailed(ATTEMPT, 5, AttemptKey(6, 1), "CORRUPT_BLOCK"),
+    m.Beat((m.Progress(ATTEMPT, "run", 3, 65536, 1 << 22),), 1 << 29, 1 << 39, 12, b"h" * 16),
+    m.Done(
+        ATTEMPT, b"s" * 16, TASK,
+        TaskRecord((Count("lines", 12),), (Count("cast", 1),), BlocksOutput(4096, b"v" * 64)), 40,
+        Checks(99, b"+" * 8, b"^" * 8),
+    ),
+    m.Done(
+        ATTEMPT, b"s" * 16, TASK,
+        TaskRecord((), (), FilesOutput((OutputFile("part-00017.parquet", 9, 999, b"x" * 16, b"y" * 16),))), 0,
+        Checks(0, b"\0" * 8, b"\0" * 8),
+    ),
+    m.CommitAck(ATTEMPT),
+    m.Discard(ATTEMPT),
+    m.CancelAttempt(ATTEMPT),
+    m.Drop((ATTEMPT,)),
+    m.Drain(),
+    m.Bye(),
+    m.Fetch(9, b"t" * 16, (m.BlockRange(JOB, 2, 1, 5, ATTEMPT, 0, 7, 0, 1 << 20), m.PartRange(b"p" * 32, 0, 500))),
+    m.Chunk(9, "OK", 1 << 20),
+]  # fmt: skip
+
+
+def golden_text():
+    """The text of golden_messages.txt: write it anew only together with a new PROTOCOL."""
+    lines = [f"protocol {m.PROTOCOL}"]
+    lines += [f"{type(body).__name__} {wire.encode(around(body, session=b'sessions')).hex()}" for body in SAMPLES]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_bytes_of_this_version_are_frozen():
+    assert {type(body) for body in SAMPLES} == set(KINDS)
+    assert golden_text() == GOLDEN.read_text()
+
+
+def test_the_frozen_bytes_are_read_as_what_they_were_made_from():
+    frames = [bytes.fromhex(line.split()[1]) for line in GOLDEN.read_text().splitlines()[1:]]
+    for body, frame in zip(SAMPLES, frames, strict=True):
+        links = [link for link, union in LINKS.items() if type(body) in members(union)]
+        assert links and all(link.decode(frame) == around(body, session=b"sessions") for link in links)
