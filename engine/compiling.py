@@ -110,15 +110,6 @@ def compiled_reduce(
     return _answer(function, f"{key_is_tuple} {value_is_tuple} {' | '.join(schemas)}", compile_, at_run)
 
 
-def is_compiled(function: UserFunction) -> bool | None:
-    """Whether the function runs as machine code, if for some of its input; None before anybody asked."""
-    with _LOCK:
-        answers = list(_ANSWERS.get(function, {}).values())
-    if function.compile == "never":
-        return False
-    return any(not isinstance(answer, str) for answer in answers) if answers else None
-
-
 def _answer(function: UserFunction, asked: str, compile_: Callable[[Any], F], at_run: bool = False) -> F | None:
     if function.compile == "never":
         return None
@@ -158,6 +149,8 @@ def _compiled_or_known(function: UserFunction, asked: str, compile_: Callable[[A
         function.failures[asked] = answer
         if function.compile != "require" and not at_run:
             _warn(f"[{Code.INTERPRETED.id}] {answer}; it runs as plain Python")
+    else:
+        function.compiled.add(asked)
     return answer
 
 

@@ -37,7 +37,8 @@ _CALLED_WITH = {
 class UserFunction:
     """`given` is the function, `role` what it serves as, `where` its "file.py:12", `keywords` what side= binds.
 
-    `compile` is auto, require or never; `failures`: why it cannot be compiled, by what for. `parts` are the functions
+    `compile` is auto, require or never; `failures`: why it cannot be compiled, by what for; `compiled`: for what it
+    was. `parts` are the functions
     of a Combiner, whose step is then `given`.
 
     role: map, combine, reduce, partition, map_batches or map_groups.
@@ -51,6 +52,14 @@ class UserFunction:
     compile: str = "auto"
     parts: tuple[Callable[..., Any] | None, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
+    compiled: set[str] = field(default_factory=set)
+
+    @property
+    def is_compiled(self) -> bool | None:
+        """Whether it runs as machine code, if only for some of its input; None while nobody asked."""
+        if self.compiled:
+            return True
+        return False if self.failures or self.compile == "never" else None
 
     @functools.cached_property
     def folding(self) -> tuple[Any, ...]:

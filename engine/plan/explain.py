@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from kernelmill.engine.compiling import is_compiled
 from kernelmill.engine.nodes import Column, Tokenize
 from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.logical import LogicalPlan
@@ -321,7 +320,7 @@ def _called(function: UserFunction | physical.UserCall | None) -> str:
     if function is None:
         return ""
     called = f"{function.name} at {function.where}" if function.where else function.name
-    compiled = is_compiled(function) if isinstance(function, UserFunction) else None
+    compiled = function.is_compiled if isinstance(function, UserFunction) else None
     if compiled is None:
         return called
     return f"{called} ({'compiled' if compiled else 'plain Python'})"

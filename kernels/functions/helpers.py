@@ -10,6 +10,7 @@ from typing import Any
 
 from numba.core.registry import cpu_target
 
+from kernelmill.kernels.functions.counting import user_enumerate
 from kernelmill.kernels.functions.hashes import user_hash
 from kernelmill.kernels.functions.reasons import refuse_at_once
 from kernelmill.kernels.functions.rewriting import without_generator_expressions
@@ -17,7 +18,7 @@ from kernelmill.kernels.functions.sorts import user_sorted
 from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
 
-_OWN: dict[str, Any] = {"hash": user_hash, "sorted": user_sorted}
+_OWN: dict[str, Any] = {"enumerate": user_enumerate, "hash": user_hash, "sorted": user_sorted}
 """Builtins that users' functions have from here; names that they give themselves stay theirs."""
 
 

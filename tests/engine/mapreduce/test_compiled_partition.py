@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import kernelmill as km
-from kernelmill.engine.compiling import compiled_partition, is_compiled
+from kernelmill.engine.compiling import compiled_partition
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec.context import Scratch
 from kernelmill.engine.exec.placing import user_placing
@@ -60,7 +60,7 @@ def placed(function, columns, partitions, *, is_tuple, compile_):
     end = ToBlocks(tuple(batch.schema.names), UserCall(0, "partition", made.name, made.where), is_tuple)
     parts = user_placing(end, [made], Surroundings())(batch, partitions).tolist()
     if compile_ == "require":
-        assert is_compiled(made)
+        assert made.is_compiled
     return parts
 
 
