@@ -92,10 +92,16 @@ class StagedBatch:
 
     def __init__(self, stage: Stage, form: CompiledMap, rows: int, step: MapRecords, key: str) -> None:
         self._stage, self._form, self._names, self._key = stage, form, step.schema.names, key
+        self._made: dict[str, Any] = {}
         self.num_rows = rows
 
     def column(self, name: str) -> Any:
         """The key column as StagedText, one with the same number in every row as Repeated, any other as an array."""
+        if name not in self._made:  # several aggregates may read one column
+            self._made[name] = self._column(name)
+        return self._made[name]
+
+    def _column(self, name: str) -> Any:
         number = self._names.index(name)
         if name == self._key:
             words = (self._stage.words(self._form.places[number], part, self.num_rows) for part in (0, 1))
@@ -207,7 +213,7 @@ def staged_batch(stage: Stage, form: CompiledMap, rows: int, schema: pa.Schema) 
 
 
 def _column(stage: Stage, form: CompiledMap, number: int, rows: int, copied: bool = True) -> pa.Array[Any]:
-    kind, _, constant = form.outputs[number]
+    kind, nullable, constant = form.outputs[number]
     if constant is not None:
         return Repeated(constant, rows).array()
     place = form.places[number]
@@ -218,8 +224,8 @@ def _column(stage: Stage, form: CompiledMap, number: int, rows: int, copied: boo
         data = np.empty(int(offsets[-1]) + staged.SLACK_BYTES, np.uint8)
         staged.copy_staged(stage.rows.view(np.uint8), stage.rows.ctypes.data, first, second, offsets, data)
         return array_of_strings(data, offsets, validity, nulls, pa.string())
-    nulls = int(np.count_nonzero(second))
-    bits = validity_buffer((second == 0).view(np.uint8), nulls)
+    nulls = int(np.count_nonzero(second)) if nullable else 0
+    bits = validity_buffer((second == 0).view(np.uint8), nulls) if nulls else None
     if kind == "boolean":
         booleans: pa.Array[Any] = pa.array(first != 0, mask=(second != 0) if nulls else None)
         return booleans

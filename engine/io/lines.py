@@ -158,7 +158,8 @@ class _Rows:
             too_long = int(np.argmax(lengths > self._length_max))  # the first such row, else 0
             if lengths[too_long] > self._length_max:
                 raise self._reader.too_long(block, int(starts[too_long]), int(lengths[too_long]), self._length_max)
-        buffer.resize(int(self._ends[rows]), shrink_to_fit=int(where[0]) < block.stop)
+        # with its slack, which compiled functions read to
+        buffer.resize(int(self._ends[rows]) + SLACK_BYTES, shrink_to_fit=int(where[0]) < block.stop)
         return rows, int(where[0]), buffer
 
     def _bad_rows(self, block: TextBlock, rows: int, stop: int, bad: int) -> tuple[list[int], int]:
