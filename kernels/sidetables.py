@@ -37,6 +37,7 @@ class SideTables:
         self.kinds = tuple(kind for kind, _ in values)
         self._lock = threading.Lock()
         self._arrays: list[NDArray[Any]] = []
+        self._lent_bytes = 0
         self._words: NDArray[np.int64] | None = None
 
     @property
@@ -46,8 +47,8 @@ class SideTables:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tables hold."""
-        return int(self._made().nbytes) + sum(array.nbytes for array in self._arrays)
+        """Bytes that were made for the tables: arrays that are read where they are do not count."""
+        return int(self._made().nbytes) + sum(array.nbytes for array in self._arrays) - self._lent_bytes
 
     def _made(self) -> NDArray[np.int64]:
         with self._lock:
@@ -70,6 +71,7 @@ class SideTables:
                 return self._column(column_of(item, value))
             case ("array", dtype, _):
                 array = np.ascontiguousarray(value, dtype)
+                self._lent_bytes += array.nbytes if np.may_share_memory(array, value) else 0
                 return [self._address(array), *array.shape]
             case ("table", columns):
                 parts = [value.side_columns[name] for name, item in columns if item[0] != "!"]

@@ -8,12 +8,12 @@ parameter is where the words come from. What the words are: `sidetables`. Which 
 
 from __future__ import annotations
 
-import dis
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
+from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidekinds import Kind, is_container, kind_of, words_of
 from kernelmill.kernels.sidetables import SideTables
 
@@ -229,16 +229,6 @@ def _closed_over(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _globals_read(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    for name in sorted(set(_names_loaded(function.__code__))):
+    for name in globals_read(function.__code__):
         if name in function.__globals__:
             yield name, function.__globals__[name]
-
-
-def _names_loaded(code: CodeType) -> Iterator[str]:
-    """The globals that code reads; `co_names` would tell attributes as well."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_loaded(constant)

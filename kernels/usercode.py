@@ -19,6 +19,7 @@ from kernelmill.kernels import _jit
 from kernelmill.kernels._cache import Code
 from kernelmill.kernels._loader import bind, can_run
 from kernelmill.kernels._signature import Array, Scalar, Signature
+from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidevalues import Bound, RefusedSide, SideRef
 
 TEXT_SLACK_BYTES = 64
@@ -230,14 +231,7 @@ def _parts_of_function(function: FunctionType, seen: set[int]) -> Iterator[bytes
     yield from _parts_of(tuple(sorted((function.__kwdefaults__ or {}).items())), seen)
     for cell in function.__closure__ or ():
         yield from _parts_of(cell.cell_contents, seen)
-    for name in sorted(set(_names_in(function.__code__))):
+    for name in globals_read(function.__code__):
         if name in function.__globals__:
             yield name.encode()
             yield from _parts_of(function.__globals__[name], seen)
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -15,6 +15,7 @@ from kernelmill.kernels.functions.hashes import user_hash
 from kernelmill.kernels.functions.reasons import refuse_at_once
 from kernelmill.kernels.functions.rewriting import without_generator_expressions
 from kernelmill.kernels.functions.sorts import user_sorted
+from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
 
@@ -89,7 +90,7 @@ def _content(cell: CellType) -> tuple[Any, ...]:
 
 def _link(copy: FunctionType, made: dict[FunctionType, Any]) -> None:
     """Let a copy name compiled functions where it names plain ones."""
-    for name in _names_in(copy.__code__):
+    for name in globals_read(copy.__code__):
         if name in copy.__globals__:
             copy.__globals__[name] = _compiled(copy.__globals__[name], made)
         elif name in _OWN:
@@ -115,7 +116,7 @@ def _compiled(value: Any, made: dict[FunctionType, Any]) -> Any:
 
 def _calls(function: FunctionType, sought: FunctionType, seen: set[FunctionType]) -> bool:
     """True if `function` calls `sought`, itself or through others."""
-    used = [function.__globals__.get(name) for name in _names_in(function.__code__)]
+    used = [function.__globals__.get(name) for name in globals_read(function.__code__)]
     used += [content for cell in function.__closure__ or () for content in _content(cell)]
     for one in used:
         if one is sought:
@@ -125,10 +126,3 @@ def _calls(function: FunctionType, sought: FunctionType, seen: set[FunctionType]
             if _calls(one, sought, seen):
                 return True
     return False
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)

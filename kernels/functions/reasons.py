@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
 from kernelmill.kernels.usercode import CannotCompileError
 
@@ -76,8 +77,26 @@ _WORDS = (
 """What numba says, and the same in words; a function or an operator is named by {}."""
 
 
+_SIDE_WORDS = (
+    (r"getiter with parameters \(SideSet", "a loop over a set is not supported: its order is another in each process"),
+    (r"setitem\((?:Side|readonly)", "what a function looks up cannot be changed"),
+    (r"getitem\(Side\w+\(.*\), slice", "slices of a list that a function looks up are not supported"),
+    (r"getitem\(SideTable\(.*\), Literal\[str\]\((.*)\)\)", "the table has no column {!r}"),
+    (r"(?:contains|getitem)\(Side(?:Set|Dict)\((\w+)", "its keys are {}, and something else is looked up"),
+    (
+        r"contains\(SideList\((\w+)",
+        "a list of {} is searched for its own kind only, and not at all for floats or beside None",
+    ),
+)
+"""What numba says of side data (`sidetypes`), anywhere in its text, and the same in words."""
+
+
 def _useful(text: str) -> str:
     """numba's error in plain words if it is a common one, else its first line that says something."""
+    for pattern, words in _SIDE_WORDS:
+        told = re.search(pattern, text)
+        if told:
+            return words.format(*told.groups())
     lines = [line.strip() for line in text.splitlines()]
     skipped = ("Failed in ", "During:", "Use of unsupported", "File ", "There are", "- Of which", ">>>", "Overload")
     first = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
@@ -104,7 +123,7 @@ def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
         if why:
             yield Found(code.co_filename, code.co_firstlineno, why, is_certain)
     yield from _places_in(code, function.__globals__)
-    for value in (*names.values(), *(function.__globals__.get(name) for name in _names_in(code))):
+    for value in (*names.values(), *(function.__globals__.get(name) for name in globals_read(code))):
         if isinstance(value, FunctionType):
             yield from _places(value, seen)
 
@@ -184,10 +203,3 @@ def _of_value(name: str, value: Any, attribute: str | None) -> tuple[str, bool]:
         is_class = isinstance(value, type) and value.__module__ not in ("builtins", "numpy")
         return (f"{name} is a class, which is {_NOT}" if is_class else ""), False
     return f"{name} is an instance of {type(value).__name__}, which is {_NOT}", False
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
