@@ -196,8 +196,9 @@ class Sheet(Bounded, frozen=True):
 
 
 class JobPart(Bounded, frozen=True):
-    """A part of a job, which lies beside the journal under its sha256."""
+    """A part of a job, which lies beside the journal under its sha256; the fingerprints of inputs are such a part."""
 
+    role: Literal["plan", "inputs", "code"]
     sha256: Sha256
     size_bytes: Annotated[int, Meta(ge=0, le=PART_BYTES_MAX)]
 

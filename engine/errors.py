@@ -49,7 +49,11 @@ class Code(enum.Enum):
     REJECT_LIMIT = CodeInfo("KM0503", "REJECT_LIMIT", "More records were rejected than max_rejects allows.")
     OUTPUT_BUSY = CodeInfo("KM0504", "OUTPUT_BUSY", "Another job is writing this output.")
     CORRUPT_BLOCK = CodeInfo("KM0605", "CORRUPT_BLOCK", "A shuffle block's bytes do not match its checksum.")
+    JOURNAL_FULL = CodeInfo("KM0606", "JOURNAL_FULL", "The disk of the master's journal is full; jobs wait for space.")
     PROTOCOL = CodeInfo("KM0607", "PROTOCOL", "A peer sent what is no message of this version.")
+    JOURNAL_CORRUPT = CodeInfo("KM0611", "JOURNAL_CORRUPT", "The master's journal is not as it was written.")
+    JOURNAL_BUSY = CodeInfo("KM0613", "JOURNAL_BUSY", "Another master has this state folder.")
+    JOURNAL_FAILED = CodeInfo("KM0614", "JOURNAL_FAILED", "The journal could not be opened, written or made durable.")
     CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
     INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
 
@@ -206,6 +210,14 @@ class ProtocolError(ClusterError, ValueError):
     """KM0607."""
 
 
+class JournalError(ClusterError):
+    """KM0611, KM0613 and KM0614: the master stops, or does not start."""
+
+
+class JournalFullError(JournalError):
+    """KM0606: nothing was written; the same may be tried again."""
+
+
 class CancelledError(KernelmillError):
     """KM0701."""
 
@@ -244,7 +256,11 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.REJECT_LIMIT: RejectLimitError,
     Code.OUTPUT_BUSY: OutputBusyError,
     Code.CORRUPT_BLOCK: CorruptBlockError,
+    Code.JOURNAL_FULL: JournalFullError,
     Code.PROTOCOL: ProtocolError,
+    Code.JOURNAL_CORRUPT: JournalError,
+    Code.JOURNAL_BUSY: JournalError,
+    Code.JOURNAL_FAILED: JournalError,
     Code.CANCELLED: CancelledError,
     Code.INTERNAL: InternalError,
 }

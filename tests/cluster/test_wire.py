@@ -280,8 +280,8 @@ SHEET = Sheet(
 )
 ORIGIN = Origin("logs/a.txt", 4096, 12, b"key")
 SAMPLES = [
-    m.Submit(JOB, SHEET, (JobPart(b"p" * 32, 500),), b"S" * 32, 1_800_000_000),
-    m.PutPart(JobPart(b"p" * 32, 500), 256, b"piece"),
+    m.Submit(JOB, SHEET, (JobPart("code", b"p" * 32, 500),), b"S" * 32, 1_800_000_000),
+    m.PutPart(JobPart("code", b"p" * 32, 500), 256, b"piece"),
     m.Need(b"p" * 32, 256),
     m.Accepted(JOB, "RUNNING"),
     m.Refused(b"", "VERSION", "0.1.0 here, 0.2.0 there"),

@@ -38,7 +38,7 @@ def test_import_kernelmill_loads_nothing_heavy():
 
 def test_a_masters_modules_load_neither_arrow_nor_numba():
     names = ["errors", "ids", "splits", "plan.stages", "schedule"]
-    names = [*(f"engine.{name}" for name in names), "cluster.wire"]
+    names = [*(f"engine.{name}" for name in names), "cluster.wire", "cluster.journal.opening"]
     statement = "; ".join(f"import kernelmill.{name}" for name in names)
     assert loaded_by(statement) & (HEAVY | {"cloudpickle"}) == set()
 

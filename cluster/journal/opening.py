@@ -1,0 +1,189 @@
+"""Opening the journal of a state folder: lock, replay, compaction, and a new epoch, durable before anything else.
+
+A journal is only ever put in place whole: it is written under another name, fsynced and renamed. So a crash at any step
+leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kernelmill.cluster.fields import Versions
+from kernelmill.cluster.journal.chain import Row
+from kernelmill.cluster.journal.facts import Facts
+from kernelmill.cluster.journal.place import FolderLock, failed, prepare_folder, read_epoch, write_epoch
+from kernelmill.cluster.journal.records import (
+    KIND_OF,
+    EpochStarted,
+    JobCancelled,
+    JobCommitted,
+    JobEnded,
+    JobFailed,
+    JobForgotten,
+    encode_record,
+)
+from kernelmill.cluster.journal.store import NAME, JournalFile, NewRow, write_new
+from kernelmill.cluster.journal.writer import JournalWriter
+from kernelmill.engine.durable import fsync_folder
+from kernelmill.engine.errors import Code, error
+
+ENDED_JOBS_MAX = 4096
+"""Ended jobs of which a compaction keeps the result, so that a client who comes back is answered: the latest ones."""
+
+
+@dataclass
+class Journal:
+    """A master's journal in its new epoch: what earlier ones left, and the writer of what comes.
+
+    `is_behind` tells that the journal lost its tail: the file beside it knows a later epoch. Workers offer again what
+    they hold, so no row is lost by that; outcomes of jobs may be.
+    """
+
+    cluster: bytes
+    secret: bytes
+    epoch: int
+    life: bytes
+    is_behind: bool
+    facts: Facts
+    writer: JournalWriter
+    _lock: FolderLock
+
+    def close(self) -> None:
+        """Write what is queued, close the journal and let others have the folder."""
+        try:
+            self.writer.close()
+        finally:
+            self._lock.release()
+
+
+def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, retry_s: float = 1.0) -> Journal:
+    """Open or make the journal of a state folder, and begin a new epoch in it. `wake` is as for JournalWriter.
+
+    Raises KM0107 on a network file system, KM0613 if another master has the folder, KM0611 if the journal is not as it
+    was written, KM0606 on a full disk, KM0614 for other errors.
+    """
+    prepare_folder(folder)
+    lock = FolderLock(folder)
+    try:
+        _remove_unfinished(folder)
+        known_epoch = read_epoch(folder)
+        path = folder / NAME
+        if not os.path.lexists(path):
+            _make_first(path, known_epoch)
+        file, facts = _replayed(path)
+        try:
+            epoch, life = max(facts.epoch, known_epoch) + 1, secrets.token_bytes(8)
+            started = EpochStarted(epoch, life, versions)
+            is_behind = known_epoch > facts.epoch
+            file.append([NewRow(epoch, _now_ms(), KIND_OF[EpochStarted], b"", encode_record(started))])
+            write_epoch(folder, epoch)
+        except BaseException:
+            file.close()
+            raise
+        facts.epoch, facts.life = epoch, life
+        writer = JournalWriter(file, epoch, wake, retry_s=retry_s)
+        return Journal(file.cluster, file.secret, epoch, life, is_behind, facts, writer, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _make_first(path: Path, known_epoch: int) -> None:
+    if known_epoch:
+        what = f"the journal is gone, though epoch {known_epoch} was written here"
+        hint = "restore it from a copy, or use --state with an empty folder for a new cluster"
+        raise error(Code.JOURNAL_CORRUPT, what, where=str(path), hint=hint)
+    with _new_file(path) as new:
+        write_new(new, secrets.token_bytes(16), secrets.token_bytes(32), [])
+
+
+@dataclass
+class _Times:
+    """When each job began and ended, as compaction must know it."""
+
+    first_epoch: dict[bytes, int] = field(default_factory=dict)
+    last_ms: dict[bytes, int] = field(default_factory=dict)
+
+    def note(self, row: Row) -> None:
+        if row.job:
+            self.first_epoch.setdefault(row.job, row.epoch)
+            self.last_ms[row.job] = row.at_ms
+
+
+def _replayed(path: Path) -> tuple[JournalFile, Facts]:
+    """Open the journal and read it; if there are ended jobs to be dropped, compact it and read it again."""
+    while True:
+        file = JournalFile.open(path)
+        try:
+            facts, times, is_worth_it = Facts(), _Times(), False
+            for event in file.events():
+                facts.replay(event, str(path))
+                times.note(event.row)
+                is_worth_it |= isinstance(event.record, JobCommitted | JobFailed | JobCancelled | JobForgotten)
+            if not is_worth_it:
+                return file, facts
+            with _new_file(path) as new:
+                write_new(new, file.cluster, file.secret, _kept_rows(file, facts, times))
+                file.close()
+        except BaseException:
+            file.close()
+            raise
+
+
+def _kept_rows(file: JournalFile, facts: Facts, times: _Times) -> Iterator[NewRow]:
+    """The rows of live jobs, the epochs since the first of them, and one row for each ended job."""
+    first = min((times.first_epoch[job] for job in facts.jobs), default=facts.epoch)
+    ended: list[tuple[bytes, JobEnded]] = list(facts.ended.items())[-ENDED_JOBS_MAX:]
+    for event in file.events():
+        row = event.row
+        if row.job in facts.jobs or (not row.job and row.epoch >= first):
+            yield NewRow(*row[1:6])
+        if not row.job and row.epoch == first:
+            for job, end in ended:
+                yield NewRow(first, times.last_ms[job], KIND_OF[JobEnded], job, encode_record(end))
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """Give a name for a new journal and put what the block wrote there in place; the old one must be closed by then."""
+    new = path.with_name(path.name + ".new")
+    try:
+        yield new
+        _remove_log(path)
+        os.rename(new, path)
+        fsync_folder(str(path.parent))
+    except OSError as problem:
+        raise failed(path, "putting the journal in place", problem) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for name in (f"{NAME}.new", "epoch.new"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / name)
+
+
+def _remove_log(path: Path) -> None:
+    """See to it that no log of an older file is left, which SQLite would copy into the new one."""
+    log = path.with_name(path.name + "-wal")
+    try:
+        if os.path.exists(log):
+            if os.path.exists(path) and os.path.getsize(log):  # closing has copied it and made it empty, or removed it
+                what = "the journal's log could not be copied into it"
+                raise error(Code.JOURNAL_FAILED, what, where=str(log), hint="check the disk and start again")
+            os.unlink(log)
+        fsync_folder(str(path.parent))
+    except OSError as problem:
+        raise failed(log, "removing the log of the old journal", problem) from problem
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
