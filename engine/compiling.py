@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kernelmill.kernels.sidevalues import Bound
     from kernelmill.kernels.usercode import Output
     from kernelmill.kernels.userfolds import CompiledFold
-    from kernelmill.kernels.usermaps import CompiledMap
+    from kernelmill.kernels.usermaps import CompiledMap, NamedRows
     from kernelmill.kernels.userpartitions import CompiledPartition
 
 _TYPES: dict[str, pa.DataType] = {
@@ -183,8 +183,8 @@ def _warn(text: str) -> None:
     warnings.warn_explicit(text, InterpretedFunctionWarning, frame.f_code.co_filename, frame.f_lineno, module, registry)
 
 
-def emitted_types(form: CompiledMap) -> list[pa.DataType]:
-    """The types of the columns that a compiled map emits."""
+def emitted_types(form: CompiledMap | NamedRows) -> list[pa.DataType]:
+    """The types of the columns that a compiled map emits, to its main output or to a named one."""
     return types_of(form.outputs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,8 @@ class UserFunction:
         hint = f'{record}; test for it and call emit.reject("why"), or on_bad="reject" sets such records aside'
         if self.role not in ("map", "reduce"):
             hint = record
-        reason = f"{self.title} raised {kind}" + (f" [{line}]" if line else "")
+        # it becomes part of the output, which is the same whatever folder the job was run from (I1)
+        reason = f"{self.title} raised {kind}" + (f" [{os.path.basename(line)}]" if line else "")
         made = error(Code.FUNCTION_FAILED, what, where=place, hint=hint, reason=reason)
         made.__cause__ = problem
         return made

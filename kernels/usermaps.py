@@ -13,6 +13,9 @@ A row is staged in 8-byte words: column c of row r lies in stage[(2 c + k) * cap
 
 A column whose every row is the same whole number (`emit(word, 1)`) is not staged: c counts the others.
 
+What is emitted to a named output lies in a stage of its own in the same form. Its address, room, count and mark are in
+the state; it is undone with the record. Room for -1 rows means that the record is left to Python, as if rejected.
+
 Staged texts point into the input and the arena. Where the code comes from: `usercode`.
 """
 
@@ -31,31 +34,27 @@ from kernelmill.kernels.sidevalues import Bound, bind
 from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded
 
 COUNT, CAPACITY, ROW, MARK, REJECTED, OVERFULL, COUNTERS_END, SIDE, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 7, 8
-"""Places in the state: rows staged, room for them, the record at work, rows staged before it, 1 if it was rejected, 1
-if it emitted more than fits, where the counters end, the address of side data (sidetables); from COUNTERS on each
-counter's (kept, pending) pair."""
+"""Places in the state: rows staged, room for them, the record at work, rows staged before it, 1 if it was rejected,
+where it emitted more than fits (1: the main output, 2 + n: the nth named one), where the counters end, the address of
+side data (sidetables); from COUNTERS on each counter's (kept, pending) pair."""
 
 COUNTERS_MAX = 32
-STATE_SIZE = COUNTERS + 2 * COUNTERS_MAX
+NAMED = COUNTERS + 2 * COUNTERS_MAX
+"""Where the state's words about named outputs begin, NAMED_WORDS for each: the address of its stage, room for rows,
+rows staged, rows staged before the record at work."""
+TO_ADDRESS, TO_CAPACITY, TO_COUNT, TO_MARK = 0, 1, 2, 3
+NAMED_WORDS, NAMED_MAX = 4, 16
+STATE_SIZE = NAMED + NAMED_WORDS * NAMED_MAX
 STAGE_SPARE_ROWS = 64
 """With less room than this the driver stops after a record, so that few records are begun in vain."""
 
 ARENA_USED, ARENA_WANTED = 2, 3
 
 
-@dataclass(frozen=True)
-class CompiledMap:
-    """`drive` as above; the columns that it stages; the counters' names by their numbers in the state.
+class _Staged:
+    """Columns that are staged, but those that are constants."""
 
-    shape: for the key, and for the value where there is one, the length of the tuple that is emitted, -1 for a scalar.
-    side: what the map reads beside its records.
-    """
-
-    drive: Callable[..., int]
     outputs: tuple[Output, ...]
-    shape: tuple[int, ...]
-    counters: tuple[str, ...]
-    side: SideTables
 
     @functools.cached_property
     def places(self) -> tuple[int, ...]:
@@ -67,6 +66,33 @@ class CompiledMap:
     def staged(self) -> int:
         """How many columns are staged."""
         return sum(output.constant is None for output in self.outputs)
+
+
+@dataclass(frozen=True)
+class NamedRows(_Staged):
+    """What is staged for a named output. Without `outputs` no columns serve all calls: Python is to decide."""
+
+    name: str
+    outputs: tuple[Output, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CompiledMap(_Staged):
+    """`drive` as above; the columns that it stages; the counters' names by their numbers in the state.
+
+    shape: for the key, and for the value where there is one, the length of the tuple that is emitted, -1 for a scalar;
+    () where emit is never called. side: what the map reads beside its records. named: the named outputs by their
+    numbers in the state; `names_all`: there are no others to which it emits.
+    """
+
+    drive: Callable[..., int]
+    outputs: tuple[Output, ...]
+    shape: tuple[int, ...]
+    counters: tuple[str, ...]
+    side: SideTables
+    named: tuple[NamedRows, ...] = ()
+    names_all: bool = True
 
 
 def compiled_map(
@@ -84,8 +110,14 @@ def compiled_map(
 
     name, title = map_name(bound.function, inputs, bound.keywords), bound.function.__name__
     drive, about = loaded(name, title, compile_, lambda _: map_signature(inputs), on_compile)
-    outputs = tuple(Output(*one) for one in about["outputs"])
-    return CompiledMap(drive, outputs, tuple(about["shape"]), tuple(about["counters"]), bound.side)
+    outputs, named = _outputs(about["outputs"]), about["named"]
+    to = tuple(NamedRows(name, _outputs(columns), tuple(shape)) for name, columns, shape in named)
+    counters = tuple(about["counters"])
+    return CompiledMap(drive, outputs, tuple(about["shape"]), counters, bound.side, to, about["names_all"])
+
+
+def _outputs(about: Sequence[Sequence[Any]]) -> tuple[Output, ...]:
+    return tuple(Output(*one) for one in about)
 
 
 def map_name(function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any]) -> str | None:

@@ -8,8 +8,12 @@ and where they are cut follows from the rows alone (I1).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from kernelmill.engine.plan.physical import Branch
 
@@ -35,11 +39,23 @@ class Branches:
     def take(self, output: int, batch: pa.RecordBatch) -> None:
         """Take rows emitted to output `output`, from 1 on."""
         number = output - 1
-        if batch.num_rows:
-            self._held[number].append(batch)
-            self._small[number] += 1
-            self._rows[number] += batch.num_rows
-            self._bytes[number] += batch.nbytes
+        while batch.num_rows:
+            some, size = self._fitting(number, batch)
+            self._hold(number, batch.slice(0, some), size)
+            batch = batch.slice(some)
+
+    def _fitting(self, number: int, batch: pa.RecordBatch) -> tuple[int, int]:
+        """How many rows to take until there are enough of them, and their bytes: however batches are cut (I1)."""
+        ends = _ends(batch)
+        some = int(np.searchsorted(ends, HELD_BYTES_MAX - self._bytes[number])) + 1
+        some = min(some, HELD_ROWS_MAX - self._rows[number], batch.num_rows)
+        return some, int(ends[some - 1])
+
+    def _hold(self, number: int, batch: pa.RecordBatch, size: int) -> None:
+        self._held[number].append(batch)
+        self._small[number] += 1
+        self._rows[number] += batch.num_rows
+        self._bytes[number] += size
         if self._small[number] >= _SMALL_MAX:
             held, first = self._held[number], len(self._held[number]) - _SMALL_MAX
             held[first:] = pa.Table.from_batches(held[first:]).combine_chunks().to_batches()
@@ -61,3 +77,15 @@ class Branches:
                 blocks += more
             held.clear()
             self._rows[number] = self._bytes[number] = self._small[number] = 0
+
+
+def _ends(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """How many bytes there are up to the end of each row: 16 for a value, and those of its text."""
+    sizes = np.full(batch.num_rows, 16 * batch.num_columns, np.int64)
+    columns: list[Any] = batch.columns
+    for column in columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            sizes += np.asarray(pc.binary_length(column).fill_null(0))
+        elif pa.types.is_nested(column.type):
+            sizes += column.nbytes // batch.num_rows  # only Python makes such, in batches that are always the same
+    return np.cumsum(sizes)

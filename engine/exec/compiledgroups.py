@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.compiling import compiled_reduce, emitted_types
-from kernelmill.engine.exec.compiled import Stage, drive, staged_batch
+from kernelmill.engine.exec.compiled import drive
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.drivercolumns import driver_columns
 from kernelmill.engine.exec.groupruns import Positions
 from kernelmill.engine.exec.placing import has_nulls
+from kernelmill.engine.exec.stages import Stage, staged_batch
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.physical import ReduceGroups
 from kernelmill.engine.userfunctions import UserFunction

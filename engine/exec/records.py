@@ -16,13 +16,12 @@ from kernelmill.engine.exec.calls import EMITS_MAX, FAILURES, Calls, Describe, R
 from kernelmill.engine.exec.compiled import Mapped, MapRunner, compiled_map
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.emits import Shape, Side, Staging
+from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.pycolumns import pieces
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.physical import MapRecords, NamedPairs
 from kernelmill.engine.userfunctions import UserFunction, shown
 
-ToSide = Callable[[int, pa.RecordBatch], None]
-"""Takes rows emitted to the nth named output, n from 1 on."""
 _RECORDS = 8192  # as Python objects at a time
 _FIRST = 1024
 _PYTHON_SHARE = 50
@@ -45,9 +44,7 @@ def map_records(
     What it emits to named outputs goes to `to_side`.
     """
     as_python = _InterpretedMap(step, function, context, to_side)
-    run: MapRunner = as_python.rows
-    if not step.flows:
-        run = compiled_map(step, function, context, run, staged_key)
+    run: MapRunner = compiled_map(step, function, context, as_python.rows, staged_key, to_side)
     seen = 0
     for batch in batches:
         context.check_cancelled()

@@ -26,9 +26,9 @@ from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.folds import combine_rows, merge_combined
+from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of, user_placing
 from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
-from kernelmill.engine.exec.records import ToSide
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import run_user_step, user_schema

@@ -12,8 +12,9 @@ from kernelmill.engine.exec.calls import FAILURES
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, group_runs
 from kernelmill.engine.exec.groups import gathered, reduce_groups
+from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of
-from kernelmill.engine.exec.records import ToSide, map_records
+from kernelmill.engine.exec.records import map_records
 from kernelmill.engine.exec.sorting import gather_groups
 from kernelmill.engine.plan import physical
 from kernelmill.engine.schema import field_text

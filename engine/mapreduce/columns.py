@@ -112,11 +112,20 @@ def named_columns(pairs: Pairs, kind: str) -> pa.Schema:
     return schema
 
 
-def schema_required(function: str, where: str, key: tuple[str, ...], value: tuple[str, ...]) -> KernelmillError:
-    """KM0104: what a map emits is not known, with the dict to write."""
+def schema_required(
+    function: UserFunction, to: str, key: tuple[str, ...], value: tuple[str, ...], *, is_silent: bool
+) -> KernelmillError:
+    """KM0104: what a map emits, to the output named `to`, is not known, with the dict to write.
+
+    `is_silent`: for it emits nothing.
+    """
     types = ", ".join([f'"{name}": "string"' for name in key] + [f'"{name}": "int64"' for name in value])
-    what = f"what {function} emits cannot be known without running it"
-    return error(Code.SCHEMA_REQUIRED, what, where=where, hint=f"give its types, such as schema={{{types}}}")
+    what = f"what {function.title} emits{f' to {to!r}' if to else ''} cannot be known without running it"
+    hint = f"give its types, such as schema={{{types}}}"
+    if is_silent:
+        call = f"emit.to({to!r}, ...)" if to else "emit"
+        hint = f"it never calls {call}; call it, or {hint}"
+    return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
 
 
 def _types(given: Any) -> dict[str, pa.DataType]:

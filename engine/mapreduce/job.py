@@ -15,7 +15,6 @@ from kernelmill.engine.execute import Progress
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.io.source import Source
 from kernelmill.engine.job import JobResult
-from kernelmill.engine.mapreduce.inference import infer_types
 from kernelmill.engine.mapreduce.lane import Lane
 from kernelmill.engine.mapreduce.naive import Recipe, run_naively
 from kernelmill.engine.mapreduce.outputs import Output, named_lanes
@@ -164,12 +163,16 @@ class MapReduce:
     # The plan --------------------------------------------------------------------------------------------------------
 
     def _plans(
-        self, below: LogicalPlan, origin: str, function: UserFunction | None = None, pairs: Pairs | None = None
+        self,
+        below: LogicalPlan,
+        origin: str,
+        function: UserFunction | None = None,
+        known: Mapping[str, Pairs] | None = None,
     ) -> tuple[LogicalPlan, tuple[tuple[str, LogicalPlan], ...]]:
         """The plan of the main output, and those of the named ones: all over one map."""
         function = function or for_run(self._map)  # constants and side data may have changed since the last plan
-        pairs = pairs or self._pairs(function, below.schema)
-        named = tuple((name, lane.pairs(None, function)) for name, lane in self._named.items())
+        pairs_of = self._pairs(function, below.schema) if known is None else known
+        pairs, named = pairs_of[""], tuple((name, pairs_of[name]) for name in self._named)
         mapped = MapRecords(below, function, pairs, self.name, named, origin=origin)
         if not named:
             return self._lane.above(mapped, pairs, origin), ()
@@ -179,23 +182,23 @@ class MapReduce:
             plans.append((name, self._named[name].above(MapOutput(mapped, number, origin=origin), its, origin)))
         return main, tuple(plans)
 
-    def _pairs(self, function: UserFunction, schema: pa.Schema | None) -> Pairs:
-        # Asked though schema= is given: what cannot be compiled is said here, in the user's thread.
-        lane = self._lane
-        inferred = None if schema is None else infer_types(function, schema, lane.key, lane.value)
-        return lane.pairs(inferred, function)
+    def _pairs(self, function: UserFunction, schema: pa.Schema | None) -> dict[str, Pairs]:
+        """What the map emits to each output, by name; "" is the main one."""
+        return {name: lane.pairs(function, schema, name) for name, lane in self._lanes().items()}
+
+    def _lanes(self) -> dict[str, Lane]:
+        return {"": self._lane, **self._named}
 
     def _recipe(self, schema: pa.Schema | None) -> Recipe:
         """The job for the naive engine, which knows no plan; without types where there are none."""
-        lanes = [("", self._lane), *self._named.items()]
+        lanes = self._lanes()
         pairs_of: dict[str, Pairs] = {}
         made_of: dict[str, pa.Schema] = {}
-        if schema is not None or all(lane.types is not None for _, lane in lanes):
+        if schema is not None or all(lane.types is not None for lane in lanes.values()):
             function = for_run(self._map)
-            pairs = self._pairs(function, schema)
-            main, named = self._plans(ScanTable((), schema or _ANY_RECORD), "", function, pairs)
+            pairs_of = self._pairs(function, schema)
+            main, named = self._plans(ScanTable((), schema or _ANY_RECORD), "", function, pairs_of)
             made_of = {name: plan.schema for name, plan in (("", main), *named)}
-            pairs_of = {"": pairs, **{name: lane.pairs(None, self._map) for name, lane in lanes[1:]}}
         recipes = {
             name: Recipe(
                 self._map,
@@ -207,7 +210,7 @@ class MapReduce:
                 pairs_of.get(name),
                 made_of.get(name),
             )
-            for name, lane in lanes
+            for name, lane in lanes.items()
         }
         main_recipe = recipes.pop("")
         return replace(main_recipe, named=recipes)

@@ -21,6 +21,7 @@ from kernelmill.engine.mapreduce.columns import (
     schema_required,
 )
 from kernelmill.engine.mapreduce.combiner import combiner_function, is_combiner
+from kernelmill.engine.mapreduce.inference import infer_types, never_emits
 from kernelmill.engine.options import one_of, whole_number
 from kernelmill.engine.plan.logical import Aggregate, LogicalPlan
 from kernelmill.engine.plan.physical import AggSpec
@@ -83,11 +84,18 @@ class Lane:
         given = (self.reduce, self.combine, self._partitioning.function)
         return [one for one in given if isinstance(one, UserFunction)]
 
-    def pairs(self, inferred: Mapping[str, pa.DataType] | None, function: UserFunction) -> Pairs:
-        """The columns that the map `function` emits here; `inferred` are the compiler's types, where it knows them."""
-        types = inferred if self.types is None else self.types[0]
+    def pairs(self, function: UserFunction, schema: pa.Schema | None, to: str = "") -> Pairs:
+        """The columns that the map `function` emits here, to the output named `to`, for records of `schema`.
+
+        As schema= says, or else as the compiler knows. KM0104 where neither does.
+        """
+        # Asked though schema= is given: what cannot be compiled is said here, in the user's thread.
+        types = None if schema is None else infer_types(function, schema, self.key, self.value, to)
+        if self.types is not None:
+            types = self.types[0]
         if types is None:
-            raise schema_required(function.title, function.where, self.key[0], self.value[0])
+            is_silent = schema is not None and never_emits(function, schema, to)
+            raise schema_required(function, to, self.key[0], self.value[0], is_silent=is_silent)
         return pairs_of(self.key, self.value, types)
 
     def above(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:

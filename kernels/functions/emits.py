@@ -1,14 +1,13 @@
 """The numba type of `emit`: what a compiled map calls to stage a row, to count, to reject its record.
 
-What is emitted is known from typing: each call's argument types are noted in the type (`seen`, whole numbers of the
-code as literals), its counters' names in `counters`, and which of key and value are tuples (`shapes`).
-`kernels/usermaps` says how rows are staged.
+What is emitted is known from typing: each call's argument types are noted in the type (`emitted`), its counters' names
+in `counters`. `kernels/usermaps` says how rows are staged.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -17,31 +16,43 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, signature
 from numba.extending import intrinsic, models, register_model
 
-from kernelmill.kernels.functions.driving import KINDS, unified
+from kernelmill.kernels.functions.emitted import TUPLE, Emitted, EmittedTo
 from kernelmill.kernels.text.jitting import call
 from kernelmill.kernels.text.pointers import WORDS
 from kernelmill.kernels.text.strings import string_to_arena
 from kernelmill.kernels.text.texttype import TEXT
-from kernelmill.kernels.usercode import CannotCompileError, Output
-from kernelmill.kernels.usermaps import CAPACITY, COUNT, COUNTERS, COUNTERS_MAX, OVERFULL, REJECTED
+from kernelmill.kernels.usermaps import (
+    CAPACITY,
+    COUNT,
+    COUNTERS,
+    COUNTERS_MAX,
+    NAMED,
+    NAMED_MAX,
+    NAMED_WORDS,
+    OVERFULL,
+    REJECTED,
+    TO_ADDRESS,
+    TO_CAPACITY,
+    TO_COUNT,
+)
 
 _WORD = ir.IntType(64)
-_TUPLE: Any = types.BaseTuple
 
 
-class EmitType(types.Callable):
-    """The type of one function's `emit`.
+class EmitType(Emitted, types.Callable):
+    """The type of one function's `emit`, and what its calls give. `to` has what those of emit.to give, by name.
 
-    columns: the numba types of what is staged, None for what is not, if they are known. Else they follow from the calls
-    seen when the first of them is compiled: that is before all are seen only where a helper of the function emits too.
+    leaves: some call of emit.to does not say in the code what its output is called, so `to` is not all.
     """
 
-    def __init__(self, name: str, columns: tuple[Any, ...] | None = None) -> None:
-        self.columns = columns
-        self.seen: list[tuple[Any, ...]] = []
-        self.shapes: set[tuple[int, ...]] = set()
+    def __init__(
+        self, name: str, columns: tuple[Any, ...] | None = None, to: dict[str, tuple[Any, ...]] | None = None
+    ) -> None:
         self.counters: list[str] = []
-        super().__init__(name=f"Emit({name})")
+        self.to = {name: EmittedTo(columns) for name, columns in (to or {}).items()}
+        self.leaves = False
+        Emitted.__init__(self, columns)
+        types.Callable.__init__(self, name=f"Emit({name})")
 
     @property
     def key(self):
@@ -54,9 +65,7 @@ class EmitType(types.Callable):
             raise errors.TypingError("emit takes its key and value in order, without names")
         if not 1 <= len(args) <= 2:
             raise errors.TypingError("emit takes a key and a value, or a key alone")
-        emitted = self.emitted(args)
-        self.shapes.add(tuple(len(one) if isinstance(one, _TUPLE) else -1 for one in emitted))
-        self.seen.append(tuple(map(_seen, _flat(emitted))))
+        self.note(self.emitted(args))
         return signature(types.void, *args, recvr=self)
 
     def emitted(self, args):
@@ -71,45 +80,25 @@ class EmitType(types.Callable):
         """Each emit type has an implementation of its own."""
         return type(self)
 
-    def outputs(self) -> tuple[Output, ...]:
-        """The columns for all calls seen. Raises CannotCompileError where there are none."""
-        if not self.seen:
-            raise CannotCompileError("it never calls emit")
-        if len(self.shapes) > 1:
-            raise CannotCompileError("its calls of emit differ in how many values they give")
-        return tuple(map(_column, zip(*self.seen, strict=True)))
+    def all_wanted(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, ...]]]:
+        """The types of what is to be staged: those for calls of emit, () without any, and those for emit.to."""
+        return self.wanted() if self.seen else (), {name: calls.wanted() for name, calls in self.to.items()}
 
-    def wanted(self) -> tuple[Any, ...]:
-        """The numba types of what is to be staged for all calls seen, as `columns`."""
-        return tuple(KINDS[one.kind] if one.constant is None else None for one in self.outputs())
+    def all_staged(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, ...]]]:
+        """The types of what is staged, from now on, in the same form."""
+        return self.staged() if self.seen else (), {name: calls.staged() for name, calls in self.to.items()}
 
-    def staged(self) -> tuple[Any, ...]:
-        """The numba types of what is staged, from now on."""
-        if self.columns is None:
-            self.columns = self.wanted()
-        return self.columns
-
-
-def _column(kinds) -> Output:
-    column = unified(kinds, "emit is called with")
-    values = {kind.literal_value if isinstance(kind, types.IntegerLiteral) else None for kind in kinds}
-    return column._replace(constant=values.pop()) if column.kind == "int64" and len(values) == 1 else column
-
-
-def _flat(args):
-    for one in args:
-        if isinstance(one, _TUPLE):
-            yield from _flat(one)
-        else:
-            yield one
-
-
-def _seen(kind):
-    if isinstance(kind, types.Optional):
-        return types.Optional(_seen(kind.type))
-    if isinstance(kind, types.StringLiteral | types.UnicodeType):
-        return TEXT
-    return kind if isinstance(kind, types.IntegerLiteral) else types.unliteral(kind)
+    def place_of(self, name: Any) -> int | None:
+        """The number of a named output; None if its name is not in the code, or it is one too many."""
+        if not isinstance(name, types.StringLiteral):
+            return None
+        names, text = list(self.to), name.literal_value
+        if text not in names:
+            if len(names) == NAMED_MAX:
+                return None
+            names.append(text)
+            self.to[text] = EmittedTo()
+        return names.index(text)
 
 
 @register_model(EmitType)
@@ -150,25 +139,39 @@ def _emit_row(context, builder, sig, args):
 
 def stage_row(context, builder, of_type, me, kinds, given):
     """Code that stages a row of a key and a value of these types; `me` is the emit."""
-    count = builder.load(_at(builder, me.state, COUNT))
-    capacity = builder.load(_at(builder, me.state, CAPACITY))
-    with builder.if_then(builder.icmp_signed(">=", count, capacity), likely=False):
-        builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, OVERFULL))
-        context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
     values = list(_flat_values(context, builder, kinds, given))
-    staged = ((one, wanted) for one, wanted in zip(values, of_type.staged(), strict=True) if wanted is not None)
+    capacity = builder.load(_at(builder, me.state, CAPACITY))
+    _stage(context, builder, me, _Place(me.stage, COUNT, capacity, 1), of_type.staged(), values)
+    return context.get_dummy_value()
+
+
+class _Place(NamedTuple):
+    """Where rows of an output are staged: the stage, the place of their count in the state, the room, its number."""
+
+    stage: Any
+    count_at: int
+    capacity: Any
+    number: int
+
+
+def _stage(context, builder, me, place, columns, values) -> None:
+    """Code that stages a row of such columns; without room it fails, with the output's number in the state."""
+    count, capacity = builder.load(_at(builder, me.state, place.count_at)), place.capacity
+    with builder.if_then(builder.icmp_signed(">=", count, capacity), likely=False):
+        builder.store(ir.Constant(_WORD, place.number), _at(builder, me.state, OVERFULL))
+        context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
+    staged = ((one, wanted) for one, wanted in zip(values, columns, strict=True) if wanted is not None)
     for number, ((given, value), wanted) in enumerate(staged):
         first, second = _words_of(context, builder, given, wanted, value, me.arena)
         base = builder.add(builder.mul(capacity, ir.Constant(_WORD, 2 * number)), count)
-        builder.store(first, _at(builder, me.stage, base))
-        builder.store(second, _at(builder, me.stage, builder.add(base, capacity)))
-    builder.store(builder.add(count, ir.Constant(_WORD, 1)), _at(builder, me.state, COUNT))
-    return context.get_dummy_value()
+        builder.store(first, _at(builder, place.stage, base))
+        builder.store(second, _at(builder, place.stage, builder.add(base, capacity)))
+    builder.store(builder.add(count, ir.Constant(_WORD, 1)), _at(builder, me.state, place.count_at))
 
 
 def _flat_values(context, builder, kinds, values):
     for kind, value in zip(kinds, values, strict=True):
-        if isinstance(kind, _TUPLE):
+        if isinstance(kind, TUPLE):
             parts = [builder.extract_value(value, i) for i in range(len(kind))]
             yield from _flat_values(context, builder, kind, parts)
         else:
@@ -218,17 +221,14 @@ def _place_in(names: list[str], name: Any) -> int | None:
 
 
 class _MethodTemplate(AbstractTemplate):
-    """emit.count(name, n), whose name must be a literal, and what leaves the record to Python.
-
-    That is emit.reject(why), for Python tells why, and emit.to(name, key, value), for Python stages it.
-    """
+    """emit.count(name, n), whose name must be a literal; emit.reject(why), which leaves the record to Python."""
 
     prefer_literal = True
     key = ""
     this: Any = None
 
     def generic(self, args, kws):
-        if kws or len(args) > (3 if self.key == _TO else 2):
+        if kws or len(args) > 2:
             return None
         if self.key == _COUNT and _place_in(self.this.counters, args[0] if args else None) is None:
             return None
@@ -247,7 +247,18 @@ class _RejectTemplate(_MethodTemplate):
 
 
 class _ToTemplate(_MethodTemplate):
+    """emit.to(name, key, value): with a name that the code does not say, it leaves the record to Python."""
+
     key = _TO
+
+    def generic(self, args, kws):
+        if kws or not 2 <= len(args) <= 3:
+            return None
+        if self.this.place_of(args[0]) is None:
+            self.this.leaves = True
+        else:
+            self.this.to[args[0].literal_value].note(args[1:])
+        return signature(types.void, *args, recvr=self.this)
 
 
 @infer_getattr
@@ -276,9 +287,34 @@ def _count(context, builder, sig, args):
     return context.get_dummy_value()
 
 
-@lower_builtin(_TO, EmitType, types.VarArg(types.Any))
 @lower_builtin(_REJECT, EmitType, types.VarArg(types.Any))
 def _reject(context, builder, sig, args):
     me = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
+    _leave_to_python(builder, me)
+    return context.get_dummy_value()
+
+
+def _leave_to_python(builder, me) -> None:
     builder.store(ir.Constant(_WORD, 1), _at(builder, me.state, REJECTED))
+
+
+@lower_builtin(_TO, EmitType, types.VarArg(types.Any))
+def _emit_to(context, builder, sig, args):
+    of_type = sig.args[0]
+    me = cgutils.create_struct_proxy(of_type)(context, builder, value=args[0])
+    number = of_type.place_of(sig.args[1])
+    columns = () if number is None else of_type.to[sig.args[1].literal_value].staged()
+    values = list(_flat_values(context, builder, sig.args[2:], args[2:]))
+    if number is None or len(columns) != len(values):
+        _leave_to_python(builder, me)
+        return context.get_dummy_value()
+    place = NAMED + NAMED_WORDS * number
+    capacity = builder.load(_at(builder, me.state, place + TO_CAPACITY))
+    with builder.if_else(builder.icmp_signed("<", capacity, ir.Constant(_WORD, 0)), likely=False) as (none, some):
+        with none:
+            _leave_to_python(builder, me)
+        with some:
+            address = builder.load(_at(builder, me.state, place + TO_ADDRESS))
+            stage = builder.inttoptr(address, _WORD.as_pointer())
+            _stage(context, builder, me, _Place(stage, place + TO_COUNT, capacity, 2 + number), columns, values)
     return context.get_dummy_value()

@@ -20,10 +20,15 @@ from kernelmill.kernels.usermaps import (
     COUNTERS,
     COUNTERS_END,
     MARK,
+    NAMED,
+    NAMED_WORDS,
     REJECTED,
     ROW,
     SIDE,
     STAGE_SPARE_ROWS,
+    TO_CAPACITY,
+    TO_COUNT,
+    TO_MARK,
     map_signature,
 )
 
@@ -37,12 +42,18 @@ def compile_map(
     """
     emit_type = EmitType(function.__name__)
     user = _typed(function, inputs, keywords, emit_type)
-    if emit_type.wanted() != emit_type.staged():  # a helper that emits was compiled before all calls were seen
-        emit_type = EmitType(function.__name__, emit_type.wanted())
+    main, named = emit_type.all_wanted()
+    if (main, named) != emit_type.all_staged():  # a helper that emits was compiled before all calls were seen
+        emit_type = EmitType(function.__name__, main, named)
         user = _typed(function, inputs, keywords, emit_type)
     driver, signature = _driver(function.__name__, user, inputs, emit_type), map_signature(inputs)
-    (shape,) = emit_type.shapes
-    about = {"outputs": emit_type.outputs(), "shape": shape, "counters": emit_type.counters}
+    about = {
+        "outputs": emit_type.outputs() if emit_type.seen else (),
+        "shape": emit_type.shape(),
+        "counters": emit_type.counters,
+        "named": [(name, calls.outputs(), calls.shape()) for name, calls in emit_type.to.items()],
+        "names_all": not emit_type.leaves,
+    }
     return Compiled(*entry_point(driver, signature, symbol), about)
 
 
@@ -57,7 +68,7 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[...
     """The driver for these columns, as a Python function whose globals are compiled code."""
     names, values, namespace = column_values(inputs)
     record = values[0] if len(values) == 1 else f"Row({', '.join(values)})"
-    source = _DRIVER.format(columns=", ".join(names), record=record, side=side_text(user))
+    source = _DRIVER.format(columns=", ".join(names), record=record, side=side_text(user), **_NAMED[bool(emit_type.to)])
     namespace |= {
         "make": make_emit(emit_type),
         "user": user,
@@ -72,6 +83,12 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[...
         "COUNTERS": COUNTERS,
         "COUNTERS_END": COUNTERS_END,
         "SPARE": STAGE_SPARE_ROWS,
+        "NAMED": NAMED,
+        "NAMED_END": NAMED + NAMED_WORDS * len(emit_type.to),
+        "NAMED_WORDS": NAMED_WORDS,
+        "TO_CAPACITY": TO_CAPACITY,
+        "TO_COUNT": TO_COUNT,
+        "TO_MARK": TO_MARK,
     }
     exec(compile(source, f"<driver of {name}>", "exec"), namespace)
     made: Callable[..., Any] = namespace["drive"]
@@ -84,7 +101,7 @@ def drive({columns}, row, last, arena, stage, state):
     side = side_of(state[SIDE], arena)
     while row < last:
         state[ROW] = row
-        state[MARK] = state[COUNT]
+        state[MARK] = state[COUNT]{mark}
         user({side}{record}, emit)
         if state[REJECTED] != 0:
             return row
@@ -92,7 +109,20 @@ def drive({columns}, row, last, arena, stage, state):
             state[place] += state[place + 1]
             state[place + 1] = 0
         row += 1
-        if state[COUNT] + SPARE > state[CAPACITY]:
+        is_full = state[COUNT] + SPARE > state[CAPACITY]{full}
+        if is_full:
             break
     return row
 """
+_NAMED = (
+    {"mark": "", "full": ""},
+    {
+        "mark": """
+        for to in range(NAMED, NAMED_END, NAMED_WORDS):
+            state[to + TO_MARK] = state[to + TO_COUNT]""",
+        "full": """
+        for to in range(NAMED, NAMED_END, NAMED_WORDS):
+            is_full |= 0 <= state[to + TO_CAPACITY] < state[to + TO_COUNT] + SPARE""",
+    },
+)
+"""What the driver does besides for a map without named outputs, and for one with such."""

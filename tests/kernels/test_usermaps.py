@@ -137,12 +137,54 @@ def test_counts_are_kept_record_by_record_and_a_rejected_record_stops_the_driver
     assert stage.state[usermaps.COUNTERS : usermaps.COUNTERS + 4 : 2].tolist() == [1, 2]
 
 
+def test_what_goes_to_a_named_output_is_staged_by_itself_and_undone_with_its_record():
+    def odd(line, emit):
+        emit(line)
+        emit.to("lengths", len(line), 1)
+        emit.to("lengths", 2 * len(line), 1)
+        emit.to("texts", line.upper())
+        if line == "bad":
+            emit.reject()
+
+    made, stage, sides = compiled_map(odd, LINE, {}), Staged(1), [Staged(1), Staged(1)]
+    assert [rows.name for rows in made.named] == ["lengths", "texts"] and made.names_all
+    assert made.named[0].outputs == (Output("int64", False), Output("int64", False, 1))
+    for number, side in enumerate(sides):
+        place = usermaps.NAMED + usermaps.NAMED_WORDS * number
+        stage.state[place : place + 2] = side.rows.ctypes.data, side.capacity
+    columns = text_column(["ab", "c", "bad", "d"])
+    stage.state[usermaps.COUNTERS_END] = usermaps.COUNTERS
+    assert made.drive(*columns, 0, 4, stage.arena, stage.rows, stage.state) == 2 and stage.state[usermaps.REJECTED]
+    words = stage.state[usermaps.NAMED :].reshape(-1, usermaps.NAMED_WORDS)
+    assert words[:2, usermaps.TO_COUNT].tolist() == [6, 3] and words[:2, usermaps.TO_MARK].tolist() == [4, 2]
+    assert sides[0].rows[:4].tolist() == [2, 4, 1, 2]
+    sides[1].state[usermaps.COUNT] = 2
+    assert sides[1].texts(0) == ["AB", "C"]
+
+
+def test_without_room_a_named_output_says_which_it_is_or_leaves_the_record_to_python():
+    def odd(line, emit):
+        emit.to("lengths", len(line))
+        emit.to("texts", line)
+
+    made, stage, side = compiled_map(odd, LINE, {}), Staged(1), Staged(1)
+    assert (made.outputs, made.shape) == ((), ())
+    state = stage.state[usermaps.NAMED :].reshape(-1, usermaps.NAMED_WORDS)
+    state[0, :2], state[1, usermaps.TO_CAPACITY] = (side.rows.ctypes.data, side.capacity), 0
+    with pytest.raises(RuntimeError):
+        made.drive(*text_column(["a"]), 0, 1, stage.arena, stage.rows, stage.state)
+    assert stage.state[usermaps.OVERFULL] == 3
+    state[1, usermaps.TO_CAPACITY], stage.state[usermaps.OVERFULL] = -1, 0
+    assert made.drive(*text_column(["a"]), 0, 1, stage.arena, stage.rows, stage.state) == 0
+    assert stage.state[usermaps.REJECTED] == 1 and stage.state[usermaps.OVERFULL] == 0
+
+
 @pytest.mark.parametrize(
     "function",
     [
         lambda line, emit: emit(line.encode(), 1),
         lambda line, emit: emit(open(line), 1),  # noqa: SIM115
-        lambda line, emit: None,
+        lambda line, emit: emit(None),
         lambda line, emit: emit(line) if line else emit(line, 1),
         lambda line, emit: emit(line, 1) if line else emit(1, line),
     ],
