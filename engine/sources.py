@@ -29,7 +29,9 @@ class DataSource(Protocol):
     size_bytes(split), about how much there is to read, from which the number of partitions and memory are planned.
     """
 
-    schema: pa.Schema
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns; a plain attribute will do."""
 
     def splits(self) -> Sequence[Any]:
         """How the source is cut; called once, by scan_source."""

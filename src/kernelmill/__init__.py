@@ -36,10 +36,14 @@ if TYPE_CHECKING:
     from kernelmill.engine.scan import scan_text as scan_text
     from kernelmill.engine.schema import Schema as Schema
     from kernelmill.engine.settings import configure as configure
+    from kernelmill.engine.sinks import DataSink as DataSink
+    from kernelmill.engine.sources import DataSource as DataSource
 
 _HOME_OF_NAME = {
     "Combiner": "mapreduce.combiner",
     "DataFrame": "dataframe",
+    "DataSink": "sinks",
+    "DataSource": "sources",
     "Expr": "expr",
     "InterpretedFunctionWarning": "compiling",
     "JobResult": "job",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 import kernelmill as km
@@ -42,6 +43,49 @@ def test_public_names_are_those_of_their_modules():
     from kernelmill.engine.frame import LazyFrame
 
     assert (km.len, km.LazyFrame) == (length, LazyFrame)
+
+
+def members_of(protocol):
+    return [name for name in vars(protocol) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("missing", [None, *members_of(km.DataSource)])
+def test_a_source_needs_all_that_its_type_has(missing):
+    members = {
+        "schema": pa.schema([("n", pa.int64())]),
+        "splits": lambda self: [1, 2],
+        "read": lambda self, split: [pa.record_batch({"n": [split]})],
+    }
+    members.pop(missing, None)
+    source = type("Numbers", (), members)()
+    if missing is None:
+        assert members.keys() == set(members_of(km.DataSource))
+        assert km.scan_source(source).collect().rows() == [(1,), (2,)]
+        return
+    with pytest.raises(KernelmillError) as caught:
+        km.scan_source(source)
+    assert caught.value.code is Code.BAD_SETTING and missing in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", [None, *members_of(km.DataSink)])
+def test_a_sink_needs_all_that_its_type_has(missing):
+    received = []
+    members = {
+        "begin": lambda self, schema, parts: None,
+        "write": lambda self, part, batches: [row for batch in batches for row in batch.column(0).to_pylist()],
+        "commit": lambda self, receipts: received.extend(receipts),
+        "abort": lambda self: None,
+    }
+    members.pop(missing, None)
+    frame = km.from_arrow(pa.table({"n": [1, 2]}))
+    if missing is None:
+        assert members.keys() == set(members_of(km.DataSink))
+        frame.sink(type("Shelf", (), members)())
+        assert received == [[1, 2]]
+        return
+    with pytest.raises(KernelmillError) as caught:
+        frame.sink(type("Shelf", (), members)())
+    assert caught.value.code is Code.BAD_SETTING and missing in str(caught.value)
 
 
 @pytest.mark.parametrize(

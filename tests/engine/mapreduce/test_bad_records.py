@@ -54,6 +54,20 @@ def test_an_exception_names_file_offset_record_and_the_users_line(text):
     assert isinstance(problem.__cause__, ValueError)
 
 
+def test_the_output_does_not_tell_from_which_folder_the_job_was_run(text, tmp_path, monkeypatch):
+    found, shown = [], []
+    here = Path(__file__).parent
+    for number, folder in enumerate([here, here.parents[1], tmp_path]):
+        monkeypatch.chdir(folder)
+        job, out = mapreduce(parse, "sum", schema=PAIRS), tmp_path / str(number)
+        result = job.run(text, output=out, on_bad="reject")
+        found.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+        shown.append(failure_of(collected, job, km.scan_text(text)).what)
+        assert all("[test_bad_records.py:" in reason for reason in result.rejects) and result.rejects
+    assert len(found[0]) >= 3 and found[0] == found[1] == found[2]
+    assert "[engine/mapreduce/test_bad_records.py:" in shown[1]  # people are told the path
+
+
 def test_the_row_of_a_frame_is_named():
     frame = km.from_arrow(pa.table({"city": ["x", "y"], "n": [1, 0]})).filter(km.col("city") != "")
     job = mapreduce(lambda row, emit: emit(row.city, 1 // row.n), "sum", schema=PAIRS)
