@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -66,11 +66,12 @@ class CachedRows:
         """True once the rows are gone."""
         return not self._close.alive
 
-    def add(self, batches: Sequence[pa.RecordBatch]) -> None:
-        """Take the rows of the next task. Raises KM0402 if they must be spilled and the disk is full."""
+    def add(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Take the rows of the next task; their bytes. Raises KM0402 if they must be spilled and the disk is full."""
         put = self._store.put(0, len(self._sizes), self._schema, [batches])
         self._sizes.append(put.bytes)
         self.rows += put.rows
+        return put.bytes
 
     def split_name(self, split: SourceSplit) -> str:
         """The rows of the task that made them, for people."""

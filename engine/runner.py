@@ -160,9 +160,7 @@ def run_cached(job: JobPlan, settings: Settings, on_event: Callable[[Event], Non
         try:
             size = 0
             for index in run.results():
-                batches = run.store.read(BlockRef(last.number, index, 0))
-                cached.add(batches)
-                size += sum(batch.nbytes for batch in batches)
+                size += cached.add(run.store.read(BlockRef(last.number, index, 0)))
                 run.store.drop(last.number, index)
             cached.counters, cached.is_reduced = run.counters(), job.is_reduced
             cached.rejects = run.rejects.table() if run.rejects.rows else None

@@ -7,7 +7,7 @@ and where they are cut follows from the rows alone (I1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernelmill.engine.plan.physical import Branch
-
 HELD_ROWS_MAX, HELD_BYTES_MAX = 1 << 20, 32 << 20
 _SMALL_MAX = 256
 """So many batches become one: a record that machine code leaves to Python makes one of a row or two."""
 
-Blocks = list[list[pa.RecordBatch]]
-Placed = Callable[[Branch, list[pa.RecordBatch]], Blocks]
-"""Takes rows through a branch's steps and into its partitions."""
+Placed = Callable[[int, list[pa.RecordBatch]], None]
+"""Takes rows through the steps of the branch of that number, counted from 0, and into its partitions."""
 
 
 class Branches:
-    """The branches of one task: `take` rows as the map emits them, `finish` gives each branch's partitions."""
+    """The branches of one task, so many: `take` rows as the map emits them, `finish` when there are no more."""
 
-    def __init__(self, branches: Sequence[Branch], placed: Placed) -> None:
-        self._branches, self._placed = branches, placed
-        self._held: list[list[pa.RecordBatch]] = [[] for _ in branches]
-        self._small = [0] * len(branches)
-        self._rows, self._bytes = [0] * len(branches), [0] * len(branches)
-        self._blocks: list[Blocks] = [[[] for _ in range(branch.partitions)] for branch in branches]
+    def __init__(self, count: int, placed: Placed) -> None:
+        self._placed = placed
+        self._held: list[list[pa.RecordBatch]] = [[] for _ in range(count)]
+        self._small, self._rows, self._bytes = [0] * count, [0] * count, [0] * count
 
     def take(self, output: int, batch: pa.RecordBatch) -> None:
         """Take rows emitted to output `output`, from 1 on."""
@@ -63,18 +58,15 @@ class Branches:
         if self._rows[number] >= HELD_ROWS_MAX or self._bytes[number] >= HELD_BYTES_MAX:
             self._flush(number)
 
-    def finish(self) -> list[Blocks]:
-        """The partitions of each branch, in order."""
-        for number in range(len(self._branches)):
+    def finish(self) -> None:
+        """Place the rows that are held back."""
+        for number in range(len(self._held)):
             self._flush(number)
-        return self._blocks
 
     def _flush(self, number: int) -> None:
         held = self._held[number]
         if held:
-            made = self._placed(self._branches[number], held)
-            for blocks, more in zip(self._blocks[number], made, strict=True):
-                blocks += more
+            self._placed(number, held)
             held.clear()
             self._rows[number] = self._bytes[number] = self._small[number] = 0
 

@@ -77,9 +77,11 @@ def to_partitions(
     partitions: int,
     context: TaskContext,
     placing: Placing | None = None,
-) -> list[list[pa.RecordBatch]]:
-    """The rows of all batches, by partition: by the hash of `keys`, or as `placing` tells; no keys: partition 0."""
-    made: list[list[pa.RecordBatch]] = [[] for _ in range(partitions)]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of each batch by partition, as they come, each share with its partition's number.
+
+    Placed by the hash of `keys`, or as `placing` tells; no keys: partition 0.
+    """
     for batch in batches:
         context.check_cancelled()
         if isinstance(batch, Placed):
@@ -87,7 +89,7 @@ def to_partitions(
         elif not batch.num_rows:
             continue
         elif (partitions == 1 and placing is None) or not keys:
-            made[0].append(batch)
+            yield 0, batch
             continue
         else:
             if placing is None:
@@ -97,8 +99,7 @@ def to_partitions(
             placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
         for part in range(partitions):
             if bounds[part + 1] > bounds[part]:
-                made[part].append(placed.slice(bounds[part], bounds[part + 1] - bounds[part]))
-    return made
+                yield part, placed.slice(bounds[part], bounds[part + 1] - bounds[part])
 
 
 def take_columns(columns: list[pa.Array[Any]], rows: Rows) -> list[pa.Array[Any]]:

@@ -6,6 +6,7 @@ A task is a function of its value and its blocks (I3): no global state, no clock
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from typing import Any
 
@@ -41,6 +42,7 @@ from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
 from kernelmill.engine.shuffle.store import BlockStore
+from kernelmill.engine.shuffle.writer import OutputWriter
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import ParquetSplit, SourceSplit, TableSplit, TextSplit
 
@@ -77,44 +79,68 @@ def _run(
     pipeline = _pipeline(task.operators)
     source = _source(task, pipeline, store, context, tables, sources)
     schema = _input_schema(task, pipeline, store)
-    branches = Branches(pipeline.branches, partial(_branch_blocks, task, store, context, functions))
-    to_side = branches.take if pipeline.branches else None
-    batches = _run_steps(source, schema, task, pipeline, store, context, functions, to_side)
-    if isinstance(pipeline.end, physical.ToParquet):
-        return _write_part(batches, pipeline.end, context)
-    if isinstance(pipeline.end, physical.ToSink):
-        return _give_to_sink(batches, task, context)
-    if isinstance(pipeline.end, physical.ToRanges):
-        keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
-        placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
-    else:
-        keys, placing = pipeline.end.keys, user_placing(pipeline.end, functions, context)
-    blocks = to_partitions(batches, keys, task.partitions, context, placing)
-    outputs = [(pipeline.schema, blocks)]
-    outputs += zip((branch.schema for branch in pipeline.branches), branches.finish(), strict=True)
-    context.check_cancelled()
-    puts = [
-        store.put(task.stage, task.index, made_schema, made, output=number)
-        for number, (made_schema, made) in enumerate(outputs)
-    ]
+    run = partial(_run_steps, source, schema, task, pipeline, store, context, functions)
+    match pipeline.end:
+        case physical.ToParquet():
+            return _write_part(run(), pipeline.end, context)
+        case physical.ToSink():
+            return _give_to_sink(run(), task, context)
+        case _:
+            return _leave_blocks(run, task, pipeline, store, context, functions)
+
+
+def _leave_blocks(
+    run: Callable[[ToSide | None], Flow],
+    task: Task,
+    pipeline: physical.Pipeline,
+    store: BlockStore,
+    context: TaskContext,
+    functions: Functions,
+) -> TaskResult:
+    """Give the rows of a task to the store as they are made; its outputs are there when all of them are."""
+    shapes = [(pipeline.schema, task.partitions), *((one.schema, one.partitions) for one in pipeline.branches)]
+    with ExitStack() as opened:
+        outs = [
+            opened.enter_context(store.open(task.stage, task.index, *shape, output=number))
+            for number, shape in enumerate(shapes)
+        ]
+
+        def to_branch(number: int, rows: list[pa.RecordBatch]) -> None:
+            _place_branch(rows, pipeline.branches[number], outs[number + 1], task, store, context, functions)
+
+        branches = Branches(len(pipeline.branches), to_branch)
+        batches = run(branches.take if pipeline.branches else None)
+        if isinstance(pipeline.end, physical.ToRanges):
+            keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
+            placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
+        else:
+            assert isinstance(pipeline.end, physical.ToBlocks)
+            keys, placing = pipeline.end.keys, user_placing(pipeline.end, functions, context)
+        for partition, batch in to_partitions(batches, keys, task.partitions, context, placing):
+            outs[0].add(partition, batch)
+        branches.finish()
+        context.check_cancelled()
+        puts = [out.close() for out in outs]
     rows, size, spilled = (sum(counts) for counts in zip(*puts, strict=True))
     return TaskResult(rows, size, spilled + context.spilled_bytes, None, context.counters, context.rejects)
 
 
-def _branch_blocks(
+def _place_branch(
+    rows: list[pa.RecordBatch],
+    branch: physical.Branch,
+    out: OutputWriter,
     task: Task,
     store: BlockStore,
     context: TaskContext,
     functions: Functions,
-    branch: physical.Branch,
-    rows: list[pa.RecordBatch],
-) -> list[list[pa.RecordBatch]]:
-    """Rows that a map emitted to a named output, through its steps and in its partitions."""
+) -> None:
+    """Take rows that a map emitted to a named output through its steps, and to its partitions."""
     pipeline = physical.Pipeline(None, branch.steps, branch.end, branch.schema)
     own = msgspec.structs.replace(task, partitions=branch.partitions)
     batches = _run_steps(iter(rows), branch.emitted, own, pipeline, store, context, functions)
     placing = user_placing(branch.end, functions, context)
-    return to_partitions(batches, branch.end.keys, branch.partitions, context, placing)
+    for partition, batch in to_partitions(batches, branch.end.keys, branch.partitions, context, placing):
+        out.add(partition, batch)
 
 
 @lru_cache(maxsize=64)

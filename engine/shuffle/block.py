@@ -1,6 +1,8 @@
 """A shuffle block: the rows that one map attempt made for one partition, as bytes.
 
-A map attempt's data file is its blocks back to back, in partition order; a block of no rows has no bytes. A block:
+A block is one piece or several: rows are written as they are made, so that an attempt need not hold them all. A map
+attempt's data file is the pieces of its blocks back to back, in the order in which they were written; no rows have no
+bytes. A piece:
 
     offset  bytes
     0       4    magic "KMB1"
@@ -13,12 +15,13 @@ A map attempt's data file is its blocks back to back, in partition order; a bloc
 
 All numbers are little-endian. The schema is not in the block: the index holds it once. The index file:
 
-    0       4    magic "KMI1"
+    0       4    magic "KMI2"
     4       4    schema length in bytes, u32
     8       4    number of partitions, u32
-    12      4    zero
+    12      4    number of pieces, u32
     16      ...  Arrow IPC schema message
-    then         for each partition: offset, length in the data file, rows, and bytes in memory of its block (4 x u64)
+    then         for each piece: partition, offset, length in the data file, rows, and bytes in memory (5 x u64); in the
+                 order of partitions, those of a block in the order of its rows
     last    8    xxh3-64 of all before, u64
 """
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 import xxhash
@@ -35,35 +39,41 @@ from kernelmill.engine.errors import Code, error
 _HEAD = struct.Struct("<4sIQQQ")
 _SUM = struct.Struct("<Q")
 _INDEX_HEAD = struct.Struct("<4sIII")
-_PLACE = struct.Struct("<QQQQ")
-_BLOCK_MAGIC, _INDEX_MAGIC = b"KMB1", b"KMI1"
+_PLACE = struct.Struct("<QQQQQ")
+_PIECE_MAGIC, _INDEX_MAGIC = b"KMB1", b"KMI2"
 _CORRUPT_HINT = "check that disk; run again"
 HEAD_BYTES = _HEAD.size + _SUM.size
 
-Place = tuple[int, int, int, int]
-"""Offset and length of a block in its data file, its rows, and its bytes as they were in memory."""
+
+class Place(NamedTuple):
+    """A piece in its data file, its rows, and its bytes as they were in memory."""
+
+    offset: int
+    length: int
+    rows: int
+    bytes: int
 
 
-def encode_block(batches: Sequence[pa.RecordBatch]) -> list[pa.Buffer | bytes]:
-    """The block's bytes in pieces, header first; nothing is copied into one buffer. No rows: no pieces."""
+def encode_piece(batches: Sequence[pa.RecordBatch]) -> list[pa.Buffer | bytes]:
+    """The bytes of these rows in chunks, header first; nothing is copied into one buffer. No rows: no bytes."""
     rows = sum(batch.num_rows for batch in batches)
     if not rows:
         return []
-    pieces: list[pa.Buffer | bytes] = []
+    chunks: list[pa.Buffer | bytes] = []
     hasher = xxhash.xxh3_64()
     body_bytes = 0
     for batch in batches:
         message = batch.serialize()
-        for piece in (_SUM.pack(message.size), message):
-            hasher.update(piece)
-            pieces.append(piece)
+        for chunk in (_SUM.pack(message.size), message):
+            hasher.update(chunk)
+            chunks.append(chunk)
         body_bytes += _SUM.size + message.size
-    head = _HEAD.pack(_BLOCK_MAGIC, len(batches), rows, body_bytes, hasher.intdigest())
-    return [head + _SUM.pack(xxhash.xxh3_64_intdigest(head)), *pieces]
+    head = _HEAD.pack(_PIECE_MAGIC, len(batches), rows, body_bytes, hasher.intdigest())
+    return [head + _SUM.pack(xxhash.xxh3_64_intdigest(head)), *chunks]
 
 
-def decode_block(data: pa.Buffer, schema: pa.Schema, *, where: str) -> list[pa.RecordBatch]:
-    """The record batches of a block, over the memory of `data`. Raises KM0605 before any byte is believed."""
+def decode_piece(data: pa.Buffer, schema: pa.Schema, *, where: str) -> list[pa.RecordBatch]:
+    """The record batches of a piece, over the memory of `data`. Raises KM0605 before any byte is believed."""
 
     def corrupt(what: str) -> Exception:
         return error(Code.CORRUPT_BLOCK, f"shuffle block is corrupt: {what}", where=where, hint=_CORRUPT_HINT)
@@ -76,7 +86,7 @@ def decode_block(data: pa.Buffer, schema: pa.Schema, *, where: str) -> list[pa.R
     head = bytes(view[: _HEAD.size])
     magic, count, rows, body_bytes, body_sum = _HEAD.unpack(head)
     (head_sum,) = _SUM.unpack(view[_HEAD.size : HEAD_BYTES])
-    if magic != _BLOCK_MAGIC or head_sum != xxhash.xxh3_64_intdigest(head):
+    if magic != _PIECE_MAGIC or head_sum != xxhash.xxh3_64_intdigest(head):
         raise corrupt("its header does not match its checksum")
     if data.size != HEAD_BYTES + body_bytes:
         raise corrupt(f"{data.size - HEAD_BYTES} bytes of body where {body_bytes} were written")
@@ -92,16 +102,16 @@ def decode_block(data: pa.Buffer, schema: pa.Schema, *, where: str) -> list[pa.R
     return batches
 
 
-def encode_index(schema: pa.Schema, places: Sequence[Place]) -> bytes:
-    """The bytes of an index file."""
+def encode_index(schema: pa.Schema, blocks: Sequence[Sequence[Place]]) -> bytes:
+    """The bytes of an index file; `blocks` are the pieces of each partition."""
     schema_bytes = schema.serialize().to_pybytes()
-    head = _INDEX_HEAD.pack(_INDEX_MAGIC, len(schema_bytes), len(places), 0)
-    body = head + schema_bytes + b"".join(_PLACE.pack(*place) for place in places)
+    placed = [_PLACE.pack(part, *place) for part, places in enumerate(blocks) for place in places]
+    body = _INDEX_HEAD.pack(_INDEX_MAGIC, len(schema_bytes), len(blocks), len(placed)) + schema_bytes + b"".join(placed)
     return body + _SUM.pack(xxhash.xxh3_64_intdigest(body))
 
 
-def decode_index(data: bytes, *, where: str) -> tuple[pa.Schema, list[Place]]:
-    """The schema and the places of a data file's blocks. Raises KM0605."""
+def decode_index(data: bytes, *, where: str) -> tuple[pa.Schema, list[list[Place]]]:
+    """The schema, and the pieces of each partition in the data file. Raises KM0605."""
     body, tail = data[: -_SUM.size], data[-_SUM.size :]
     intact = len(data) >= _INDEX_HEAD.size + _SUM.size and _SUM.unpack(tail)[0] == xxhash.xxh3_64_intdigest(body)
     if not intact or body[:4] != _INDEX_MAGIC:
@@ -109,4 +119,7 @@ def decode_index(data: bytes, *, where: str) -> tuple[pa.Schema, list[Place]]:
     _, schema_bytes, partitions, _ = _INDEX_HEAD.unpack(body[: _INDEX_HEAD.size])
     at = _INDEX_HEAD.size + schema_bytes
     schema = pa.ipc.read_schema(pa.py_buffer(body[_INDEX_HEAD.size : at]))
-    return schema, [_PLACE.unpack(body[at + i * _PLACE.size : at + (i + 1) * _PLACE.size]) for i in range(partitions)]
+    blocks: list[list[Place]] = [[] for _ in range(partitions)]
+    for part, *place in _PLACE.iter_unpack(body[at:]):
+        blocks[part].append(Place(*place))
+    return schema, blocks

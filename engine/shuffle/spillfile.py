@@ -1,4 +1,4 @@
-"""A file for what one task cannot hold: shuffle blocks, appended and read back by their places, without a name.
+"""A file for what one task cannot hold: pieces as those of shuffle blocks, appended and read back by place, no name.
 
 The file has no name from its first moment on (O_TMPFILE, or unlinked at once), so nothing is left of it however the
 task or the process ends.
@@ -16,18 +16,18 @@ import pyarrow as pa
 
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.shuffle.block import decode_block, encode_block
+from kernelmill.engine.shuffle.block import decode_piece, encode_piece
 
 
 class SpillPlace(NamedTuple):
-    """Where a block lies in its file."""
+    """Where a piece lies in its file."""
 
     offset: int
     length: int
 
 
 class SpillFile:
-    """Blocks of one schema in `folder`; used by one thread. Close it, or use it in a `with`.
+    """Pieces of one schema in `folder`; used by one thread. Close it, or use it in a `with`.
 
     on_bytes is told of bytes before they are written, and of all of them, negative, when the file is closed; it raises
     KM0402 where there are too many.
@@ -49,11 +49,11 @@ class SpillFile:
     def append(self, batches: Sequence[pa.RecordBatch]) -> SpillPlace:
         """Write rows behind those that are there; where they lie. Raises KM0402 for a full disk."""
         began = self.bytes
-        for piece in encode_block(batches):
-            size = len(piece)
+        for chunk in encode_piece(batches):
+            size = len(chunk)
             self._charged += size
             self._on_bytes(size)
-            rest = memoryview(piece).cast("B")
+            rest = memoryview(chunk).cast("B")
             with output_errors("spilling rows of a task", self._folder):
                 while rest:
                     rest = rest[os.pwrite(self._file.fileno(), rest, self.bytes + size - len(rest)) :]
@@ -64,21 +64,21 @@ class SpillFile:
         """The rows that lie there. Raises KM0605 if their bytes are not what was written."""
         where = f"a spill file in {self._folder}, byte {place.offset}"
         try:
-            pieces = self._pieces(place)
+            chunks = self._chunks(place)
         except OSError as problem:
             what = f"spilled rows cannot be read: {problem}"
             raise error(Code.CORRUPT_BLOCK, what, where=where, hint="check that disk; run again") from problem
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return decode_block(pa.py_buffer(data), self._schema, where=where)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return decode_piece(pa.py_buffer(data), self._schema, where=where)
 
-    def _pieces(self, place: SpillPlace) -> list[bytes]:
+    def _chunks(self, place: SpillPlace) -> list[bytes]:
         """What the system gives of a place: short of its length only at the end of the file."""
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         at, end = place.offset, place.offset + place.length
-        while at < end and (piece := os.pread(self._file.fileno(), end - at, at)):
-            pieces.append(piece)
-            at += len(piece)
-        return pieces
+        while at < end and (chunk := os.pread(self._file.fileno(), end - at, at)):
+            chunks.append(chunk)
+            at += len(chunk)
+        return chunks
 
     def close(self) -> None:
         """Give the disk back. Does nothing the second time."""

@@ -102,7 +102,7 @@ def test_counters_are_exact_where_a_task_runs_twice(some_words, monkeypatch):
     from kernelmill.engine.shuffle import store as stores
 
     damaged = []
-    decode = stores.decode_block
+    decode = stores.decode_piece
 
     def decode_once(data, schema, **options):
         if not damaged:
@@ -113,7 +113,7 @@ def test_counters_are_exact_where_a_task_runs_twice(some_words, monkeypatch):
     frame = job_of("function")(km.scan_text(some_words))
     memory = outside.tight_memory(frame, "out", 2, split_size="500KiB")
     plain = frame.sink_parquet("plain", threads=2, progress=False, **SETTINGS)
-    monkeypatch.setattr(stores, "decode_block", decode_once)
+    monkeypatch.setattr(stores, "decode_piece", decode_once)
     again = frame.sink_parquet("again", threads=2, memory=memory, progress=False, **SETTINGS)
     assert damaged and again.counters == plain.counters and again.rejects == plain.rejects
     assert plain.counters["lines"] > 15_000

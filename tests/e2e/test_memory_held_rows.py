@@ -1,4 +1,4 @@
-"""Sorts and groups of more rows than memory: they spill, stay within the memory, and give the same bytes."""
+"""Sorts, groups and outputs of more rows than memory: they spill, stay within the memory, and give the same bytes."""
 
 import subprocess
 import sys
@@ -37,6 +37,13 @@ def same_lines(key, lines, emit):
 
 if work == "sort":
     result = lines.sort("line").sink_parquet(output, **tuned)
+elif work == "tenfold":
+    def ten_times(line, emit):
+        for at in range(10):
+            emit(line[at:at + 2], line)
+
+    job = km.MapReduce(ten_times, "first", order=None, schema={"key": "string", "value": "string"}, partitions=3)
+    result = job(lines).sink_parquet(output, **tuned | {"split_size": "64MiB"})
 elif work == "lists":
     def places(row, emit):
         for at in range(0, len(row.line), 4):
@@ -75,7 +82,7 @@ def large(inputs):
             file.write(letters.tobytes())
     few = inputs / "few.txt"
     few.write_bytes(path.read_bytes()[: 1000 * LINE_BYTES])
-    for work in ("sort", "first", "emitted", "lists"):  # a process that must compile takes more memory
+    for work in ("sort", "tenfold", "first", "emitted", "lists"):  # a process that must compile takes more memory
         run(few, inputs / f"few-{work}", work, "1GiB")
     _jit.load([searching.narrow_strings])
     yield path
@@ -100,6 +107,19 @@ def test_a_sort_beyond_memory_stays_within_it_and_writes_the_same_bytes(large):
     column = pq.read_table("small.parquet")["line"]
     assert len(column) == LINES
     assert pc.all(pc.less_equal(column[:-1], column[1:])).as_py()
+
+
+def test_a_task_whose_output_is_more_than_memory_stays_within_it_and_leaves_the_same_bytes(large):
+    """30 MB are one split, which makes 300 MB of pairs."""
+    with open(large, "rb") as file:
+        Path("some.txt").write_bytes(file.read(60_000 * LINE_BYTES))
+    _, peak = run("some.txt", "small", "tenfold", "192MiB")
+    assert peak < 192 * MIB + ALLOWANCE
+    _, ample = run("some.txt", "ample", "tenfold", "4GiB")
+    assert ample > peak
+    for number in range(3):
+        name = f"part-0000{number}.parquet"
+        assert Path("small", name).read_bytes() == Path("ample", name).read_bytes()
 
 
 @pytest.mark.parametrize("reduce", ["first", "emitted"])

@@ -93,7 +93,7 @@ def test_a_part_whose_task_runs_again_is_written_again_and_committed_once(tmp_pa
     from kernelmill.engine.shuffle import store as stores
 
     damaged = []
-    decode = stores.decode_block
+    decode = stores.decode_piece
 
     def decode_once(data, schema, **options):
         if not damaged:
@@ -101,14 +101,14 @@ def test_a_part_whose_task_runs_again_is_written_again_and_committed_once(tmp_pa
             data = data.slice(0, len(data) - 1)
         return decode(data, schema, **options)
 
-    put = stores.BlockStore.put
+    open_output = stores.BlockStore.open
 
-    def put_on_disk(store, *arguments, **options):
-        store._memory_bytes_max = 0
-        return put(store, *arguments, **options)
+    def open_on_disk(store, *arguments, **options):
+        store._room.close_memory()
+        return open_output(store, *arguments, **options)
 
-    monkeypatch.setattr(stores, "decode_block", decode_once)
-    monkeypatch.setattr(stores.BlockStore, "put", put_on_disk)
+    monkeypatch.setattr(stores, "decode_piece", decode_once)
+    monkeypatch.setattr(stores.BlockStore, "open", open_on_disk)
     monkeypatch.setenv("KERNELMILL_SPILL_DIR", str(tmp_path))
     shelf = Shelf()
     numbers().pipe(km.MapReduce(by_ten, "list", schema=PAIRS, compile="never", partitions=2, order=None)).sink(shelf)

@@ -42,6 +42,13 @@ def context():
     return TaskContext(AttemptId(TaskId(0, 0), 0))
 
 
+def by_partition(pairs, partitions):
+    made = [[] for _ in range(partitions)]
+    for part, batch in pairs:
+        made[part].append(batch)
+    return made
+
+
 def batch_of(rows, schema=SCHEMA):
     columns = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(schema)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -166,9 +173,9 @@ def test_dictionary_keys_flush_as_well(monkeypatch):
 def test_rows_placed_by_partition_are_those_of_the_exchange(partitions, keys):
     rows = [(None if i % 50 == 0 else f"key {i % 700}" * (i % 4), i % 701, i / 8, i % 3) for i in range(5_000)]
     batches = [batch_of(rows)]
-    plain = to_partitions(iter(partial(batches, keys)), keys, partitions, context())
+    plain = by_partition(to_partitions(iter(partial(batches, keys)), keys, partitions, context()), partitions)
     flow = partial_aggregate(iter(batches), PartialAggregate(keys, AGGS), SCHEMA, context(), partitions)
-    placed = to_partitions(flow, keys, partitions, context())
+    placed = by_partition(to_partitions(flow, keys, partitions, context()), partitions)
     assert [[b.to_pylist() for b in part] for part in placed] == [[b.to_pylist() for b in part] for part in plain]
 
 

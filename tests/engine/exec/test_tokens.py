@@ -30,6 +30,13 @@ def context():
     return TaskContext(AttemptId(TaskId(0, 0), 0))
 
 
+def by_partition(pairs, partitions):
+    made = [[] for _ in range(partitions)]
+    for part, batch in pairs:
+        made[part].append(batch)
+    return made
+
+
 def expected_tokens(text, mode):
     """The tokens of UTF-8 text as str; splits are those of bytes, so U+00A0 separates nothing."""
     raw = text.encode()
@@ -107,7 +114,7 @@ def count(tmp_path):
         operator = CountTokens(TextOptions(), mode, lowercase, separators, "t", aggs)
         schema = partial_schema(("t",), aggs, pa.schema([pa.field("t", pa.string(), nullable=False)]))
         flow = tokens.count_tokens(split, operator, schema, context(), partitions)
-        made = to_partitions(flow, ("t",), partitions, context())
+        made = by_partition(to_partitions(flow, ("t",), partitions, context()), partitions)
         for batch in (batch for part in made for batch in part):
             batch.validate(full=True)
             assert batch.schema == schema
@@ -132,7 +139,7 @@ def test_partitions_hold_the_tokens_of_their_hash_in_first_seen_order(count):
     parts = count(text, partitions=5)
     assert sorted(row for part in parts for row in part) == sorted(whole)
     batch = pa.RecordBatch.from_arrays([pa.array([word for word, _ in whole])], names=["t"])
-    expected = to_partitions(iter([batch]), ("t",), 5, context())
+    expected = by_partition(to_partitions(iter([batch]), ("t",), 5, context()), 5)
     assert [[word for word, _ in part] for part in parts] == [
         [row["t"] for one in part for row in one.to_pylist()] for part in expected
     ]

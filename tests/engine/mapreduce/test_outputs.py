@@ -129,7 +129,7 @@ def test_the_same_bytes_for_any_threads_and_with_spilled_blocks(tmp_path, held, 
     for number, threads in enumerate([1, 3, 2]):
         spilled_bytes = []
         if number == 2:
-            monkeypatch.setattr(stores.BlockStore, "put", spilled(stores.BlockStore.put))
+            monkeypatch.setattr(stores.BlockStore, "open", spilled(stores.BlockStore.open))
         options = {"on_bad": "reject", "max_rejects": 9999, "split_size": "1KB", "threads": threads}
         job_of().run(
             frame_of(LINES * 9, 100),
@@ -148,7 +148,7 @@ def test_a_block_of_a_named_output_that_is_lost_is_made_again_and_counts_once(tm
     monkeypatch.setenv("KERNELMILL_SPILL_DIR", str(tmp_path / "spills"))
     plain = job_of().run(frame_of(LINES, 20), output=tmp_path / "plain", on_bad="reject", split_size=100)
     damaged = []
-    decode = stores.decode_block
+    decode = stores.decode_piece
 
     def decode_once(data, schema, **options):
         if not damaged and schema.names == ["number", "n"]:
@@ -156,8 +156,8 @@ def test_a_block_of_a_named_output_that_is_lost_is_made_again_and_counts_once(tm
             data = data.slice(0, len(data) - 1)
         return decode(data, schema, **options)
 
-    monkeypatch.setattr(stores, "decode_block", decode_once)
-    monkeypatch.setattr(stores.BlockStore, "put", spilled(stores.BlockStore.put))
+    monkeypatch.setattr(stores, "decode_piece", decode_once)
+    monkeypatch.setattr(stores.BlockStore, "open", spilled(stores.BlockStore.open))
     again = job_of().run(frame_of(LINES, 20), output=tmp_path / "again", on_bad="reject", split_size=100)
     assert damaged and again.counters == plain.counters and again.rejects == plain.rejects
     assert digests(tmp_path / "again") == digests(tmp_path / "plain")
@@ -167,12 +167,12 @@ def is_spill(event):
     return isinstance(event, SpillWritten)
 
 
-def spilled(put):
-    def put_on_disk(store, *arguments, **options):
-        store._memory_bytes_max = 0
-        return put(store, *arguments, **options)
+def spilled(open_output):
+    def open_on_disk(store, *arguments, **options):
+        store._room.close_memory()
+        return open_output(store, *arguments, **options)
 
-    return put_on_disk
+    return open_on_disk
 
 
 # Compiled maps --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Shuffle blocks as bytes: there and back, a golden file, and no damage that goes unseen."""
+"""Pieces of shuffle blocks as bytes: there and back, a golden file, and no damage that goes unseen."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def small_batches():
     return [batch_of(["a", None, "", "é" * 20]), batch_of(["last"])]
 
 
-def joined(pieces):
-    return pa.py_buffer(b"".join(bytes(piece) for piece in pieces))
+def joined(chunks):
+    return pa.py_buffer(b"".join(bytes(chunk) for chunk in chunks))
 
 
 def decoded(data, schema=SCHEMA):
-    return block.decode_block(pa.py_buffer(data), schema, where="here")
+    return block.decode_piece(pa.py_buffer(data), schema, where="here")
 
 
 def is_refused(data):
@@ -43,7 +43,7 @@ def is_refused(data):
 @given(st.lists(st.lists(st.one_of(st.none(), st.text(max_size=12)), max_size=40), max_size=4))
 def test_batches_come_back_as_they_were(lists):
     batches = [batch_of(words) for words in lists]
-    found = decoded(joined(block.encode_block(batches)))
+    found = decoded(joined(block.encode_piece(batches)))
     assert pa.Table.from_batches(found, SCHEMA) == pa.Table.from_batches(batches, SCHEMA)
 
 
@@ -63,31 +63,31 @@ def test_any_type_comes_back_from_slices_too(column):
     whole = pa.record_batch({"c": column})
     for start in (0, 1, 7, 9):
         part = whole.slice(start, 5)
-        (back,) = block.decode_block(joined(block.encode_block([part])), whole.schema, where="")
+        (back,) = block.decode_piece(joined(block.encode_piece([part])), whole.schema, where="")
         back.validate(full=True)
         assert back == part
 
 
 def test_a_slice_is_encoded_without_its_parent():
     whole = pa.record_batch({"s": pa.array(["text" * 10] * 100_000), "n": np.arange(100_000)})
-    size = joined(block.encode_block([whole.slice(50_001, 10)])).size
+    size = joined(block.encode_piece([whole.slice(50_001, 10)])).size
     assert size < 2_000
 
 
 def test_no_rows_have_no_bytes():
-    assert block.encode_block([]) == []
-    assert block.encode_block([batch_of([])]) == []
+    assert block.encode_piece([]) == []
+    assert block.encode_piece([batch_of([])]) == []
     assert decoded(b"") == []
 
 
 def test_the_bytes_are_those_of_the_golden_file():
     """The format crosses processes and versions: a change of it is a new magic and a new golden file."""
-    data = joined(block.encode_block(small_batches())).to_pybytes()
+    data = joined(block.encode_piece(small_batches())).to_pybytes()
     assert data == GOLDEN.read_bytes()
     assert pa.Table.from_batches(decoded(GOLDEN.read_bytes())) == pa.Table.from_batches(small_batches())
 
 
-def test_a_block_cut_anywhere_is_refused():
+def test_a_piece_cut_anywhere_is_refused():
     data = GOLDEN.read_bytes()
     assert all(is_refused(data[:length]) for length in range(1, len(data)))
     assert is_refused(data + b"\0")
@@ -101,25 +101,29 @@ def test_a_bit_flipped_anywhere_is_refused():
         data[at] ^= 1 << at % 8
 
 
-def test_zeros_and_another_blocks_header_are_refused():
+def test_zeros_and_another_pieces_header_are_refused():
     data = GOLDEN.read_bytes()
-    other = joined(block.encode_block([batch_of(["x"])])).to_pybytes()
+    other = joined(block.encode_piece([batch_of(["x"])])).to_pybytes()
     assert is_refused(bytes(len(data)))
     assert is_refused(other[: block.HEAD_BYTES] + data[block.HEAD_BYTES :])
 
 
 # The index -----------------------------------------------------------------------------------------------------------
 
-PLACES = [(0, 100, 3, 640), (100, 0, 0, 0), (100, 7_000_000_000, 9, 2**40)]
+BLOCKS = [
+    [block.Place(0, 100, 3, 640), block.Place(7_000_000_100, 50, 1, 90)],
+    [],
+    [block.Place(100, 7_000_000_000, 9, 2**40)],
+]
 
 
 def test_an_index_comes_back_with_its_schema():
-    data = block.encode_index(SCHEMA, PLACES)
-    assert block.decode_index(data, where="") == (SCHEMA, PLACES)
+    data = block.encode_index(SCHEMA, BLOCKS)
+    assert block.decode_index(data, where="") == (SCHEMA, BLOCKS)
 
 
 def test_an_index_that_is_cut_or_has_a_bit_flipped_is_refused():
-    data = block.encode_index(SCHEMA, PLACES)
+    data = block.encode_index(SCHEMA, BLOCKS)
     damaged = [data[:length] for length in range(len(data))]
     damaged += [data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :] for at in range(len(data))]
     for one in damaged:
