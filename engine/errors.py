@@ -48,12 +48,15 @@ class Code(enum.Enum):
     COMMIT = CodeInfo("KM0502", "COMMIT", "The output could not be written or published.")
     REJECT_LIMIT = CodeInfo("KM0503", "REJECT_LIMIT", "More records were rejected than max_rejects allows.")
     OUTPUT_BUSY = CodeInfo("KM0504", "OUTPUT_BUSY", "Another job is writing this output.")
+    VERSION = CodeInfo("KM0603", "VERSION", "Versions of a cluster's members or of its libraries do not do.")
     CORRUPT_BLOCK = CodeInfo("KM0605", "CORRUPT_BLOCK", "A shuffle block's bytes do not match its checksum.")
     JOURNAL_FULL = CodeInfo("KM0606", "JOURNAL_FULL", "The disk of the master's journal is full; jobs wait for space.")
     PROTOCOL = CodeInfo("KM0607", "PROTOCOL", "A peer sent what is no message of this version.")
+    CODE_REFUSED = CodeInfo("KM0609", "CODE_REFUSED", "A job's signature is missing, wrong or expired.")
     JOURNAL_CORRUPT = CodeInfo("KM0611", "JOURNAL_CORRUPT", "The master's journal is not as it was written.")
     JOURNAL_BUSY = CodeInfo("KM0613", "JOURNAL_BUSY", "Another master has this state folder.")
     JOURNAL_FAILED = CodeInfo("KM0614", "JOURNAL_FAILED", "The journal could not be opened, written or made durable.")
+    KEYS = CodeInfo("KM0615", "KEYS", "Files of keys are missing, damaged, or open to others.")
     CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
     INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
 
@@ -202,6 +205,20 @@ class ClusterError(KernelmillError):
     """Between the processes of a job something went wrong."""
 
 
+class VersionError(ClusterError):
+    """KM0603."""
+
+
+class CodeRefusedError(ClusterError, PermissionError):
+    """KM0609: nothing of the job was opened."""
+
+    __str__ = KernelmillError.__str__
+
+
+class KeyFileError(ClusterError):
+    """KM0615."""
+
+
 class CorruptBlockError(ClusterError):
     """KM0605."""
 
@@ -255,12 +272,15 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.COMMIT: CommitError,
     Code.REJECT_LIMIT: RejectLimitError,
     Code.OUTPUT_BUSY: OutputBusyError,
+    Code.VERSION: VersionError,
     Code.CORRUPT_BLOCK: CorruptBlockError,
     Code.JOURNAL_FULL: JournalFullError,
     Code.PROTOCOL: ProtocolError,
+    Code.CODE_REFUSED: CodeRefusedError,
     Code.JOURNAL_CORRUPT: JournalError,
     Code.JOURNAL_BUSY: JournalError,
     Code.JOURNAL_FAILED: JournalError,
+    Code.KEYS: KeyFileError,
     Code.CANCELLED: CancelledError,
     Code.INTERNAL: InternalError,
 }

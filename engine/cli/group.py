@@ -33,6 +33,7 @@ COMMANDS = {
     "clean": ("engine.cli.outputs", "clean", "Remove what dead jobs left in a folder."),
     "warm": ("engine.cli.warm", "warm", "Compile all kernels into the cache."),
     "config": ("engine.cli.house", "config", "List the settings, their values and where each was given."),
+    "keys": ("cluster.cli.keys", "keys", "Make, list and remove the keys of a cluster."),
     "error": ("engine.cli.house", "explain_error", "Explain an error code, or list them all."),
 }
 _BROKEN_PIPE = 141  # as for any filter that SIGPIPE ends

@@ -57,7 +57,8 @@ def test_building_a_plan_does_not_load_numba():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["wordcount", "--help"], ["demo", "--help"], ["config"], ["error"]]
+    "arguments",
+    [["--help"], ["--version"], ["wordcount", "--help"], ["demo", "--help"], ["keys", "--help"], ["config"], ["error"]],
 )
 def test_the_help_of_the_command_line_loads_nothing_heavy(arguments):
     statement = f"from kernelmill.engine.cli.group import run\nassert run({arguments!r}) == 0"
