@@ -39,8 +39,7 @@ class UserFunction:
     """`given` is the function, `role` what it serves as, `where` its "file.py:12", `keywords` what side= binds.
 
     `compile` is auto, require or never; `failures`: why it cannot be compiled, by what for; `compiled`: for what it
-    was. `parts` are the functions
-    of a Combiner, whose step is then `given`.
+    was. `parts` are the functions of a Combiner, whose step is then `given`.
 
     role: map, combine, reduce, partition, map_batches or map_groups.
     """
@@ -54,6 +53,10 @@ class UserFunction:
     parts: tuple[Callable[..., Any] | None, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
     compiled: set[str] = field(default_factory=set)
+
+    def is_same_as(self, other: UserFunction) -> bool:
+        """Whether both are one function of the user's, perhaps as two plans see it: such copies know the same of it."""
+        return self.failures is other.failures
 
     @property
     def is_compiled(self) -> bool | None:

@@ -340,9 +340,10 @@ class _Planner:
         return merged.then(physical.MergeCombined(combine, values, plan.made_is_tuple, plan.schema), plan.schema)
 
     def _call(self, function: UserFunction) -> physical.UserCall:
-        if function not in self.functions:
+        number = next((n for n, one in enumerate(self.functions) if one.is_same_as(function)), len(self.functions))
+        if number == len(self.functions):
             self.functions.append(function)
-        return physical.UserCall(self.functions.index(function), function.role, function.name, function.where)
+        return physical.UserCall(number, function.role, function.name, function.where)
 
     def _exchange(self, pipe: _Pipe, keys: tuple[str, ...], how: Partitioning, label: str) -> _Pipe:
         """Close `pipe`; the new one's tasks get the rows of one key together."""
