@@ -63,7 +63,7 @@ def _blaming(progress: Callable[[Event], None]) -> Callable[[Event], None]:
 
 def run_sink(job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
     """Run a job whose last stage writes files, and publish them at `target`."""
-    result: JobResult = _runner().run_sink(job, target, options, settings)
+    result: JobResult = _ends().run_sink(job, target, options, settings)
     return result
 
 
@@ -71,7 +71,7 @@ def run_to_sink(
     job: JobPlan, sink: HeldSink, settings: Settings, on_event: Callable[[Event], None] | None
 ) -> JobResult:
     """Run a job whose last stage gives its rows to a sink of the user's, all or nothing."""
-    result: JobResult = _runner().run_to_sink(job, sink, settings, on_event)
+    result: JobResult = _ends().run_to_sink(job, sink, settings, on_event)
     return result
 
 
@@ -99,7 +99,7 @@ def run_collect(
 
 def run_cached(job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> CachedRows:
     """Run a job and hold its rows in this process, beyond a share of the memory on disk."""
-    cached: CachedRows = _runner().run_cached(job, settings, on_event)
+    cached: CachedRows = _ends().run_cached(job, settings, on_event)
     return cached
 
 
@@ -128,10 +128,10 @@ def _close(source: Iterator[pa.RecordBatch]) -> None:
 
 
 def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> Iterator[pa.RecordBatch]:
-    batches: Iterator[pa.RecordBatch] = iter(_runner().run_collect(job, settings, on_event))
+    batches: Iterator[pa.RecordBatch] = iter(_ends().run_collect(job, settings, on_event))
     return batches
 
 
-def _runner() -> Any:
-    """The runner, imported at the first execution: it brings the kernels, and numba if one must be compiled."""
-    return importlib.import_module("kernelmill.engine.runner")
+def _ends() -> Any:
+    """The ways to run a job, imported at the first execution: they bring kernels, and numba if one must be compiled."""
+    return importlib.import_module("kernelmill.engine.ends")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from kernelmill.engine.caching import CachedRows
 from kernelmill.engine.columns import Columns, expand, expand_named, predicates
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.display import plan_html
@@ -19,15 +18,12 @@ from kernelmill.engine.execute import (
     run_cached,
     run_collect,
     run_settings,
-    run_sink,
     run_to_sink,
 )
 from kernelmill.engine.expr import Expr
 from kernelmill.engine.foreign import FOREIGN_VERBS
-from kernelmill.engine.io.source import is_file_name
-from kernelmill.engine.job import JobResult, SinkOptions
-from kernelmill.engine.leftovers import is_single
-from kernelmill.engine.nodes import Aggregate as AggregateNode
+from kernelmill.engine.grouping import GroupBy
+from kernelmill.engine.job import JobResult
 from kernelmill.engine.nodes import Cast, Column
 from kernelmill.engine.options import column_name, flag, one_of, unknown_name, whole_number
 from kernelmill.engine.origin import located, users_line
@@ -38,25 +34,25 @@ from kernelmill.engine.plan.logical import (
     Limit,
     LogicalPlan,
     Project,
-    ScanSource,
-    SinkParquet,
     SinkRows,
     keep,
 )
 from kernelmill.engine.plan.lowering import lower_group_by, lower_sort
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.planner import JobPlan, plan_job, unique_columns
-from kernelmill.engine.plan.userlogical import GatherGroups, MapBatches, MapGroups, Partition
+from kernelmill.engine.plan.userlogical import MapBatches
 from kernelmill.engine.schema import Schema, columns_given, find, parse_dtype
 from kernelmill.engine.settings import Settings, resolve
 from kernelmill.engine.sinks import DataSink, HeldSink
 from kernelmill.engine.typing import contains_aggregate
-from kernelmill.engine.userfunctions import Partitioning, user_function
+from kernelmill.engine.userfunctions import user_function
+from kernelmill.engine.writing import write_files
+
+if TYPE_CHECKING:
+    from kernelmill.engine.cachedframe import CachedFrame
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-COMPRESSIONS = ("zstd", "snappy", "lz4", "gzip", "none")
 
 
 class LazyFrame:
@@ -166,7 +162,7 @@ class LazyFrame:
             if not columns:
                 hint = 'name it: group_by("word"); all rows at once: select(km.len())'
                 raise error(Code.BAD_SETTING, "group_by needs at least one key", hint=hint)
-            return GroupBy(self._plan, columns, origin)
+            return GroupBy(self._plan, columns, origin, LazyFrame)
 
     def sort(
         self,
@@ -293,7 +289,9 @@ class LazyFrame:
         """
         resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
         rows = run_cached(self._job(resolved), resolved, on_event)
-        return CachedFrame(rows, self._plan.schema, unique_columns(self._plan))
+        # it imports this module at its head; the way back is taken when it is there
+        made: type[CachedFrame] = importlib.import_module("kernelmill.engine.cachedframe").CachedFrame
+        return made(rows, self._plan.schema, unique_columns(self._plan))
 
     def collect_batches(
         self,
@@ -327,9 +325,9 @@ class LazyFrame:
         compression: zstd, snappy, lz4, gzip or none. on_bad: error, or reject, with at most max_rejects (KM0503).
         Further `settings` are those of `km.configure`, for this run alone: threads=, memory=, partitions=...
         """
-        return self._sink(
+        return write_files(
+            self._plan,
             path,
-            (),
             mode=mode,
             compression=compression,
             row_group_rows=row_group_rows,
@@ -339,43 +337,6 @@ class LazyFrame:
             progress=progress,
             **settings,
         )
-
-    def _sink(
-        self,
-        path: Any,
-        named: tuple[tuple[str, LogicalPlan], ...],
-        *,
-        mode: str = "error",
-        compression: str = "zstd",
-        row_group_rows: int = 1_048_576,
-        statistics: bool = True,
-        on_bad: str | None = None,
-        max_rejects: int | None = None,
-        progress: Progress = None,
-        **settings: Any,
-    ) -> JobResult:
-        """See `sink_parquet`; `named` are further outputs of the map that this frame is one of."""
-        origin = users_line()
-        with located(origin):
-            target = _target(path)
-            single = is_single(target)
-            if single and named:
-                what = f"{path!r} would be one file, and the job has several outputs"
-                raise error(Code.BAD_SETTING, what, hint="name a folder: each output gets one of its own in it")
-            sink = SinkParquet(
-                self._plan,
-                target,
-                single,
-                one_of("compression", compression, COMPRESSIONS),
-                whole_number("row_group_rows", row_group_rows, 1),
-                flag("statistics", statistics),
-                named,
-                origin=origin,
-            )
-            one_of("mode", mode, ("error", "overwrite"))
-        resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
-        job = plan_job(sink, split_bytes=resolved.split_bytes, partitions=resolved.partitions)
-        return run_sink(job, target, SinkOptions(mode, single, on_event), resolved)
 
     def sink(
         self,
@@ -416,106 +377,6 @@ class LazyFrame:
 
     def _job(self, settings: Settings) -> JobPlan:
         return plan_job(self._plan, split_bytes=settings.split_bytes, partitions=settings.partitions)
-
-
-class CachedFrame(LazyFrame):
-    """A LazyFrame whose rows are there already: made by `LazyFrame.cache`. Use it as any other, or in a `with`."""
-
-    __slots__ = ("_rows",)
-
-    def __init__(self, rows: CachedRows, schema: pa.Schema, unique: tuple[str, ...]) -> None:
-        super().__init__(ScanSource(rows, schema, unique, rows.is_reduced, origin=users_line()))
-        self._rows = rows
-
-    @property
-    def height(self) -> int:
-        """How many rows there are."""
-        return self._rows.rows
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """What functions counted by emit.count when the rows were made."""
-        return dict(self._rows.counters)
-
-    @property
-    def rejects(self) -> DataFrame | None:
-        """The records that were set aside when the rows were made; None if there were none."""
-        table = self._rows.rejects
-        return None if table is None else DataFrame(table)
-
-    def close(self) -> None:
-        """Free the rows now. A plan over them is KM0107 from then on."""
-        self._rows.close()
-
-    def __enter__(self) -> CachedFrame:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class GroupBy:
-    """Rows grouped by keys, waiting for what is to be made of each group."""
-
-    __slots__ = ("_keys", "_origin", "_plan")
-
-    def __init__(self, plan: LogicalPlan, keys: tuple[NamedNode, ...], origin: str) -> None:
-        self._plan, self._keys, self._origin = plan, keys, origin
-        lower_group_by(plan, keys, (), origin)  # a wrong key is an error of group_by, not of agg
-
-    def agg(self, *aggs: Columns, **named: Any) -> LazyFrame:
-        """One row a group: the keys, then `aggs`: `agg(km.len(), km.col("x").sum(), top=km.col("x").max())`.
-
-        KM0102 for an expression that is not one value a group.
-        """
-        origin = users_line()
-        with located(origin):
-            return LazyFrame(lower_group_by(self._plan, self._keys, expand_named(aggs, named), origin))
-
-    def len(self, name: str = "len") -> LazyFrame:
-        """One row a group: the keys, then the number of rows under `name`."""
-        origin = users_line()
-        counted = NamedNode(column_name(name), AggregateNode("len", None))
-        return LazyFrame(lower_group_by(self._plan, self._keys, (counted,), origin))
-
-    def map_groups(self, function: Callable[[pa.Table], Any], *, schema: Any = None) -> LazyFrame:
-        """Call `function` with a pyarrow.Table of each group's rows, keys among them: it returns rows of `schema`.
-
-        schema and errors as `map_batches`. A group's rows are held in memory: KM0401 names it if they do not fit.
-        Groups come in first-seen order of their partition, a group's rows in input order.
-        """
-        origin = users_line()
-        with located(origin):
-            called = user_function(function, "map_groups", positional=1)
-            keys = tuple(key.name for key in self._keys)
-            added = {key.name: key for key in self._keys}
-            old = [added.pop(name, NamedNode(name, Column(name))) for name in self._plan.schema.names]
-            below = Project(self._plan, (*old, *added.values()), origin=origin)
-            placed = GatherGroups(Partition(below, keys, Partitioning(), origin=origin), keys, origin=origin)
-            columns = columns_given(schema, below.schema)
-            return LazyFrame(MapGroups(placed, called, keys, columns, origin=origin))
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        foreign = {"count": "it is called 'len'", "size": "it is called 'len'", "aggregate": "it is called 'agg'"}
-        for kind in ("sum", "mean", "min", "max"):
-            foreign[kind] = f'name the column: agg(km.col("x").{kind}())'
-        raise unknown_name("GroupBy", name, ("agg", "len", "map_groups"), foreign)
-
-    def __repr__(self) -> str:
-        return f"GroupBy({', '.join(key.name for key in self._keys)})"
-
-
-def _target(path: Any) -> str:
-    named = os.fsdecode(os.fspath(path)) if isinstance(path, str | os.PathLike) else ""
-    if not is_file_name(named):
-        raise error(Code.BAD_SETTING, f"an output cannot be {path!r}", hint='give a path: "out/" or "out.parquet"')
-    target = os.path.expanduser(named)
-    if "://" in target:  # it would become a folder called "s3:"
-        what = f"{target}: only paths of this machine can be written"
-        raise error(Code.BAD_SETTING, what, hint="write to a local or shared file system and copy it from there")
-    return target
 
 
 def _plain_name(column: NamedNode, verb: str) -> str:

@@ -26,6 +26,7 @@ from kernelmill.engine.plan.userlogical import MapOutput, MapRecords, Pairs
 from kernelmill.engine.scan import scan_text
 from kernelmill.engine.sinks import is_sink
 from kernelmill.engine.userfunctions import UserFunction, side_of, user_function
+from kernelmill.engine.writing import write_files
 
 _ANY_RECORD = pa.schema([pa.field("record", pa.string())])
 
@@ -112,7 +113,7 @@ class MapReduce:
                 what = "a sink takes one output" if named else f"mode={mode!r} is for folders, and output= is a sink"
                 raise error(Code.BAD_SETTING, what, where=users_line(), hint="name a folder as output=")
             return LazyFrame(main).sink(output, **options)
-        return LazyFrame(main)._sink(output, named, mode=mode, **options)
+        return write_files(main, output, named, mode=mode, **options)
 
     def __call__(self, frame: LazyFrame) -> LazyFrame:
         """The job's rows as a frame, to go on with: `lf.pipe(job).top_k(10, by="n")`; of several, the main output."""

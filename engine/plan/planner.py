@@ -9,33 +9,24 @@ one file      gather -> one writer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.io.encodings import is_splittable
-from kernelmill.engine.io.pruning import may_match
-from kernelmill.engine.nodes import Column, Node
+from kernelmill.engine.nodes import Column
 from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.codec import encode_pipeline
+from kernelmill.engine.plan.inputs import Inputs, keys_as_dictionaries
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.partial import partial_schema
-from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
+from kernelmill.engine.plan.physical import AggSpec, Pipeline
+from kernelmill.engine.plan.pipes import Pipe, Shared
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
 from kernelmill.engine.sources import HeldSource
-from kernelmill.engine.splits import (
-    ParquetSplit,
-    SourceSplit,
-    Split,
-    TableSplit,
-    split_row_groups,
-    split_text_files,
-)
-from kernelmill.engine.typing import columns_of
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 BYTES_PER_PARTITION = 64 << 20
@@ -92,25 +83,15 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
         planner.close(pipe, physical.ToBlocks(), 1)
     graph = StageGraph(tuple(planner.stages))
     functions = tuple(planner.functions)
-    pipelines, tables = tuple(planner.pipelines), planner.tables
-    held = functions, planner.sources
-    return JobPlan(graph, pipelines, tables, plan.schema, planner.input_bytes, *held, named, is_reduced)
+    pipelines, inputs = tuple(planner.pipelines), planner.inputs
+    held = functions, inputs.sources
+    return JobPlan(graph, pipelines, inputs.tables, plan.schema, inputs.input_bytes, *held, named, is_reduced)
 
 
 def partition_count(input_bytes: int, map_tasks: int) -> int:
     """How many partitions an exchange has: one for 64 MiB of input, at most 2^23 blocks for all map tasks."""
     wanted = -(-input_bytes // BYTES_PER_PARTITION)
     return max(1, min(wanted, BLOCKS_MAX // max(1, map_tasks)))
-
-
-def text_split_bytes(input_bytes: int, split_bytes: int) -> int:
-    """The size of a split of text: `split_bytes` up to 8 splits, then larger ones up to 4 times that.
-
-    Each split combines in a table of its own, so a word has a partial row in each: few large splits make fewer. From
-    64 MiB to 128 the word count of 1 GB of prose took 3.3 CPU-seconds instead of 3.8. Eight keep eight cores busy.
-    """
-    count = max(min(8, -(-input_bytes // split_bytes)), -(-input_bytes // (4 * split_bytes)), 1)
-    return max(split_bytes, -(-input_bytes // count))
 
 
 def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
@@ -132,57 +113,17 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             return ()
 
 
-@dataclass(frozen=True)
-class _Pipe:
-    """A stage that is still open at its end: steps may be added. `schema` is that of its rows so far.
-
-    is_reduced: its rows are one a group.
-    """
-
-    label: str
-    schema: pa.Schema
-    tasks: int
-    source: physical.Source | None = None
-    splits: tuple[Split, ...] = ()
-    inputs: tuple[Edge, ...] = ()
-    steps: tuple[physical.Step, ...] = field(default=())
-    is_reduced: bool = False
-    branch: int | None = None
-    """Which output of the shared map stage this is, None if it is a stage of its own."""
-
-    def then(self, step: physical.Step, schema: pa.Schema) -> _Pipe:
-        return replace(self, steps=(*self.steps, step), schema=schema)
-
-
-@dataclass
-class _Shared:
-    """The stage of a map with several outputs, open up to its map step, and the steps and ends of its outputs."""
-
-    number: int
-    pipe: _Pipe
-    branches: dict[int, physical.Branch] = field(default_factory=dict)
-
-    def emitted(self, output: int) -> pa.Schema:
-        """The columns of what is emitted to an output."""
-        step = self.pipe.steps[-1]
-        named = step.named if isinstance(step, physical.MapRecords) else ()
-        return named[output - 1].schema if output else self.pipe.schema
-
-
 class _Planner:
     """Walks a plan from its scans up; holds the stages that are closed."""
 
     def __init__(self, split_bytes: int, partitions: int | None) -> None:
-        self.split_bytes, self.partitions = split_bytes, partitions
+        self.inputs, self.partitions = Inputs(split_bytes), partitions
         self.stages: list[Stage] = []
         self.pipelines: list[Pipeline] = []
-        self.tables: dict[str, tuple[pa.RecordBatch, ...]] = {}
         self.functions: list[UserFunction] = []
-        self.sources: dict[str, HeldSource] = {}
-        self.input_bytes = 0
-        self._shared: _Shared | None = None
+        self._shared: Shared | None = None
 
-    def sink(self, pipe: _Pipe, sink: logical.SinkParquet, plan: logical.LogicalPlan) -> int:
+    def sink(self, pipe: Pipe, sink: logical.SinkParquet, plan: logical.LogicalPlan) -> int:
         """Close `pipe`, whose rows are those of `plan`, by writing files; the stage's number."""
         options = sink.compression, sink.row_group_rows, sink.statistics
         return self.close(pipe, physical.ToParquet(*options, pipe.schema, unique_columns(plan)), 0)
@@ -194,7 +135,7 @@ class _Planner:
         """
         pipe = self._map_records(self.open((node := map_of(sink.input)).input), node, 0)
         number = self.close(pipe, physical.ToBlocks(), 1)  # to be closed again once its branches are known
-        self._shared = _Shared(number, pipe)
+        self._shared = Shared(number, pipe)
         named = []
         for name, plan in (*sink.named, ("", sink.input)):
             made = self.unshared(self.open(plan))
@@ -202,7 +143,7 @@ class _Planner:
         self._close_shared(self._shared)
         return tuple(named[:-1])
 
-    def _close_shared(self, shared: _Shared) -> None:
+    def _close_shared(self, shared: Shared) -> None:
         main, *branches = (shared.branches[number] for number in range(len(shared.branches)))
         pipe, stage = shared.pipe, self.stages[shared.number]
         pipeline = Pipeline(pipe.source, (*pipe.steps, *main.steps), main.end, main.schema, tuple(branches))
@@ -210,14 +151,14 @@ class _Planner:
         operators = encode_pipeline(pipeline)
         self.stages[shared.number] = msgspec.structs.replace(stage, operators=operators, partitions=main.partitions)
 
-    def unshared(self, pipe: _Pipe) -> _Pipe:
+    def unshared(self, pipe: Pipe) -> Pipe:
         """A pipe whose tasks read what a map with several outputs left for this one; others as they are."""
         if pipe.branch is None:
             return pipe
         edge = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
-        return _Pipe("emitted", pipe.schema, pipe.tasks, inputs=(edge,))
+        return Pipe("emitted", pipe.schema, pipe.tasks, inputs=(edge,))
 
-    def feed(self, pipe: _Pipe, end: physical.ToBlocks, partitions: int, kind: EdgeKind) -> Edge:
+    def feed(self, pipe: Pipe, end: physical.ToBlocks, partitions: int, kind: EdgeKind) -> Edge:
         """Close `pipe`, and give the edge by which the next stage reads it."""
         if pipe.branch is None or self._shared is None:
             return Edge(self.close(pipe, end, partitions), kind)
@@ -225,7 +166,7 @@ class _Planner:
         branches[pipe.branch] = physical.Branch(pipe.steps, end, partitions, emitted, pipe.schema)
         return Edge(self._shared.number, kind, pipe.branch)
 
-    def close(self, pipe: _Pipe, end: physical.End, partitions: int) -> int:
+    def close(self, pipe: Pipe, end: physical.End, partitions: int) -> int:
         """Make a stage of `pipe`; its number."""
         number = len(self.stages)
         pipeline = Pipeline(pipe.source, pipe.steps, end, pipe.schema)
@@ -234,22 +175,16 @@ class _Planner:
         self.stages.append(Stage(number, pipe.label, operators, pipe.tasks, partitions, pipe.inputs, pipe.splits))
         return number
 
-    def gather(self, pipe: _Pipe, label: str = "gather") -> _Pipe:
+    def gather(self, pipe: Pipe, label: str = "gather") -> Pipe:
         """One task that reads all rows of `pipe`, in the order of its tasks."""
         edge = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.GATHER)
-        return _Pipe(label, pipe.schema, 1, inputs=(edge,))
+        return Pipe(label, pipe.schema, 1, inputs=(edge,))
 
-    def open(self, plan: logical.LogicalPlan) -> _Pipe:
+    def open(self, plan: logical.LogicalPlan) -> Pipe:
         """The open stage whose rows are those of `plan`."""
         match plan:
-            case logical.ScanText():
-                return self._scan_text(plan)
-            case logical.ScanParquet():
-                return self._scan_parquet(plan)
-            case logical.ScanTable():
-                return self._scan_table(plan)
-            case logical.ScanSource():
-                return self._scan_source(plan)
+            case logical.ScanText() | logical.ScanParquet() | logical.ScanTable() | logical.ScanSource():
+                return self.inputs.open(plan)
             case logical.CountTokens():
                 return self._count_tokens(plan)
             case logical.Aggregate():
@@ -280,13 +215,13 @@ class _Planner:
             case _:
                 return self._open_user(plan)
 
-    def _open_user(self, plan: logical.LogicalPlan) -> _Pipe:
+    def _open_user(self, plan: logical.LogicalPlan) -> Pipe:
         """Plan a node of `userlogical`."""
         match plan:
             case userlogical.MapRecords():
                 return self._map_records(self.open(plan.input), plan, 0)
             case userlogical.MapOutput(number=number) if self._shared is not None:
-                return _Pipe("emitted", plan.schema, self._shared.pipe.tasks, branch=number)
+                return Pipe("emitted", plan.schema, self._shared.pipe.tasks, branch=number)
             case userlogical.MapOutput(input=node, number=number):
                 return self._map_records(self.open(node.input), node, number)
             case userlogical.CombineRows(function=None):
@@ -316,7 +251,7 @@ class _Planner:
                 raise error(Code.INTERNAL, f"{type(plan).__name__} cannot be planned here")
         return self.open(plan.input).then(step, plan.schema)
 
-    def _map_records(self, pipe: _Pipe, plan: userlogical.MapRecords, flows: int) -> _Pipe:
+    def _map_records(self, pipe: Pipe, plan: userlogical.MapRecords, flows: int) -> Pipe:
         """Add the step of a map whose main output goes on, or its named one `flows`."""
         p, call = plan.pairs, self._call(plan.function)
         named = tuple(
@@ -327,7 +262,7 @@ class _Planner:
         step = physical.MapRecords(call, columns, p.keys, p.values, *forms, p.schema, named, flows)
         return pipe.then(step, named[flows - 1].schema if flows else p.schema)
 
-    def _combine_by_key(self, plan: userlogical.CombineByKey) -> _Pipe:
+    def _combine_by_key(self, plan: userlogical.CombineByKey) -> Pipe:
         p, below = plan.pairs, plan.input.schema
         values = pa.schema([below.field(name) for name in p.values])
         forms = p.key_is_tuple, p.value_is_tuple
@@ -345,24 +280,26 @@ class _Planner:
             self.functions.append(function)
         return physical.UserCall(number, function.role, function.name, function.where)
 
-    def _exchange(self, pipe: _Pipe, keys: tuple[str, ...], how: Partitioning, label: str) -> _Pipe:
+    def _exchange(self, pipe: Pipe, keys: tuple[str, ...], how: Partitioning, label: str) -> Pipe:
         """Close `pipe`; the new one's tasks get the rows of one key together."""
-        partitions = how.count or self.partitions or partition_count(self.input_bytes, pipe.tasks)
+        partitions = how.count or self.partitions or partition_count(self.inputs.input_bytes, pipe.tasks)
         partitions = min(partitions, max(1, BLOCKS_MAX // pipe.tasks)) if keys else 1
         if how.by_range and partitions > 1:
             return self._by_range(pipe, tuple((key, False, False) for key in keys), partitions, label)
         function = None if how.function is None else self._call(how.function)
         kind = EdgeKind.HASH if keys else EdgeKind.GATHER
         edge = self.feed(pipe, physical.ToBlocks(keys, function, how.is_tuple), partitions, kind)
-        return _Pipe(label, pipe.schema, partitions, inputs=(edge,))
+        return Pipe(label, pipe.schema, partitions, inputs=(edge,))
 
-    def _sorted_partitions(self, pipe: _Pipe) -> int:
+    def _sorted_partitions(self, pipe: Pipe) -> int:
         """How many part files a sort of all rows makes: one where it is of what a group_by left, usually few rows."""
         if pipe.tasks == 1 or pipe.is_reduced:
             return 1
-        return min(self.partitions or partition_count(self.input_bytes, pipe.tasks), max(1, BLOCKS_MAX // pipe.tasks))
+        return min(
+            self.partitions or partition_count(self.inputs.input_bytes, pipe.tasks), max(1, BLOCKS_MAX // pipe.tasks)
+        )
 
-    def _by_range(self, pipe: _Pipe, keys: tuple[tuple[str, bool, bool], ...], partitions: int, label: str) -> _Pipe:
+    def _by_range(self, pipe: Pipe, keys: tuple[tuple[str, bool, bool], ...], partitions: int, label: str) -> Pipe:
         """Close `pipe`; each of the new one's tasks gets the rows between two splitters, picked from samples."""
         names = tuple(dict.fromkeys(name for name, _, _ in keys))
         picked = pa.schema([pipe.schema.field(name) for name in names])
@@ -372,120 +309,36 @@ class _Planner:
         sampled = picked.append(pa.field(weight, pa.int64(), nullable=False))
         rows_each = min(_SAMPLED_ROWS_MAX, -(-_SAMPLED_ROWS_PER_PARTITION * partitions // pipe.tasks))
         own = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
-        sampling = _Pipe("sample", pipe.schema, pipe.tasks, inputs=(own,))
+        sampling = Pipe("sample", pipe.schema, pipe.tasks, inputs=(own,))
         step: physical.Step = physical.SampleKeys(names, rows_each, sampled)
         picking = self.gather(sampling.then(step, sampled), "splitters")
         step = physical.PickSplitters(keys, partitions, picked)
         splitters = Edge(self.close(picking.then(step, picked), physical.ToBlocks(), 1), EdgeKind.BROADCAST)
-        placing = _Pipe("ranges", pipe.schema, pipe.tasks, inputs=(own, splitters))
+        placing = Pipe("ranges", pipe.schema, pipe.tasks, inputs=(own, splitters))
         placed = self.close(placing, physical.ToRanges(keys), partitions)
-        return _Pipe(label, pipe.schema, partitions, inputs=(Edge(placed, EdgeKind.RANGE),))
+        return Pipe(label, pipe.schema, partitions, inputs=(Edge(placed, EdgeKind.RANGE),))
 
-    def _aggregate(self, plan: logical.Aggregate) -> _Pipe:
-        pipe = _read_keys_as_dictionaries(self.open(plan.input), plan)
+    def _aggregate(self, plan: logical.Aggregate) -> Pipe:
+        pipe = keys_as_dictionaries(self.open(plan.input), plan)
         partial = physical.PartialAggregate(plan.keys, plan.aggs)
         pipe = pipe.then(partial, partial_schema(plan.keys, plan.aggs, plan.input.schema))
         return self._merge(pipe, plan, plan.aggs, plan.partitioning)
 
-    def _count_tokens(self, plan: logical.CountTokens) -> _Pipe:
+    def _count_tokens(self, plan: logical.CountTokens) -> Pipe:
         aggs = (AggSpec(plan.name, "len", None),)
         tokens, options = plan.tokens, plan.input.options
         source = physical.CountTokens(
             options, tokens.mode, tokens.lowercase, tokens.separators, plan.key_field.name, aggs
         )
-        splits = self._text_splits(plan.input)
+        splits = self.inputs.text_splits(plan.input)
         # no token is null, whatever the plan's types can say of lists of them
         schema = partial_schema((plan.key_field.name,), aggs, pa.schema([plan.key_field.with_nullable(False)]))
-        return self._merge(_Pipe("count tokens", schema, len(splits), source, splits), plan, aggs)
+        return self._merge(Pipe("count tokens", schema, len(splits), source, splits), plan, aggs)
 
     def _merge(
-        self, pipe: _Pipe, plan: logical.LogicalPlan, aggs: tuple[AggSpec, ...], how: Partitioning | None = None
-    ) -> _Pipe:
+        self, pipe: Pipe, plan: logical.LogicalPlan, aggs: tuple[AggSpec, ...], how: Partitioning | None = None
+    ) -> Pipe:
         """Close `pipe`, whose rows are partial, and open the stage that merges them by key."""
         keys = tuple(plan.schema.names[: len(plan.schema) - len(aggs)])
         merged = self._exchange(pipe, keys, how or Partitioning(), "merge")
         return replace(merged, is_reduced=True).then(physical.MergeAggregate(keys, aggs, plan.schema), plan.schema)
-
-    def _text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:
-        may_cut = [is_splittable(file.path, scan.options) for file in scan.files]
-        self.input_bytes += sum(file.size_bytes for file in scan.files)
-        size = text_split_bytes(sum(file.size_bytes for file in scan.files), self.split_bytes)
-        return tuple(split_text_files(scan.files, size, splittable=may_cut))
-
-    def _scan_text(self, scan: logical.ScanText) -> _Pipe:
-        splits = self._text_splits(scan)
-        return _Pipe("read text", scan.schema, len(splits), physical.ReadText(scan.options, scan.schema), splits)
-
-    def _scan_parquet(self, scan: logical.ScanParquet) -> _Pipe:
-        splits: list[Split] = []
-        # a quarter: compressed columns unpack to several times their size, text does not
-        size_max = max(1, self.split_bytes // 4)
-        for file, info in zip(scan.files, scan.infos, strict=True):
-            kept = [
-                (number, group.bytes_of(scan.columns.names))
-                for number, group in enumerate(info.row_groups)
-                if scan.predicate is None or may_match(scan.predicate, group.stats)
-            ]
-            splits += split_row_groups(file, kept, size_max)
-            self.input_bytes += sum(size for _, size in kept)
-        tasks = tuple(splits) or (ParquetSplit(scan.files[0], (), 0),)
-        return _Pipe("read parquet", scan.schema, len(tasks), physical.ReadParquet(scan.schema, scan.missing), tasks)
-
-    def _scan_table(self, scan: logical.ScanTable) -> _Pipe:
-        name = f"table{len(self.tables)}"
-        batches = tuple(batch.select(scan.schema.names) for batch in scan.batches)
-        self.tables[name] = batches
-        splits: list[Split] = []
-        start = size = 0
-        for stop, batch in enumerate(batches):
-            if stop > start and size + batch.nbytes > self.split_bytes:
-                splits.append(TableSplit(name, start, stop, size))
-                start, size = stop, 0
-            size += batch.nbytes
-            self.input_bytes += batch.nbytes
-        splits.append(TableSplit(name, start, len(batches), size))
-        return _Pipe("read table", scan.schema, len(splits), physical.ReadTable(scan.schema), tuple(splits))
-
-    def _scan_source(self, scan: logical.ScanSource) -> _Pipe:
-        name, source = f"source{len(self.sources)}", scan.source
-        self.sources[name] = source
-        self.input_bytes += source.input_bytes
-        splits = tuple(
-            SourceSplit(name, number, value, size) for number, (value, size) in enumerate(source.sized_splits)
-        ) or (SourceSplit(name, -1, b"", 0),)
-        reading = physical.ReadSource(scan.schema)
-        label = f"read {source.label}"
-        return _Pipe(label, scan.schema, len(splits), reading, splits, is_reduced=scan.is_reduced)
-
-
-def _read_keys_as_dictionaries(pipe: _Pipe, plan: logical.Aggregate) -> _Pipe:
-    """Let Parquet text columns that do nothing but serve as keys arrive as dictionaries: fewer strings to hash."""
-    if not isinstance(pipe.source, physical.ReadParquet):
-        return pipe
-    used: set[str] = {agg.column for agg in plan.aggs if agg.column is not None}
-    names = {key: key for key in plan.keys}
-    for step in reversed(pipe.steps):
-        match step:
-            case physical.Filter(predicate=predicate):
-                used |= columns_of(predicate)
-            case physical.Project(columns=columns):
-                names, used = _through(columns, names, used)
-            case _:
-                return pipe
-    schema = pipe.source.schema
-    only_keys = [name for name in schema.names if name in names.values() and name not in used]
-    texts = tuple(name for name in only_keys if _is_text(schema.field(name).type))
-    return replace(pipe, source=physical.ReadParquet(schema, pipe.source.missing, texts)) if texts else pipe
-
-
-def _through(columns: Sequence[NamedNode], names: dict[str, str], used: set[str]) -> tuple[dict[str, str], set[str]]:
-    """Key names and used columns, as they are called below a Project."""
-    below: dict[str, Node] = {column.name: unaliased(column.node) for column in columns}
-    keys = {key: node.name for key, name in names.items() if isinstance(node := below[name], Column)}
-    others = [below[name] for name in below if name in used or name not in names.values()]
-    others += [node for node in below.values() if not isinstance(node, Column)]
-    return keys, set().union(*(columns_of(node) for node in others))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind)

@@ -251,7 +251,7 @@ def test_closing_the_iterator_of_batches_closes_the_job(frame, monkeypatch):
         finally:
             closed.append(True)
 
-    monkeypatch.setattr("kernelmill.engine.runner.run_collect", run)
+    monkeypatch.setattr("kernelmill.engine.ends.run_collect", run)
     batches = frame.collect_batches(batch_rows=1)
     next(batches)
     batches.close()
@@ -260,7 +260,7 @@ def test_closing_the_iterator_of_batches_closes_the_job(frame, monkeypatch):
 
 def test_a_result_larger_than_the_memory_budget_is_refused(frame, monkeypatch):
     big = pa.record_batch({"n": pa.array(range(1 << 20))})
-    monkeypatch.setattr("kernelmill.engine.runner.run_collect", lambda *_: iter([big] * 100))
+    monkeypatch.setattr("kernelmill.engine.ends.run_collect", lambda *_: iter([big] * 100))
     assert failure(lambda: frame.select("n").collect(memory="64MiB")).code is Code.MEMORY_LIMIT
 
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kernelmill as km
+from kernelmill.engine.ends import run_collect
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.plan import logical, rules
 from kernelmill.engine.plan.explain import plan_text
 from kernelmill.engine.plan.optimizer import apply, optimize
 from kernelmill.engine.plan.planner import plan_stages
-from kernelmill.engine.runner import run_collect
 from kernelmill.engine.settings import Settings
 
 ROWS = {

@@ -1,0 +1,49 @@
+"""Stages that the planner has not closed yet: steps may still be added at their end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from kernelmill.engine.plan import physical
+from kernelmill.engine.plan.stages import Edge
+from kernelmill.engine.splits import Split
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """A stage that is still open at its end: steps may be added. `schema` is that of its rows so far.
+
+    is_reduced: its rows are one a group.
+    """
+
+    label: str
+    schema: pa.Schema
+    tasks: int
+    source: physical.Source | None = None
+    splits: tuple[Split, ...] = ()
+    inputs: tuple[Edge, ...] = ()
+    steps: tuple[physical.Step, ...] = field(default=())
+    is_reduced: bool = False
+    branch: int | None = None
+    """Which output of the shared map stage this is, None if it is a stage of its own."""
+
+    def then(self, step: physical.Step, schema: pa.Schema) -> Pipe:
+        """The same with one more step, which makes rows of `schema`."""
+        return replace(self, steps=(*self.steps, step), schema=schema)
+
+
+@dataclass
+class Shared:
+    """The stage of a map with several outputs, open up to its map step, and the steps and ends of its outputs."""
+
+    number: int
+    pipe: Pipe
+    branches: dict[int, physical.Branch] = field(default_factory=dict)
+
+    def emitted(self, output: int) -> pa.Schema:
+        """The columns of what is emitted to an output."""
+        step = self.pipe.steps[-1]
+        named = step.named if isinstance(step, physical.MapRecords) else ()
+        return named[output - 1].schema if output else self.pipe.schema
