@@ -83,12 +83,16 @@ class Place(Bounded, frozen=True):
 
 
 class Origin(Bounded, frozen=True):
-    """Where a row came from: a file's row group or byte offset and the row in it; or a group's key, with file ''."""
+    """A row of a task: which of its split's files, the row group or byte offset there, and the row in that.
 
-    file: Annotated[str, Meta(max_length=4096)]
+    For a group of a user's reduce all three are 0 and `key_xxh3` is the xxh3-128 of its key, which is empty otherwise.
+    Small, for an assignment carries all rows that it must leave out; a text for people says the names.
+    """
+
+    file: Annotated[int, Meta(ge=0, lt=1 << 20)]
     at: Number
     row: Number
-    key: Annotated[bytes, Meta(max_length=1024)]
+    key_xxh3: Annotated[bytes, Meta(max_length=16)]
 
 
 class Poison(Bounded, frozen=True):

@@ -33,7 +33,6 @@ from kernelmill.cluster.fields import (
     Partition,
     PeerName,
     Place,
-    Poison,
     Port,
     PublicKey,
     Seal,
@@ -193,12 +192,15 @@ class Hello(Bounded, frozen=True, tag=20):
     slots: Annotated[int, Meta(ge=1, le=1024)]
     memory_bytes: Number
     disk_bytes: Number
-    ticket_key: Secret
+    ticket_key: Secret  # in no text of this message, see __repr__
     page: _Page
     pages: _Pages
     running: _Attempts
     held: _Attempts
     offers: Annotated[tuple[Offer, ...], Meta(max_length=4096)]
+
+    def __repr__(self) -> str:
+        return f"Hello(nonce={self.nonce!r}, page={self.page}, pages={self.pages})"
 
 
 class Welcome(Bounded, frozen=True, tag=21):
@@ -234,12 +236,12 @@ class Ticket(Bounded, frozen=True):
 
 
 class Assign(Bounded, frozen=True, tag=23):
-    """Run this attempt, leaving out the poisoned rows; inputs as the Inputs of that version say."""
+    """Run this attempt, leaving out these rows; its inputs are as the Inputs of that version say."""
 
     attempt: AttemptKey
     seal: Seal
     task: TaskKey
-    poison: Annotated[tuple[Poison, ...], Meta(max_length=64)]
+    left_out: Annotated[tuple[Origin, ...], Meta(max_length=8192)]
     inputs_version: Number
     tickets: Annotated[tuple[Ticket, ...], Meta(max_length=1024)]
 
@@ -278,7 +280,7 @@ class Failed(Bounded, frozen=True, tag=26):
     code: CodeName
     type_name: Word
     text: Text
-    origin: Origin | None
+    origin: Origin | None  # of the row that was isolated
 
 
 class FetchFailed(Bounded, frozen=True, tag=27):

@@ -46,7 +46,7 @@ class Journal:
     """
 
     cluster: bytes
-    secret: bytes
+    secret: bytes = field(repr=False)
     epoch: int
     life: bytes
     is_behind: bool

@@ -28,6 +28,9 @@ _IPC_PATH_BYTES_MAX = 100  # 107 for the system, less a suffix for each socket
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, secret>"  # logs and tracebacks must not hold secrets
+
 
 class CodeKey(_File, frozen=True):
     """The key that signs jobs, as 64 hexadecimal digits."""

@@ -16,6 +16,9 @@ class KeyPair(NamedTuple):
     public: str
     secret: str
 
+    def __repr__(self) -> str:
+        return f"KeyPair(public={self.public!r})"  # logs and tracebacks must not hold secrets
+
 
 def make_pair() -> KeyPair:
     """Make a new pair. Raises KM0603 if this ZeroMQ cannot be trusted with it."""

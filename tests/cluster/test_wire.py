@@ -24,7 +24,6 @@ from kernelmill.cluster.fields import (
     Origin,
     OutputFile,
     Place,
-    Poison,
     Policy,
     Sheet,
     SheetEdge,
@@ -184,9 +183,9 @@ def test_a_frame_is_at_most_a_mebibyte_both_ways():
     held = tuple(m.HeldMap(task, AttemptKey(2**32 - 1, 2**62 + task), 0) for task in range(16384))
     page = m.Inputs(b"j" * 16, 1, 0, 1, 0, 1, holders, held)
     assert wire.MASTER_TO_WORKER.decode(wire.encode(around(page))).body == page
-    # all bounds at once are more than a frame holds
-    poison = Poison(Origin("f" * 4096, 0, 0, b"k" * 1024), "POISON", "t" * 8192)
-    assign = m.Assign(AttemptKey(1, 1), b"s" * 16, TaskKey(b"j" * 16, 0, 0, 0), (poison,) * 64, 0, ())
+    # what a master sends fits with every bound reached; a worker's and a client's words may be too many
+    row, ticket = Origin(2**20 - 1, 2**63 - 1, 2**63 - 1, b"k" * 16), m.Ticket("w" * 64, b"t" * 16)
+    assign = m.Assign(AttemptKey(1, 1), b"s" * 16, TaskKey(b"j" * 16, 0, 0, 0), (row,) * 8192, 0, (ticket,) * 1024)
     assert len(wire.encode(around(assign))) < wire.FRAME_BYTES_MAX
     many = m.Peers(1, tuple(m.Peer(f"w{i:063}", "e" * 256, b"k" * 40) for i in range(1024)))
     assert len(wire.encode(around(many))) < wire.FRAME_BYTES_MAX
@@ -278,7 +277,7 @@ SHEET = Sheet(
     Policy("reject", 1000, "error", "signed", "tail"),
     VERSIONS,
 )
-ORIGIN = Origin("logs/a.txt", 4096, 12, b"key")
+ORIGIN = Origin(0, 4096, 12, b"")
 SAMPLES = [
     m.Submit(JOB, SHEET, (JobPart("code", b"p" * 32, 500),), b"S" * 32, 1_800_000_000),
     m.PutPart(JobPart("code", b"p" * 32, 500), 256, b"piece"),
@@ -298,7 +297,7 @@ SAMPLES = [
     ),
     m.Welcome(0, 1, (ATTEMPT,), (), (ATTEMPT,)),
     m.Peers(4, (m.Peer("worker-1", "tcp://10.0.0.1:5003", b"K" * 40),)),
-    m.Assign(ATTEMPT, b"s" * 16, TASK, (Poison(ORIGIN, "POISON", "bad row"),), 3, (m.Ticket("worker-1", b"t" * 16),)),
+    m.Assign(ATTEMPT, b"s" * 16, TASK, (ORIGIN,), 3, (m.Ticket("worker-1", b"t" * 16),)),
     m.Inputs(JOB, 2, 1, 3, 0, 1, ("worker-1",), (m.HeldMap(5, ATTEMPT, 0),)),
     m.Accept(ATTEMPT),
     m.Failed(ATTEMPT, "USER_ERROR", "ValueError", "no number", ORIGIN),

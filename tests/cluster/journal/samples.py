@@ -41,7 +41,7 @@ SHEET = Sheet(
 ACCEPTED = r.JobAccepted("ann", SHEET, (JobPart("plan", b"p" * 32, 100),), b"S" * 32, 1_800_000_000)
 BLOCKS = TaskRecord((Count("lines", 3),), (), BlocksOutput(96, b"v" * 96))
 FILES = TaskRecord((), (), FilesOutput((OutputFile("part-00000.parquet", 5, 500, b"x" * 16, b"y" * 16),)))
-POISON = Poison(Origin("a.txt", 0, 7, b""), "POISON", "bad")
+POISON = Poison(Origin(0, 0, 7, b""), "POISON", "bad")
 
 
 def attempt(number, epoch=1):

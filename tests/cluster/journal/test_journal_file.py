@@ -75,6 +75,7 @@ def broken(file, *codes):
 # Damage --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_log_cut_at_any_byte_gives_the_longest_run_of_whole_transactions(shm, monkeypatch):
     groups = [RECORDS[:1], RECORDS[1:4], RECORDS[4:9], RECORDS[9:12], RECORDS[12:]]
     assert len(RECORDS) == 13

@@ -15,6 +15,8 @@ from kernelmill.cluster.keys.bundle import read_bundle, read_code_key, read_mast
 from kernelmill.engine.cli import group as cli
 from kernelmill.engine.errors import Code, KernelmillError
 
+SECRETS = ("secret_key", "code_key")
+
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
@@ -130,6 +132,20 @@ def test_removing_takes_the_right_away_and_the_name_is_free_again(run, keys):
     assert folder.remove(keys, "w1") == "worker"  # a bundle that was moved away is not needed for it
     code, _, said = run("remove", "w1")
     assert code == 3 and "KM0615" in said and "ann" in said
+
+
+def test_secrets_are_in_no_text_of_what_holds_them(keys):
+    read = [
+        read_bundle(folder.add(keys, "worker", "w1"), "worker"),
+        read_master_key(keys / "master/master.key"),
+        read_code_key(keys / "code.key"),
+    ]
+    found = {
+        value for one in read for name in one.__struct_fields__ if name in SECRETS and (value := getattr(one, name))
+    }
+    assert len(found) == 3
+    texts = [repr(one) for one in (*read, read[0].pair)] + [str(one) for one in (*read, read[0].pair)]
+    assert not any(secret in text for secret in found for text in texts)
 
 
 def test_keys_of_a_pair_belong_together():
