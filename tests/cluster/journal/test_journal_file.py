@@ -189,6 +189,16 @@ def test_what_is_appended_is_read_back_by_the_next_opener_with_and_without_closi
     assert read(file.path) == [*RECORDS, started(2)]
 
 
+def test_every_commit_is_fsynced_and_no_checkpoint_happens_by_itself(tmp_path):
+    """kill -9 loses no page cache, so a missing fsync shows in no other test here."""
+    file = make_file(tmp_path, [])
+    pragmas = ("journal_mode", "synchronous", "wal_autocheckpoint", "locking_mode", "cell_size_check")
+    found = [file.connection.execute(f"pragma {name}").fetchone()[0] for name in pragmas]
+    assert found == [b"wal", 2, 0, b"exclusive", 1]
+    assert not Path(f"{file.path}-shm").exists()
+    file.close()
+
+
 def test_a_second_opener_is_refused(tmp_path):
     file = make_file(tmp_path, [RECORDS])
     script = (
