@@ -1,1 +1,1 @@
-"""The ZeroMQ cluster's home: messages, journal and keys so far; master, workers and data plane will live here."""
+"""The ZeroMQ cluster's home: messages, journal, keys, the master's machine; its processes and data plane will come."""

@@ -26,12 +26,26 @@ class _Trouble:
         self.last_worker = -1  # the number of the worker on which the task failed last
 
 
+class Numbers:
+    """Attempt numbers, none given twice; the schedulers of one master share one source of them."""
+
+    __slots__ = ("next",)
+
+    def __init__(self, first: int = 0) -> None:
+        self.next = first
+
+    def take(self) -> int:
+        """Give out the next number."""
+        self.next += 1
+        return self.next - 1
+
+
 class AttemptBook:
     """All attempts under way. A task has one live attempt, or two that are each other's rivals."""
 
-    def __init__(self, policy: Policy, first_number: int) -> None:
+    def __init__(self, policy: Policy, numbers: Numbers) -> None:
         self._policy = policy
-        self.next_number = first_number
+        self.numbers = numbers
         self.by_number: dict[int, AttemptRecord] = {}
         self.live: dict[int, AttemptRecord] = {}  # by task key; of two rivals the one that started first
         self._troubles: dict[int, _Trouble] = {}  # by task key
@@ -40,14 +54,20 @@ class AttemptBook:
         self, stage: int, index: int, worker: WorkerRecord, now: float, original: AttemptRecord | None
     ) -> AttemptRecord:
         """Begin an attempt under a new number; with `original` it is the backup of that live one."""
-        number, key = self.next_number, key_of(stage, index)
+        number, key = self.numbers.take(), key_of(stage, index)
         record = AttemptRecord(AttemptId(TaskId(stage, index), number), key, worker, now, original is not None)
-        self.next_number = number + 1
         self.by_number[number] = record
         if original is None:
             self.live[key] = record
         else:
             record.rival, original.rival = original, record
+        return record
+
+    def adopt(self, attempt: AttemptId, worker: WorkerRecord, now: float) -> AttemptRecord:
+        """Follow an attempt that runs already, as its task's only one; what it ran before does not count as time."""
+        key = key_of(attempt.task.stage, attempt.task.index)
+        record = AttemptRecord(attempt, key, worker, now, is_backup=False)
+        self.by_number[attempt.number] = self.live[key] = record
         return record
 
     def end(self, record: AttemptRecord, event_type: type) -> str:
@@ -98,7 +118,7 @@ class AttemptBook:
     def check(self) -> None:
         """Assert every invariant that concerns attempts alone."""
         for number, record in self.by_number.items():
-            assert record.id.number == number < self.next_number, f"attempt {record.id}: wrong number"
+            assert record.id.number == number < self.numbers.next, f"attempt {record.id}: wrong number"
             assert key_of(record.id.task.stage, record.id.task.index) == record.key, f"attempt {record.id}: wrong key"
             assert record.worker.attempts.get(number) is record, f"attempt {record.id}: not on its worker"
             first = self.live.get(record.key)

@@ -78,6 +78,17 @@ class OutputFound(msgspec.Struct, frozen=True):
     worker: str
 
 
+class AttemptFound(msgspec.Struct, frozen=True):
+    """The worker runs this attempt, which the scheduler does not follow: of an earlier session, or an earlier master.
+
+    The answer is CancelAttempt, and nothing is followed, unless the task is open and has no live attempt. It counts
+    against the worker's slots, beyond them if need be.
+    """
+
+    attempt: AttemptId
+    worker: str
+
+
 class CancelRequested(msgspec.Struct, frozen=True):
     """The user wants the job to stop. Too late once it is done: then nothing happens."""
 
@@ -95,6 +106,7 @@ Event = (
     | AttemptFailed
     | OutputLost
     | OutputFound
+    | AttemptFound
     | CancelRequested
     | TimePassed
 )

@@ -24,12 +24,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from kernelmill.engine.ids import AttemptId, TaskId
-from kernelmill.engine.schedule.attempts import AttemptBook
+from kernelmill.engine.schedule.attempts import AttemptBook, Numbers
 from kernelmill.engine.schedule.backup import BackupWatch
 from kernelmill.engine.schedule.events import (
     Action,
     AttemptFailed,
     AttemptFinished,
+    AttemptFound,
     CancelAttempt,
     CancelRequested,
     DropOutput,
@@ -64,6 +65,7 @@ from kernelmill.engine.schedule.state import (
     NEXT_WORKER,
     RESULT_LOST,
     RESULT_THERE,
+    RUNNING,
     UNAVAILABLE,
     AttemptRecord,
     Policy,
@@ -85,7 +87,8 @@ class Scheduler:
 
     shapes: the stages, every source before its readers; those that nothing reads are the job's result.
     given_stages: numbers of stages whose outputs are there from the start (tables in memory), and cannot be lost.
-    first_attempt: the number of the first attempt; a master that goes on with a job starts above all earlier ones.
+    numbers: where attempts' numbers come from; a master's schedulers share it, and it starts above those of all earlier
+    masters, which OutputFound and AttemptFound may name.
     Raises ValueError if the shapes do not fit together. The first actions come with the first event.
     """
 
@@ -95,14 +98,14 @@ class Scheduler:
         policy: Policy | None = None,
         *,
         given_stages: Collection[int] = (),
-        first_attempt: int = 0,
+        numbers: Numbers | None = None,
     ) -> None:
         self._policy = policy if policy is not None else Policy()
         self._board = TaskBoard(shapes, given_stages)
         self._pool = WorkerPool(self._policy.exclude_after_tasks)
         backups = self._policy.backups
         self._watch = BackupWatch(backups, self._board.stages) if backups is not None else None
-        self._attempts = AttemptBook(self._policy, first_attempt)
+        self._attempts = AttemptBook(self._policy, numbers if numbers is not None else Numbers())
         self._now = float("-inf")
         self._job = JOB_RUNNING
         self._culprit: AttemptId | None = None
@@ -118,6 +121,7 @@ class Scheduler:
             AttemptFailed: self._on_attempt_failed,
             OutputLost: self._on_output_lost,
             OutputFound: self._on_output_found,
+            AttemptFound: self._on_attempt_found,
             CancelRequested: self._on_cancel_requested,
             TimePassed: lambda event: None,
         }
@@ -177,6 +181,24 @@ class Scheduler:
     def counts_of(self, stage: int) -> StageCounts:
         """Count a stage's tasks by state, for progress."""
         return StageCounts(*self._board.stages[stage].counts)
+
+    def is_open(self, task: TaskId) -> bool:
+        """Tell whether the task's output is wanted and not there."""
+        return self._board.stages[task.stage].states[task.index] < DONE
+
+    def is_running(self, attempt: AttemptId) -> bool:
+        """Tell whether the attempt has not ended, cancelled or not."""
+        return attempt.number in self._attempts.by_number
+
+    @property
+    def has_ready_tasks(self) -> bool:
+        """Whether tasks wait for nothing but a slot."""
+        return self._job == JOB_RUNNING and self._board.ready_stages != 0
+
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts have not ended, cancelled ones among them."""
+        return len(self._attempts.by_number)
 
     def needs_worker(self, worker: str) -> bool:
         """Tell whether a worker runs attempts or holds outputs that are needed; if not, a draining one may go."""
@@ -264,6 +286,20 @@ class Scheduler:
         is_spent = self._retry(record)
         if is_spent or not event.retryable:
             self._fail(record.id)
+
+    def _on_attempt_found(self, event: AttemptFound) -> None:
+        stage, index = self._require_ended(event, event.attempt)
+        worker = self._pool.get(event.worker)
+        if worker is None or worker.state == ABSENT:
+            raise IllegalEvent(event, "its worker is not here")
+        if self._job != JOB_RUNNING or stage.states[index] >= RUNNING or event.attempt.number in self._voided:
+            self._actions.append(CancelAttempt(event.attempt))
+            return
+        self._board.adopt(stage, index)
+        record = self._attempts.adopt(event.attempt, worker, self._now)
+        self._pool.add_attempt(worker, record)
+        if self._watch is not None:
+            self._watch.start(stage, record)
 
     def _end(self, record: AttemptRecord, event_type: type) -> str:
         """Forget an attempt and free its slot; return the state in which it ended."""
@@ -420,7 +456,7 @@ class Scheduler:
         task, stages = attempt.task, self._board.stages
         is_task = 0 <= task.stage < len(stages) and 0 <= task.index < stages[task.stage].tasks
         self._require(event, is_task, "there is no such task")
-        self._require(event, 0 <= attempt.number < self._attempts.next_number, "this attempt was never started")
+        self._require(event, 0 <= attempt.number < self._attempts.numbers.next, "this attempt was never started")
         self._require(event, attempt.number not in self._attempts.by_number, f"attempt {attempt} has not ended")
         return stages[task.stage], task.index
 

@@ -46,6 +46,7 @@ TASK_STATES: Final = ("WAITING", "READY", "RUNNING", "DONE", "UNAVAILABLE", "GON
 INPUTS_THERE: Final = "INPUTS_THERE"
 INPUT_LOST: Final = "INPUT_LOST"
 STARTED: Final = "STARTED"
+ADOPTED: Final = "ADOPTED"  # a running attempt came back with its worker, or to a new master
 FINISHED: Final = "FINISHED"
 ATTEMPTS_ENDED: Final = "ATTEMPTS_ENDED"  # the last live one, without output
 HOLDER_LOST: Final = "HOLDER_LOST"
@@ -58,6 +59,8 @@ NEXT_TASK: Final[dict[tuple[int, str], int]] = {
     (WAITING, INPUTS_THERE): READY,
     (READY, INPUT_LOST): WAITING,
     (READY, STARTED): RUNNING,
+    (READY, ADOPTED): RUNNING,
+    (WAITING, ADOPTED): RUNNING,  # it may have read all it needs
     (RUNNING, FINISHED): DONE,
     (RUNNING, ATTEMPTS_ENDED): WAITING,  # and READY at once if its inputs are there
     (DONE, HOLDER_LOST): UNAVAILABLE,

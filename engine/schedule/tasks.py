@@ -14,6 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from kernelmill.engine.plan.stages import EdgeKind
 from kernelmill.engine.schedule.state import (
+    ADOPTED,
     ATTEMPTS_ENDED,
     DEMANDED,
     DONE,
@@ -90,6 +91,10 @@ class TaskBoard:
     def start(self, stage: StageRecord, index: int) -> None:
         """Note that the READY task has its first live attempt."""
         self._move(stage, index, STARTED)
+
+    def adopt(self, stage: StageRecord, index: int) -> None:
+        """Note that a task that waits, or is ready, has an attempt that was started before."""
+        self._move(stage, index, ADOPTED)
 
     def finish(self, stage: StageRecord, index: int, number: int, holder: int) -> None:
         """Note the first output of a RUNNING task: attempt `number`, on worker `holder` or -1."""

@@ -91,6 +91,11 @@ class WorkerPool:
         else:
             del self.free[worker.number]
 
+    def add_attempt(self, worker: WorkerRecord, record: AttemptRecord) -> None:
+        """Put an attempt that runs already on its worker, beyond its slots if need be."""
+        worker.attempts[record.id.number] = record
+        self._queue(worker)
+
     def free_slot(self, worker: WorkerRecord, record: AttemptRecord) -> None:
         """Take an attempt that ended from its worker."""
         del worker.attempts[record.id.number]

@@ -9,9 +9,11 @@ import pytest
 from kernelmill.engine.errors import Code
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
+from kernelmill.engine.schedule.attempts import Numbers
 from kernelmill.engine.schedule.events import (
     AttemptFailed,
     AttemptFinished,
+    AttemptFound,
     CancelAttempt,
     CancelRequested,
     DropOutput,
@@ -116,7 +118,7 @@ def test_a_job_whose_result_is_given_or_empty_is_done_at_the_first_event(make):
 
 
 def test_attempts_are_numbered_from_where_the_caller_says(make):
-    scheduler = make(StageShape(1), first_attempt=1000)
+    scheduler = make(StageShape(1), numbers=Numbers(1000))
     assert scheduler.handle(WorkerJoined("a", 1), 0.0) == [start(0, 0, 1000)]
 
 
@@ -408,7 +410,7 @@ def test_an_output_declared_lost_or_late_is_dropped_when_it_comes_back(make, map
 
 
 def test_a_job_goes_on_from_the_outputs_it_is_told_of(make, map_reduce):
-    scheduler = make(*map_reduce, first_attempt=100)
+    scheduler = make(*map_reduce, numbers=Numbers(100))
     scheduler.handle(OutputFound(attempt(1, 1, 17), ""), 0.0)  # files are held by no worker
     assert scheduler.holder_of(TaskId(1, 1)) is None
     seen = finish_all(scheduler, scheduler.handle(WorkerJoined("a", 1), 0.0))
@@ -496,3 +498,38 @@ def test_the_scheduler_is_imported_without_arrow_numba_or_sockets():
     code += f"print([m for m in {heavy} if m in sys.modules and m not in old])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_an_attempt_that_came_back_with_its_worker_is_followed_beyond_its_slots(make, map_reduce):
+    scheduler = make(*map_reduce, numbers=Numbers(100))
+    scheduler.handle(WorkerJoined("a", 0), 0.0)
+    assert scheduler.handle(AttemptFound(attempt(0, 1, 7), "a"), 0.0) == []
+    assert scheduler.handle(SlotsChanged("a", 2), 0.0) == [start(0, 0, 100)]
+    assert scheduler.handle(AttemptFinished(attempt(0, 1, 7)), 1.0) == [start(0, 2, 101)]
+    assert scheduler.winner_of(TaskId(0, 1)) == attempt(0, 1, 7)
+
+
+def test_an_attempt_that_came_back_too_late_is_cancelled_and_not_followed(make, map_reduce):
+    scheduler = make(*map_reduce, numbers=Numbers(100))
+    scheduler.handle(WorkerJoined("a", 1), 0.0)
+    assert scheduler.handle(AttemptFound(attempt(0, 0, 7), "a"), 0.0) == [CancelAttempt(attempt(0, 0, 7))]
+    assert scheduler.attempts_running == 1
+    with pytest.raises(IllegalEvent, match="not here"):
+        scheduler.handle(AttemptFound(attempt(0, 1, 8), "b"), 0.0)
+    with pytest.raises(IllegalEvent, match="never started"):
+        scheduler.handle(AttemptFound(attempt(0, 1, 800), "a"), 0.0)
+
+
+def test_a_reader_that_came_back_before_its_inputs_is_followed(make, map_reduce):
+    scheduler = make(*map_reduce, numbers=Numbers(100))
+    scheduler.handle(WorkerJoined("a", 0), 0.0)
+    assert scheduler.handle(AttemptFound(attempt(1, 0, 7), "a"), 0.0) == []
+    assert scheduler.handle(AttemptFailed(attempt(1, 0, 7), charged=False), 1.0) == []
+    assert scheduler.is_open(TaskId(1, 0)) and not scheduler.is_running(attempt(1, 0, 7))
+
+
+def test_schedulers_that_share_their_numbers_give_none_twice(make):
+    numbers = Numbers(5)
+    first, second = make(StageShape(1), numbers=numbers), make(StageShape(1), numbers=numbers)
+    assert first.handle(WorkerJoined("a", 1), 0.0) == [start(0, 0, 5)]
+    assert second.handle(WorkerJoined("a", 1), 0.0) == [start(0, 0, 6)]

@@ -1,0 +1,108 @@
+"""Why attempts end and jobs stop: the codes of CLUSTER.md section 8, and what each costs."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from kernelmill.cluster.master.facts import Origin
+
+
+class Failure(Enum):
+    """A code from where it arises to the user; the value is its name between processes."""
+
+    USER_ERROR = "USER_ERROR"
+    SIGNALLED = "SIGNALLED"
+    OOM_KILLED = "OOM_KILLED"
+    HUNG = "HUNG"
+    WORKER_LOST = "WORKER_LOST"
+    CANCELLED = "CANCELLED"
+    FETCH_UNREACHABLE = "FETCH_UNREACHABLE"
+    CORRUPT_BLOCK = "CORRUPT_BLOCK"
+    DISK_FULL = "DISK_FULL"
+    OUTPUT_FULL = "OUTPUT_FULL"
+    INPUT_CHANGED = "INPUT_CHANGED"
+    INPUT_CORRUPT = "INPUT_CORRUPT"
+    POISON = "POISON"
+    REJECT_LIMIT = "REJECT_LIMIT"
+    NONDETERMINISTIC = "NONDETERMINISTIC"
+    CODE_REFUSED = "CODE_REFUSED"
+    NO_WORKERS = "NO_WORKERS"
+    JOURNAL_FULL = "JOURNAL_FULL"
+    OUTPUT_STUCK = "OUTPUT_STUCK"
+    OUTPUT_EXISTS = "OUTPUT_EXISTS"
+    OUTPUT_LOST = "OUTPUT_LOST"
+    PROTOCOL = "PROTOCOL"
+
+
+class Reaction(Enum):
+    """What a failed attempt does to its task and job."""
+
+    CHARGED = "tried again; uses the task's budget"
+    FREE = "tried again; the task is not to blame"
+    EXCLUDES = "tried again; the worker gets no work until its disk has room"
+    PAUSES = "tried again when the job goes on"
+    ISOLATED = "the rows are named"
+    ENDS_JOB = "no retry can mend it"
+
+
+REACTIONS: Final[dict[Failure, Reaction]] = {
+    Failure.USER_ERROR: Reaction.CHARGED,
+    Failure.SIGNALLED: Reaction.CHARGED,
+    Failure.OOM_KILLED: Reaction.CHARGED,
+    Failure.HUNG: Reaction.CHARGED,
+    Failure.PROTOCOL: Reaction.CHARGED,
+    Failure.CANCELLED: Reaction.FREE,
+    Failure.FETCH_UNREACHABLE: Reaction.FREE,
+    Failure.CORRUPT_BLOCK: Reaction.FREE,
+    Failure.DISK_FULL: Reaction.EXCLUDES,
+    Failure.OUTPUT_FULL: Reaction.PAUSES,
+    Failure.POISON: Reaction.ISOLATED,
+    Failure.INPUT_CHANGED: Reaction.ENDS_JOB,
+    Failure.INPUT_CORRUPT: Reaction.ENDS_JOB,
+    Failure.CODE_REFUSED: Reaction.ENDS_JOB,
+}
+
+SLOT_KILLERS: Final = frozenset({Failure.SIGNALLED, Failure.OOM_KILLED, Failure.HUNG})
+ISOLATE_AFTER_WORKERS: Final = 2  # the same batch failed on so many
+ISOLATE_AFTER_KILLS: Final = 3  # or the task killed so many slots
+
+
+def reaction_to(code: str) -> tuple[Failure, Reaction]:
+    """Look a worker's code up; one that no attempt can fail with counts as PROTOCOL."""
+    try:
+        failure = Failure(code)
+    except ValueError:
+        failure = Failure.PROTOCOL
+    if failure not in REACTIONS:
+        failure = Failure.PROTOCOL
+    return failure, REACTIONS[failure]
+
+
+class Trouble:
+    """What went wrong with one task so far, and which of its records are left out; few tasks have any."""
+
+    __slots__ = ("is_isolating", "kills", "last", "workers_of_batch")
+
+    def __init__(self) -> None:
+        self.kills = 0
+        self.workers_of_batch: dict[int, set[str]] = {}
+        self.is_isolating = False
+        self.last: tuple[Failure, str] = (Failure.WORKER_LOST, "its worker was lost")
+
+    def note(self, failure: Failure, text: str, worker: str, batch: int) -> None:
+        """Note a charged failure, and isolate the task from now on if its rows are to blame."""
+        self.last = failure, text
+        self.kills += failure in SLOT_KILLERS
+        if batch >= 0:
+            self.workers_of_batch.setdefault(batch, set()).add(worker)
+        if self.kills >= ISOLATE_AFTER_KILLS or any(
+            len(workers) >= ISOLATE_AFTER_WORKERS for workers in self.workers_of_batch.values()
+        ):
+            self.is_isolating = True
+
+
+def describe(origins: tuple[Origin, ...]) -> str:
+    """Name the first record to blame, as an error's text does."""
+    first = origins[0]
+    return f"{first.source}, offset {first.offset}, row {first.row}"

@@ -1,0 +1,156 @@
+"""A job's life: submitted once, shared with, paused, cancelled, ended; and the tables that say so."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from kernelmill.cluster.master import events as ev
+from kernelmill.cluster.master import jobs as states
+from kernelmill.cluster.master.facts import StageSheet
+from kernelmill.cluster.master.failures import REACTIONS, Failure, Reaction
+from kernelmill.engine.errors import InternalError
+from kernelmill.engine.plan.stages import Edge, EdgeKind
+
+replace = msgspec.structs.replace
+
+
+def test_no_table_leads_out_of_an_end_and_only_durable_or_published_jobs_get_there():
+    assert not {state for state, _ in states.NEXT_JOB} & {states.COMMITTED, states.FAILED, states.CANCELLED}
+    to_committed = {(state, cause) for (state, cause), ends in states.NEXT_JOB.items() if states.COMMITTED in ends}
+    assert to_committed == {(states.COMMITTING, states.PUBLISHED), (states.PAUSED, states.PUBLISHED)}
+    assert (states.COMMITTING, states.STOPPED) not in states.NEXT_JOB  # a cancel comes too late
+
+
+def test_every_attempt_can_be_accepted_stopped_and_ended_in_any_state_and_reports_once():
+    for state in (states.ASSIGNED, states.RUNNING, states.STOPPING, states.DONE, states.NAMING):
+        for cause in (states.ACCEPTED, states.UNWANTED, states.ENDED):
+            assert (state, cause) in states.NEXT_ATTEMPT
+    for cause in (states.REPORTED_DONE, states.NAMED_POISON):
+        assert {state for state, each in states.NEXT_ATTEMPT if each == cause} == {states.ASSIGNED, states.RUNNING}
+
+
+def test_only_what_the_task_is_to_blame_for_is_charged():
+    free = {Failure.CANCELLED, Failure.FETCH_UNREACHABLE, Failure.CORRUPT_BLOCK}
+    assert {failure for failure, reaction in REACTIONS.items() if reaction is Reaction.FREE} == free
+    assert REACTIONS[Failure.DISK_FULL] is Reaction.EXCLUDES
+
+
+def test_a_job_is_accepted_when_it_is_durable_and_submitted_twice_is_one_job(bench, sheet, tools):
+    assert tools.only(ev.Accept, bench.tell(ev.SubmitReceived("ada", sheet))) == []
+    assert bench.tell(ev.SubmitReceived("ada", sheet)) == []
+    assert tools.only(ev.Accept, bench.commit()) == [ev.Accept("ada", "j")]
+    assert bench.submit(sheet) == [] and bench.orders[-1] == ev.Accept("ada", "j")
+
+
+@pytest.mark.parametrize("change", [{"digest": b"other"}, {"client": "eve"}])
+def test_another_job_under_the_same_id_is_refused(bench, sheet, tools, change):
+    bench.submit(sheet)
+    bench.submit(replace(sheet, **change))
+    assert tools.only(ev.Refuse, bench.orders)[0].code == "JOB_EXISTS"
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        (),
+        (StageSheet(0),),
+        (StageSheet(1 << 21),),
+        (StageSheet(1, (1,)),),  # blocks that nobody reads
+        (StageSheet(1, (1 << 15,)), StageSheet(1 << 15, (), (Edge(0, EdgeKind.HASH),))),
+        (StageSheet(1 << 20, (16,)), StageSheet(16, (), (Edge(0, EdgeKind.HASH),))),
+        (StageSheet(1, (3,)), StageSheet(2, (), (Edge(0, EdgeKind.HASH),))),
+        (StageSheet(1, (1,)), StageSheet(2, (), (Edge(0, EdgeKind.ONE_TO_ONE),))),
+        (StageSheet(1, (1,)), StageSheet(1, (), (Edge(0, EdgeKind.HASH, 1),))),
+        (StageSheet(1, (1,), (Edge(0, EdgeKind.HASH),)),),
+    ],
+)
+def test_a_sheet_that_cannot_be_a_job_is_refused_and_not_recorded(bench, sheet, tools, stages):
+    bench.submit(replace(sheet, stages=stages))
+    assert tools.only(ev.Refuse, bench.orders)[0].code == "PROTOCOL"
+    assert len(bench.facts) == 1
+
+
+def test_a_client_has_at_most_64_live_jobs(bench, sheet, tools):
+    for number in range(65):
+        bench.submit(replace(sheet, job=f"j{number}"))
+    assert tools.only(ev.Refuse, bench.orders)[0].code == "TOO_MANY_JOBS"
+
+
+def test_a_job_can_be_cancelled_by_its_client_or_an_administrator(bench, sheet, tools):
+    bench.submit(sheet)
+    bench.tell(ev.CancelReceived("eve", "j"))
+    assert tools.only(ev.Refuse, bench.orders)[0].code == "NO_SUCH_JOB"
+    bench.tell(ev.CancelReceived("eve", "j", is_admin=True))
+    assert tools.only(ev.TellResult, bench.commit())[0].state == "CANCELLED"
+    assert tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))[0].code == "TOO_LATE"
+
+
+def test_a_cancel_after_the_commit_has_begun_is_too_late(bench, sheet, tools):
+    bench.hello()
+    for _ in range(2):
+        for order in tools.only(ev.Assign, bench.submit(sheet) or bench.orders):
+            bench.done(order)
+        bench.commit()
+    assert bench.master.state_of("j") == "COMMITTING"
+    assert tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))[0].code == "TOO_LATE"
+
+
+def test_two_jobs_share_a_workers_slots_and_one_alone_has_them_all(bench, sheet, tools):
+    wide = replace(sheet, stages=(StageSheet(8, (1,)), sheet.stages[1]))
+    bench.hello("a", slots=4)
+    first = tools.only(ev.Assign, bench.submit(wide))
+    assert len(first) == 4
+    assert tools.only(ev.Assign, bench.submit(replace(wide, job="k"))) == []  # nothing is taken from what runs
+    jobs = []
+    for order in first:
+        bench.done(order)
+        jobs += [each.job for each in tools.only(ev.Assign, bench.commit())]
+    assert sorted(jobs) == ["j", "j", "k", "k"]
+
+
+def test_without_workers_a_job_is_paused_after_a_minute_and_goes_on_by_itself(bench, sheet, tools):
+    bench.submit(sheet)
+    bench.pass_time(59.0)
+    assert bench.master.state_of("j") == "RUNNING"
+    bench.pass_time(2.0)
+    assert bench.master.state_of("j") == "PAUSED"
+    bench.hello()
+    assert bench.master.state_of("j") == "RUNNING" and tools.only(ev.Assign, bench.orders)
+
+
+def test_without_workers_a_job_fails_where_its_settings_say_so(bench, sheet, tools):
+    bench.submit(replace(sheet, fail_without_workers=True))
+    (result,) = tools.only(ev.TellResult, bench.pass_time(61.0))
+    assert (result.state, result.code) == ("FAILED", "NO_WORKERS")
+
+
+def test_a_full_journal_pauses_jobs_and_acknowledges_nothing(bench, sheet, tools):
+    bench.hello()
+    first, _ = tools.only(ev.Assign, bench.submit(sheet))
+    bench.tell(ev.JournalFilled())
+    assert bench.master.state_of("j") == "PAUSED"
+    assert tools.only(ev.CommitAck, bench.done(first)) == []
+    bench.tell(ev.JournalFreed())
+    assert bench.master.state_of("j") == "RUNNING" and tools.only(ev.CommitAck, bench.commit())
+
+
+def test_a_full_or_stuck_output_pauses_the_job_and_it_is_published_later(bench, sheet, tools):
+    bench.hello()
+    for order in tools.only(ev.Assign, bench.submit(sheet)):
+        bench.done(order)
+    (reduce,) = tools.only(ev.Assign, bench.commit())
+    bench.done(reduce)
+    bench.commit()
+    bench.tell(ev.PublishFailed("j", "OUTPUT_FULL"))
+    assert bench.master.state_of("j") == "PAUSED"
+    assert len(tools.only(ev.Publish, bench.pass_time(5.0))) == 1
+    bench.pass_time(60.0)
+    assert bench.master.state_of("j") == "PAUSED"  # no answer
+    bench.tell(ev.Published("j"))
+    assert tools.only(ev.TellResult, bench.commit())[0].state == "COMMITTED"
+
+
+def test_a_record_that_was_never_ordered_cannot_be_durable(bench):
+    with pytest.raises(InternalError):
+        bench.tell(ev.Recorded(99))

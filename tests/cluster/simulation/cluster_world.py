@@ -1,0 +1,683 @@
+"""A cluster in virtual time under a seed: the real master machine, and a network, journal, storage and workers made up.
+
+The network is as truthful as CLUSTER.md section 10 asks: first in, first out on a connection; a cut loses a run out of
+the middle of what was sent meanwhile, the rest comes late, to the next master too; cuts may be one-way. The journal
+makes records durable in order, and a killed master may leave some that it never heard of. Nothing here believes the
+master: what it acknowledges must be durable, what it starts must be new, and at the end each row is there once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+import struct
+import zlib
+from collections import Counter
+
+from kernelmill.cluster.master import events as ev
+from kernelmill.cluster.master.desk import MasterSettings
+from kernelmill.cluster.master.facts import (
+    JobEnded,
+    JobSheet,
+    Origin,
+    PartRecord,
+    StageSheet,
+    TaskCommitted,
+)
+from kernelmill.cluster.master.ledger import ENDS, Ledger
+from kernelmill.cluster.master.machine import Master
+from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.plan.stages import Edge, EdgeKind
+from kernelmill.engine.schedule.state import BackupPolicy
+
+EVENTS_MAX = 60_000
+ROWS_A_MAP = 6
+FREE_BYTES = 1 << 40
+CLIENT = "ada"
+SETTINGS = MasterSettings(
+    no_workers_s=15.0,
+    output_stuck_s=20.0,
+    backups=BackupPolicy(done_share=0.5, late_s_min=2.0, slots_share=0.3),
+)
+
+
+def seal_of(job, attempt, gen, worker):
+    return hashlib.blake2b(repr((job, str(attempt), gen, worker)).encode(), digest_size=16).digest()
+
+
+def hash_of(row):
+    return zlib.crc32(repr(row).encode()) * 0x9E3779B97F4A7C15 % (1 << 64)
+
+
+def sums_of(rows):
+    total = xor = 0
+    for row in rows:
+        total, xor = (total + hash_of(row)) % (1 << 64), xor ^ hash_of(row)
+    return len(rows), total, xor
+
+
+def vector_of(blocks):
+    return b"".join(struct.pack("<4Q", 16 * len(rows), *sums_of(rows)) for rows in blocks)
+
+
+def sheets(rng, count, poison):
+    found = []
+    for number in range(count):
+        maps, reduces = rng.randint(2, 6), rng.randint(1, 4)
+        stages = [StageSheet(maps, (reduces,)), StageSheet(reduces, (), (Edge(0, EdgeKind.HASH),))]
+        shape = rng.random()
+        if shape < 0.3:  # a stage in the middle
+            last = rng.randint(1, 3)
+            stages[1] = StageSheet(reduces, (last,), (Edge(0, EdgeKind.HASH),))
+            stages.append(StageSheet(last, (), (Edge(1, EdgeKind.HASH),)))
+        elif shape < 0.5:  # the last one reads the middle one pair by pair
+            stages[1] = StageSheet(reduces, (1,), (Edge(0, EdgeKind.HASH),))
+            stages.append(StageSheet(reduces, (), (Edge(1, EdgeKind.ONE_TO_ONE),)))
+        sheet = JobSheet(
+            f"job{number}",
+            CLIENT,
+            bytes([number]),
+            tuple(stages),
+            on_bad="reject" if poison else "error",
+            attempts_max=50,
+        )
+        found.append(sheet)
+    return found
+
+
+class Link:
+    """One direction between a worker and whoever is master: first in, first out, but for what a cut loses."""
+
+    def __init__(self, world):
+        self.world, self.last_s = world, 0.0
+        self.cut = (0.0, 0.0)  # from, until
+        self.lost = (0.0, 0.0)  # sent in here: never comes
+
+    def send(self, deliver, *args):
+        world = self.world
+        now, rng = world.now, world.rng
+        if self.lost[0] <= now < self.lost[1]:
+            world.seen["message lost"] += 1
+            return
+        start = self.cut[1] if self.cut[0] <= now < self.cut[1] else now
+        self.last_s = max(self.last_s, start + rng.uniform(0.001, 0.02))
+        world.at(self.last_s, deliver, *args)
+
+    def break_for(self, seconds):
+        now, rng = self.world.now, self.world.rng
+        self.cut = now, now + seconds
+        first = now + rng.uniform(0.0, seconds)
+        self.lost = first, rng.uniform(first, now + seconds)
+
+
+class Worker:
+    """A supervisor that follows the protocol; its disk outlives it."""
+
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.up, self.down = Link(world), Link(world)
+        self.slots = world.rng.randint(1, 3)
+        self.count = 0
+        self.epoch = 0
+        self.disk = {}  # (job, number) -> Assign of an output that is complete
+        self.blocks = {}  # (job, number) -> rows by partition
+        self.free_bytes = FREE_BYTES
+        self.is_up = False
+        self.start()
+
+    def start(self):
+        self.is_up = True
+        self.nonce = self.world.rng.getrandbits(32)
+        self.session = None
+        self.is_drained = False
+        self.running = {}  # (job, number) -> [Assign, is due]
+        self.failed = {}  # (job, number) -> FailedReceived without its session
+        self.unanswered = set()  # of disk: DONE is said each second
+        self.unanswered |= set(self.disk)
+        self.inputs = {}  # (job, stage) -> (version, {task: (attempt, holder)})
+        self.heard_s = -10.0
+        self.life = self.world.rng.getrandbits(32)
+        self.world.at(self.world.now + self.world.rng.random(), self.tick, self.life)
+
+    def kill(self):
+        self.is_up = False
+        self.running.clear()
+
+    def say(self, event):
+        self.up.send(self.world.to_master, event)
+
+    def held(self, assign):
+        return ev.Held(assign.job, assign.attempt, assign.gen, assign.seal)
+
+    def tick(self, life):
+        if not self.is_up or life != self.life:
+            return
+        world = self.world
+        if self.session is None or world.now - self.heard_s > 5.0:
+            self.session = None
+            self.count += 1
+            running = tuple(self.held(assign) for assign, _ in self.running.values())
+            done = tuple(self.held(assign) for assign in self.disk.values())
+            session = world.rng.getrandbits(60)
+            hello = ev.HelloReceived(
+                self.name, session, self.nonce, self.count, self.slots, self.free_bytes, running, done, self.epoch
+            )
+            self.say(hello)
+        else:
+            hand = (*self.running, *self.failed, *sorted(self.unanswered))
+            jobs = tuple(sorted({job for job, _ in self.disk}))
+            self.say(ev.BeatReceived(self.name, self.session, hand, jobs, self.free_bytes))
+            for key in sorted(self.unanswered):
+                self.say_done(key)
+            for failed in list(self.failed.values()):
+                self.say(failed(self.session))
+        world.at(world.now + world.rng.uniform(0.8, 1.2), self.tick, life)
+
+    # What the master says.
+
+    def take(self, epoch, action, inputs):
+        if not self.is_up or epoch < self.epoch:
+            return
+        if isinstance(action, ev.Welcome):
+            if action.count == self.count:
+                self.epoch, self.heard_s = epoch, self.world.now
+                self.welcome(action)
+            return
+        if isinstance(action, ev.Refuse):
+            self.session = None if action.code == "NO_SESSION" and self.world.rng.random() < 0.8 else self.session
+            return
+        if action.session != self.session:
+            self.world.seen["order of an old session"] += 1
+            return
+        key = (action.job, action.attempt.number) if isinstance(getattr(action, "attempt", 0), AttemptId) else None
+        match action:
+            case ev.Assign():
+                self.assign(key, action)
+            case ev.TellInputs(job=job, stage=stage, version=version):
+                self.inputs[job, stage] = version, {task: (number, holder) for task, number, holder in inputs}
+            case ev.TellPair(job=job, stage=stage, task=task, attempt=number, holder=holder):
+                self.inputs.setdefault((job, stage), (0, {}))[1][task] = number, holder
+            case ev.Cancel():
+                if key not in self.disk and key not in self.failed:
+                    self.running.pop(key, None)
+                    self.fail(key, action.attempt, "CANCELLED")
+            case ev.CommitAck():
+                self.unanswered.discard(key)
+                self.world.check_acknowledged(self.name, action)
+                if not self.blocks.get(key):
+                    self.disk.pop(key, None)
+            case ev.Discard():
+                self.forget(key)
+            case ev.Drop(job=job):
+                for other in [k for k in (*self.disk, *self.running, *self.failed) if k[0] == job]:
+                    self.forget(other)
+            case ev.Drain(is_free=True):
+                self.say(ev.ByeReceived(self.name, self.session))
+                self.is_drained, self.is_up = True, False
+
+    def welcome(self, action):
+        self.session = action.session
+        self.inputs.clear()
+        for key in [key for key in self.failed if key not in action.keep]:
+            del self.failed[key]
+        for key in [key for key in self.running if key not in action.keep]:
+            del self.running[key]
+        wanted = {*action.keep, *action.hold, *action.resend}  # what ran may have ended since
+        for key in [key for key in self.disk if key not in wanted]:
+            self.forget(key)
+        self.unanswered = ({*action.resend, *action.keep}) & set(self.disk)
+        for key in sorted(self.unanswered):
+            self.say_done(key)
+
+    def forget(self, key):
+        for place in (self.disk, self.running, self.failed, self.blocks):
+            place.pop(key, None)
+        self.unanswered.discard(key)
+
+    def assign(self, key, action):
+        if key in self.running or key in self.disk or key in self.failed:
+            self.world.seen["ASSIGN doubled"] += 1
+            return
+        number = action.attempt.number
+        assert number not in self.world.started, f"{number} is started twice, or in two jobs (S3)"
+        self.world.started.add(number)
+        self.running[key] = [action, self.life]
+        self.say(ev.AcceptReceived(self.name, self.session, action.job, action.attempt))
+        seconds = self.world.rng.choice([0.1, 0.3, 0.5, 0.5, 1.0, 2.0, 9.0 if self.world.faults_left > 0 else 1.0])
+        self.world.at(self.world.now + seconds, self.end, key, self.life)
+
+    # What attempts do.
+
+    def end(self, key, life):
+        if life != self.life or key not in self.running:
+            return
+        assign, _ = self.running[key]
+        world = self.world
+        read = self.read(assign)
+        if read is None:
+            world.at(world.now + 1.0, self.end, key, life)
+            return
+        rows, consumed = read
+        bad = [row for row in rows if (assign.job, *row[:2]) in world.poison and assign.attempt.task.stage == 0]
+        bad = [row for row in bad if Origin("in", row[0], row[1]) not in assign.poison]
+        if bad and assign.is_isolating:
+            origins = tuple(Origin("in", row[0], row[1]) for row in bad[:2])
+            self.fail(key, assign.attempt, "POISON", origins)
+        elif bad:
+            self.fail(key, assign.attempt, world.rng.choice(["USER_ERROR", "SIGNALLED"]))
+        elif world.fault(0.06):
+            code = world.rng.choice(["USER_ERROR", "HUNG", "DISK_FULL", "OUTPUT_FULL", "SIGNALLED"])
+            if code == "DISK_FULL":
+                self.free_bytes = 0
+                world.at(world.now + 4.0, self.free_disk)
+            self.fail(key, assign.attempt, code)
+        else:
+            left_out = {(origin.offset, origin.row) for origin in assign.poison}
+            self.finish(key, [row for row in rows if row[:2] not in left_out], consumed)
+
+    def free_disk(self):
+        self.free_bytes = FREE_BYTES
+
+    def read(self, assign):
+        """The rows of an attempt's inputs and what it consumed over each edge; None while a block cannot be read."""
+        world, task = self.world, assign.attempt.task
+        stage = world.sheets[assign.job].stages[task.stage]
+        if not stage.inputs:
+            variant = assign.attempt.number if (assign.job, task.index) in world.fickle else 0
+            return [(task.index, row, variant) for row in range(ROWS_A_MAP)], ()
+        (edge,) = stage.inputs
+        paired = edge.kind is EdgeKind.ONE_TO_ONE
+        sources = [task.index] if paired else range(world.sheets[assign.job].stages[edge.source].tasks)
+        told = self.inputs.get((assign.job, edge.source), (0, {}))[1]
+        rows = []
+        for source in sources:
+            if source not in told:
+                return None
+            number, holder = told[source]
+            blocks = world.workers[holder].blocks.get((assign.job, number)) if world.workers[holder].is_up else None
+            if blocks is None or (assign.job, number) in world.damaged:
+                code = "FETCH_UNREACHABLE" if blocks is None else "CORRUPT_BLOCK"
+                attempt = AttemptId(TaskId(edge.source, source), number)
+                if self.session is not None:
+                    said = (self.name, self.session, assign.job, assign.attempt, attempt, code)
+                    self.say(ev.FetchFailedReceived(*said))
+                return None
+            rows += blocks[0 if paired else task.index]
+        return rows, (ev.Consumed(len(sources), *sums_of(rows)),)
+
+    def finish(self, key, rows, consumed):
+        assign, _ = self.running.pop(key)
+        parts = self.world.sheets[assign.job].stages[assign.attempt.task.stage].partitions
+        blocks = []
+        if parts:
+            blocks = [[row for row in rows if hash_of(row[:2]) % parts[0] == part] for part in range(parts[0])]
+        else:
+            assert key not in self.world.files
+            self.world.files[key] = rows
+        self.disk[key] = assign
+        self.blocks[key] = blocks
+        self.world.consumed[key] = consumed
+        self.unanswered.add(key)
+        if self.session is not None:
+            self.say_done(key)
+
+    def say_done(self, key):
+        assign, blocks = self.disk[key], self.blocks[key]
+        files = ()
+        if not blocks:
+            files = (PartRecord(f"attempts/{key[1]}", len(self.world.files.get(key, ())), 1, b"", b""),)
+        done = ev.DoneReceived(
+            self.name,
+            self.session,
+            assign.job,
+            assign.attempt,
+            assign.gen,
+            assign.seal,
+            sum(16 * len(rows) for rows in blocks),
+            vector_of(blocks),
+            files,
+            len(assign.poison),
+            self.world.consumed[key],
+        )
+        self.say(done)
+        if self.world.fault(0.05):
+            self.say(done)
+            self.world.seen["DONE doubled"] += 1
+
+    def fail(self, key, attempt, code, origins=()):
+        self.running.pop(key, None)
+
+        def said(session):
+            return ev.FailedReceived(self.name, session, key[0], attempt, code, "it broke", 0, origins)
+
+        self.failed[key] = said
+        if self.session is not None:
+            self.say(said(self.session))
+
+
+class World:
+    def __init__(self, seed, faults=None, crash_at=None, jobs=None, poison=False, fickle=False):
+        self.rng = rng = random.Random(seed)
+        self.now, self.queue, self.sequence, self.events = 0.0, [], 0, 0
+        self.seen = Counter()
+        self.faults_left = rng.randint(0, 14) if faults is None else faults
+        self.sheets = {sheet.job: sheet for sheet in sheets(rng, jobs or rng.choice([1, 1, 2, 3]), poison)}
+        self.poison = {(job, 0, row) for job in self.sheets for row in range(rng.randint(1, 3))} if poison else set()
+        self.fickle = {(job, rng.randint(0, 1)) for job in self.sheets} if fickle else set()
+        self.master, self.epoch, self.incarnation = None, 0, 0
+        self.journal, self.in_flight, self.durable_s = [], [], 0.0  # records: (number, facts)
+        self.epoch_start = 0
+        self.started, self.consumed, self.files, self.damaged = set(), {}, {}, set()
+        self.published, self.results, self.accepted = {}, {}, set()
+        self.effects, self.crash_at = 0, crash_at
+        self.workers = {}
+        for number in range(rng.randint(2, 5)):
+            self.workers[f"w{number}"] = Worker(self, f"w{number}")
+        self.start_master()
+        for job in self.sheets:
+            self.at(rng.uniform(0.0, 3.0), self.submit, job)
+        for _ in range(self.faults_left):
+            self.at(
+                rng.uniform(0.5, 25.0),
+                rng.choice(
+                    [
+                        self.break_link,
+                        self.kill_worker,
+                        self.kill_worker,
+                        self.lose,
+                        self.damage,
+                        self.kill_master,
+                        self.forge,
+                        self.fill_journal,
+                        self.drain,
+                        self.disconnect,
+                    ]
+                ),
+            )
+
+    # Time.
+
+    def at(self, when_s, what, *args):
+        heapq.heappush(self.queue, (when_s, self.sequence, what, args))
+        self.sequence += 1
+
+    def fault(self, share):
+        if self.faults_left > 0 and self.rng.random() < share:
+            self.faults_left -= 1
+            return True
+        return False
+
+    def run(self, until_s=600.0):
+        while self.queue and not self.is_over:
+            self.now, _, what, args = heapq.heappop(self.queue)
+            assert self.now < until_s, f"not over after {until_s} s (L1): {self.states()}"
+            self.events += 1
+            assert self.events < EVENTS_MAX, "the jobs go on for ever"
+            what(*args)
+        self.check_end()
+        return self
+
+    @property
+    def is_over(self):
+        return len(self.results) == len(self.sheets)
+
+    def states(self):
+        return {job: self.master.state_of(job) for job in self.accepted} if self.master else "no master"
+
+    # The master and its journal.
+
+    def start_master(self):
+        facts = [fact for _, facts in self.journal for fact in facts]
+        self.epoch += 1
+        self.incarnation += 1
+        self.master = Master(facts, seal_of, SETTINGS)
+        self.in_flight, self.first_number, self.is_full = [], len(self.journal), False
+        self.deadline_s = None
+        self.is_open = False  # peers are let in when the epoch is durable
+        self.perform(self.master.start(self.epoch, b"life", self.now))
+        for job in sorted(self.accepted - set(self.results)):
+            self.at(self.now + 2.0, self.submit, job)
+
+    def kill_master(self):
+        if self.master is None:
+            return
+        self.seen["master killed"] += 1
+        self.seen.update(self.master.seen)
+        survivors = self.rng.randint(0, len(self.in_flight))
+        self.journal += self.in_flight[:survivors]  # durable, though nobody was told
+        self.in_flight, self.master = [], None
+        self.incarnation += 1
+        self.at(self.now + self.rng.uniform(0.1, 2.0), self.start_master)
+
+    def tell(self, event):
+        if self.master is None:
+            return
+        self.perform(self.master.handle(event, self.now))
+        if self.master is not None:
+            self.master.check()
+            deadline = self.master.next_deadline()
+            if deadline is not None and deadline != self.deadline_s:
+                is_due = isinstance(event, ev.TimePassed) and deadline <= self.now
+                assert deadline >= self.now and not is_due, f"a deadline that has passed makes its caller spin: {event}"
+                self.deadline_s = deadline
+                self.at(deadline, self.tick, self.incarnation, deadline)
+
+    def tick(self, incarnation, deadline):
+        if incarnation == self.incarnation and deadline == self.deadline_s:
+            self.deadline_s = None
+            self.tell(ev.TimePassed())
+
+    def perform(self, actions):
+        for action in actions:
+            self.effects += 1
+            if self.effects == self.crash_at:
+                self.kill_master()
+                return
+            self.perform_one(action)
+
+    def perform_one(self, action):
+        self.seen[type(action).__name__] += 1
+        match action:
+            case ev.Record(number, facts):
+                assert number == len(self.in_flight) + len(self.journal) - self.first_number + 1
+                self.in_flight.append((number, facts))
+                self.durable_s = max(self.durable_s, self.now) + self.rng.uniform(0.0002, 0.01)
+                self.at(self.durable_s, self.make_durable, self.incarnation, number)
+            case ev.Accept(job=job):
+                assert job in self.durable_ledger().jobs, "accepted before it was durable (S2)"
+                self.accepted.add(job)
+            case ev.TellResult(job=job, state=state, code=code):
+                ledger = self.durable_ledger()
+                assert ledger.jobs[job].state == state, "a result before it was durable (S2)"
+                self.results[job] = state, code
+            case ev.Publish(job=job, winners=winners):
+                self.at(self.now + self.rng.uniform(0.05, 1.0), self.publish, job, winners, self.incarnation)
+            case ev.CleanStaging() | ev.TellPeers():
+                pass
+            case ev.Refuse(peer=peer) if peer not in self.workers:
+                self.seen[f"client refused: {action.code}"] += 1
+            case _:
+                worker = self.workers[action.peer if isinstance(action, ev.Refuse) else action.worker]
+                inputs = self.master.inputs_of(action.job, action.stage) if isinstance(action, ev.TellInputs) else ()
+                worker.down.send(worker.take, self.epoch, action, inputs)
+
+    def durable_ledger(self):
+        ledger = Ledger()
+        for _, facts in self.journal:
+            for fact in facts:
+                ledger.apply(fact)
+        return ledger
+
+    def make_durable(self, incarnation, number):
+        if incarnation != self.incarnation:
+            return
+        if self.is_full:
+            self.at(self.now + 0.5, self.make_durable, incarnation, number)
+            return
+        while self.in_flight and self.in_flight[0][0] <= number:
+            self.journal.append(self.in_flight.pop(0))
+        self.is_open = True
+        self.tell(ev.Recorded(number))
+
+    def fill_journal(self):
+        if self.master is not None and not self.is_full:
+            self.is_full = True
+            self.seen["journal filled"] += 1
+            self.at(self.now + self.rng.uniform(0.5, 4.0), self.free_journal, self.incarnation)
+            self.tell(ev.JournalFilled())
+
+    def free_journal(self, incarnation):
+        if incarnation == self.incarnation:
+            self.is_full = False
+            self.tell(ev.JournalFreed())
+
+    # Messages to the master, from whichever time.
+
+    def to_master(self, event):
+        if self.master is None or not self.is_open:
+            if self.rng.random() < 0.5:  # it waits for the next master
+                self.seen["message for the next master"] += 1
+                self.at(self.now + 0.3, self.to_master, event)
+            return
+        worker = self.workers[event.worker]
+        if worker.is_up and getattr(event, "session", None) == worker.session:
+            worker.down.send(self.pong, worker, worker.session)
+        self.tell(event)
+
+    def pong(self, worker, session):
+        if worker.session == session:
+            worker.heard_s = self.now
+
+    def submit(self, job):
+        if job in self.results:
+            return
+        self.tell(ev.SubmitReceived(CLIENT, self.sheets[job]))
+        self.at(self.now + 3.0, self.submit, job)
+
+    # Storage.
+
+    def publish(self, job, winners, incarnation):
+        if incarnation != self.incarnation:
+            return
+        if self.fault(0.3):
+            code = self.rng.choice(["OUTPUT_FULL", "BAD"])
+            bad = self.rng.choice(winners) if code == "BAD" else None
+            if bad is not None and job not in self.published:
+                self.files.pop((job, bad[2]))
+            elif bad is not None:
+                bad = None
+            if bad is not None or code == "OUTPUT_FULL":
+                self.tell(ev.PublishFailed(job, code, "the tail differs", bad))
+                return
+        for _, _, number in winners:
+            if (job, number) not in self.files:
+                self.tell(ev.PublishFailed(job, "BAD", "missing", next(w for w in winners if w[2] == number)))
+                return
+        assert self.published.setdefault(job, winners) == winners, "published twice, differently"
+        if self.rng.random() < 0.1 and self.faults_left > 0:
+            self.faults_left -= 1
+            self.kill_master()
+            return
+        self.tell(ev.Published(job))
+
+    # Faults.
+
+    def any_worker(self):
+        return self.workers[self.rng.choice(sorted(self.workers))]
+
+    def break_link(self):
+        worker, seconds = self.any_worker(), self.rng.choice([0.5, 2.0, 4.0, 7.0, 12.0])
+        links = self.rng.choice([(worker.up,), (worker.down,), (worker.up, worker.down)])
+        for link in links:
+            link.break_for(seconds)
+        self.seen["link cut"] += 1
+
+    def disconnect(self):
+        worker = self.any_worker()
+        if worker.session is not None:
+            self.tell(ev.PeerDisconnected(worker.name, worker.session))
+            self.seen["disconnected"] += 1
+
+    def kill_worker(self):
+        worker = self.any_worker()
+        if worker.is_up:
+            worker.kill()
+            self.seen["worker killed"] += 1
+            if self.rng.random() < 0.4:
+                worker.disk.clear()
+                worker.blocks.clear()
+            if self.rng.random() < 0.5 and worker.session is not None:
+                self.tell(ev.PeerGone(worker.name, worker.session, "unreachable"))
+            self.at(self.now + self.rng.choice([0.2, 2.0, 8.0, 20.0]), worker.start)
+
+    def lose(self):
+        """All workers at once, for longer than jobs wait."""
+        if self.rng.random() < 0.2:
+            for worker in self.workers.values():
+                worker.kill()
+                self.at(self.now + 25.0, worker.start)
+            self.seen["all workers killed"] += 1
+
+    def drain(self):
+        worker = self.any_worker()
+        if self.rng.random() < 0.5:
+            self.tell(ev.DrainRequested(worker.name))
+            self.at(self.now + 15.0, self.return_drained, worker)
+
+    def return_drained(self, worker):
+        if worker.is_drained:
+            self.seen["drained and gone"] += 1
+            worker.start()
+
+    def damage(self):
+        held = sorted((key for worker in self.workers.values() for key, blocks in worker.blocks.items() if blocks))
+        if held:
+            self.damaged.add(self.rng.choice(held))
+
+    def forge(self):
+        """DONE of another's attempt, of no job at all, and orders by whom they do not concern."""
+        worker = self.any_worker()
+        if worker.session is None:
+            return
+        job = self.rng.choice(sorted(self.sheets))
+        attempt = AttemptId(TaskId(self.rng.randint(0, 3), self.rng.randint(0, 9)), (1 << 32) + self.rng.randint(0, 9))
+        self.tell(ev.DoneReceived(worker.name, worker.session, job, attempt, 0, b"no such seal 123"))
+        self.tell(ev.DoneReceived(worker.name, worker.session, "nojob", attempt, 0, b""))
+        self.tell(ev.AcceptReceived(worker.name, worker.session, job, attempt))
+        self.tell(ev.BeatReceived(worker.name, worker.session + 1, (), (), 0))
+        self.tell(ev.CancelReceived("eve", job))
+        if job in self.accepted:
+            self.tell(ev.SubmitReceived(CLIENT, JobSheet(job, CLIENT, b"other", self.sheets[job].stages)))
+
+    # What must hold.
+
+    def check_acknowledged(self, worker, action):
+        facts = [fact for _, facts in self.journal for fact in facts if isinstance(fact, TaskCommitted)]
+        name = action.job, action.attempt.number
+        assert name in {(fact.job, fact.attempt) for fact in facts}, f"{worker} was told that {name} counts (S2)"
+
+    def check_end(self):
+        ledger = self.durable_ledger()
+        for job, (state, _) in self.results.items():
+            assert ledger.jobs[job].state == state in ENDS
+            assert state != "COMMITTED" or job in self.published
+            if state == "COMMITTED":
+                self.check_rows(job, ledger)
+        ends = Counter(fact.job for _, facts in self.journal for fact in facts if isinstance(fact, JobEnded))
+        assert all(count == 1 for count in ends.values())
+        if self.master is not None:
+            self.seen.update(self.master.seen)
+
+    def check_rows(self, job, ledger):
+        rows = Counter()
+        variants = {}
+        for _, _, number in self.published[job]:
+            for task, row, variant in self.files[job, number]:
+                rows[task, row] += 1
+                assert variants.setdefault(task, variant) == variant, f"rows of two runs of map {task} are mixed"
+        left_out = {(o.offset, o.row) for origins in ledger.jobs[job].poison.values() for o in origins}
+        expected = {(task, row) for task in range(self.sheets[job].stages[0].tasks) for row in range(ROWS_A_MAP)}
+        assert left_out == {key[1:] for key in self.poison if key[0] == job}
+        assert set(rows) == expected - left_out, "rows are lost, or were left out and are there"
+        assert set(rows.values()) <= {1}, "rows are there twice"
