@@ -229,16 +229,16 @@ def _opened(stem: Path, ref: BlockRef) -> OnDisk:
 
 def _pieces(output: OnDisk, ref: BlockRef) -> Iterator[pa.RecordBatch]:
     """The batches of a block on disk; each piece is checked as a whole before any row of it is given."""
-    path = output.stem.with_suffix(".data")
-    for place in output.blocks[ref.partition]:
-        try:
-            with pa.OSFile(os.fsencode(path), "rb") as file:  # type: ignore[arg-type]  # a name need not be UTF-8
+    path, places = output.stem.with_suffix(".data"), output.blocks[ref.partition]
+    if not places:
+        return
+    try:
+        with pa.OSFile(os.fsencode(path), "rb") as file:  # type: ignore[arg-type]  # a name need not be UTF-8
+            for place in places:
                 file.seek(place.offset)
                 data = file.read_buffer(place.length)
-            batches = decode_piece(data, output.schema, where=f"{path}, byte {place.offset}")
-        except CorruptBlockError as problem:
-            raise LostBlockError(problem.what, ref, problem.where) from problem
-        except (OSError, pa.ArrowException) as problem:
-            raise LostBlockError(f"a shuffle block cannot be read: {problem}", ref, str(path)) from problem
-        del data  # the batches alone keep it
-        yield from batches
+                yield from decode_piece(data, output.schema, where=f"{path}, byte {place.offset}")
+    except CorruptBlockError as problem:
+        raise LostBlockError(problem.what, ref, problem.where) from problem
+    except (OSError, pa.ArrowException) as problem:
+        raise LostBlockError(f"a shuffle block cannot be read: {problem}", ref, str(path)) from problem

@@ -72,14 +72,16 @@ class BlockFile:
 
     def write(self, partition: int, batches: Sequence[pa.RecordBatch]) -> None:
         """Write rows behind those of the partition that are there. Raises KM0402 for a full disk."""
-        for piece in _in_pieces(batches):
-            began = self.bytes
-            for chunk in encode_piece(piece):
-                self._charge(len(chunk))
-                with output_errors(_DOING, str(self._stem)):
-                    self.bytes += self._file.write(chunk)
-            rows, size = sum(batch.num_rows for batch in piece), sum(batch_bytes(batch) for batch in piece)
-            self._blocks[partition].append(Place(began, self.bytes - began, rows, size))
+        for piece, size in _in_pieces(batches):
+            chunks = encode_piece(piece)
+            length = sum(map(len, chunks))
+            self._charge(length)
+            with output_errors(_DOING, str(self._stem)):
+                for chunk in chunks:
+                    self._file.write(chunk)
+            rows = sum(batch.num_rows for batch in piece)
+            self._blocks[partition].append(Place(self.bytes, length, rows, size))
+            self.bytes += length
 
     def finish(self) -> OnDisk:
         """Write the index, and give both files their names: what another attempt left there is replaced."""
@@ -172,16 +174,16 @@ class OutputWriter:
         self._taken_bytes = 0
 
 
-def _in_pieces(batches: Sequence[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """The batches in runs of at most 8 MiB, or of one that is larger."""
+def _in_pieces(batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[list[pa.RecordBatch], int]]:
+    """The batches in runs of at most 8 MiB, or of one that is larger, each with its bytes."""
     piece: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
         added = batch_bytes(batch)
         if piece and size + added > PIECE_BYTES_MAX:
-            yield piece
+            yield piece, size
             piece, size = [], 0
         piece.append(batch)
         size += added
     if piece:
-        yield piece
+        yield piece, size
