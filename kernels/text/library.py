@@ -28,6 +28,7 @@ from kernelmill.kernels.text import (
     encoded,
     floats,
     integers,
+    optionals,
     piecelists,
     searching,
     slicing,
@@ -42,8 +43,8 @@ from kernelmill.kernels.text.texttype import TEXT
 from kernelmill.kernels.text.views import address, is_ascii, size, text_of, text_of_int, text_of_str
 
 MODULES = (
-    building, casing, classifying, comparing, encoded, floats, integers, piecelists, searching, slicing, splitting,
-    trimming,
+    building, casing, classifying, comparing, encoded, floats, integers, optionals, piecelists, searching, slicing,
+    splitting, trimming,
 )  # fmt: skip
 """The modules whose methods and operators numba knows now."""
 
