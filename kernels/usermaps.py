@@ -43,7 +43,7 @@ NAMED = COUNTERS + 2 * COUNTERS_MAX
 """Where the state's words about named outputs begin, NAMED_WORDS for each: the address of its stage, room for rows,
 rows staged, rows staged before the record at work."""
 TO_ADDRESS, TO_CAPACITY, TO_COUNT, TO_MARK = 0, 1, 2, 3
-NAMED_WORDS, NAMED_MAX = 4, 16
+NAMED_WORDS, NAMED_MAX = 4, 32
 STATE_SIZE = NAMED + NAMED_WORDS * NAMED_MAX
 STAGE_SPARE_ROWS = 64
 """With less room than this the driver stops after a record, so that few records are begun in vain."""

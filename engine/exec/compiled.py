@@ -104,7 +104,7 @@ def _rows(
     def call_again(record: int) -> Mapped:
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
-    named = NamedStages(form, step, to_side or _nowhere)
+    named = NamedStages(form, step, to_side)
     arguments = driver_columns(batch.columns)
     with context.scratch.lend(Stage) as stage:
         for rows, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
@@ -127,23 +127,18 @@ def _named_rows(
     found: list[pa.RecordBatch] = []
 
     def to_side(output: int, rows: pa.RecordBatch) -> None:
-        if output == step.flows:
-            found.append(rows)
+        found.append(rows)
 
     def call_again(record: int) -> Mapped:
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
-    named, arguments = NamedStages(form, step, to_side), driver_columns(batch.columns)
+    named, arguments = NamedStages(form, step, to_side, step.flows), driver_columns(batch.columns)
     with context.scratch.lend(Stage) as stage:
         for _, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
             for rows in found:
                 yield rows, partial(_somewhere, place)
             found.clear()
             yield from made
-
-
-def _nowhere(output: int, rows: pa.RecordBatch) -> None:
-    """Rows for outputs that nobody asked for."""
 
 
 def drive(

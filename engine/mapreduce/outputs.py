@@ -16,9 +16,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class Output:
-    """A further output of a job: `outputs={"bad": km.Output(key="line", schema={"line": "string"})}`.
+    """A further output of a job: `outputs={"bad": km.Output(key="line")}`.
 
     The map emits to it by emit.to("bad", key, value); all arguments are those of MapReduce, for this output alone.
+    Without schema= the types are inferred if the map is compiled and writes the name in the call, KM0104 else.
     Raises KM0107 for a bad one.
     """
 
@@ -51,7 +52,7 @@ def named_lanes(outputs: Any, compiling: str, side: Mapping[str, Any]) -> dict[s
     """The steps of each named output; KM0107 for what is no such mapping, and for names that can be no folder."""
     if outputs is None:
         return {}
-    hint = 'name each one: outputs={"bad": km.Output(key="line", schema={"line": "string"})}'
+    hint = 'name each one: outputs={"bad": km.Output(key="line")}'
     if not isinstance(outputs, Mapping):
         raise error(Code.BAD_SETTING, f"outputs cannot be {outputs!r}", hint=hint)
     lanes = {}

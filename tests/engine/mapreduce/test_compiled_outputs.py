@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec import branches, records, stages
+from kernelmill.kernels.functions import emits
 
 LONG = 700
 
@@ -216,6 +217,37 @@ def test_helpers_that_emit_before_all_calls_are_known():
     found = {name: lf.collect().rows() for name, lf in job.outputs(frame_of(["b", "a"])).items()}
     assert found == {"x": [(0.5, "a"), (0.5, "b"), (1.0, "a"), (1.0, "b")], "y": [("a",), ("b",)]}
     assert job(frame_of(["b"])).collect().rows() == []
+
+
+def test_more_named_outputs_than_there_is_room_for_are_left_to_python(monkeypatch):
+    def three(line, emit):
+        emit.to("a", 1, 1)
+        emit.to("b", line)
+        if line == "x":
+            emit.to("c", line)
+        emit(line)
+
+    monkeypatch.setattr(emits, "NAMED_MAX", 2)
+    outputs = {"a": km.Output("sum"), "b": km.Output(), "c": km.Output()}
+    types = [{"key": "int64", "value": "int64"}, {"key": "string"}, {"key": "string"}]
+    assert caught(km.MapReduce(three, outputs=outputs), frame_of(["y"])).code is Code.SCHEMA_REQUIRED
+    typed = {"a": km.Output("sum", schema=types[0]), "b": km.Output(schema=types[1]), "c": km.Output(schema=types[2])}
+    job = km.MapReduce(three, outputs=typed, compile="require")
+    found = {name: lf.collect().rows() for name, lf in job.outputs(frame_of(["y", "x", "y"])).items()}
+    assert found == {"a": [(1, 3)], "b": [("x",), ("y",), ("y",)], "c": [("x",)]}
+    assert job(frame_of(["y", "x"])).collect().rows() == [("x",), ("y",)]
+
+
+def test_a_compiled_reduce_has_no_named_outputs_to_emit_to():
+    def lost(key, values, emit):
+        if sum(values) > 1:
+            emit.to("n", key)
+        emit(0)
+
+    job = km.MapReduce(other_types, lost, outputs={"n": km.Output("sum", value="v")}, compile="require")
+    assert job(frame_of(["a", "b"])).collect().rows() == [("a", 0), ("b", 0)]
+    problem = caught(job(frame_of(["a", "b", "a"])).collect)
+    assert problem.code is Code.FUNCTION_FAILED and "LookupError" in problem.what
 
 
 # A map that emits nothing ---------------------------------------------------------------------------------------------
