@@ -94,9 +94,7 @@ def test_a_master_killed_at_any_effect_loses_and_doubles_nothing(seed):
             commits = Counter((fact.stage, fact.task) for fact in facts if isinstance(fact, TaskCommitted))
             assert set(commits.values()) == {1}, "a committed task was run again (L4)"
             epochs = [fact.epoch for fact in facts if isinstance(fact, EpochBegun)]
-            assert (
-                epochs == sorted(set(epochs)) and epochs[-1] == 2
-            )  # that of the first may not have been written (S10)
+            assert epochs in ([1], [2], [1, 2]), "epochs rise (S10); the first may not have been written"
         except BaseException:
             print(f"seed {seed}, killed at effect {crash_at} of {effects}")
             raise
