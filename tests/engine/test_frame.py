@@ -164,7 +164,7 @@ def test_a_schema_may_be_asked_for_by_arrow_without_running(frame, monkeypatch):
 
 
 def test_showing_a_frame_runs_nothing(frame, monkeypatch):
-    monkeypatch.setattr("kernelmill.engine.execute._runner", lambda: pytest.fail("it ran"))
+    monkeypatch.setattr("kernelmill.engine.execute._ends", lambda: pytest.fail("it ran"))
     assert "ScanTable" in repr(frame)
     assert "<script" not in frame._repr_html_()
     assert "ScanTable" in frame.explain()
