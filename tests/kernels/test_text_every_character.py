@@ -9,7 +9,7 @@ if config.DISABLE_JIT:
 
 from test_text_arena import arena_of
 
-from kernelmill.kernels.text.jitting import helper
+from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.text.library import text_of
 
 POINTS = [*range(0xD800), *range(0xE000, 0x110000)]
@@ -68,7 +68,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_character_changes_case_as_in_python(name):
-    change = helper(CHANGES[name])
+    change = user_function(CHANGES[name])
     run = njit(lambda buffer, size, state: change(text_of(buffer, 0, size, False, state)))
     found = run(*padded(SEPARATED), arena_of((1 << 25) - 4096)).split("\n")
     expected = CHANGES[name](SEPARATED).split("\n")
