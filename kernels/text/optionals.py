@@ -58,21 +58,24 @@ def _register(name: Any) -> None:
     infer_global(name)(Template)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        equals = _equals(context, builder, sig.args, args)
-        return equals if name is operator.eq else builder.not_(equals)
+        def equals(kinds: Any, values: Any) -> Any:
+            return call(context, builder, _EQUAL[kinds], kinds, values)
+
+        found = equal_or_none(context, builder, sig.args, args, equals)
+        return found if name is operator.eq else builder.not_(found)
 
     for pair in _PAIRS:
         lower_builtin(name, *pair)(lower)
 
 
-def _equals(context: Any, builder: Any, kinds: Any, values: Any) -> Any:
-    """Code for a == b: two Nones are equal, a None and a text are not."""
+def equal_or_none(context: Any, builder: Any, kinds: Any, values: Any, equals: Any) -> Any:
+    """Code for a == b: two Nones are equal, a None and a value are not, `equals(kinds, values)` tells the rest."""
     (a_kind, a, has_a), (b_kind, b, has_b) = (
         _opened(context, builder, *one) for one in zip(kinds, values, strict=True)
     )
     found = cgutils.alloca_once_value(builder, builder.not_(builder.or_(has_a, has_b)))
     with builder.if_then(builder.and_(has_a, has_b)):
-        builder.store(call(context, builder, _EQUAL[a_kind, b_kind], (a_kind, b_kind), (a, b)), found)
+        builder.store(equals((a_kind, b_kind), (a, b)), found)
     return builder.load(found)
 
 

@@ -1,4 +1,4 @@
-"""Texts that may be None, compared in compiled maps: as in plain Python, record by record."""
+"""Texts and bools that may be None, compared in compiled maps: as in plain Python, record by record."""
 
 from __future__ import annotations
 
@@ -63,3 +63,19 @@ def test_a_reduce_and_a_key_of_several_columns_compare_them_too():
         km.MapReduce(map, reduce, schema=types, compile=how)(frame).collect().rows() for how in ("require", "never")
     ]
     assert found[0] == found[1] == [(0, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("nullable", [False, True])
+def test_a_bool_that_may_be_none_is_true_false_or_neither(nullable):
+    def map(flag, emit):
+        emit((1 if flag is True else 0, 1 if flag is False else 0, 1 if flag is not True else 0))
+        emit((1 if True is flag else 0, 1 if flag is flag else 0, 1 if flag is None else 0))
+
+    flags = [True, False, None] if nullable else [True, False]
+    frame = km.from_arrow(pa.table({"flag": flags}, schema=pa.schema([pa.field("flag", pa.bool_(), nullable)])))
+    names = ("a", "b", "c")
+    job = km.MapReduce(map, key=names, schema=dict.fromkeys(names, "int64"), order=None, compile="require")
+    expected = []
+    for flag in flags:
+        map(flag, expected.append)
+    assert job(frame).collect().rows() == expected
