@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.origin import users_frame
+from kernelmill.engine.rowcolumns import columns_read
 from kernelmill.engine.userfunctions import UserFunction
 
 if TYPE_CHECKING:
@@ -44,11 +45,17 @@ class InterpretedFunctionWarning(UserWarning):
 def compiled_form(function: UserFunction, schema: pa.Schema) -> CompiledMap | None:
     """The map as machine code for records of `schema`; None where it runs as plain Python.
 
-    Why not is said once, as an InterpretedFunctionWarning; with compile="require" it is KM0302.
+    Why not is said once, as an InterpretedFunctionWarning; with compile="require" it is KM0302. Columns that it does
+    not read may be of any type.
     """
 
     def compile_(kernels: Any) -> CompiledMap:
-        made: CompiledMap = kernels("usermaps").compiled_map(_bound(function), inputs_of(schema), {})
+        is_row = len(schema) > 1
+        read = columns_read(function.given, schema) if is_row else schema
+        if not len(read):  # a driver counts its records by a column
+            read = pa.schema([next((field for field in schema if _kind_of(field.type)), schema.field(0))])
+        inputs = inputs_of(read)
+        made: CompiledMap = kernels("usermaps").compiled_map(_bound(function), inputs, {}, is_row=is_row)
         return made
 
     return _answer(function, schema.to_string(show_schema_metadata=False), compile_)

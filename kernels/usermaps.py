@@ -83,7 +83,7 @@ class CompiledMap(_Staged):
 
     shape: for the key, and for the value where there is one, the length of the tuple that is emitted, -1 for a scalar;
     () where emit is never called. side: what the map reads beside its records. named: the named outputs by their
-    numbers in the state; `names_all`: there are no others to which it emits.
+    numbers in the state; `names_all`: there are no others to which it emits. columns: what it reads of the records.
     """
 
     drive: Callable[..., int]
@@ -93,36 +93,46 @@ class CompiledMap(_Staged):
     side: SideTables
     named: tuple[NamedRows, ...] = ()
     names_all: bool = True
+    columns: tuple[str, ...] = ()
 
 
 def compiled_map(
-    function: Callable[..., Any] | Bound, inputs: Sequence[Input], keywords: Mapping[str, Any], on_compile: Any = None
+    function: Callable[..., Any] | Bound,
+    inputs: Sequence[Input],
+    keywords: Mapping[str, Any],
+    on_compile: Any = None,
+    is_row: bool | None = None,
 ) -> CompiledMap:
     """The map as machine code, from the cache or compiled now. Raises CannotCompileError.
 
-    `on_compile(name)` is called before it is compiled. A Bound has its keywords.
+    `on_compile(name)` is called before it is compiled. A Bound has its keywords. `is_row`: the record is a row of the
+    inputs, not the value of the only one; None: if there are several.
     """
+    is_row = len(inputs) != 1 if is_row is None else is_row
     bound = function if isinstance(function, Bound) else bind([(function, 2)], keywords)
 
     def compile_(symbol: str) -> Any:
         compiler = importlib.import_module("kernelmill.kernels.functions.maps")
-        return compiler.compile_map(bound.function, inputs, bound.keywords, symbol)
+        return compiler.compile_map(bound.function, inputs, bound.keywords, symbol, is_row=is_row)
 
-    name, title = map_name(bound.function, inputs, bound.keywords), bound.function.__name__
+    name, title = map_name(bound.function, inputs, bound.keywords, is_row=is_row), bound.function.__name__
     drive, about = loaded(name, title, compile_, lambda _: map_signature(inputs), on_compile)
     outputs, named = _outputs(about["outputs"]), about["named"]
     to = tuple(NamedRows(name, _outputs(columns), tuple(shape)) for name, columns, shape in named)
     counters = tuple(about["counters"])
-    return CompiledMap(drive, outputs, tuple(about["shape"]), counters, bound.side, to, about["names_all"])
+    columns = tuple(one.name for one in inputs)
+    return CompiledMap(drive, outputs, tuple(about["shape"]), counters, bound.side, to, about["names_all"], columns)
 
 
 def _outputs(about: Sequence[Sequence[Any]]) -> tuple[Output, ...]:
     return tuple(Output(*one) for one in about)
 
 
-def map_name(function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any]) -> str | None:
+def map_name(
+    function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any], *, is_row: bool
+) -> str | None:
     """The name of a map's code; None where what decides it cannot be told."""
-    return fingerprint("map", function, tuple(inputs), tuple(sorted(keywords.items())))
+    return fingerprint("map", function, tuple(inputs), tuple(sorted(keywords.items())), is_row)
 
 
 def map_signature(inputs: Sequence[Input]) -> Signature:

@@ -105,7 +105,7 @@ def _rows(
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
     named = NamedStages(form, step, to_side)
-    arguments = driver_columns(batch.columns)
+    arguments = driver_columns(map(batch.column, form.columns))
     with context.scratch.lend(Stage) as stage:
         for rows, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
             if rows and staged_key is not None:
@@ -132,7 +132,7 @@ def _named_rows(
     def call_again(record: int) -> Mapped:
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
-    named, arguments = NamedStages(form, step, to_side, step.flows), driver_columns(batch.columns)
+    named, arguments = NamedStages(form, step, to_side, step.flows), driver_columns(map(batch.column, form.columns))
     with context.scratch.lend(Stage) as stage:
         for _, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
             for rows in found:

@@ -60,10 +60,10 @@ def column_type(column: Input) -> Any:
     return types.Optional(KINDS[column.kind]) if column.nullable else KINDS[column.kind]
 
 
-def record_type(inputs: Sequence[Input]) -> Any:
-    """The numba type of a record: the value of an only column, a named tuple of several."""
+def record_type(inputs: Sequence[Input], *, is_row: bool) -> Any:
+    """The numba type of a record: a named tuple of columns, or the value of the only one."""
     kinds = [column_type(one) for one in inputs]
-    return kinds[0] if len(kinds) == 1 else types.NamedTuple(kinds, row_class(inputs))
+    return types.NamedTuple(kinds, row_class(inputs)) if is_row else kinds[0]
 
 
 def row_class(inputs: Sequence[Input]) -> Any:

@@ -34,19 +34,21 @@ from kernelmill.kernels.usermaps import (
 
 
 def compile_map(
-    function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any], symbol: str
+    function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any], symbol: str, *, is_row: bool
 ) -> Compiled:
     """Compile `function` for records of `inputs`; its entry point is `symbol`. Raises CannotCompileError.
+
+    A record is a row of the inputs, or without `is_row` the value of the only one.
 
     What it emits is found by typing it: no data is run.
     """
     emit_type = EmitType(function.__name__)
-    user = _typed(function, inputs, keywords, emit_type)
+    user = _typed(function, inputs, keywords, emit_type, is_row)
     main, named = emit_type.all_wanted()
     if (main, named) != emit_type.all_staged():  # a helper that emits was compiled before all calls were seen
         emit_type = EmitType(function.__name__, main, named)
-        user = _typed(function, inputs, keywords, emit_type)
-    driver, signature = _driver(function.__name__, user, inputs, emit_type), map_signature(inputs)
+        user = _typed(function, inputs, keywords, emit_type, is_row)
+    driver, signature = _driver(function.__name__, user, inputs, emit_type, is_row), map_signature(inputs)
     about = {
         "outputs": emit_type.outputs() if emit_type.seen else (),
         "shape": emit_type.shape(),
@@ -57,17 +59,17 @@ def compile_map(
     return Compiled(*entry_point(driver, signature, symbol), about)
 
 
-def _typed(function, inputs, keywords, emit_type) -> Callable[..., Any]:
+def _typed(function, inputs, keywords, emit_type, is_row) -> Callable[..., Any]:
     """The function for the driver to call, typed: so what is wrong with it is said of it, not of the driver."""
     user = compiled_helpers(function, keywords)
-    result_type(user, (record_type(inputs), emit_type))
+    result_type(user, (record_type(inputs, is_row=is_row), emit_type))
     return user
 
 
-def _driver(name: str, user, inputs: Sequence[Input], emit_type) -> Callable[..., Any]:
+def _driver(name: str, user, inputs: Sequence[Input], emit_type, is_row: bool) -> Callable[..., Any]:
     """The driver for these columns, as a Python function whose globals are compiled code."""
     names, values, namespace = column_values(inputs)
-    record = values[0] if len(values) == 1 else f"Row({', '.join(values)})"
+    record = f"Row({', '.join(values)})" if is_row else values[0]
     source = _DRIVER.format(columns=", ".join(names), record=record, side=side_text(user), **_NAMED[bool(emit_type.to)])
     namespace |= {
         "make": make_emit(emit_type),
