@@ -143,6 +143,9 @@ def user_function(
         hint = f"a {role} function is called with {_CALLED_WITH[role]}"
         raise error(Code.BAD_SETTING, f"{role}= takes a function, not {call!r}", hint=hint)
     where = _defined_at(call)
+    if inspect.isgeneratorfunction(call) or inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        hint = f"a {role} function is called with {_CALLED_WITH[role]}, and does its work then: call emit, do not yield"
+        raise error(Code.BAD_SETTING, f"{role}= cannot be a generator or an async function", where=where, hint=hint)
     name = getattr(call, "__qualname__", type(call).__qualname__).replace("<locals>.", "")
     try:
         inspect.signature(call).bind(*range(positional), **(keywords or {}))

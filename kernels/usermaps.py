@@ -129,7 +129,7 @@ def _outputs(about: Sequence[Sequence[Any]]) -> tuple[Output, ...]:
 
 
 def map_name(
-    function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any], *, is_row: bool
+    function: Callable[..., Any], inputs: Sequence[Input], keywords: Mapping[str, Any], *, is_row: bool = False
 ) -> str | None:
     """The name of a map's code; None where what decides it cannot be told."""
     return fingerprint("map", function, tuple(inputs), tuple(sorted(keywords.items())), is_row)

@@ -146,3 +146,20 @@ def test_an_output_whose_name_is_not_text_can_be_written_read_and_replaced(outpu
         done = ended([*COMMAND, command, output, "--json"])
         assert os.fsencode(json.loads(done.stdout)["path"]) == output, done.stderr
     assert ended([*COMMAND, "show", output]).stdout.startswith(output + b": 1 row in 1 file")
+
+
+def test_a_command_that_cannot_stop_ends_after_a_while():
+    code = (
+        "import os, signal, threading\n"
+        "from kernelmill.engine.cli import process\n"
+        "process._LEAVE_AFTER_S = 0.1\n"
+        "process.raise_on_signals()\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    threading.Event().wait(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    threading.Event().wait(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 143
+    assert "SIGTERM" in done.stderr and "without clearing up" in done.stderr

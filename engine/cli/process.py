@@ -17,6 +17,9 @@ from typing import Any
 
 _ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_AFTER_S = 0.01
+_LEAVE_AFTER_S = 8.0
+"""So long a command may take to clear up: a function of the user's in an endless loop cannot be stopped, and service
+managers kill after 10 s."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -50,7 +53,18 @@ def _stop(number: int, _: FrameType | None) -> None:
     # Service managers and closing terminals send both of these: the second must not break off the clearing up. A second
     # Ctrl-C may; the next job then clears what is left.
     ignore_signals(signal.SIGTERM, signal.SIGHUP)
+    leave = threading.Timer(_LEAVE_AFTER_S, _leave, (number,))
+    leave.daemon = True
+    leave.start()
     raise Stopped(number)
+
+
+def _leave(number: int) -> None:
+    """End at once: the next command with the same output clears what is left."""
+    said = f"still at work {_LEAVE_AFTER_S:g} s after {signal.Signals(number).name}: ended without clearing up"
+    text = f"kernelmill: {said}\n"
+    os.write(2, text.encode())
+    os._exit(128 + number)
 
 
 def _raise_later(unraisable: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from kernelmill.kernels.functions.unbound import unbound_reads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
 from kernelmill.kernels.usercode import CannotCompileError
@@ -142,6 +143,10 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
         why, is_certain = _of_step(step, after, names)
         if why:
             yield Found(code.co_filename, line, why, is_certain)
+        if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars:
+            yield Found(code.co_filename, line, f"assigning {step.argval!r} of an outer function is {_NOT}", True)
+    for name, at in unbound_reads(code):
+        yield Found(code.co_filename, at, f"{name} may have no value here, which is {_NOT}", True)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             if constant.co_name == "<genexpr>":

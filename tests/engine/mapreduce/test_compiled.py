@@ -1,5 +1,6 @@
 """Compiled and interpreted runs of one job: the same rows, counters, rejects and errors."""
 
+import datetime as dt
 import warnings
 
 import pyarrow as pa
@@ -183,3 +184,75 @@ def test_a_trial_compiles_nothing_though_a_map_of_rows_could_not_be_compiled_for
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert job.trial([{"line": "abcd", "n": 3, "ratio": 0.5}]).rows() == [("ABC", 1, 4, 0.5)]
+
+
+def test_columns_that_a_map_does_not_read_may_be_of_any_type():
+    days = pa.array([dt.date(2020, 1, 1), None, dt.date(2021, 1, 1)])
+    frame = km.from_arrow(pa.table({"day": days, "n": [1, 2, 3], "links": [[1], [2], []], "s": ["a", None, "c"]}))
+
+    def one(row, emit):
+        emit(row.n, 1)
+
+    def two(row, emit):
+        if row.s is not None:
+            emit(row.s.upper(), row.n)
+
+    def none(row, emit):
+        emit("rows", 1)
+
+    for function, expected in ((one, [(1, 1), (2, 1), (3, 1)]), (two, [("A", 1), ("C", 3)]), (none, [("rows", 3)])):
+        assert km.MapReduce(function, "sum", compile="require")(frame).collect().rows() == expected
+
+    def rejects(row, emit):
+        emit.reject("no") if row.n == 2 else emit(row.n, 1)
+
+    rejected = km.MapReduce(rejects, "sum", compile="require")(frame).collect(on_bad="reject").rejects.to_arrow()
+    assert b'"day"' in rejected["record"][0].as_py()  # the record whole, as Python sees it
+
+
+def test_a_row_that_is_used_as_a_whole_has_all_its_columns():
+    frame = km.from_arrow(pa.table({"n": [1, 2], "day": [dt.date(2020, 1, 1)] * 2}))
+    with pytest.warns(InterpretedFunctionWarning, match="'day'"):
+        job = km.MapReduce(lambda row, emit: emit(row[0], len(row)), "sum", schema={"key": "int64", "value": "int64"})(
+            frame
+        )
+    assert job.collect().rows() == [(1, 2), (2, 2)]
+
+
+def test_a_map_that_is_a_generator_or_async_is_refused():
+    def yields(line, emit):
+        yield line
+
+    async def waits(line, emit):
+        emit(line, 1)
+
+    for function in (yields, waits):
+        with pytest.raises(KernelmillError) as raised:
+            km.MapReduce(function, "sum")
+        assert raised.value.code is Code.BAD_SETTING
+
+
+def test_a_variable_without_a_value_is_pythons_error_and_outer_variables_are_pythons():
+    def last(line, emit):
+        for word in line.split():
+            if word == "q":
+                found = word
+        emit(found, 1)
+
+    table = km.from_arrow(pa.table({"line": ["a q", "b"]}))
+    types = {"key": "string", "value": "int64"}
+    with pytest.warns(InterpretedFunctionWarning, match="found may have no value"):
+        job = km.MapReduce(last, "sum", schema=types)(table)
+    with pytest.raises(KernelmillError) as raised:
+        job.collect()
+    assert raised.value.code is Code.FUNCTION_FAILED and "UnboundLocalError" in raised.value.what
+    seen = 0
+
+    def counts(line, emit):
+        nonlocal seen
+        seen += 1
+        emit(line, 1)
+
+    with pytest.warns(InterpretedFunctionWarning, match="outer function"):
+        km.MapReduce(counts, "sum", schema=types)(table).collect()
+    assert seen == 2
