@@ -11,6 +11,7 @@ from typing import Any
 from numba.core.registry import cpu_target
 
 from kernelmill.kernels.functions.counting import user_enumerate
+from kernelmill.kernels.functions.guards import guard
 from kernelmill.kernels.functions.hashes import user_hash
 from kernelmill.kernels.functions.reasons import refuse_at_once
 from kernelmill.kernels.functions.rewriting import without_generator_expressions
@@ -56,7 +57,9 @@ def _copied(function: Any) -> FunctionType:
     function = without_generator_expressions(function)
     cells = tuple(CellType(*_content(cell)) for cell in function.__closure__ or ())
     names = dict(function.__globals__)
-    copy = FunctionType(_prepared(function.__code__), names, function.__name__, function.__defaults__, cells)
+    code = _prepared(function.__code__)
+    guard(code)
+    copy = FunctionType(code, names, function.__name__, function.__defaults__, cells)
     copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
     copy.__dict__.update(function.__dict__)  # its signature says whether it takes side data
     return copy

@@ -1,0 +1,315 @@
+"""What Python raises, and numba goes on after: whole numbers of floats, powers, shifts, and the functions of math.
+
+Python raises for int(nan), 1 << -1 and math.log(0); numba gives some number. So in users' functions what such an
+operation gives is checked beside what it was given, and compiled code raises too: the record is then called again as
+plain Python, which raises or gives what fits no int64. It may raise where Python does not, then: that costs time alone.
+"""
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+
+from __future__ import annotations
+
+import math
+import operator
+from types import CodeType
+from typing import Any
+
+from llvmlite import ir as llvm_ir
+from numba import types
+from numba.core import cgutils, errors, ir, ir_utils
+from numba.core.imputils import impl_ret_borrowed
+from numba.core.rewrites.registry import Rewrite, register_rewrite
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
+
+from kernelmill.kernels.text.jitting import apart, call, helper
+
+_WHOLE: Any = (int, round, math.floor, math.ceil, math.trunc)
+_NUMBER = types.Integer | types.Boolean
+_EXACT = 1 << 53
+"""Up to here each whole number is a float."""
+
+_guarded_codes: set[CodeType] = set()
+
+
+def guard(code: CodeType) -> None:
+    """Check what may raise in functions of this code, and in functions made inside them, once they are compiled."""
+    _guarded_codes.add(code)
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            guard(one)
+
+
+# The checks, each of one kind of operation: they return True or raise ----------------------------------------------
+
+
+@helper
+def _fits_int64(value):
+    """For int(value), round(value), math.floor, ceil and trunc of a float."""
+    if not -9223372036854775808.0 <= value < 9223372036854775808.0:
+        raise OverflowError("no int64")
+    return True
+
+
+@helper
+def _is_no_domain_error(result, value):
+    """For a function of math of one number: nan of a number, or inf of what is finite, raises in Python."""
+    if not math.isfinite(result) and (math.isfinite(value) or (math.isnan(result) and not math.isnan(value))):
+        raise ValueError("math domain error")
+    return True
+
+
+@helper
+def _is_no_domain_error_of_two(result, a, b):
+    """Likewise of two."""
+    if not math.isfinite(result):
+        if math.isfinite(a) and math.isfinite(b):
+            raise ValueError("math domain error")
+        if math.isnan(result) and not math.isnan(a) and not math.isnan(b):
+            raise ValueError("math domain error")
+    return True
+
+
+@helper
+def _has_whole_power(exponent):
+    """For a power of whole numbers, which Python makes a float if the exponent is negative."""
+    if exponent < 0:
+        raise ValueError("a negative exponent")
+    return True
+
+
+@apart
+def _float_power(a, b):
+    """a to the power of b by the C library, as Python has it, which is not always a * a for a ** 2.
+
+    numba multiplies where the exponent is whole, LLVM where it knows it, as it would not here, apart from the caller.
+    """
+    result = float(a) ** float(b)
+    if not math.isfinite(result):
+        if math.isfinite(a) and math.isfinite(b):
+            raise OverflowError("a power beyond float64")
+        if math.isnan(result) and not math.isnan(a) and not math.isnan(b):
+            raise ValueError("a complex power")
+    return result
+
+
+@helper
+def _may_be_shifted(count):
+    """For shifts, by machine code of 0 to 63 bits alone."""
+    if not 0 <= count < 64:
+        raise ValueError("a shift beyond 64 bits")
+    return True
+
+
+@helper
+def _is_exponent(value):
+    """For math.ldexp, which is given 32 bits."""
+    if not -2147483648 <= value < 2147483648:
+        raise OverflowError("no exponent of a float")
+    return True
+
+
+@helper
+def _divides_exactly(a, b):
+    """For a / b of whole numbers, which numba makes floats first."""
+    if not (-_EXACT <= a <= _EXACT and -_EXACT <= b <= _EXACT):
+        raise OverflowError("beyond the whole numbers of a float")
+    return True
+
+
+@helper
+def _rounds_exactly(value, digits):
+    """For round(value, digits): not near the middle of two decimals, where numba looks at a product that is rounded."""
+    if math.isfinite(value):
+        if not -15 <= digits <= 15:
+            raise ValueError("too many digits to be sure")
+        scaled = abs(value * 10.0**digits) if digits >= 0 else abs(value / 10.0**-digits)
+        if scaled > 1e12 or abs(scaled - math.floor(scaled) - 0.5) < 1e-3:
+            raise ValueError("too close to the middle to be sure")
+    return True
+
+
+# What a checked operation is to numba -------------------------------------------------------------------------------
+
+
+def _checked(result: Any, *arguments: Any) -> Any:
+    """The result of an operation, if Python would give it; replaced by one function for each operation."""
+    raise AssertionError("compiled code alone calls it")
+
+
+_CHECKED: dict[Any, Any] = {}
+"""The function that checks an operation, by the operation."""
+
+
+def _register(operation: Any) -> None:
+    def checked(*_arguments: Any) -> Any:
+        return _checked(*_arguments)
+
+    class Template(AbstractTemplate):
+        key = checked
+
+        def generic(self, args, kws):
+            passed = tuple(types.unliteral(one) for one in args)
+            by_float = operation is round and passed[0] == types.float64 and isinstance(passed[1], _NUMBER)
+            return None if kws or by_float else signature(passed[0], *passed)
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        found = _check(context, builder, operation, sig.args, args)
+        if found is not None:
+            return found
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    infer_global(checked, types.Function(Template))
+    lower_builtin(checked, types.VarArg(types.Any))(lower)
+    _CHECKED[operation] = checked
+
+
+def _check(context: Any, builder: Any, operation: Any, kinds: Any, values: Any) -> Any:
+    """Code that raises where Python does; returns another result than values[0], or None where that is right."""
+    given = [_plain(context, builder, *one) for one in zip(kinds, values, strict=True)]
+    (kind, _), arguments = given[0], given[1:]
+    of_numbers = all(isinstance(one, types.Float | _NUMBER) for one, _ in arguments)
+    if not arguments or not of_numbers:
+        return None
+
+    def run(check: Any, *operands: Any) -> Any:
+        return call(context, builder, check, tuple(one for one, _ in operands), tuple(one for _, one in operands))
+
+    are_whole = all(isinstance(one, _NUMBER) for one, _ in arguments)
+    if operation in (operator.lshift, operator.rshift):
+        run(_may_be_shifted, arguments[1])
+    elif operation is operator.truediv:
+        if are_whole:
+            run(_divides_exactly, *arguments)
+    elif operation in _WHOLE:
+        if operation is round and are_whole and len(arguments) == 1:  # numba's goes by way of a float
+            return context.cast(builder, arguments[0][1], arguments[0][0], kind)
+        if isinstance(arguments[0][0], types.Float):
+            if len(arguments) == 1:
+                run(_fits_int64, arguments[0])
+            elif isinstance(kind, types.Float):
+                run(_rounds_exactly, *arguments)
+    elif operation in (operator.pow, pow) and are_whole:
+        run(_has_whole_power, arguments[1])
+    elif operation in (operator.pow, pow, math.pow):
+        if isinstance(kind, types.Float):
+            return run(_float_power, *arguments)
+    elif isinstance(kind, types.Float):
+        if operation is math.ldexp:
+            run(_is_exponent, arguments[1])
+        run(_is_no_domain_error if len(arguments) == 1 else _is_no_domain_error_of_two, given[0], *arguments[:2])
+    return None
+
+
+def _plain(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any]:
+    """A type and value that are not optional: the operation itself has raised if there is none."""
+    if isinstance(kind, types.Optional):
+        return kind.type, context.make_helper(builder, kind, value).data
+    return kind, value
+
+
+_MATH = [
+    getattr(math, name)
+    for name in (
+        *("exp", "expm1", "exp2", "sqrt", "log", "log1p", "log10", "log2", "sin", "cos", "tan", "sinh", "cosh", "tanh"),
+        *("asin", "acos", "atan", "asinh", "acosh", "atanh", "degrees", "radians", "erf", "erfc", "gamma", "lgamma"),
+        *("atan2", "hypot", "ldexp", "pow"),
+    )
+    if hasattr(math, name)
+]
+_OTHER_DIGITS = (math.gamma, math.lgamma, math.hypot)
+"""Python has algorithms of its own for them, numba the C library's: they are left to Python."""
+_OPERATORS = (operator.pow, operator.lshift, operator.rshift, operator.truediv)
+for _operation in (*_WHOLE, *_MATH, *_OPERATORS, pow):
+    _register(_operation)
+
+
+@register_rewrite("before-inference")
+class _Check(Rewrite):
+    """Puts a check behind each operation that may raise in a user's function."""
+
+    def match(self, func_ir, block, typemap, calltypes):
+        self._func_ir, self._block = func_ir, block
+        if func_ir.func_id.code not in _guarded_codes:
+            return False
+        return any(_operation_of(func_ir, one) is not None for one in block.find_insts(ir.Assign))
+
+    def apply(self):
+        func_ir, block = self._func_ir, self._block
+        made = ir.Block(block.scope, block.loc)
+        for statement in block.body:
+            operation = _operation_of(func_ir, statement) if isinstance(statement, ir.Assign) else None
+            if operation is None:
+                made.append(statement)
+                continue
+            value, loc = statement.value, statement.loc
+            if operation in _OTHER_DIGITS:
+                raise errors.TypingError(f"math.{operation.__name__} has other digits in compiled functions", loc=loc)
+            result = ir.Var(block.scope, ir_utils.mk_unique_var(_PREFIX), loc)
+            checked = ir.Var(block.scope, ir_utils.mk_unique_var("$check_"), loc)
+            function = ir.Global("checked", _CHECKED[operation], loc)
+            called = ir.Expr.call(checked, [result, *_arguments(value)], (), loc)
+            func_ir._definitions[result.name], func_ir._definitions[checked.name] = [value], [function]
+            known = func_ir._definitions[statement.target.name]
+            known[:] = [called if one is value else one for one in known]
+            made.append(ir.Assign(value, result, loc))
+            made.append(ir.Assign(function, checked, loc))
+            made.append(ir.Assign(called, statement.target, loc))
+        return made
+
+
+_PREFIX = "$unchecked_"
+
+
+def _operation_of(func_ir: Any, statement: Any) -> Any:
+    """The operation that a statement assigns the result of, if that is to be checked and is not yet."""
+    value = statement.value
+    if not isinstance(value, ir.Expr) or statement.target.name.startswith(_PREFIX):
+        return None
+    found = None
+    if value.op in ("binop", "static_binop"):
+        found = value.fn
+    elif value.op == "inplace_binop":
+        found = value.immutable_fn
+    elif value.op == "call" and value.vararg is None:
+        found = _callee(func_ir, value.func)
+    try:
+        return found if found in _CHECKED else None
+    except TypeError:  # not hashable
+        return None
+
+
+def _callee(func_ir: Any, function: Any) -> Any:
+    """The value that a call calls, where it is a global or an attribute of one."""
+    definition = ir_utils.guard(ir_utils.get_definition, func_ir, function)
+    if isinstance(definition, ir.Global | ir.FreeVar | ir.Const):
+        return definition.value
+    if isinstance(definition, ir.Expr) and definition.op == "getattr":
+        return getattr(_callee(func_ir, definition.value), definition.attr, None)
+    return None
+
+
+def _arguments(value: Any) -> list[Any]:
+    if value.op == "call":
+        return [*value.args, *(one for _, one in value.kws)]
+    return [value.lhs, value.rhs]
+
+
+# `is` of a bool that may be None, which numba says of no bool -------------------------------------------------------
+
+_MAYBE = types.Optional(types.boolean)
+
+
+@lower_builtin(operator.is_, _MAYBE, types.Boolean)
+@lower_builtin(operator.is_, types.Boolean, _MAYBE)
+@lower_builtin(operator.is_, _MAYBE, _MAYBE)
+def _is_bool(context, builder, sig, args):
+    true = llvm_ir.Constant(llvm_ir.IntType(1), 1)
+    opened = []
+    for kind, value in zip(sig.args, args, strict=True):
+        held = context.make_helper(builder, kind, value) if isinstance(kind, types.Optional) else None
+        valid = true if held is None else cgutils.as_bool_bit(builder, held.valid)
+        bare = types.boolean if held is None else kind.type
+        truth = context.cast(builder, value if held is None else held.data, kind if held is None else bare, bare)
+        opened.append((valid, builder.and_(valid, truth)))
+    (has_a, a), (has_b, b) = opened
+    return builder.and_(builder.icmp_unsigned("==", has_a, has_b), builder.icmp_unsigned("==", a, b))
