@@ -44,8 +44,8 @@ def _look_up(
         end = min(row + CHUNK_ROWS, last)
         long_bytes = np.int64(0)
         for r in range(row, end):
-            if sizes[r] > 16:
-                long_bytes += sizes[r]
+            size = sizes[np.uint64(r)]
+            long_bytes += size if size > 16 else 0
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
         if state[REASON] != DONE:
             return row
