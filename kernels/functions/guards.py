@@ -231,6 +231,8 @@ class _Check(Rewrite):
         self._func_ir, self._block = func_ir, block
         if func_ir.func_id.code not in _guarded_codes:
             return False
+        for one in block.find_insts(ir.Assign):
+            _refuse_passing_on(func_ir, one.value)
         return any(_operation_of(func_ir, one) is not None for one in block.find_insts(ir.Assign))
 
     def apply(self):
@@ -276,6 +278,17 @@ def _operation_of(func_ir: Any, statement: Any) -> Any:
         return found if found in _CHECKED else None
     except TypeError:  # not hashable
         return None
+
+
+def _refuse_passing_on(func_ir: Any, value: Any) -> None:
+    """Raise for a function given to another, which would call it unchecked; `map(int, texts)` may stay."""
+    if not isinstance(value, ir.Expr) or value.op != "call" or value.vararg is not None:
+        return
+    for one in _arguments(value):
+        given = _callee(func_ir, one)
+        if isinstance(given, type(math.log)) and given in _CHECKED:
+            what = f"{given.__name__} is not supported as an argument: call it in a function of your own"
+            raise errors.TypingError(what, loc=value.loc)
 
 
 def _callee(func_ir: Any, function: Any) -> Any:

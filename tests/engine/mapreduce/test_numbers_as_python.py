@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 import kernelmill as km
+from kernelmill.engine.errors import Code, UserCodeError
 from kernelmill.kernels import _jit
 
 pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
@@ -132,3 +133,15 @@ def test_a_reduce_tells_true_from_none_and_false(threads):
         return sorted(frame.pipe(job).collect(threads=threads).rows())
 
     assert run("auto") == run("never") == [(0, 4 * (101 + 10)), (1, 4 * (100 + 101))]
+
+
+def roots(row, emit):
+    emit(row.i, max(map(math.sqrt, [row.f])))
+
+
+def test_a_function_of_math_given_to_another_is_not_compiled():
+    frame = km.from_arrow(pa.table({"i": [1], "f": [-1.0]}))
+    job = km.MapReduce(roots, key="i", value="v", schema={"i": "int64", "v": "float64"}, compile="require")
+    with pytest.raises(UserCodeError, match="sqrt is not supported as an argument") as raised:
+        frame.pipe(job).collect()
+    assert raised.value.code == Code.INTERPRETED
