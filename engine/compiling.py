@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import threading
+import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -32,6 +34,7 @@ _TYPES: dict[str, pa.DataType] = {
 }
 _COMPILED = {"map": 2, "combine": 2, "partition": 2, "reduce": 3}
 """The roles of functions that are compiled, and how many arguments these are called with."""
+_WITH_CODE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type)
 _LOCK = threading.Lock()
 _ANSWERS: weakref.WeakKeyDictionary[UserFunction, dict[str, Any]] = weakref.WeakKeyDictionary()
 _BOUND: weakref.WeakKeyDictionary[UserFunction, Bound] = weakref.WeakKeyDictionary()
@@ -138,6 +141,13 @@ def for_run(function: UserFunction) -> UserFunction:
     return dataclasses.replace(function)
 
 
+def why_interpreted(function: UserFunction) -> str:
+    """Why it was not compiled for what was asked last, with the line; nothing where it was."""
+    if function.compile == "never":
+        return f'compile="never" runs {function.title} as plain Python'
+    return list(function.failures.values())[-1] if function.failures else ""
+
+
 def side_bytes(functions: Iterable[UserFunction]) -> int:
     """Memory that the side data of compiled functions takes beside what Python holds; it is made now."""
     with _LOCK:
@@ -176,8 +186,15 @@ def _bind(function: UserFunction) -> Bound:
         folding = userfolds.Folding(*(function.parts or (None, function.given, function.given, None)))
         bound = userfolds.bound_folding(folding, function.keywords)
     else:
-        bound = _kernels("sidevalues").bind([(function.given, _COMPILED[function.role])], function.keywords)
+        keywords = {**_plain_defaults(function.given), **function.keywords}
+        bound = _kernels("sidevalues").bind([(function.given, _COMPILED[function.role])], keywords)
     return bound
+
+
+def _plain_defaults(given: Any) -> dict[str, Any]:
+    """Defaults of keyword-only arguments: numba knows these arguments only where they are given."""
+    defaults = getattr(given, "__kwdefaults__", None) or {}
+    return {name: value for name, value in defaults.items() if type(value) in (bool, int, float, str)}
 
 
 def _warn(text: str) -> None:
@@ -204,12 +221,27 @@ def _compile(function: UserFunction, compile_: Callable[[Any], F]) -> F | str:
     usercode, jit = _kernels("usercode"), _kernels("_jit")
     if jit.JIT_DISABLED or jit.BOUNDS_CHECKED:
         return f"{function.title}: compiling is switched off in the environment"
+    refused = _no_plain_function(function)
+    if refused:
+        return f"{function.where}: {function.title} cannot be compiled: {refused}"
     try:
         return compile_(_kernels)
     except _UnknownTypeError as problem:
         return f"{function.title}: {problem}"
     except usercode.CannotCompileError as problem:
         return f"{function.line(problem.line, problem.path)}: {function.title} cannot be compiled: {problem}"
+
+
+def _no_plain_function(function: UserFunction) -> str:
+    """Why the object that was given as a function has no code to compile; nothing where it has."""
+    for one in (function.given, *function.parts):
+        if isinstance(one, functools.partial):
+            return (
+                "a functools.partial is compiled if it binds keywords alone, and these are no arrays: side= takes such"
+            )
+        if one is not None and not isinstance(one, _WITH_CODE):
+            return f"it is an object of {type(one).__name__}, and plain functions are compiled"
+    return ""
 
 
 def _kernels(name: str) -> Any:

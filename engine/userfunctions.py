@@ -20,6 +20,7 @@ HASH_SEED = 0x6B65726E656C6D69
 """The seed of the partition hash: `hash(text)` in a user's function is the same XXH64 in every process."""
 
 _SHOWN_CHARACTERS_MAX = 120
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CALLED_WITH = {
     "map": "(record, emit)",
     "combine": "(a, b)",
@@ -146,17 +147,21 @@ def user_function(
     if inspect.isgeneratorfunction(call) or inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
         hint = f"a {role} function is called with {_CALLED_WITH[role]}, and does its work then: call emit, do not yield"
         raise error(Code.BAD_SETTING, f"{role}= cannot be a generator or an async function", where=where, hint=hint)
-    name = getattr(call, "__qualname__", type(call).__qualname__).replace("<locals>.", "")
+    name = _name_of(call)
     try:
         inspect.signature(call).bind(*range(positional), **(keywords or {}))
     except TypeError as problem:
         hint = f"a {role} function is called with {_CALLED_WITH[role]}"
         if keywords:
             hint += ", and what side= names as keywords: " + ", ".join(keywords)
+        if role == "map" and _wants_key_and_value(call):
+            hint += '; for the file\'s name km.scan_text(..., include_file_paths="path") gives row.path beside row.line'
         raise error(Code.BAD_SETTING, f"{name}: {problem}", where=where, hint=hint) from problem
     except ValueError:  # a builtin has no signature to check
         pass
     bound = {name: bound_side(name, value) for name, value in (keywords or {}).items()}
+    if isinstance(call, functools.partial) and not call.args and all(map(_is_same_if_bound, call.keywords.items())):
+        call, bound = call.func, {**call.keywords, **bound}  # so it can be compiled
     return UserFunction(call, role, name, where, bound, compile)
 
 
@@ -220,6 +225,27 @@ def _rebound(function: types.FunctionType, names: dict[str, Any]) -> types.Funct
     made.__kwdefaults__ = function.__kwdefaults__
     functools.update_wrapper(made, function)
     return made
+
+
+def _name_of(call: Any) -> str:
+    if isinstance(call, functools.partial):
+        return _name_of(call.func)
+    name: str = getattr(call, "__qualname__", type(call).__qualname__)
+    return name.replace("<locals>.", "")
+
+
+def _is_same_if_bound(item: tuple[str, Any]) -> bool:
+    """Whether a partial's keyword would be the same value if side= bound it, which reads Arrow data like lists."""
+    try:
+        return bound_side(*item) is item[1]
+    except KernelmillError:
+        return False
+
+
+def _wants_key_and_value(call: Any) -> bool:
+    """True for map(key, value, emit), as the paper writes it."""
+    parameters = inspect.signature(call).parameters.values()
+    return sum(one.default is one.empty and one.kind in _BY_POSITION for one in parameters) == 3
 
 
 def _defined_at(call: Any) -> str:

@@ -18,8 +18,10 @@ from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.mapreduce.job import MapReduce
 from kernelmill.engine.options import unknown_name
 from kernelmill.engine.origin import short_path
+from kernelmill.engine.userfunctions import shown
 
 _MODULE = "__kernelmill_job__"
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @click.command(short_help="Run a MapReduce or a frame that a Python file defines.")
@@ -57,7 +59,8 @@ def run(target: str, inputs: tuple[str, ...], output: str, mode: str, **given: A
     kernelmill run wordcount.py:job 'books/*.txt' -o counts/
     """
     console = the_console()
-    found = _job_or_frame(_named_in(target), target, list(inputs))
+    named, jobs = _named_in(target)
+    found = _job_or_frame(named, target, list(inputs), jobs)
     settings = {name: value for name, value in given.items() if value is not None}
     console.writes(output)
     with JobWatch(console) as watch:
@@ -72,14 +75,24 @@ def run(target: str, inputs: tuple[str, ...], output: str, mode: str, **given: A
     console.detail(watch.detail_text())
 
 
-def _job_or_frame(found: Any, target: str, inputs: list[str]) -> LazyFrame | tuple[MapReduce, list[str]]:
-    """What to run: a frame, or a job and its inputs; of a function, what it returns."""
+def _job_or_frame(
+    found: Any, target: str, inputs: list[str], jobs: list[str]
+) -> LazyFrame | tuple[MapReduce, list[str]]:
+    """What to run: a frame, or a job and its inputs; of a function, what it returns.
+
+    jobs: what else the file has to name.
+    """
+    is_made = False
     if not isinstance(found, MapReduce | LazyFrame) and callable(found):
-        takes = bool(inspect.signature(found).parameters)
+        wanted = _arguments_of(found)
+        if wanted > 1 or isinstance(found, type):
+            kind = "a class" if isinstance(found, type) else f"a function of {wanted} arguments"
+            raise _no_job(f"{target} is {kind}", target, jobs)
+        takes = wanted != 0
         if inputs and not takes:
             raise click.UsageError(f"{target} takes no inputs: it is a function without arguments")
-        found, inputs = (found(inputs), inputs) if takes else (found(), inputs)
-        inputs = [] if isinstance(found, LazyFrame) else inputs
+        found = _returned(found, [inputs] if takes else [], target)
+        inputs, is_made = [] if isinstance(found, LazyFrame) else inputs, True
     if isinstance(found, MapReduce):
         if not inputs:
             raise click.UsageError(f"{target} is a MapReduce: name the INPUT to run it over")
@@ -88,22 +101,53 @@ def _job_or_frame(found: Any, target: str, inputs: list[str]) -> LazyFrame | tup
         if inputs:
             raise click.UsageError(f"{target} is a frame, which has its inputs already")
         return found
-    what = f"{target} is {type(found).__name__}, not something that can be run"
-    raise error(Code.BAD_SETTING, what, hint="name a km.MapReduce, a LazyFrame, or a function that returns one")
+    given = "gives" if is_made else "is"
+    raise _no_job(
+        f"{target} {given} {type(found).__name__} {shown(found)}, not something that can be run", target, jobs
+    )
 
 
-def _named_in(target: str) -> Any:
-    """The object that FILE.py:JOB names."""
+def _arguments_of(function: Any) -> int:
+    """How many arguments a function cannot do without, or 1 where it can but takes one."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin, which does not say
+        return 1
+    needed = sum(one.default is one.empty and one.kind not in _STARRED for one in parameters)
+    return needed or min(1, len(parameters))
+
+
+def _returned(function: Any, arguments: list[Any], target: str) -> Any:
+    """What a function of the user's returns; KM0301 for what it raises."""
+    try:
+        return function(*arguments)
+    except KernelmillError:
+        raise
+    except Exception as problem:
+        what = f"{target} raised {type(problem).__name__}: {problem}"
+        where = _line_in(problem, target.rpartition(":")[0])
+        raise error(Code.FUNCTION_FAILED, what, where=where, hint="-v shows more") from problem
+
+
+def _no_job(what: str, target: str, jobs: list[str]) -> KernelmillError:
+    path = target.rpartition(":")[0]
+    there = f", such as {', '.join(f'{path}:{name}' for name in jobs)}" if jobs else f", of which {path} has none"
+    hint = f"name a km.MapReduce or a LazyFrame{there}; or a function that returns one"
+    return error(Code.BAD_SETTING, what, where=path, hint=hint)
+
+
+def _named_in(target: str) -> tuple[Any, list[str]]:
+    """The object that FILE.py:JOB names, and the names of all jobs and frames there."""
     path, colon, name = target.rpartition(":")
     if not colon or not path or not name:
         raise click.UsageError(f"{target!r} names no job: write FILE.py:JOB")
     if not os.path.isfile(path):
         raise error(Code.INPUT_NOT_FOUND, f"{path} is not there", hint="name the Python file that defines the job")
     module = _load(path)
+    known = [other for other, value in vars(module).items() if isinstance(value, MapReduce | LazyFrame)]
     if not hasattr(module, name):
-        known = [other for other, value in vars(module).items() if isinstance(value, MapReduce | LazyFrame)]
         raise unknown_name(path, name, known, {})
-    return getattr(module, name)
+    return getattr(module, name), known
 
 
 def _load(path: str) -> ModuleType:

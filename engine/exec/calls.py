@@ -58,9 +58,15 @@ class Calls:
             self._bad[len(self.staged.ends) - 1] = _Bad(why, Code.FUNCTION_FAILED)
 
     def failed(self, problem: BaseException, describe: Describe) -> None:
-        """The function raised: KM0301 naming the record, or it is set aside where on_bad says so."""
+        """The function raised: KM0301 naming the record, or it is set aside where on_bad says so.
+
+        A record that had rejected itself is set aside with its own reason whatever on_bad says.
+        """
         if isinstance(problem, MemoryError):
             raise problem
+        if self.staged.is_rejected:
+            self.kept()
+            return
         number = len(self.staged.ends)
         self.staged.undo()
         if not self._rejecting:

@@ -83,6 +83,11 @@ class Staging:
         made: Callable[..., None] = emit
         return made
 
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the record at hand has rejected itself."""
+        return any(name is None for name, _ in self.notes)
+
     def keep(self) -> str | None:
         """The record is done: keep what it emitted; gives back why it wants to be rejected, then nothing is kept."""
         if self.notes:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.options import column_name
 from kernelmill.engine.plan.userlogical import Pairs
-from kernelmill.engine.schema import parse_dtype
+from kernelmill.engine.schema import dtype_text, parse_dtype
 from kernelmill.engine.userfunctions import UserFunction
 
 KERNEL_REDUCES = ("sum", "count", "min", "max", "mean")
@@ -90,8 +90,13 @@ def made_columns(
     types, is_tuple = inferred
     names = pairs.values
     if len(types) != len(names) or (is_tuple and not pairs.value_is_tuple):
-        what = f"{function.title} gives {len(types)} values, value= names {len(names)}"
-        hint = f"give a pair, the second for what it gives: schema=({_dict_text(pairs)}, {{'n': 'int64'}})"
+        verb = "emits" if function.role == "reduce" else "gives"
+        counted = f"{len(types)} values" if len(types) != 1 else "1 value"
+        counted = f"a tuple of {len(types)}" if is_tuple and len(types) == len(names) else counted
+        what = f"{function.title} {verb} {counted}, value= names {len(names)}"
+        named = [*names, *(f"{(names or ('value',))[-1]}{n}" for n in range(2, len(types) + 2))][: len(types)]
+        second = ", ".join(f"{name!r}: {dtype_text(dtype)!r}" for name, dtype in zip(named, types, strict=True))
+        hint = f"give a pair, the second for what it {verb}: schema=({_dict_text(pairs)}, {{{second}}})"
         raise error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
     fields = [pairs.schema.field(key) for key in pairs.keys]
     return pa.schema([*fields, *(pa.field(name, dtype) for name, dtype in zip(names, types, strict=True))]), is_tuple
@@ -113,18 +118,51 @@ def named_columns(pairs: Pairs, kind: str) -> pa.Schema:
 
 
 def schema_required(
-    function: UserFunction, to: str, key: tuple[str, ...], value: tuple[str, ...], *, is_silent: bool
+    function: UserFunction, to: str, key: tuple[str, ...], value: tuple[str, ...], *, is_silent: bool, why: str
 ) -> KernelmillError:
     """KM0104: what a map emits, to the output named `to`, is not known, with the dict to write.
 
-    `is_silent`: for it emits nothing.
+    `is_silent`: for it emits nothing. `why`: the compiler's reason, or "".
     """
     types = ", ".join([f'"{name}": "string"' for name in key] + [f'"{name}": "int64"' for name in value])
     what = f"what {function.title} emits{f' to {to!r}' if to else ''} cannot be known without running it"
+    what += f": {why}" if why else ""
     hint = f"give its types, such as schema={{{types}}}"
     if is_silent:
         call = f"emit.to({to!r}, ...)" if to else "emit"
         hint = f"it never calls {call}; call it, or {hint}"
+    return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
+
+
+def wrong_count(
+    function: UserFunction,
+    to: str,
+    shape: tuple[int, ...],
+    types: Sequence[pa.DataType],
+    named: tuple[tuple[tuple[str, ...], bool], tuple[tuple[str, ...], bool]],
+) -> KernelmillError:
+    """KM0104: a map emits another number of keys or values than key= and value= name; with names for all it emits.
+
+    shape: as that of a CompiledMap; `types` of all that it emits, the keys' first; `named`: what key= and value= say.
+    """
+    found, hints, whats, at = [], [], [], 0
+    for option, length, (names, is_tuple) in zip(("key", "value"), shape, named, strict=False):
+        count = max(length, 1)
+        its, at = types[at : at + count], at + count
+        given = ", ".join(map(dtype_text, its))
+        if length == (len(names) if is_tuple else -1):
+            found += list(zip(names, its, strict=True))
+            continue
+        emitted = f"a tuple of {length} ({given})" if length > 0 else f"one {option}, no tuple ({given})"
+        said = f"names {len(names)}" if is_tuple else "names 1, no tuple"
+        whats.append(f"emits {emitted} as {option}, and {option}= {said}")
+        made = [*names, *(f"{names[-1]}{n}" for n in range(2, count + 2))][:count]
+        found += list(zip(made, its, strict=True))
+        text = "(" + ", ".join(f'"{name}"' for name in made) + ("," if count == 1 else "") + ")"
+        hints.append(f"{option}={text}" if length > 0 else f'{option}="{made[0]}"')
+    what = f"{function.title}{f', to {to!r},' if to else ''} {', and '.join(whats)}"
+    schema = ", ".join(f'"{name}": "{dtype_text(dtype)}"' for name, dtype in found)
+    hint = f"name what it emits: {', '.join(hints)}; its types are schema={{{schema}}}"
     return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from kernelmill.engine.compiling import compiled_form, emitted_types
+from kernelmill.engine.errors import KernelmillError
+from kernelmill.engine.mapreduce.columns import wrong_count
 from kernelmill.engine.userfunctions import UserFunction
 
 if TYPE_CHECKING:
@@ -33,6 +35,17 @@ def infer_types(
         return None
     names = keys if len(rows.shape) == 1 else (*keys, *values)
     return dict(zip(names, emitted_types(rows), strict=True))
+
+
+def count_mismatch(
+    function: UserFunction, input_schema: pa.Schema, key: Named, value: Named, to: str = ""
+) -> KernelmillError | None:
+    """KM0104 for a map that is compiled and emits another number of keys or values than are named; else None."""
+    form = compiled_form(function, input_schema)
+    rows = None if form is None else _rows_for(form, to)
+    if rows is None or not rows.outputs:
+        return None
+    return wrong_count(function, to, rows.shape, emitted_types(rows), (key, value))
 
 
 def never_emits(function: UserFunction, input_schema: pa.Schema, to: str = "") -> bool:

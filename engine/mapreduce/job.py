@@ -25,7 +25,7 @@ from kernelmill.engine.plan.logical import LogicalPlan, ScanTable, SinkParquet
 from kernelmill.engine.plan.userlogical import MapOutput, MapRecords, Pairs
 from kernelmill.engine.scan import scan_text
 from kernelmill.engine.sinks import is_sink
-from kernelmill.engine.userfunctions import UserFunction, side_of, user_function
+from kernelmill.engine.userfunctions import UserFunction, shown, side_of, user_function
 from kernelmill.engine.writing import write_files
 
 _ANY_RECORD = pa.schema([pa.field("record", pa.string())])
@@ -139,8 +139,10 @@ class MapReduce:
 
         A record is what map is called with: a text, a number, or for several columns a mapping or a tuple. What a
         function raises comes out as it is; types are those of schema=, or of the values if there is none. `outputs` of
-        what comes back has the named outputs.
+        what comes back has the named outputs. Raises KM0107 for what is no list of records, KM0301 for emit.to with a
+        name that outputs= has not.
         """
+        _check_records(records)
         run = run_naively(self._recipe(None), records)
         outputs = {name: DataFrame(one.table()) for name, one in run.named.items()}
         return DataFrame(run.table(), counters=run.all_counters, rejects=run.rejects_table(), outputs=outputs)
@@ -225,6 +227,18 @@ def _check_side(side: Mapping[str, Any], functions: Iterable[UserFunction]) -> N
         what = f"side= names {unused[0]!r}, and none of {names} has such an argument behind those it is called with"
         hint = f"def {functions[0].name}(record, emit, *, {unused[0]})"
         raise error(Code.BAD_SETTING, what, where=functions[0].where, hint=hint)
+
+
+def _check_records(records: Any) -> None:
+    if isinstance(records, Iterable) and not isinstance(records, str | bytes | Mapping | LazyFrame):
+        return
+    hint = 'give the records themselves: job.trial([\'to be\', \'or not\']), job.trial([{"word": "to", "n": 1}])'
+    if isinstance(records, LazyFrame):
+        hint = "of a frame frame.head(10).pipe(job).collect() shows rows, and job.verify(frame) compares them"
+    what = f"trial takes a list of records, not {type(records).__name__} {shown(records)}"
+    if isinstance(records, LazyFrame):
+        what = "trial takes a list of records, not a frame that was not run yet"
+    raise error(Code.BAD_SETTING, what, where=users_line(), hint=hint)
 
 
 def _called(given: str | UserFunction | None) -> str:

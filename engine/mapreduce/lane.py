@@ -7,7 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.compiling import compiled_fold, compiled_partition, compiled_reduce, for_run, types_of
+from kernelmill.engine.compiling import (
+    compiled_fold,
+    compiled_partition,
+    compiled_reduce,
+    for_run,
+    types_of,
+    why_interpreted,
+)
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.mapreduce.columns import (
     KERNEL_REDUCES,
@@ -21,7 +28,7 @@ from kernelmill.engine.mapreduce.columns import (
     schema_required,
 )
 from kernelmill.engine.mapreduce.combiner import combiner_function, is_combiner
-from kernelmill.engine.mapreduce.inference import infer_types, never_emits
+from kernelmill.engine.mapreduce.inference import count_mismatch, infer_types, never_emits
 from kernelmill.engine.options import one_of, whole_number
 from kernelmill.engine.plan.logical import Aggregate, LogicalPlan
 from kernelmill.engine.plan.physical import AggSpec
@@ -94,8 +101,12 @@ class Lane:
         if self.types is not None:
             types = self.types[0]
         if types is None:
+            mismatch = None if schema is None else count_mismatch(function, schema, self.key, self.value, to)
+            if mismatch is not None:
+                raise mismatch
             is_silent = schema is not None and never_emits(function, schema, to)
-            raise schema_required(function, to, self.key[0], self.value[0], is_silent=is_silent)
+            why = why_interpreted(function)
+            raise schema_required(function, to, self.key[0], self.value[0], is_silent=is_silent, why=why)
         return pairs_of(self.key, self.value, types)
 
     def above(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:

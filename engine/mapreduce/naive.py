@@ -81,15 +81,19 @@ class NaiveRun:
         return reject_table(records) if records else None
 
 
+class _UnknownOutputError(LookupError):
+    """A map emits to an output that the job does not have."""
+
+
 class _Emit:
     """Collects what one call emits, counts and rejects."""
 
-    def __init__(self, key: Any = _NOTHING) -> None:
+    def __init__(self, key: Any = _NOTHING, outputs: tuple[str, ...] = ()) -> None:
         self.pairs: list[tuple[Any, Any]] = []
         self.counts: list[tuple[str, int]] = []
         self.why: str | None = None
         self.side: dict[str, list[tuple[Any, Any]]] = {}
-        self._key = key
+        self._key, self._outputs = key, outputs
 
     def __call__(self, key: Any, value: Any = _NOTHING) -> None:
         if value is _NOTHING and self._key is not _NOTHING:
@@ -97,13 +101,16 @@ class _Emit:
         self.pairs.append((key, value))
 
     def to(self, name: str, key: Any, value: Any = _NOTHING) -> None:
+        if name not in self._outputs:
+            known = ", ".join(map(repr, self._outputs)) or "none"
+            raise _UnknownOutputError(f"emit.to({name!r}): outputs= names {known}")
         self.side.setdefault(name, []).append((key, value))
 
     def count(self, name: str, n: int = 1) -> None:
         self.counts.append((name, n))
 
     def reject(self, why: str = "rejected") -> None:
-        self.why = self.why or str(why)
+        self.why = str(why) if self.why is None else self.why
 
 
 def run_naively(recipe: Recipe, records: Iterable[Any], *, rejecting: bool = False) -> NaiveRun:
@@ -144,12 +151,17 @@ Emits = tuple[dict[str, list[tuple[Any, Any]]], list[tuple[str, int]], str | Non
 
 def emits_of(recipe: Recipe, record: Any) -> Emits:
     """What map emits, counts and why it rejects, for one record."""
-    emit = _Emit()
-    recipe.map.call(_record(record), emit)
-    unknown = [name for name in emit.side if name not in recipe.named]
-    if unknown:
-        known = ", ".join(map(repr, recipe.named)) or "none"
-        raise LookupError(f"emit.to({unknown[0]!r}): outputs= names {known}")
+    emit = _Emit(outputs=tuple(recipe.named))
+    try:
+        recipe.map.call(_record(record), emit)
+    except Exception as problem:
+        if emit.why is None:
+            if isinstance(problem, _UnknownOutputError):
+                told = LookupError(str(problem)).with_traceback(problem.__traceback__)
+                raise recipe.map.failed(told, f"the record is {shown(record)}", "") from problem
+            if isinstance(problem, AttributeError) and problem.obj is record and type(record) is tuple:
+                problem.add_note(f"a tuple has no names: give dicts as records, job.trial([{{{problem.name!r}: ...}}])")
+            raise
     return {"": emit.pairs, **emit.side}, emit.counts, emit.why
 
 
@@ -224,9 +236,9 @@ def _reduced(run: NaiveRun, number: int, key: Any, values: list[Any], rejecting:
     try:
         recipe.reduce.call(key, iter(values), emit)
     except Exception as problem:
-        if not rejecting:
+        if not rejecting and emit.why is None:
             raise
-        run.rejects.append((number, type(problem).__name__, Code.FUNCTION_FAILED))
+        run.rejects.append((number, emit.why or type(problem).__name__, Code.FUNCTION_FAILED))
         return []
     if emit.why is not None:
         run.rejects.append((number, emit.why, Code.FUNCTION_FAILED))

@@ -209,12 +209,17 @@ def _compare_rows(naive: NaiveRun, rows: list[tuple[Any, ...]], which: str = "")
     found = sorted(rows, key=_order)
     for wanted, got in zip(expected, found, strict=False):
         if not is_near(wanted, got):
-            raise _differs(f"the row {shown(got)}{which}", f"the row {shown(wanted)}")
+            in_int = any(map(_differs_in_int, wanted, got))
+            raise _differs(f"the row {shown(got)}{which}", f"the row {shown(wanted)}", in_int=in_int)
     if len(expected) != len(found):
         longer, shorter = (expected, found) if len(expected) > len(found) else (found, expected)
         extra = f"and {shown(longer[len(shorter)])}"
         raise _differs(f"{len(found):,} rows{which}", f"{len(expected):,} rows, {extra} in one of them alone")
     return len(found)
+
+
+def _differs_in_int(wanted: Any, got: Any) -> bool:
+    return isinstance(wanted, int) and isinstance(got, int) and wanted != got
 
 
 def _compare_counts(naive: NaiveRun, counters: dict[str, int], rejected: int) -> None:
@@ -231,6 +236,8 @@ def _order(row: tuple[Any, ...]) -> Any:
     return tuple(sort_key(tuple(item) if isinstance(item, list) else item) for item in row)
 
 
-def _differs(got: str, wanted: str) -> Exception:
-    hint = "compiled integers are 64 bits wide and wrap where Python's grow; or does a function keep something?"
+def _differs(got: str, wanted: str, *, in_int: bool = False) -> Exception:
+    hint = "does a function depend on what it saw before, on time or on chance? it must on its arguments alone"
+    if in_int:
+        hint = "compiled integers are 64 bits wide and wrap where Python's grow; or does a function keep something?"
     return error(Code.VERIFY_DIFFERS, f"the engine gives {got}, plain Python {wanted}", hint=hint)

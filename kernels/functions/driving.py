@@ -43,7 +43,7 @@ def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any
     except CannotCompileError:
         raise
     except Exception as problem:  # numba lets out what its own insides raise, too
-        raise explained(problem, function) from problem
+        raise explained(problem, function, arguments) from problem
 
 
 def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -> tuple[Code | None, Any]:

@@ -10,7 +10,7 @@ import contextlib
 import dis
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -44,11 +44,19 @@ def refuse_at_once(function: FunctionType) -> None:
             raise CannotCompileError(found.why, found.line, found.path)
 
 
-def explained(problem: Exception, function: Callable[..., Any] | None) -> CannotCompileError:
-    """What the function's code tells, at the line that numba speaks of if it can; else numba's first useful line."""
+def explained(
+    problem: Exception, function: Callable[..., Any] | None, arguments: Sequence[Any] = ()
+) -> CannotCompileError:
+    """What the function's code tells, at the line that numba speaks of if it can; else numba's first useful line.
+
+    `arguments`: the numba types that it is called with, of which the first may be a record's.
+    """
     place = getattr(problem, "loc", None)
     line = getattr(place, "line", None) or None
     path = getattr(place, "filename", None) if line else None
+    said = _of_arguments(str(problem), function, arguments)
+    if said and line:
+        return CannotCompileError(said, line, path)
     if isinstance(function, FunctionType):
         found = list(_places(function, set()))
         here = [one for one in found if one.line == line] or found
@@ -56,7 +64,32 @@ def explained(problem: Exception, function: Callable[..., Any] | None) -> Cannot
             return CannotCompileError(here[0].why, here[0].line, here[0].path)
         if line is None or path != function.__code__.co_filename:
             line, path = function.__code__.co_firstlineno, function.__code__.co_filename
-    return CannotCompileError(_useful(str(problem)), line, path)
+    return CannotCompileError(_useful(str(problem)) or _of_silent(problem), line, path)
+
+
+def _of_arguments(text: str, function: Any, arguments: Sequence[Any]) -> str:
+    """What is wrong with the use of a record or of emit, if that is what numba's `text` speaks of."""
+    record = getattr(getattr(function, "__code__", None), "co_varnames", ("record",))[0]
+    columns = getattr(arguments[0], "fields", None) if arguments else None
+    found = re.search(r"Unknown attribute '(\w+)' of type (.*)", text)
+    if found and re.match(r"\w*Emit\b", found[2]):
+        return f"emit has no {found[1]!r}: it has count, reject and to"
+    if found and columns is not None and found[2].startswith("Row("):
+        return f"{record} has no column {found[1]!r}: it has {', '.join(columns)}"
+    if found and arguments and found[2] == str(arguments[0]) and not hasattr(str, found[1]):
+        return f"a record of one column is its value: write {record}, not {record}.{found[1]}"
+    subscript = re.search(r"getitem\(Row\(.*\), Literal\[str\]\((\w+)\)\)", text)
+    return f"columns are attributes of a row: write {record}.{subscript[1]}" if subscript else ""
+
+
+def _of_silent(problem: Exception) -> str:
+    """Words for what numba raises without any."""
+    frame = problem.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename.endswith("tupleobj.py"):
+            return "comparing tuples that hold texts is not supported: compare their items, one by one"
+        frame = frame.tb_next
+    return f"numba's compiler failed with {type(problem).__name__}"
 
 
 _OPERATORS = {
@@ -138,9 +171,11 @@ def _cells_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
 def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
     line = code.co_firstlineno
     steps = list(dis.get_instructions(code))
-    for step, after in zip(steps, [*steps[1:], None], strict=True):
+    for step, after, third in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=False):
         line = (step.positions.lineno if step.positions else None) or line
         why, is_certain = _of_step(step, after, names)
+        if _is_walrus(step, after, third):
+            why = f"an assignment in an expression (:=) is {_NOT}: give it a line of its own"
         if why:
             yield Found(code.co_filename, line, why, is_certain)
         if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars:
@@ -154,6 +189,13 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
             yield from _places_in(constant, names)
 
 
+def _is_walrus(step: dis.Instruction, after: dis.Instruction | None, third: dis.Instruction | None) -> bool:
+    """Whether a value is stored and goes on being used; in a = b = value another store follows."""
+    if step.opname != "COPY" or step.arg != 1 or after is None or third is None:
+        return False
+    return after.opname in ("STORE_FAST", "STORE_DEREF") and not third.opname.startswith(("STORE_", "LOAD_FAST_LOAD"))
+
+
 def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[str, Any]) -> tuple[str, bool]:
     match step.opname:
         case "LOAD_GLOBAL" | "LOAD_NAME":
@@ -164,6 +206,10 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
                 is_class = isinstance(getattr(builtins, step.argval), type)
                 is_error = is_class and issubclass(getattr(builtins, step.argval), BaseException)
                 return ("" if is_error else f"{step.argval}() is {_NOT}"), step.argval in ("print", "input", "open")
+        case "FORMAT_VALUE" | "CONVERT_VALUE" if (step.arg or 0) & 3:
+            return f"a conversion (!r, !s, !a) in an f-string is {_NOT}", False
+        case "MATCH_CLASS" | "MATCH_MAPPING" | "MATCH_SEQUENCE" | "MATCH_KEYS":
+            return f"match with such a pattern is {_NOT}: use if and elif", False
         case "FORMAT_VALUE" if (step.arg or 0) & 4:
             return f"a format specification in an f-string is {_NOT}", False
         case "FORMAT_WITH_SPEC":

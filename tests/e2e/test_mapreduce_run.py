@@ -71,6 +71,9 @@ def test_frames_and_functions_that_make_them_run_too():
         (("none.py:job", "text.txt"), 3, "KM0201"),
         (("wc.py:jobb", "text.txt"), 3, "did you mean 'job'"),
         (("wc.py:not_a_job", "text.txt"), 3, "KM0107"),
+        (("wc.py:map", "text.txt"), 3, "[KM0107] wc.py:map is a function of 2 arguments"),
+        (("wc.py:map", "text.txt"), 3, "wc.py:job, wc.py:frame"),
+        (("wc.py:fail",), 3, "[KM0301] wc.py:fail raised ZeroDivisionError"),
     ],
 )
 def test_what_cannot_be_run_is_told(arguments, code, said):
