@@ -232,6 +232,8 @@ class _MethodTemplate(AbstractTemplate):
             return None
         if self.key == _COUNT and _place_in(self.this.counters, args[0] if args else None) is None:
             return None
+        if self.key == _COUNT and len(args) > 1 and not isinstance(args[1], types.Integer | types.Boolean):
+            return None  # Python says what is wrong with it
         return signature(types.void, *args, recvr=self.this)
 
 

@@ -44,7 +44,7 @@ def _unit(data: Any, i: Any, size: Any) -> Any:
 
 @helper
 def string_to_arena(string: Any, arena: Any) -> Any:
-    """The Text with the characters of a unicode_type, in the arena."""
+    """The Text with the characters of a unicode_type, in the arena. Errors: ValueError for a lone surrogate."""
     data, length, kind, is_ascii = _parts(string)
     size = length if is_ascii else 4 * length
     out = allocate(arena, size)
@@ -53,7 +53,10 @@ def string_to_arena(string: Any, arena: Any) -> Any:
         return make_text(out, size, True, arena)
     to = 0
     for i in range(length):
-        to += encode(_unit(data, i, kind), out, to)
+        point = _unit(data, i, kind)
+        if 0xD800 <= point < 0xE000:
+            raise ValueError("a surrogate has no UTF-8")
+        to += encode(point, out, to)
     give_back(arena, moved(out, to))
     return make_text(out, to, False, arena)
 

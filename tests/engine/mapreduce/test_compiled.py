@@ -256,3 +256,24 @@ def test_a_variable_without_a_value_is_pythons_error_and_outer_variables_are_pyt
     with pytest.warns(InterpretedFunctionWarning, match="outer function"):
         km.MapReduce(counts, "sum", schema=types)(table).collect()
     assert seen == 2
+
+
+def test_a_surrogate_and_a_count_that_is_no_whole_number_are_pythons_errors():
+    def surrogate(line, emit):
+        emit(chr(int(line)), 1)
+
+    table = km.from_arrow(pa.table({"line": ["65", "55296"]}))
+    types = {"key": "string", "value": "int64"}
+    for compile_ in ("require", "never"):
+        made = km.MapReduce(surrogate, "sum", schema=types, compile=compile_)(table).collect(on_bad="reject")
+        assert made.rows() == [("A", 1)] and made.rejects.height == 1
+
+    def halves(line, emit):
+        emit.count("half", 0.5)
+        emit(line, 1)
+
+    with pytest.warns(InterpretedFunctionWarning):
+        job = km.MapReduce(halves, "sum", schema=types)(table)
+    with pytest.raises(KernelmillError) as raised:
+        job.collect()
+    assert raised.value.code is Code.FUNCTION_FAILED
