@@ -10,7 +10,7 @@ import operator
 from itertools import product
 
 from numba import types
-from numba.core.typing.templates import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, overload
 
 from kernelmill.kernels.text.optionals import equal_or_none
@@ -66,3 +66,17 @@ def _is(context, builder, sig, args):
 for _pair in product((types.Optional(types.boolean), types.Boolean), repeat=2):
     if _pair != (types.Boolean, types.Boolean):
         lower_builtin(operator.is_, *_pair)(_is)
+
+
+def _of_number_or_none(operation, result):
+    """Let float and int take a number that may be None: of None they raise, as in Python."""
+
+    @infer_global(operation)
+    class OfOptional(AbstractTemplate):
+        def generic(self, args, kws):
+            kind = args[0].type if len(args) == 1 and isinstance(args[0], types.Optional) else None
+            return signature(result, kind) if isinstance(kind, types.Integer | types.Float) else None
+
+
+_of_number_or_none(float, types.float64)
+_of_number_or_none(int, types.int64)

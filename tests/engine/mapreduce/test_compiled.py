@@ -277,3 +277,14 @@ def test_a_surrogate_and_a_count_that_is_no_whole_number_are_pythons_errors():
     with pytest.raises(KernelmillError) as raised:
         job.collect()
     assert raised.value.code is Code.FUNCTION_FAILED
+
+
+def test_float_and_int_take_numbers_that_may_be_none():
+    def converted(row, emit):
+        emit(row.n, (float(row.n), int(row.x)))
+
+    columns = {"n": [1, None, 3, 4, 5], "x": [1.5, 2.5, None, float("nan"), -2.5]}
+    frame, types = km.from_arrow(pa.table(columns)), {"key": "int64", "a": "float64", "b": "int64"}
+    job = km.MapReduce(converted, value=("a", "b"), order=None, schema=types, compile="require")(frame)
+    made = job.collect(on_bad="reject")
+    assert made.rows() == [(1, 1.0, 1), (5, 5.0, -2)] and made.rejects.height == 3
