@@ -32,11 +32,8 @@ def summed(key, values, emit):
 
 
 def extremes(key, values, emit):
-    first = True
+    least = greatest = next(values)
     for value in values:
-        if first:
-            least = greatest = value
-            first = False
         least = value if value < least else least
         greatest = value if value > greatest else greatest
     emit(least)
