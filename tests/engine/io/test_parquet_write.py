@@ -167,3 +167,25 @@ def test_bytes_of_rows_count_each_kind_of_value():
     assert list(bytes_before(columns[1:2], 3)) == [0, 6, 10, 17]
     assert list(bytes_before(columns[2:3], 3)) == [0, 13, 25, 39]
     assert list(bytes_before(columns[3:], 3)) == [0, 17, 21, 25]
+
+
+def test_lists_of_whole_numbers_are_written_as_differences_and_read_back(tmp_path):
+    lists = pa.array([[1, 2, 5], [], None, [7, None]], pa.list_(pa.int64()))
+    table = pa.table(
+        {"word": ["a", "b", "c", "a"], "at": lists, "small": lists.cast(pa.list_(pa.int32())), "a.b": lists}
+    )
+    path = tmp_path / "part.parquet"
+    with PartWriter(str(path), ToParquet("zstd", 1 << 20, True, table.schema, ("word",))) as writer:
+        for batch in table.to_batches():
+            writer.write(batch)
+        writer.close()
+    found = pq.ParquetFile(path)
+    encodings = {
+        found.metadata.row_group(0).column(n).path_in_schema: found.metadata.row_group(0).column(n).encodings
+        for n in range(4)
+    }
+    assert (
+        "DELTA_BINARY_PACKED" in encodings["at.list.element"]
+        and "DELTA_BINARY_PACKED" in encodings["small.list.element"]
+    )
+    assert pq.read_table(path).to_pydict() == table.to_pydict()
