@@ -21,6 +21,7 @@ from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.settings import Settings, resolve
 from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.sizes import format_bytes
+from kernelmill.engine.userfunctions import told
 
 _log = logging.getLogger("kernelmill.progress")
 
@@ -55,7 +56,7 @@ def _blaming(progress: Callable[[Event], None]) -> Callable[[Event], None]:
                 raise
             frames = traceback.extract_tb(problem.__traceback__)[1:2]  # behind the one of this call
             where = "".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
-            what = f"your progress function raised {type(problem).__name__}: {problem}"
+            what = f"your progress function raised {told(problem)}"
             raise error(Code.FUNCTION_FAILED, what, where=where, hint="it must not raise: the job ends") from problem
 
     return hear

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.userfunctions import shown
+from kernelmill.engine.userfunctions import shown, told
 
 _log = logging.getLogger("kernelmill.commit")
 Receipt = bytes
@@ -115,7 +115,7 @@ class HeldSink:
         except (KernelmillError, MemoryError):
             raise
         except Exception as problem:
-            raise self._wrong(f"{name} raised {type(problem).__name__}: {problem}", "mend it there", where) from problem
+            raise self._wrong(f"{name} raised {told(problem)}", "mend it there", where) from problem
 
     def _wrong(self, what: str, hint: str, where: str = "") -> KernelmillError:
         return error(Code.FUNCTION_FAILED, f"sink {self.label}: {what}", where=where, hint=hint)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.schema import field_text
 from kernelmill.engine.splits import SourceSplit
-from kernelmill.engine.userfunctions import shown
+from kernelmill.engine.userfunctions import shown, told
 
 BATCH_ROWS = 65_536
 _SPLITS_MAX = 1 << 20
@@ -128,7 +128,7 @@ class UserSource:
         except (KernelmillError, MemoryError):
             raise
         except Exception as problem:
-            made = self._wrong(f"{name} raised {type(problem).__name__}: {problem}", "mend it there", where)
+            made = self._wrong(f"{name} raised {told(problem)}", "mend it there", where)
             raise made from problem
 
     def _encoded(self, value: Any) -> bytes:

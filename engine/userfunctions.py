@@ -93,7 +93,7 @@ class UserFunction:
         """KM0301 for what the function raised: its own innermost line, the record and where that came from."""
         line = _innermost_line(problem, self.given) or self.where
         kind = type(problem).__name__
-        what = f"{self.title} raised {kind}: {problem}" + (f" [{line}]" if line else "")
+        what = f"{self.title} raised {told(problem)}" + (f" [{line}]" if line else "")
         hint = f'{record}; test for it and call emit.reject("why"), or on_bad="reject" sets such records aside'
         if self.role not in ("map", "reduce"):
             hint = record
@@ -205,9 +205,21 @@ def with_stable_hash(function: Callable[..., Any]) -> Callable[..., Any]:
     return _rebound(function, copied)
 
 
+def told(problem: BaseException) -> str:
+    """An exception of a user's code for a message: its type and text, if its class can make one."""
+    kind = type(problem).__name__
+    try:
+        return f"{kind}: {problem}"
+    except Exception as another:
+        return f"{kind}, whose text cannot be made: {type(another).__name__}"
+
+
 def shown(value: Any) -> str:
-    """A value for a message: its repr, cut where it is long."""
-    text = repr(value)
+    """A value for a message: its repr, cut where it is long; its type where a class of the user's has none to give."""
+    try:
+        text = repr(value)
+    except Exception as problem:
+        text = f"<{type(value).__name__}, whose repr raised {type(problem).__name__}>"
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[: _SHOWN_CHARACTERS_MAX - 3]}..."
 
 

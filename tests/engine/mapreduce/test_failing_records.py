@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 import kernelmill as km
+from kernelmill.engine.errors import Code
 from kernelmill.engine.exec import records, usersteps
 from kernelmill.kernels import _jit
 
@@ -59,3 +60,29 @@ def test_rejected_records_do_not_part_the_rows_that_a_table_gets(monkeypatch):
     lines = km.from_arrow(pa.table({"line": [f"line {n}" for n in range(4000)]}))
     found = km.MapReduce(words, "sum", compile="require")(lines).collect()
     assert (found.height, found.rejects.height, batches) == (3961, 39, [3961])
+
+
+class Wordless(Exception):
+    """Of a user whose own __str__ and __repr__ are wrong."""
+
+    def __str__(self):
+        return f"no {self.missing}"
+
+    __repr__ = __str__
+
+
+def raises(line, emit):
+    raise Wordless
+
+
+def emits_it(line, emit):
+    emit(Wordless(), 1)
+
+
+@pytest.mark.parametrize("function, code", [(raises, Code.FUNCTION_FAILED), (emits_it, Code.CAST)])
+def test_what_cannot_say_itself_is_named_by_its_type(function, code):
+    lines = km.from_arrow(pa.table({"line": ["a"]}))
+    job = km.MapReduce(function, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+    with pytest.raises(km.errors.KernelmillError, match="Wordless") as caught:
+        job(lines).collect()
+    assert caught.value.code is code
