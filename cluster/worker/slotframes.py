@@ -1,0 +1,264 @@
+"""Frames between a supervisor and its slots, over a socketpair: length (u32, little-endian), then one msgspec array.
+
+    to the slot         OpenJob; for each task SourceInputs (by the page), RunTask, BlockHere ...; CancelTask, EndSlot
+    to the supervisor   SlotReady, JobOpened | JobRefused; for each task BlockWanted ..., TaskDone | TaskFailed; LogLine
+
+A slot opens one job and runs one task at a time. Before RunTask it has been told, by SourceInputs, who holds the blocks
+that the task reads; what does not lie on this host, or is damaged there, it asks for by BlockWanted and waits. Pure:
+`FrameReader` cuts what was received, `to_slot` and `to_supervisor` make frames, the sockets are the caller's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from kernelmill.cluster.fields import (
+    AttemptKey,
+    Bounded,
+    Gen,
+    JobId,
+    JobParts,
+    Number,
+    Origin,
+    OutputNumber,
+    Partition,
+    PeerName,
+    Secret,
+    Signature,
+    StageNumber,
+    TaskCount,
+    TaskIndex,
+    TaskKey,
+    TaskRecord,
+    Text,
+    Word,
+)
+from kernelmill.engine.errors import Code, error
+
+FRAME_BYTES_MAX = 1 << 20
+"""Bytes of one frame, its length not counted."""
+HELD_MAX = 16384
+"""Entries of a SourceInputs."""
+
+_LENGTH = struct.Struct("<I")
+_SUM = Annotated[bytes, Meta(min_length=8, max_length=8)]
+_FailureName = Annotated[str, Meta(pattern=r"^[A-Z][A-Z_]{0,63}\Z")]
+_Path = Annotated[str, Meta(max_length=4096)]
+
+
+class OpenJob(Bounded, frozen=True, tag=1):
+    """Open this job: check `signature` over its sheet and parts, then unpickle its functions; the slot's first frame.
+
+    sheet: msgpack of fields.Sheet, as it was signed. roots: names and places. scratch: the folder in which each worker
+    of this host has a folder of its name.
+    """
+
+    job: JobId
+    sheet: bytes
+    parts: JobParts
+    parts_folder: _Path
+    signature: Signature
+    expires_s: Number
+    code_key: Secret  # in no text of this frame, see __repr__
+    roots: Annotated[tuple[tuple[PeerName, _Path], ...], Meta(max_length=64)]
+    memory_bytes: Number
+    scratch: _Path
+    worker: PeerName
+
+    def __repr__(self) -> str:
+        return f"OpenJob(job={self.job.hex()}, worker={self.worker!r})"
+
+
+class MapHeld(Bounded, frozen=True):
+    """Which attempt made a map task's blocks; `holder` is a place in the frame's list."""
+
+    task: TaskIndex
+    attempt: AttemptKey
+    holder: Annotated[int, Meta(ge=0, lt=1024)]
+
+
+class SourceInputs(Bounded, frozen=True, tag=2):
+    """Who holds the outputs of these tasks of a stage; replaces what earlier frames said of them."""
+
+    stage: StageNumber
+    gen: Gen
+    holders: Annotated[tuple[PeerName, ...], Meta(max_length=1024)]
+    held: Annotated[tuple[MapHeld, ...], Meta(max_length=HELD_MAX)]
+
+
+class RunTask(Bounded, frozen=True, tag=3):
+    """Run this attempt, leaving out these rows; is_isolating: find the rows that it fails for."""
+
+    attempt: AttemptKey
+    task: TaskKey
+    left_out: Annotated[tuple[Origin, ...], Meta(max_length=8192)]
+    is_isolating: bool
+
+
+class BlockHere(Bounded, frozen=True, tag=4):
+    """The answer to BlockWanted: the block, by this attempt, is in the spooled file `path`.
+
+    With an empty path it lies in place, in the holder's folder on this host. With a `code` it cannot be had: the task
+    is to end with that.
+    """
+
+    stage: StageNumber
+    map_task: TaskIndex
+    output: OutputNumber
+    partition: Partition
+    attempt: AttemptKey
+    holder: PeerName
+    path: _Path
+    code: Word
+
+
+class CancelTask(Bounded, frozen=True, tag=5):
+    """End this attempt; nothing happens if it is not the one that runs."""
+
+    attempt: AttemptKey
+
+
+class EndSlot(Bounded, frozen=True, tag=6):
+    """Exit at once."""
+
+
+class SlotReady(Bounded, frozen=True, tag=1):
+    """All is imported; a job may be opened."""
+
+    pid: Number
+
+
+class JobOpened(Bounded, frozen=True, tag=2):
+    """The job's signature holds and its functions are there; tasks may be run."""
+
+    job: JobId
+
+
+class JobRefused(Bounded, frozen=True, tag=3):
+    """The job was not opened; the slot ends. `code` is a wire name of engine.errors.Code."""
+
+    job: JobId
+    code: _FailureName
+    text: Text
+    where: Text
+    hint: Text
+
+
+class BlockWanted(Bounded, frozen=True, tag=4):
+    """The running task cannot go on without this block. Asked once; BlockHere is the answer.
+
+    code: empty if the block is not on this host; CORRUPT_BLOCK or FETCH_UNREACHABLE if that attempt's copy, in place or
+    as BlockHere gave it, is damaged or gone.
+    """
+
+    stage: StageNumber
+    gen: Gen
+    map_task: TaskIndex
+    output: OutputNumber
+    partition: Partition
+    attempt: AttemptKey
+    holder: PeerName
+    code: Word
+
+
+class EdgeConsumed(Bounded, frozen=True):
+    """What an attempt read over one edge: from how many map tasks, each counted once, and their rows, sum and xor."""
+
+    maps: TaskCount
+    rows: Number
+    sum: _SUM
+    xor: _SUM
+
+
+class TaskDone(Bounded, frozen=True, tag=5):
+    """The attempt's blocks or files are complete and on the disk; `consumed` has one entry an edge of its stage."""
+
+    attempt: AttemptKey
+    record: TaskRecord
+    consumed: Annotated[tuple[EdgeConsumed, ...], Meta(max_length=64)]
+    rows: Number
+    millis: Number
+
+
+class TaskFailed(Bounded, frozen=True, tag=6):
+    """The attempt ended without output, and left no file.
+
+    failure: what the master reacts to (USER_ERROR, DISK_FULL, CANCELLED ...); code: wire name of the engine's error;
+    batch: the number of the batch it was in, -1 for none.
+    """
+
+    attempt: AttemptKey
+    failure: _FailureName
+    code: _FailureName
+    type_name: Word
+    text: Text
+    where: Text
+    hint: Text
+    batch: Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
+    origins: Annotated[tuple[Origin, ...], Meta(max_length=256)]
+
+
+class LogLine(Bounded, frozen=True, tag=7):
+    """A line that the job's code, or the engine, wrote to stdout, stderr or a log; for people."""
+
+    level: Word
+    text: Text
+
+
+ToSlot = OpenJob | SourceInputs | RunTask | BlockHere | CancelTask | EndSlot
+ToSupervisor = SlotReady | JobOpened | JobRefused | BlockWanted | TaskDone | TaskFailed | LogLine
+_Frame = TypeVar("_Frame", bound=ToSlot | ToSupervisor)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def frame_bytes(frame: ToSlot | ToSupervisor) -> bytes:
+    """The bytes of a frame, its length first. Raises KM0607 if it is longer than a frame may be."""
+    data = _ENCODER.encode(frame)
+    if len(data) > FRAME_BYTES_MAX:
+        what = f"a {type(frame).__name__} of {len(data)} bytes; {FRAME_BYTES_MAX} are allowed"
+        raise error(Code.PROTOCOL, what, hint="a job with fewer or shorter counters and texts has smaller frames")
+    return _LENGTH.pack(len(data)) + data
+
+
+class FrameReader(Generic[_Frame]):
+    """Cuts what comes from the other side into frames; holds at most one that is not complete."""
+
+    def __init__(self, frames: Any) -> None:
+        self._decoder: msgspec.msgpack.Decoder[_Frame] = msgspec.msgpack.Decoder(frames)
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[_Frame]:
+        """Take bytes and give the frames that they complete. Raises KM0607 for what is no frame: end that process."""
+        self._rest += data
+        while len(self._rest) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._rest)
+            if length > FRAME_BYTES_MAX:
+                raise _no_frame(f"a frame of {length} bytes; {FRAME_BYTES_MAX} are allowed")
+            end = _LENGTH.size + length
+            if len(self._rest) < end:
+                return
+            frame, self._rest = bytes(self._rest[_LENGTH.size : end]), self._rest[end:]
+            try:
+                decoded = self._decoder.decode(frame)
+            except Exception as problem:  # the other side runs users' code: whatever it sends must not end this one
+                raise _no_frame(f"not a frame: {problem}") from problem
+            yield decoded
+
+
+def from_supervisor() -> FrameReader[ToSlot]:
+    """A reader for the slot's side."""
+    return FrameReader(ToSlot)
+
+
+def from_slot() -> FrameReader[ToSupervisor]:
+    """A reader for the supervisor's side."""
+    return FrameReader(ToSupervisor)
+
+
+def _no_frame(what: str) -> Exception:
+    return error(Code.PROTOCOL, what, where="between supervisor and slot", hint="the slot is to be ended")
