@@ -1,0 +1,90 @@
+"""Where a job's files lie until they are published, and the files that attempts leave there beside their parts.
+
+<parent>/.<name>.km-<job>/          made by the client before it submits; nobody else ever makes it or `attempts`,
+                                    so what a zombie writes after the job's end finds no place
+    attempts/<epoch>-<number>/      made by the slot: parts of that attempt, and `rejects`
+    final/                          the output folder in the making
+    manifest.json                   the manifest, once it is known: what publishing goes by when it is done again
+    single.parquet, rejects.parquet of an output that is one file: second names of what was published
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+import xxhash
+
+from kernelmill.cluster.fields import AttemptKey, OutputFile
+from kernelmill.engine.durable import fsync_folder, output_errors
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.io.context import Reject
+
+ATTEMPTS, FINAL, MANIFEST = "attempts", "final", "manifest.json"
+REJECTS_NAME = "rejects"
+"""The file of an attempt's rejected records, in order: MessagePack, see `write_rejects`."""
+TAIL_BYTES = 64 << 10
+
+_REJECTS = msgspec.msgpack.Decoder(list[Reject])
+
+
+def staging_of(target: str, job: bytes) -> str:
+    """Name the staging folder of a job with the output `target`: a hidden sibling, thus on the same file system."""
+    return os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.km-{job.hex()}")
+
+
+def attempt_folder(target: str, job: bytes, attempt: AttemptKey) -> str:
+    """Name the folder of one attempt; the slot makes it with os.mkdir, which fails once the job is over."""
+    return os.path.join(staging_of(target, job), ATTEMPTS, str(attempt))
+
+
+def make_staging(target: str, job: bytes) -> None:
+    """Make the staging of a job. Raises KM0502 or KM0402 where that cannot be."""
+    staging = staging_of(target, job)
+    with output_errors("making a staging folder", staging):
+        os.mkdir(staging)
+        os.mkdir(os.path.join(staging, ATTEMPTS))
+        fsync_folder(staging)
+        fsync_folder(os.path.dirname(target))
+
+
+def describe_file(folder: str, name: str, rows: int) -> OutputFile:
+    """Read a closed file of an attempt for its record: size, checksum of all of it and of its tail. Raises OSError."""
+    whole, tail, size = xxhash.xxh3_128(), b"", 0
+    with open(os.path.join(folder, name), "rb") as file:
+        while data := file.read(1 << 20):
+            whole.update(data)
+            size += len(data)
+            tail = (tail + data)[-TAIL_BYTES:]
+    return OutputFile(name, rows, size, whole.digest(), xxhash.xxh3_128_digest(tail))
+
+
+def tail_of(path: str) -> tuple[int, bytes]:
+    """A file's size and the xxh3-128 of its last 64 KiB, for comparing it with its record. Raises OSError."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        return size, xxhash.xxh3_128_digest(file.read())
+
+
+def write_rejects(folder: str, records: Sequence[Reject]) -> OutputFile:
+    """Write an attempt's rejected records into its folder, durably; the file for its record. Raises KM0402, KM0502."""
+    path = os.path.join(folder, REJECTS_NAME)
+    data = msgspec.msgpack.encode(list(records))
+    with output_errors("writing rejected records", path), open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return OutputFile(
+        REJECTS_NAME, len(records), len(data), xxhash.xxh3_128_digest(data), xxhash.xxh3_128_digest(data[-TAIL_BYTES:])
+    )
+
+
+def read_rejects(path: str, expected: OutputFile) -> list[Reject]:
+    """Read such a file back. Raises KM0605 if its bytes are not those of its record, OSError if it is not there."""
+    with open(path, "rb") as file:
+        data = file.read(expected.size_bytes + 1)
+    if len(data) != expected.size_bytes or xxhash.xxh3_128_digest(data) != expected.xxh3:
+        raise error(Code.CORRUPT_BLOCK, "rejected records are not as they were written", where=path)
+    return _REJECTS.decode(data)
