@@ -16,6 +16,8 @@ TASKS_MAX = 1 << 20
 """Tasks of one stage."""
 PARTITIONS_MAX = 1 << 14
 """Partitions of one stage's output."""
+OUTPUTS_MAX = 64
+"""Outputs of one stage."""
 PART_BYTES_MAX = 64 << 20
 """Bytes of one job part: plan, inputs and splits, or a function's blob."""
 
@@ -42,13 +44,14 @@ TaskIndex = Annotated[int, Meta(ge=0, lt=TASKS_MAX)]
 TaskCount = Annotated[int, Meta(ge=0, le=TASKS_MAX)]
 Partition = Annotated[int, Meta(ge=0, lt=PARTITIONS_MAX)]
 PartitionCount = Annotated[int, Meta(ge=0, le=PARTITIONS_MAX)]
-OutputNumber = Annotated[int, Meta(ge=0, lt=1 << 10)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
+OutputNumber = Annotated[int, Meta(ge=0, lt=OUTPUTS_MAX)]
+Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: none, for ipc
 
 PEER_NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"
 PeerName = Annotated[str, Meta(pattern=PEER_NAME_PATTERN)]
 CodeName = Annotated[str, Meta(pattern=r"^[A-Z][A-Z_]{0,63}\Z")]  # wire name of engine.errors.Code
 Word = Annotated[str, Meta(max_length=256)]
+CheckBytes = Annotated[bytes, Meta(min_length=8, max_length=8)]  # a sum or xor of row checksums, little endian
 Text = Annotated[str, Meta(max_length=8192)]
 
 
@@ -64,6 +67,18 @@ class AttemptKey(Bounded, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.number}"
+
+
+class AttemptName(Bounded, frozen=True, order=True):
+    """An attempt with its job and task: all that a peer needs who has not heard of it before."""
+
+    job: JobId
+    stage: StageNumber
+    index: TaskIndex
+    attempt: AttemptKey
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.index}#{self.attempt}"
 
 
 class TaskKey(Bounded, frozen=True, order=True):
@@ -82,7 +97,7 @@ class Place(Bounded, frozen=True):
     parts: Annotated[tuple[Word, ...], Meta(max_length=64)]
 
 
-class Origin(Bounded, frozen=True):
+class Origin(Bounded, frozen=True, order=True):
     """A row of a task: which of its split's files, the row group or byte offset there, and the row in that.
 
     For a group of a user's reduce all three are 0 and `key_xxh3` is the xxh3-128 of its key, which is empty otherwise.
@@ -103,23 +118,18 @@ class Poison(Bounded, frozen=True):
     text: Text
 
 
-class Checks(Bounded, frozen=True):
-    """Rows with the sum and xor of their checksums, 8 bytes each: equal for equal rows in any order."""
-
-    rows: Number
-    sum: Annotated[bytes, Meta(min_length=8, max_length=8)]
-    xor: Annotated[bytes, Meta(min_length=8, max_length=8)]
-
-
 class BlocksOutput(Bounded, frozen=True, tag=1):
-    """A map attempt's data file: its length and (bytes, rows, sum, xor), 32 bytes a partition, packed."""
+    """A map attempt's data file: its length and (bytes, rows, sum, xor), 32 bytes a partition, packed.
+
+    With several outputs the partitions of all of them come one after the other.
+    """
 
     size_bytes: Number
     vectors: Annotated[bytes, Meta(max_length=32 * PARTITIONS_MAX)]
 
 
 class OutputFile(Bounded, frozen=True):
-    """A closed file: name within its attempt, size, xxh3-128 of all of it and of its last 64 KiB."""
+    """A closed file: name within its attempt's folder, size, xxh3-128 of all of it and of its last 64 KiB."""
 
     name: Word
     rows: Number
@@ -128,10 +138,13 @@ class OutputFile(Bounded, frozen=True):
     tail_xxh3: Xxh3
 
 
+Files = Annotated[tuple[OutputFile, ...], Meta(max_length=OUTPUTS_MAX)]
+
+
 class FilesOutput(Bounded, frozen=True, tag=2):
     """The files that an attempt left in its own folder of the output's staging."""
 
-    files: Annotated[tuple[OutputFile, ...], Meta(max_length=1024)]
+    files: Files
 
 
 class Count(Bounded, frozen=True):
@@ -145,11 +158,30 @@ Counts = Annotated[tuple[Count, ...], Meta(max_length=1024)]
 
 
 class TaskRecord(Bounded, frozen=True):
-    """What an attempt made: its counters, rejects by reason, and its blocks or files."""
+    """What an attempt made: its counters, rejects by reason, its blocks or files, and the file of rejects if any."""
 
     counters: Counts
     rejects: Counts
     output: BlocksOutput | FilesOutput
+    reject_files: Annotated[tuple[OutputFile, ...], Meta(max_length=1)]
+
+
+class Consumed(Bounded, frozen=True):
+    """What an attempt read over one edge: from how many map tasks, each counted once, and their rows, sum and xor."""
+
+    maps: TaskCount
+    rows: Number
+    sum: CheckBytes
+    xor: CheckBytes
+
+
+class Problem(Bounded, frozen=True):
+    """An error of engine.errors between processes: its code's wire name and its three texts."""
+
+    code: CodeName
+    what: Text
+    where: Text
+    hint: Text
 
 
 class Versions(Bounded, frozen=True):
@@ -175,9 +207,8 @@ class SheetStage(Bounded, frozen=True):
 
     label: Word
     tasks: TaskCount
-    partitions: PartitionCount
+    partitions: Annotated[tuple[PartitionCount, ...], Meta(max_length=OUTPUTS_MAX)]  # of each output; none: files
     inputs: Annotated[tuple[SheetEdge, ...], Meta(max_length=64)]
-    writes_files: bool
 
 
 class Policy(Bounded, frozen=True):
@@ -188,6 +219,8 @@ class Policy(Bounded, frozen=True):
     mode: Literal["error", "overwrite"]
     code: Literal["signed", "registered"]
     verify_output: Literal["tail", "full"]
+    attempts_max: Annotated[int, Meta(ge=1, le=32)]
+    fails_without_workers: bool  # where it would be paused
 
 
 class Sheet(Bounded, frozen=True):
@@ -202,7 +235,7 @@ class Sheet(Bounded, frozen=True):
 class JobPart(Bounded, frozen=True):
     """A part of a job, which lies beside the journal under its sha256; the fingerprints of inputs are such a part."""
 
-    role: Literal["plan", "inputs", "code"]
+    role: Literal["plan", "inputs", "code", "table"]
     sha256: Sha256
     size_bytes: Annotated[int, Meta(ge=0, le=PART_BYTES_MAX)]
 

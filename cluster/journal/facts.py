@@ -58,7 +58,7 @@ class JobFacts:
         """The attempts whose files are the output, by stage and task; None while one of them is missing."""
         found: list[AttemptKey] = []
         for stage, sheet in enumerate(self.accepted.sheet.stages):
-            for index in range(sheet.tasks if sheet.writes_files else 0):
+            for index in range(0 if sheet.partitions else sheet.tasks):
                 commit = self.commits.get((stage, index))
                 if commit is None:
                     return None

@@ -33,7 +33,9 @@ def _strategy(kind):
             # a lone surrogate has no UTF-8, so no peer can send one
             return st.text(st.characters(exclude_categories=["Cs"]), max_size=_few(kind))
         case kinds.VarTupleType():
-            return st.lists(_strategy(kind.item_type), min_size=kind.min_length or 0, max_size=3).map(tuple)
+            return st.lists(
+                _strategy(kind.item_type), min_size=kind.min_length or 0, max_size=min(3, kind.max_length)
+            ).map(tuple)
         case kinds.TupleType():
             return st.tuples(*[_strategy(one) for one in kind.item_types])
         case kinds.BoolType():

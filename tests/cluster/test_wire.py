@@ -16,8 +16,9 @@ from kernelmill.cluster import messages as m
 from kernelmill.cluster import wire
 from kernelmill.cluster.fields import (
     AttemptKey,
+    AttemptName,
     BlocksOutput,
-    Checks,
+    Consumed,
     Count,
     FilesOutput,
     JobPart,
@@ -25,10 +26,10 @@ from kernelmill.cluster.fields import (
     OutputFile,
     Place,
     Policy,
+    Problem,
     Sheet,
     SheetEdge,
     SheetStage,
-    TaskKey,
     TaskRecord,
     Versions,
 )
@@ -99,7 +100,8 @@ def refused(link, frame):
     return caught.value.what
 
 
-ACCEPT = around(m.Accept(AttemptKey(1, 2)))
+NAME = AttemptName(b"j" * 16, 0, 0, AttemptKey(1, 2))
+ACCEPT = around(m.Accept(NAME))
 
 
 # Round trips and damage ----------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def test_every_value_of_msgpack_in_every_place_is_an_error_or_a_message(beat, da
 
 
 def test_text_that_is_not_utf8_is_refused():
-    frame = wire.encode(around(m.Refused(b"", "AUTH", "who?")))
+    frame = wire.encode(around(m.Refused(b"", "AUTH", "who?", "")))
     assert wire.MASTER_TO_CLIENT.decode(frame).body.text == "who?"
     refused(wire.MASTER_TO_CLIENT, frame.replace(b"who?", b"wh\xff?"))
 
@@ -160,8 +162,8 @@ def test_text_that_is_not_utf8_is_refused():
     "head", ["dd ffffffff", "dd 7fffffff", "c6 ffffffff", "db ffffffff", "df ffffffff", "c9 ffffffff 01"]
 )
 def test_a_header_that_promises_much_takes_no_memory(head):
-    start = wire.encode(around(m.Drop(())))
-    assert start[-1:] == b"\x90"  # the empty list of attempts
+    start = wire.encode(around(m.Peers(1, ())))
+    assert start[-1:] == b"\x90"  # the empty list of peers
     tracemalloc.start()
     try:
         refused(wire.MASTER_TO_WORKER, start[:-1] + bytes.fromhex(head))
@@ -184,14 +186,22 @@ def test_a_frame_is_at_most_a_mebibyte_both_ways():
     page = m.Inputs(b"j" * 16, 1, 0, 1, 0, 1, holders, held)
     assert wire.MASTER_TO_WORKER.decode(wire.encode(around(page))).body == page
     # what a master sends fits with every bound reached; a worker's and a client's words may be too many
-    row, ticket = Origin(2**20 - 1, 2**63 - 1, 2**63 - 1, b"k" * 16), m.Ticket("w" * 64, b"t" * 16)
-    assign = m.Assign(AttemptKey(1, 1), b"s" * 16, TaskKey(b"j" * 16, 0, 0, 0), (row,) * 8192, 0, (ticket,) * 1024)
+    row, ticket = Origin(2**20 - 1, 2**63 - 1, 2**63 - 1, b"k" * 16), m.Ticket(0, 0, "w" * 64, b"t" * 16)
+    inputs = (m.InputVersion(2**16 - 1, 2**63 - 1),) * 64
+    assign = m.Assign(NAME, 0, b"s" * 16, True, (row,) * 8192, inputs, (ticket,) * 4096)
     assert len(wire.encode(around(assign))) < wire.FRAME_BYTES_MAX
     many = m.Peers(1, tuple(m.Peer(f"w{i:063}", "e" * 256, b"k" * 40) for i in range(1024)))
     assert len(wire.encode(around(many))) < wire.FRAME_BYTES_MAX
+    held = m.HeldAttempt(
+        AttemptName(b"j" * 16, 2**16 - 1, 2**20 - 1, AttemptKey(2**32 - 1, 2**63 - 1)), 2**32 - 1, b"s" * 16
+    )
+    hello = m.Hello(VERSIONS, b"n" * 16, 1, 0, "h" * 256, 1, 1, 1, 1, b"k" * 32, 0, 1, (held,) * 4096, (held,) * 4096)
+    assert len(wire.encode(around(hello))) < wire.FRAME_BYTES_MAX
+    rows = tuple(m.LogRow("w" * 64, 0, 0, AttemptKey(1, 1), "€" * 1024) for _ in range(128))
+    assert len(wire.encode(around(m.LogPage(JOB, 0, rows)))) < wire.FRAME_BYTES_MAX
     counts = tuple(Count("€" * 256, number) for number in range(1024))
-    record = TaskRecord(counts, counts, BlocksOutput(1, b"v" * 32 * 16384))
-    done = m.Done(AttemptKey(1, 1), b"s" * 16, TaskKey(b"j" * 16, 0, 0, 0), record, 0, Checks(0, b"0" * 8, b"0" * 8))
+    record = TaskRecord(counts, counts, BlocksOutput(1, b"v" * 32 * 16384), ())
+    done = m.Done(NAME, 0, b"s" * 16, record, (), 0, 0, 0)
     with pytest.raises(KernelmillError) as caught:
         wire.encode(around(done))
     assert caught.value.code is Code.PROTOCOL and "Done" in caught.value.what
@@ -201,15 +211,13 @@ def test_a_frame_is_at_most_a_mebibyte_both_ways():
 @pytest.mark.parametrize(
     "body",
     [
-        m.Accept(AttemptKey(2**32, 1)),
-        m.Accept(AttemptKey(1, -1)),
-        m.Failed(AttemptKey(1, 1), "lower case", "E", "", None),
-        m.Failed(AttemptKey(1, 1), "HUNG", "E", "t" * 8193, None),
-        m.Done(
-            AttemptKey(1, 1), b"s" * 15, TaskKey(b"j" * 16, 0, 0, 0), TaskRecord((), (), FilesOutput(())), 0,
-            Checks(0, b"0" * 8, b"0" * 8),
-        ),
-        m.FetchFailed(AttemptKey(1, 1), 1 << 20, AttemptKey(1, 1), "HUNG"),
+        m.Accept(AttemptName(b"j" * 16, 0, 0, AttemptKey(2**32, 1))),
+        m.Accept(AttemptName(b"j" * 16, 0, 0, AttemptKey(1, -1))),
+        m.Accept(AttemptName(b"j" * 15, 0, 0, AttemptKey(1, 1))),
+        m.Failed(NAME, "lower case", "E", None, None, ()),
+        m.Failed(NAME, "HUNG", "E", Problem("HUNG", "t" * 8193, "", ""), None, ()),
+        m.Done(NAME, 0, b"s" * 15, TaskRecord((), (), FilesOutput(()), ()), (), 0, 0, 0),
+        m.FetchFailed(NAME, AttemptName(b"j" * 16, 0, 1 << 20, AttemptKey(1, 1)), "HUNG"),
     ],
 )  # fmt: skip
 def test_values_outside_their_bounds_are_refused(body):
@@ -266,61 +274,76 @@ def test_another_version_is_named_whatever_follows():
 
 ATTEMPT = AttemptKey(7, 1234567890123)
 JOB = bytes(range(16))
-TASK = TaskKey(JOB, 2, 1, 17)
+FULL_NAME = AttemptName(JOB, 2, 17, ATTEMPT)
 VERSIONS = Versions("0.1.0", "3.11.7", "26.0.1", "0.68.1", "2.4.6")
 SHEET = Sheet(
     (
-        SheetStage("count words", 40, 8, (), False),
-        SheetStage("write", 8, 0, (SheetEdge(0, "hash", 0),), True),
+        SheetStage("count words", 40, (8, 2), ()),
+        SheetStage("write", 8, (), (SheetEdge(0, "hash", 0),)),
     ),
     Place("data", ("out", "counts")),
-    Policy("reject", 1000, "error", "signed", "tail"),
+    Policy("reject", 1000, "error", "signed", "tail", 4, False),
     VERSIONS,
 )
 ORIGIN = Origin(0, 4096, 12, b"")
+PARTS = (JobPart("code", b"p" * 32, 500),)
+FILE = OutputFile("part-00017.parquet", 9, 999, b"x" * 16, b"y" * 16)
+HELD = m.HeldAttempt(FULL_NAME, 1, b"s" * 16)
+PROBLEM = Problem("FUNCTION_FAILED", "ValueError: no number", "job.py:12", "look at the record")
 SAMPLES = [
-    m.Submit(JOB, SHEET, (JobPart("code", b"p" * 32, 500),), b"S" * 32, 1_800_000_000),
-    m.PutPart(JobPart("code", b"p" * 32, 500), 256, b"piece"),
-    m.Need(b"p" * 32, 256),
+    m.Submit(JOB, SHEET, PARTS, b"S" * 32, 1_800_000_000),
+    m.PutPart(JOB, b"p" * 32, 256, b"piece"),
+    m.Need(JOB, b"p" * 32, 256),
     m.Accepted(JOB, "RUNNING"),
-    m.Refused(b"", "VERSION", "0.1.0 here, 0.2.0 there"),
-    m.Status(JOB, "ann", "PAUSED", (m.StageCounts(40, 3, 2, 99, 1 << 33),), "NO_WORKERS", "none for 60 s"),
-    m.Result(JOB, "COMMITTED", "", "", Place("data", ("out",)), b"M" * 16),
+    m.Refused(b"", "VERSION", "0.1.0 here, 0.2.0 there", "install one of them"),
+    m.Status(
+        JOB, "ann", "PAUSED", (m.StageCounts("count words", 40, 3, 2, 1, 99, 1 << 33),), 4,
+        "NO_WORKERS", "none for 60 s",
+    ),
+    m.Result(JOB, "COMMITTED", "", None, Place("data", ("out",)), 9, 999, b"M" * 16, (Count("lines", 12),), ()),
+    m.Result(JOB, "FAILED", "USER_ERROR", PROBLEM, Place("data", ("out",)), 0, 0, b"", (), ()),
     m.Watch(JOB),
     m.ListJobs(True, 0),
-    m.Jobs(0, 1, ((JOB, "ann", "FAILED"),)),
+    m.Jobs(0, 1, (m.JobRow(JOB, "ann", "FAILED", 48, 40, "data:/out", "USER_ERROR"),)),
     m.CancelJob(JOB),
     m.Forget(JOB),
-    m.Hello(
-        VERSIONS, b"n" * 16, 5003, 2, 1 << 33, 1 << 40, b"k" * 32, 0, 1, (ATTEMPT,), (),
-        (m.Offer(ATTEMPT, b"s" * 16, b"r" * 16),),
-    ),
-    m.Welcome(0, 1, (ATTEMPT,), (), (ATTEMPT,)),
+    m.ListWorkers(),
+    m.Workers((m.WorkerRow("worker-1", "REGISTERED", "host-1", 2, 1, 1 << 33, 1 << 29, 1 << 39),)),
+    m.DrainWorker("worker-1"),
+    m.Granted(JOB),
+    m.ReadLog(JOB, 5),
+    m.LogPage(JOB, 5, (m.LogRow("worker-1", 2, 17, ATTEMPT, "hello"),)),
+    m.Hello(VERSIONS, b"n" * 16, 1, 6, "host-1", 5003, 2, 1 << 33, 1 << 40, b"k" * 32, 0, 1, (HELD,), (HELD,)),
+    m.Welcome(1, 0, 1, (FULL_NAME,), (), (FULL_NAME,)),
     m.Peers(4, (m.Peer("worker-1", "tcp://10.0.0.1:5003", b"K" * 40),)),
-    m.Assign(ATTEMPT, b"s" * 16, TASK, (ORIGIN,), 3, (m.Ticket("worker-1", b"t" * 16),)),
+    m.Spec(JOB, SHEET, PARTS, b"S" * 32, 1_800_000_000),
+    m.Assign(
+        FULL_NAME, 1, b"s" * 16, False, (ORIGIN,), (m.InputVersion(1, 3),), (m.Ticket(1, 0, "worker-1", b"t" * 16),)
+    ),
     m.Inputs(JOB, 2, 1, 3, 0, 1, ("worker-1",), (m.HeldMap(5, ATTEMPT, 0),)),
-    m.Accept(ATTEMPT),
-    m.Failed(ATTEMPT, "USER_ERROR", "ValueError", "no number", ORIGIN),
-    m.FetchFailed(ATTEMPT, 5, AttemptKey(6, 1), "CORRUPT_BLOCK"),
-    m.Beat((m.Progress(ATTEMPT, "run", 3, 65536, 1 << 22),), 1 << 29, 1 << 39, 12, b"h" * 16),
+    m.Pair(JOB, 2, 1, m.HeldMap(5, ATTEMPT, 0), "worker-1", b"t" * 16),
+    m.Tickets(FULL_NAME, (m.Ticket(1, 0, "worker-1", b"t" * 16),)),
+    m.Accept(FULL_NAME),
+    m.Failed(FULL_NAME, "USER_ERROR", "ValueError", PROBLEM, 3, (ORIGIN,)),
+    m.FetchFailed(FULL_NAME, AttemptName(JOB, 1, 5, AttemptKey(6, 1)), "CORRUPT_BLOCK"),
+    m.Beat((m.Progress(JOB, ATTEMPT, "run", 3, 65536, 1 << 22),), (JOB,), 1 << 29, 1 << 39),
+    m.Heard(),
     m.Done(
-        ATTEMPT, b"s" * 16, TASK,
-        TaskRecord((Count("lines", 12),), (Count("cast", 1),), BlocksOutput(4096, b"v" * 64)), 40,
-        Checks(99, b"+" * 8, b"^" * 8),
+        FULL_NAME, 1, b"s" * 16,
+        TaskRecord((Count("lines", 12),), (Count("cast", 1),), BlocksOutput(4096, b"v" * 64), (FILE,)),
+        (Consumed(40, 99, b"+" * 8, b"^" * 8),), 99, 4096, 1234,
     ),
-    m.Done(
-        ATTEMPT, b"s" * 16, TASK,
-        TaskRecord((), (), FilesOutput((OutputFile("part-00017.parquet", 9, 999, b"x" * 16, b"y" * 16),))), 0,
-        Checks(0, b"\0" * 8, b"\0" * 8),
-    ),
-    m.CommitAck(ATTEMPT),
-    m.Discard(ATTEMPT),
-    m.CancelAttempt(ATTEMPT),
-    m.Drop((ATTEMPT,)),
-    m.Drain(),
+    m.Done(FULL_NAME, 1, b"s" * 16, TaskRecord((), (), FilesOutput((FILE,)), ()), (), 9, 999, 1234),
+    m.CommitAck(FULL_NAME),
+    m.Discard(FULL_NAME),
+    m.CancelAttempt(FULL_NAME),
+    m.Drop(JOB),
+    m.Drain(True),
+    m.WantDrain(),
     m.Bye(),
+    m.Lines(FULL_NAME, ("hello",)),
     m.Fetch(9, b"t" * 16, (m.BlockRange(JOB, 2, 1, 5, ATTEMPT, 0, 7, 0, 1 << 20), m.PartRange(b"p" * 32, 0, 500))),
-    m.Chunk(9, "OK", 1 << 20),
+    m.Chunk(9, "OK", 1 << 20, 1 << 30),
 ]  # fmt: skip
 
 

@@ -29,18 +29,18 @@ VERSIONS = Versions("0.1.0", "3.11.7", "26.0.1", "0.68.1", "2.4.6")
 JOB, OTHER = b"job-1" + b"." * 11, b"job-2" + b"." * 11
 SHEET = Sheet(
     (
-        SheetStage("map", 2, 3, (), False),
-        SheetStage("middle", 3, 3, (SheetEdge(0, "hash", 0),), False),
-        SheetStage("write", 2, 0, (SheetEdge(1, "hash", 0),), True),
-        SheetStage("aside", 1, 1, (), False),
+        SheetStage("map", 2, (3,), ()),
+        SheetStage("middle", 3, (3,), (SheetEdge(0, "hash", 0),)),
+        SheetStage("write", 2, (), (SheetEdge(1, "hash", 0),)),
+        SheetStage("aside", 1, (1,), ()),
     ),
     Place("data", ("out",)),
-    Policy("error", 0, "error", "signed", "tail"),
+    Policy("error", 0, "error", "signed", "tail", 4, False),
     VERSIONS,
 )
 ACCEPTED = r.JobAccepted("ann", SHEET, (JobPart("plan", b"p" * 32, 100),), b"S" * 32, 1_800_000_000)
-BLOCKS = TaskRecord((Count("lines", 3),), (), BlocksOutput(96, b"v" * 96))
-FILES = TaskRecord((), (), FilesOutput((OutputFile("part-00000.parquet", 5, 500, b"x" * 16, b"y" * 16),)))
+BLOCKS = TaskRecord((Count("lines", 3),), (), BlocksOutput(96, b"v" * 96), ())
+FILES = TaskRecord((), (), FilesOutput((OutputFile("part-00000.parquet", 5, 500, b"x" * 16, b"y" * 16),)), ())
 POISON = Poison(Origin(0, 0, 7, b""), "POISON", "bad")
 
 

@@ -219,7 +219,7 @@ def test_a_full_file_is_km0606_writes_nothing_and_goes_on_once_there_is_space(tm
     file.connection.execute(f"pragma max_page_count = {pages}")
     commit = next(one for one in RECORDS if isinstance(one, TaskCommitted))
     big = commit.record.output.__class__(1, b"v" * 32 * 1000)
-    many = [row(TaskCommitted(0, 0, 0, commit.attempt, "w", commit.record.__class__((), (), big)))] * 3
+    many = [row(TaskCommitted(0, 0, 0, commit.attempt, "w", commit.record.__class__((), (), big, ())))] * 3
     for _ in range(2):
         with pytest.raises(KernelmillError) as caught:
             file.append(many)
