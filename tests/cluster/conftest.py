@@ -1,6 +1,49 @@
-"""Tests of the cluster: `shapes` is importable."""
+"""Tests of the cluster: `shapes` and the helpers of fault tests are importable; each fault test says what struck."""
+
+from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+_HERE = Path(__file__).parent
+sys.path[:0] = [str(_HERE), str(_HERE / "faults"), str(_HERE / "netns")]
+
+_STRUCK: dict[str, Counter[str]] = {}
+
+
+class Strikes:
+    """How often a test's faults really struck. A test that asked for it and struck nothing has proven nothing."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, fault: str, times: int = 1) -> None:
+        """Count a fault that was seen to strike."""
+        self.counts[fault] += times
+
+    def from_tokens(self, folder: Path) -> None:
+        """Count the failpoints that were spent: each left a file of its name."""
+        for token in sorted(folder.iterdir()):
+            self.add(token.name)
+
+
+@pytest.fixture
+def strikes(request):
+    """Counts the faults of this test; the test fails if none struck."""
+    found = Strikes()
+    yield found
+    assert found.counts.total() > 0, "no fault struck: nothing was tested"
+    _STRUCK[request.node.nodeid] = found.counts
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print for each test how often which fault struck."""
+    if not _STRUCK:
+        return
+    terminalreporter.section("faults that struck")
+    for name, counts in sorted(_STRUCK.items()):
+        told = ", ".join(f"{fault} x{count}" for fault, count in sorted(counts.items()))
+        terminalreporter.write_line(f"{name.split('::', 1)[1]}: {told}")
