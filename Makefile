@@ -9,7 +9,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-nojit lint bench dist clean
+.PHONY: help demo test test-fast test-nojit test-faults lint bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,14 +20,18 @@ demo: $(VENV)/.installed-run ## count the words of the King James Bible into bui
 
 test: $(VENV)/.installed-test ## the whole bounded test suite, then the kernels' tests as plain Python
 	@$(BIN)/kernelmill warm
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory test-nojit
 
 test-fast: $(VENV)/.installed-test ## what finishes within a minute
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
 
 test-nojit: $(VENV)/.installed-test ## the kernels' tests with the compiler off
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest tests/kernels $(PYTEST_ARGS)
+
+test-faults: $(VENV)/.installed-test ## all faults of a cluster: processes killed, hosts cut off, hostile peers
+	@$(BIN)/kernelmill warm
+	$(BIN)/python -m pytest tests/cluster/faults tests/cluster/netns $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

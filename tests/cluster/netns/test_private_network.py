@@ -103,3 +103,14 @@ def test_hosts_do_not_see_this_machines_network(net):
     shown = net.run("m", ["ip", "-o", "link"], stdout=subprocess.PIPE, text=True)
     names = [line.split()[1].rstrip(":").split("@")[0] for line in shown.communicate()[0].splitlines()]
     assert names == ["lo", "e0"]
+
+
+def test_where_no_network_can_be_made_ci_as_root_fails_and_others_skip(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="unshare"):
+        harness.require()
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(pytest.fail.Exception, match="unshare"):
+        harness.require()
