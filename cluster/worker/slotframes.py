@@ -1,7 +1,7 @@
 """Frames between a supervisor and its slots, over a socketpair: length (u32, little-endian), then one msgspec array.
 
     to the slot         OpenJob; for each task SourceInputs (by the page), RunTask, BlockHere ...; CancelTask, EndSlot
-    to the supervisor   SlotReady, JobOpened | JobRefused; for each task BlockWanted ..., TaskDone | TaskFailed; LogLine
+    to the supervisor   SlotReady, JobOpened | JobRefused; for each task BlockWanted ..., TaskDone | TaskFailed
 
 A slot opens one job and runs one task at a time. Before RunTask it has been told, by SourceInputs, who holds the blocks
 that the task reads; what does not lie on this host, or is damaged there, it asks for by BlockWanted and waits. Pure:
@@ -20,6 +20,8 @@ from msgspec import Meta
 from kernelmill.cluster.fields import (
     AttemptKey,
     Bounded,
+    CodeName,
+    Consumed,
     Gen,
     JobId,
     JobParts,
@@ -28,14 +30,13 @@ from kernelmill.cluster.fields import (
     OutputNumber,
     Partition,
     PeerName,
+    Problem,
     Secret,
     Signature,
     StageNumber,
-    TaskCount,
     TaskIndex,
     TaskKey,
     TaskRecord,
-    Text,
     Word,
 )
 from kernelmill.engine.errors import Code, error
@@ -46,8 +47,6 @@ HELD_MAX = 16384
 """Entries of a SourceInputs."""
 
 _LENGTH = struct.Struct("<I")
-_SUM = Annotated[bytes, Meta(min_length=8, max_length=8)]
-_FailureName = Annotated[str, Meta(pattern=r"^[A-Z][A-Z_]{0,63}\Z")]
 _Path = Annotated[str, Meta(max_length=4096)]
 
 
@@ -140,13 +139,10 @@ class JobOpened(Bounded, frozen=True, tag=2):
 
 
 class JobRefused(Bounded, frozen=True, tag=3):
-    """The job was not opened; the slot ends. `code` is a wire name of engine.errors.Code."""
+    """The job was not opened; the slot ends."""
 
     job: JobId
-    code: _FailureName
-    text: Text
-    where: Text
-    hint: Text
+    problem: Problem
 
 
 class BlockWanted(Bounded, frozen=True, tag=4):
@@ -166,52 +162,37 @@ class BlockWanted(Bounded, frozen=True, tag=4):
     code: Word
 
 
-class EdgeConsumed(Bounded, frozen=True):
-    """What an attempt read over one edge: from how many map tasks, each counted once, and their rows, sum and xor."""
-
-    maps: TaskCount
-    rows: Number
-    sum: _SUM
-    xor: _SUM
-
-
 class TaskDone(Bounded, frozen=True, tag=5):
-    """The attempt's blocks or files are complete and on the disk; `consumed` has one entry an edge of its stage."""
+    """The attempt's blocks or files are complete; `consumed` has one entry an edge of its stage.
+
+    rows and size_bytes are what it read from files or blocks, as far as it counted.
+    """
 
     attempt: AttemptKey
     record: TaskRecord
-    consumed: Annotated[tuple[EdgeConsumed, ...], Meta(max_length=64)]
+    consumed: Annotated[tuple[Consumed, ...], Meta(max_length=64)]
     rows: Number
+    size_bytes: Number
     millis: Number
 
 
 class TaskFailed(Bounded, frozen=True, tag=6):
-    """The attempt ended without output, and left no file.
+    """The attempt ended without output.
 
-    failure: what the master reacts to (USER_ERROR, DISK_FULL, CANCELLED ...); code: wire name of the engine's error;
-    batch: the number of the batch it was in, -1 for none.
+    `code` is one of master/failures; `problem` what to tell the user; `batch` the number of the batch it was in, None
+    if it was in none; `origins` the rows to blame, named by an isolating attempt.
     """
 
     attempt: AttemptKey
-    failure: _FailureName
-    code: _FailureName
+    code: CodeName
     type_name: Word
-    text: Text
-    where: Text
-    hint: Text
-    batch: Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
-    origins: Annotated[tuple[Origin, ...], Meta(max_length=256)]
-
-
-class LogLine(Bounded, frozen=True, tag=7):
-    """A line that the job's code, or the engine, wrote to stdout, stderr or a log; for people."""
-
-    level: Word
-    text: Text
+    problem: Problem | None
+    batch: Number | None
+    origins: Annotated[tuple[Origin, ...], Meta(max_length=1024)]
 
 
 ToSlot = OpenJob | SourceInputs | RunTask | BlockHere | CancelTask | EndSlot
-ToSupervisor = SlotReady | JobOpened | JobRefused | BlockWanted | TaskDone | TaskFailed | LogLine
+ToSupervisor = SlotReady | JobOpened | JobRefused | BlockWanted | TaskDone | TaskFailed
 _Frame = TypeVar("_Frame", bound=ToSlot | ToSupervisor)
 _ENCODER = msgspec.msgpack.Encoder()
 

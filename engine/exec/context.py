@@ -14,7 +14,7 @@ from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.io.context import Place, Reject, RowPlace
 from kernelmill.engine.io.rejects import RejectList
 from kernelmill.engine.shuffle.spillfile import SpillFile
-from kernelmill.engine.shuffle.store import BlockStore
+from kernelmill.engine.shuffle.taskblocks import TaskBlocks
 from kernelmill.engine.sinks import HeldSink, Receipt
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class TaskContext:
         self._rejects = RejectList(max_rejects)
         self.counters: dict[str, int] = {}
         self.origin = ""
-        self.store: BlockStore | None = None
+        self.store: TaskBlocks | None = None
         self._spills: list[SpillFile] = []
         self._place: Place | None = None
 

@@ -41,7 +41,7 @@ from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
-from kernelmill.engine.shuffle.store import BlockStore
+from kernelmill.engine.shuffle.taskblocks import TaskBlocks
 from kernelmill.engine.shuffle.writer import OutputWriter
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import ParquetSplit, SourceSplit, TableSplit, TextSplit
@@ -55,7 +55,7 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 def run_task(
     task: Task,
-    store: BlockStore,
+    store: TaskBlocks,
     context: TaskContext,
     tables: Tables | None = None,
     functions: Functions = (),
@@ -74,7 +74,7 @@ def run_task(
 
 
 def _run(
-    task: Task, store: BlockStore, context: TaskContext, tables: Tables, sources: Sources, functions: Functions
+    task: Task, store: TaskBlocks, context: TaskContext, tables: Tables, sources: Sources, functions: Functions
 ) -> TaskResult:
     pipeline = _pipeline(task.operators)
     source = _source(task, pipeline, store, context, tables, sources)
@@ -93,7 +93,7 @@ def _leave_blocks(
     run: Callable[[ToSide | None], Flow],
     task: Task,
     pipeline: physical.Pipeline,
-    store: BlockStore,
+    store: TaskBlocks,
     context: TaskContext,
     functions: Functions,
 ) -> TaskResult:
@@ -130,7 +130,7 @@ def _place_branch(
     branch: physical.Branch,
     out: OutputWriter,
     task: Task,
-    store: BlockStore,
+    store: TaskBlocks,
     context: TaskContext,
     functions: Functions,
 ) -> None:
@@ -149,7 +149,7 @@ def _pipeline(operators_: bytes) -> physical.Pipeline:
 
 
 def _source(
-    task: Task, pipeline: physical.Pipeline, store: BlockStore, context: TaskContext, tables: Tables, sources: Sources
+    task: Task, pipeline: physical.Pipeline, store: TaskBlocks, context: TaskContext, tables: Tables, sources: Sources
 ) -> Flow:
     source, split = pipeline.source, task.split
     match source, split:
@@ -199,7 +199,7 @@ def _source_batches(
         yield batch.select(schema.names)
 
 
-def _input_schema(task: Task, pipeline: physical.Pipeline, store: BlockStore) -> pa.Schema:
+def _input_schema(task: Task, pipeline: physical.Pipeline, store: TaskBlocks) -> pa.Schema:
     """The columns of the rows that reach the first step."""
     source = pipeline.source
     if isinstance(source, physical.CountTokens):
@@ -240,7 +240,7 @@ def _broadcast(task: Task) -> list[BlockRef]:
     return [ref for one in task.inputs if one.kind is EdgeKind.BROADCAST for ref in one.blocks()]
 
 
-def _read(refs: Sequence[BlockRef], store: BlockStore) -> Iterator[pa.RecordBatch]:
+def _read(refs: Sequence[BlockRef], store: TaskBlocks) -> Iterator[pa.RecordBatch]:
     for ref in refs:
         yield from store.read(ref)
 
@@ -250,7 +250,7 @@ def _run_steps(
     schema: pa.Schema,
     task: Task,
     pipeline: physical.Pipeline,
-    store: BlockStore,
+    store: TaskBlocks,
     context: TaskContext,
     functions: Functions,
     to_side: ToSide | None = None,
@@ -314,7 +314,7 @@ def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterat
 def _merge(
     task: Task,
     step: physical.MergeAggregate | physical.MergeCombined,
-    store: BlockStore,
+    store: TaskBlocks,
     context: TaskContext,
     merge: Callable[..., Iterator[pa.RecordBatch]],
 ) -> Iterator[pa.RecordBatch]:

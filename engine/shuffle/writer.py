@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -49,6 +49,21 @@ class PutResult(NamedTuple):
     spilled_bytes: int
 
 
+class PieceFile(Protocol):
+    """Where an output's rows are written piece by piece: BlockFile, or a cluster's file with more in its index."""
+
+    bytes: int
+
+    def write(self, partition: int, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write rows behind those of the partition that are there. Raises KM0402 for a full disk."""
+
+    def finish(self) -> OnDisk:
+        """Make what was written readable, whole."""
+
+    def discard(self) -> None:
+        """Remove what was not finished. Does nothing after `finish`."""
+
+
 class BlockFile:
     """The data file and index file of one output, under other names until `finish`. Leaving its `with` discards them.
 
@@ -72,7 +87,7 @@ class BlockFile:
 
     def write(self, partition: int, batches: Sequence[pa.RecordBatch]) -> None:
         """Write rows behind those of the partition that are there. Raises KM0402 for a full disk."""
-        for piece, size in _in_pieces(batches):
+        for piece, size in in_pieces(batches):
             chunks = encode_piece(piece)
             length = sum(map(len, chunks))
             self._charge(length)
@@ -112,7 +127,7 @@ class OutputWriter:
         schema: pa.Schema,
         partitions: int,
         room: Room,
-        new_file: Callable[[], BlockFile],
+        new_file: Callable[[], PieceFile],
         keep: Callable[[InMemory | OnDisk], None],
         *,
         is_shared: bool,
@@ -174,7 +189,7 @@ class OutputWriter:
         self._taken_bytes = 0
 
 
-def _in_pieces(batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[list[pa.RecordBatch], int]]:
+def in_pieces(batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[list[pa.RecordBatch], int]]:
     """The batches in runs of at most 8 MiB, or of one that is larger, each with its bytes."""
     piece: list[pa.RecordBatch] = []
     size = 0

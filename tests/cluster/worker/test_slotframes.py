@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.cluster.fields import AttemptKey, Problem, TaskKey
 from kernelmill.cluster.worker.slotframes import (
     FRAME_BYTES_MAX,
     BlockHere,
     BlockWanted,
     CancelTask,
     EndSlot,
-    LogLine,
     MapHeld,
     OpenJob,
     RunTask,
@@ -38,8 +37,7 @@ TO_SLOT = [
 TO_SUPERVISOR = [
     SlotReady(77),
     BlockWanted(0, 1, 0, 0, 7, ATTEMPT, "w2", ""),
-    TaskFailed(ATTEMPT, "USER_ERROR", "FUNCTION_FAILED", "ValueError", "no", "a.py:3", "", 4, ()),
-    LogLine("WARNING", "hm"),
+    TaskFailed(ATTEMPT, "USER_ERROR", "ValueError", Problem("FUNCTION_FAILED", "no", "a.py:3", ""), 4, ()),
 ]
 
 
@@ -56,7 +54,7 @@ def test_frames_come_out_in_order_however_they_were_cut(frames, data):
 def test_a_frame_of_a_slot_is_read_by_its_supervisor_and_by_no_slot(frame):
     assert list(from_slot().feed(frame_bytes(frame))) == [frame]
     with pytest.raises(KernelmillError) as raised:
-        list(from_supervisor().feed(frame_bytes(TaskFailed(ATTEMPT, "A", "B", "", "", "", "", -1, ()))))
+        list(from_supervisor().feed(frame_bytes(TaskFailed(ATTEMPT, "A", "B", None, None, ()))))
     assert raised.value.code is Code.PROTOCOL
 
 

@@ -1,0 +1,126 @@
+"""Where a slot's tasks learn who holds blocks, and wait for those that are not on this host.
+
+Two threads meet here: the slot's reading thread brings SourceInputs, BlockHere and cancellation, the task's thread asks
+and waits. At most `wanted_max` questions are open ahead of what the task reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from kernelmill.cluster.fields import AttemptKey
+from kernelmill.cluster.worker.slotframes import BlockHere, BlockWanted, SourceInputs
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.plan.stages import BlockRef
+
+WANTED_MAX = 64
+
+
+class Holding(NamedTuple):
+    """Which attempt's blocks of a map task count, and on which worker they lie."""
+
+    gen: int
+    attempt: AttemptKey
+    holder: str
+
+
+class BlockDesk:
+    """What is known of blocks elsewhere; `ask` sends a BlockWanted to the supervisor."""
+
+    def __init__(self, ask: Callable[[BlockWanted], None], *, wanted_max: int = WANTED_MAX) -> None:
+        self._ask, self._wanted_max = ask, wanted_max
+        self._held: dict[tuple[int, int], Holding] = {}
+        self._ahead: deque[BlockRef] = deque()
+        self._open: set[BlockRef] = set()
+        self._answers: dict[BlockRef, BlockHere] = {}
+        self._is_cancelled = False
+        self._changed = threading.Condition()
+
+    # By the reading thread -------------------------------------------------------------------------------------------
+
+    def take_inputs(self, frame: SourceInputs) -> None:
+        """Note who holds these tasks' outputs; what was noted of them before is void."""
+        with self._changed:
+            for each in frame.held:
+                holder = frame.holders[each.holder]
+                self._held[frame.stage, each.task] = Holding(frame.gen, each.attempt, holder)
+            self._changed.notify_all()
+
+    def take_answer(self, frame: BlockHere) -> None:
+        """Note where a block is that was asked for; one that nobody waits for is an earlier task's."""
+        ref = BlockRef(frame.stage, frame.map_task, frame.partition, frame.output)
+        with self._changed:
+            if ref not in self._open:
+                return
+            self._open.discard(ref)
+            self._answers[ref] = frame
+            gen = self._held[ref.stage, ref.task].gen
+            self._held[ref.stage, ref.task] = Holding(gen, frame.attempt, frame.holder)
+            self._ask_ahead()
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Let whoever waits raise KM0701, until `begin`."""
+        with self._changed:
+            self._is_cancelled = True
+            self._changed.notify_all()
+
+    # By the task's thread --------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Forget the task before: its questions, answers and cancellation."""
+        with self._changed:
+            self._is_cancelled = False
+            self._ahead.clear()
+            self._open.clear()
+            self._answers.clear()
+
+    def holding(self, ref: BlockRef) -> Holding:
+        """Who holds the output that a block is of. Raises KM0901 if it was not told before the task."""
+        with self._changed:
+            found = self._held.get((ref.stage, ref.task))
+        if found is None:
+            raise error(Code.INTERNAL, f"nobody said who holds the output of task {ref.stage}.{ref.task}")
+        return found
+
+    def want(self, refs: Iterable[BlockRef]) -> None:
+        """Ask for these blocks before they are read, in this order, some at a time."""
+        with self._changed:
+            self._ahead.extend(refs)
+            self._ask_ahead()
+
+    def wait_for(self, ref: BlockRef, code: str = "") -> BlockHere:
+        """Ask for a block, unless it was asked for, and wait till it is here. Raises KM0701 if the task is cancelled.
+
+        code: what is wrong with the copy that was found; it is asked for again then.
+        """
+        with self._changed:
+            if code:
+                self._answers.pop(ref, None)
+            if ref not in self._answers and ref not in self._open:
+                self._send(ref, code)
+            while ref not in self._answers and not self._is_cancelled:
+                self._changed.wait()
+            if self._is_cancelled:
+                raise error(Code.CANCELLED, "the task was cancelled")
+            return self._answers[ref]
+
+    def report(self, ref: BlockRef, code: str) -> None:
+        """Say that a block is damaged, without waiting for another: the task ends."""
+        with self._changed:
+            self._send(ref, code)
+
+    def _ask_ahead(self) -> None:
+        while self._ahead and len(self._open) < self._wanted_max:
+            ref = self._ahead.popleft()
+            if ref not in self._open and ref not in self._answers:
+                self._send(ref, "")
+
+    def _send(self, ref: BlockRef, code: str) -> None:
+        held = self._held[ref.stage, ref.task]
+        self._open.add(ref)
+        place = ref.stage, held.gen, ref.task, ref.output, ref.partition
+        self._ask(BlockWanted(*place, held.attempt, held.holder, code))

@@ -1,0 +1,184 @@
+"""The index of a map attempt's output in a cluster: where each partition's pieces lie, and what is in them. No Arrow.
+
+A map attempt leaves `<scratch>/<worker>/<job>/<attempt>/<output>.data` and `.index`. The data file is the pieces of
+engine/shuffle/block back to back. The index, all numbers little-endian:
+
+    offset  bytes
+    0       4    magic "KMI3"
+    4       4    schema length in bytes, u32
+    8       4    number of partitions, u32
+    12      4    number of pieces, u32
+    16      16   job
+    32      24   stage, gen, map task, output, epoch of the attempt, 0 (6 x u32)
+    56      8    number of the attempt, u64
+    64      ...  first piece of each partition, and the number of pieces (partitions + 1 x u32)
+    then         Arrow IPC schema message
+    then         for each piece: offset in the data file, length, rows, bytes in memory, sum and xor of its rows'
+                 checksums (6 x u64); in the order of partitions, those of a partition in the order of its rows
+    last    8    xxh3-64 of all before, u64
+
+A partition travels as a stream: an index with the pieces of that partition alone, their offsets counted from its end,
+then those pieces. What a reader spools is read as what lies in place.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import xxhash
+
+from kernelmill.cluster.fields import AttemptKey
+from kernelmill.engine.errors import Code, KernelmillError, error
+
+VECTOR = struct.Struct("<QQQQ")
+"""Bytes, rows, sum and xor of a partition, as in a task's record."""
+DATA, INDEX = ".data", ".index"
+
+_HEAD = struct.Struct("<4sIII16s6IQ")
+_PIECE = struct.Struct("<6Q")
+_SUM = struct.Struct("<Q")
+_FIRST = struct.Struct("<I")
+_MAGIC = b"KMI3"
+_MODULUS = 1 << 64
+
+
+class OutputId(NamedTuple):
+    """Which output of which attempt; `gen` is that of its stage."""
+
+    job: bytes
+    stage: int
+    gen: int
+    task: int
+    output: int
+    attempt: AttemptKey
+
+
+class Piece(NamedTuple):
+    """A piece in its data file: `bytes` in memory form, sum and xor over the checksums of its rows."""
+
+    offset: int
+    length: int
+    rows: int
+    bytes: int
+    sum: int
+    xor: int
+
+
+class BlockIndex:
+    """An index that was read, and checked against its checksum; pieces are unpacked as they are asked for."""
+
+    def __init__(self, id_: OutputId, schema: bytes, firsts: Sequence[int], pieces: bytes) -> None:
+        self.id, self.schema, self._firsts, self._pieces = id_, schema, firsts, pieces
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the output has."""
+        return len(self._firsts) - 1
+
+    def pieces(self, partition: int) -> list[Piece]:
+        """The pieces of a partition. IndexError if there is none of this number."""
+        if not 0 <= partition < self.partitions:
+            raise IndexError(partition)
+        start, stop = (self._firsts[at] * _PIECE.size for at in (partition, partition + 1))
+        return [Piece(*fields) for fields in _PIECE.iter_unpack(self._pieces[start:stop])]
+
+    def vectors(self) -> bytes:
+        """(bytes, rows, sum, xor) of all partitions, packed."""
+        return b"".join(vector_of(self.pieces(partition)) for partition in range(self.partitions))
+
+    def stream_head(self, partition: int) -> bytes:
+        """The index with which the stream of a partition begins."""
+        pieces, at = [], 0
+        for piece in self.pieces(partition):
+            pieces.append(piece._replace(offset=at))
+            at += piece.length
+        blocks = [pieces if part == partition else [] for part in range(self.partitions)]
+        return encode_index(self.id, self.schema, blocks)
+
+
+def vector_of(pieces: Sequence[Piece]) -> bytes:
+    """(bytes, rows, sum, xor) of a partition, packed."""
+    size, rows, total, xor = 0, 0, 0, 0
+    for piece in pieces:
+        size, rows, total, xor = size + piece.length, rows + piece.rows, total + piece.sum, xor ^ piece.xor
+    return VECTOR.pack(size, rows, total % _MODULUS, xor)
+
+
+def encode_index(id_: OutputId, schema: bytes, blocks: Sequence[Sequence[Piece]]) -> bytes:
+    """The bytes of an index; `blocks` are the pieces of each partition."""
+    count = sum(map(len, blocks))
+    key = id_.attempt
+    numbers = id_.stage, id_.gen, id_.task, id_.output, key.epoch, 0, key.number
+    parts = [_HEAD.pack(_MAGIC, len(schema), len(blocks), count, id_.job, *numbers)]
+    at = 0
+    for pieces in (*blocks, ()):
+        parts.append(_FIRST.pack(at))
+        at += len(pieces)
+    parts.append(schema)
+    parts += [_PIECE.pack(*piece) for pieces in blocks for piece in pieces]
+    body = b"".join(parts)
+    return body + _SUM.pack(xxhash.xxh3_64_intdigest(body))
+
+
+def index_length(head: bytes, *, where: str) -> int:
+    """The length of the index that begins with these bytes, `HEAD_BYTES` at least. Raises KM0605."""
+    if len(head) < HEAD_BYTES or head[:4] != _MAGIC:
+        raise corrupt_index(where)
+    _, schema_bytes, partitions, count, *_ = _HEAD.unpack_from(head)
+    return int(HEAD_BYTES + _FIRST.size * (partitions + 1) + schema_bytes + _PIECE.size * count + _SUM.size)
+
+
+def decode_index(data: bytes, *, where: str) -> BlockIndex:
+    """Read an index. Raises KM0605 before any byte of it is believed."""
+    body, tail = data[: -_SUM.size], data[-_SUM.size :]
+    if len(data) != index_length(data, where=where) or _SUM.unpack(tail)[0] != xxhash.xxh3_64_intdigest(body):
+        raise corrupt_index(where)
+    _, schema_bytes, partitions, count, job, stage, gen, task, output, epoch, _, number = _HEAD.unpack_from(body)
+    firsts = struct.unpack_from(f"<{partitions + 1}I", body, HEAD_BYTES)
+    at = HEAD_BYTES + _FIRST.size * (partitions + 1)
+    if firsts[-1] != count or any(a > b for a, b in zip(firsts, firsts[1:], strict=False)):
+        raise corrupt_index(where)
+    id_ = OutputId(job, stage, gen, task, output, AttemptKey(epoch, number))
+    return BlockIndex(id_, body[at : at + schema_bytes], firsts, body[at + schema_bytes :])
+
+
+def read_index(path: str) -> BlockIndex:
+    """Read an index file. Raises KM0605, or OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return decode_index(file.read(), where=path)
+
+
+def stream_ranges(head: bytes, pieces: Sequence[Piece], offset: int, length: int) -> Iterator[bytes | tuple[int, int]]:
+    """What a stream's bytes [offset, offset + length) are: bytes of its head, or (offset, length) in the data file."""
+    stop = offset + length
+    if offset < len(head):
+        yield head[offset:stop]
+    at = len(head)
+    for piece in pieces:
+        first, last = max(offset, at), min(stop, at + piece.length)
+        if first < last:
+            yield piece.offset + first - at, last - first
+        at += piece.length
+        if at >= stop:
+            return
+
+
+def output_stem(scratch: str, holder: str, job: bytes, attempt: AttemptKey, output: int) -> str:
+    """The path of an output's files but for their suffix: made of ids alone."""
+    return os.path.join(attempt_folder(scratch, holder, job, attempt), str(output))
+
+
+def attempt_folder(scratch: str, holder: str, job: bytes, attempt: AttemptKey) -> str:
+    """The folder in which an attempt leaves its blocks."""
+    return os.path.join(scratch, holder, job.hex(), str(attempt))
+
+
+def corrupt_index(where: str) -> KernelmillError:
+    """KM0605 for an index."""
+    return error(Code.CORRUPT_BLOCK, "the index of shuffle blocks is corrupt", where=where, hint="check that disk")
+
+
+HEAD_BYTES = _HEAD.size

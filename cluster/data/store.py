@@ -1,0 +1,174 @@
+"""ClusterStore: what `run_task` takes a block store for in a slot of a cluster.
+
+Outputs are written to this worker's folder. Blocks are read where they lie if that is on this host, else from the file
+into which the supervisor fetched them. One store serves one attempt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from kernelmill.cluster.data.attemptfiles import AttemptFile, Block, block_in_place, block_of_stream
+from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.blockindex import OutputId, attempt_folder, output_stem
+from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.engine.durable import output_errors
+from kernelmill.engine.errors import ClusterError, Code, CorruptBlockError
+from kernelmill.engine.exec.rowsums import RowSums
+from kernelmill.engine.plan.stages import BlockRef, Task
+from kernelmill.engine.shuffle.room import Room
+from kernelmill.engine.shuffle.spillfile import SpillFile
+from kernelmill.engine.shuffle.writer import OutputWriter
+
+_UNLIMITED = 1 << 62
+CORRUPT, UNREACHABLE = "CORRUPT_BLOCK", "FETCH_UNREACHABLE"
+
+
+class BlockGoneError(ClusterError):
+    """KM0605: an attempt cannot go on, for a block of which it has used rows already is gone. Not the task's fault."""
+
+    def __init__(self, failure: str, what: str, where: str) -> None:
+        super().__init__(Code.CORRUPT_BLOCK, what, where=where, hint="the map task is run again, then this one")
+        self.failure = failure
+
+
+class ScratchPlace(NamedTuple):
+    """The scratch folder of this host, and the name of this worker in it."""
+
+    scratch: str
+    worker: str
+
+
+class Consumed(NamedTuple):
+    """What an attempt read over one edge: from how many map tasks, and the checksums of the rows."""
+
+    maps: int
+    sums: RowSums
+
+
+class ClusterStore:
+    """The blocks of one attempt: those it makes and those it reads. Satisfies engine's TaskBlocks."""
+
+    def __init__(self, place: ScratchPlace, key: TaskKey, attempt: AttemptKey, task: Task, desk: BlockDesk) -> None:
+        self._place, self._key, self._attempt, self._task, self._desk = place, key, attempt, task, desk
+        self._folder = os.path.join(place.scratch, place.worker, key.job.hex())
+        self._room = Room(memory_bytes_max=0, spill_bytes_max=_UNLIMITED, spill_dir=self._folder)
+        self._files: list[AttemptFile] = []
+        self._found: dict[BlockRef, Block] = {}
+        self._used: set[BlockRef] = set()
+        with output_errors("making a folder for blocks", self._folder):
+            os.makedirs(self._folder, exist_ok=True)
+
+    def prefetch(self) -> None:
+        """Ask for the blocks of the task that are not on this host, before it reads the first."""
+        elsewhere = []
+        for ref in (ref for edge in self._task.inputs for ref in edge.blocks()):
+            if not os.path.isdir(self._folder_of(ref)):
+                elsewhere.append(ref)
+        self._desk.want(elsewhere)
+
+    # What the task makes ---------------------------------------------------------------------------------------------
+
+    def open(self, stage: int, task: int, schema: pa.Schema, partitions: int, *, output: int = 0) -> OutputWriter:
+        """Take an output of the task as it is made; a task with several closes them from 0 on."""
+        if not self._files:
+            folder = attempt_folder(self._place.scratch, self._place.worker, self._key.job, self._attempt)
+            with output_errors("making a folder for blocks", folder):
+                os.mkdir(folder)
+        stem = output_stem(self._place.scratch, self._place.worker, self._key.job, self._attempt, output)
+        id_ = OutputId(self._key.job, stage, self._key.gen, task, output, self._attempt)
+        file = AttemptFile(stem, id_, schema, partitions, self._room.charge)
+        self._files.append(file)
+        return OutputWriter(schema, partitions, self._room, lambda: file, lambda _: None, is_shared=True)
+
+    def spill_file(self, schema: pa.Schema) -> SpillFile:
+        """A file for rows that the task cannot hold."""
+        return SpillFile(Path(self._folder), schema, self._room.charge_task)
+
+    def made(self) -> tuple[int, bytes]:
+        """Length of all data files, and the packed vectors of all outputs' partitions, in order."""
+        return sum(file.bytes for file in self._files), b"".join(file.vectors() for file in self._files)
+
+    # What it reads ---------------------------------------------------------------------------------------------------
+
+    def schema(self, ref: BlockRef) -> pa.Schema:
+        """The columns of a map task's rows, also where it made none."""
+        return self._find(ref).schema
+
+    def rows(self, refs: Iterator[BlockRef]) -> list[tuple[int, int]]:
+        """Rows and bytes in memory form of each block."""
+        blocks = (self._find(ref) for ref in refs)
+        return [(block.sums.rows, sum(piece.bytes for piece in block.pieces)) for block in blocks]
+
+    def read(self, ref: BlockRef) -> Iterator[pa.RecordBatch]:
+        """The batches of a block, in order; waits for one that is not here.
+
+        Raises BlockGoneError where it turns out to be damaged after rows of it were given.
+        """
+        while True:
+            block = self._find(ref)
+            try:
+                for batch in block.batches():
+                    self._used.add(ref)
+                    yield batch
+                return
+            except CorruptBlockError as problem:
+                self._give_up(ref, problem)
+
+    def consumed(self) -> list[Consumed]:
+        """What the task read over each of its edges, by the indexes of the blocks that it read."""
+        found = []
+        for edge in self._task.inputs:
+            sums, maps = RowSums(), 0
+            for ref in edge.blocks():
+                sums, maps = sums.plus(self._find(ref).sums), maps + 1
+            found.append(Consumed(maps, sums))
+        return found
+
+    def _folder_of(self, ref: BlockRef) -> str:
+        held = self._desk.holding(ref)
+        return attempt_folder(self._place.scratch, held.holder, self._key.job, held.attempt)
+
+    def _id_of(self, ref: BlockRef) -> OutputId:
+        held = self._desk.holding(ref)
+        return OutputId(self._key.job, ref.stage, held.gen, ref.task, ref.output, held.attempt)
+
+    def _find(self, ref: BlockRef) -> Block:
+        block = self._found.get(ref)
+        code = ""
+        while block is None:
+            path = ""
+            if code or not os.path.isdir(self._folder_of(ref)):
+                answer = self._desk.wait_for(ref, code)
+                if answer.code:
+                    what = f"the output of task {ref.stage}.{ref.task} cannot be read"
+                    raise BlockGoneError(answer.code, what, answer.holder)
+                path = answer.path
+            try:
+                block = self._open(ref, path)
+            except FileNotFoundError:
+                code = UNREACHABLE
+            except CorruptBlockError:
+                code = CORRUPT
+        self._found[ref] = block
+        return block
+
+    def _open(self, ref: BlockRef, path: str) -> Block:
+        if path:
+            return block_of_stream(path, self._id_of(ref), ref.partition)
+        held = self._desk.holding(ref)
+        stem = output_stem(self._place.scratch, held.holder, self._key.job, held.attempt, ref.output)
+        return block_in_place(stem, self._id_of(ref), ref.partition)
+
+    def _give_up(self, ref: BlockRef, problem: CorruptBlockError) -> None:
+        """Have a damaged block made again: wait for the new one, or end the attempt if rows of the old one are used."""
+        del self._found[ref]
+        if ref in self._used:
+            self._desk.report(ref, CORRUPT)
+            raise BlockGoneError(CORRUPT, problem.what, problem.where) from problem
+        self._desk.wait_for(ref, CORRUPT)
