@@ -10,6 +10,14 @@ from types import FrameType
 
 from kernelmill.engine.errors import KernelmillError
 
+_users_folder = ""
+
+
+def speak_from(folder: str) -> None:
+    """Name lines as a user in this working directory does: for a process that runs functions for one elsewhere."""
+    global _users_folder
+    _users_folder = folder
+
 
 def users_line() -> str:
     """The innermost caller outside kernelmill as "file.py:12"; empty if there is none, as on the command line.
@@ -49,7 +57,7 @@ def _is_ours(module: str) -> bool:
 def short_path(path: str) -> str:
     """`path` as people know it: relative to the working directory if it is below it, else its name alone."""
     try:
-        here = os.getcwd() + os.sep
+        here = (_users_folder or os.getcwd()) + os.sep
     except OSError:  # the current directory is gone
         return path
     return path[len(here) :] if path.startswith(here) else os.path.basename(path)

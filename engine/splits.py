@@ -8,11 +8,20 @@ import msgspec
 
 
 class FileStamp(msgspec.Struct, frozen=True, array_like=True):
-    """A file as it was when it was scanned; a difference at the end of a read is KM0203."""
+    """A file as it was when it was scanned; a difference at the end of a read is KM0203.
+
+    `path` is what its user calls it, in messages and rows too; `place` where another process finds it, if elsewhere.
+    """
 
     path: str
     size_bytes: int
     mtime_ns: int
+    place: str = ""
+
+    @property
+    def opened_path(self) -> str:
+        """The path by which to open it here."""
+        return self.place or self.path
 
 
 class FileRange(msgspec.Struct, frozen=True, array_like=True):

@@ -33,6 +33,7 @@ from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import run_user_step, user_schema
+from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
@@ -81,7 +82,7 @@ def _run(
     schema = _input_schema(task, pipeline, store)
     run = partial(_run_steps, source, schema, task, pipeline, store, context, functions)
     match pipeline.end:
-        case physical.ToParquet():
+        case physical.ToParquet() | physical.ToArrow():
             return _write_part(run(), pipeline.end, context)
         case physical.ToSink():
             return _give_to_sink(run(), task, context)
@@ -341,10 +342,13 @@ def _sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pie
     return take_rows(batch, order[bounds[piece] : bounds[piece + 1]])
 
 
-def _write_part(batches: Iterator[pa.RecordBatch], end: physical.ToParquet, context: TaskContext) -> TaskResult:
-    if context.part_path is None:
+def _write_part(
+    batches: Iterator[pa.RecordBatch], end: physical.ToParquet | physical.ToArrow, context: TaskContext
+) -> TaskResult:
+    path = context.part_path
+    if path is None:
         raise error(Code.INTERNAL, "a sink task was given no place for its file")
-    with PartWriter(context.part_path, end) as writer:
+    with PartWriter(path, end) if isinstance(end, physical.ToParquet) else ArrowWriter(path, end.schema) as writer:
         for batch in batches:
             context.check_cancelled()
             writer.write(batch)

@@ -34,7 +34,7 @@ class InputFile:
         self.stamp = stamp
         try:
             # Without O_NONBLOCK, a pipe that took the file's place would hang the open; files do not notice it.
-            self._fd = os.open(stamp.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = os.open(stamp.opened_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as exc:
             raise unreadable(stamp.path, exc) from None
         try:

@@ -109,7 +109,7 @@ class _Source:
         wanted = set(self.operator.dictionary_columns) & set(self.present)
         if not wanted:
             return ()
-        handle = os.open(self.file.path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(self.file.opened_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             columns = (group.column(number) for number in range(group.num_columns))
             return tuple(
@@ -195,7 +195,7 @@ def _damaged(file: FileStamp, number: int, what: str) -> KernelmillError:
 def _check_unchanged(file: FileStamp) -> None:
     hint = "run again when nothing writes to the inputs"
     try:
-        status = os.stat(file.path)
+        status = os.stat(file.opened_path)
     except FileNotFoundError:
         raise error(Code.INPUT_CHANGED, "the file is gone since it was scanned", where=file.path, hint=hint) from None
     except OSError as problem:
@@ -218,7 +218,7 @@ def _open(info: ParquetInfo, coded: tuple[str, ...]) -> pq.ParquetFile:
     found = readers.pop(key, None)
     if found is None:
         found = pq.ParquetFile(
-            pa.OSFile(os.fsencode(info.file.path), "r"),  # type: ignore[arg-type]  # bytes: a name need not be UTF-8
+            pa.OSFile(os.fsencode(info.file.opened_path), "r"),  # type: ignore[arg-type]  # bytes: a name need not be UTF-8
             metadata=info.metadata,
             read_dictionary=list(coded),
             memory_map=False,

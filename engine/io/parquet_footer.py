@@ -110,7 +110,7 @@ def system_error(problem: OSError, path: str) -> KernelmillError:
 @functools.lru_cache(maxsize=_FOOTERS_KEPT)
 def _info(file: FileStamp) -> ParquetInfo:
     try:
-        with open(file.path, "rb") as opened:
+        with open(file.opened_path, "rb") as opened:
             _check_ends(opened.fileno(), file.path)
             return ParquetInfo(file, pq.read_metadata(opened))
     except KernelmillError:

@@ -79,7 +79,7 @@ class PartWriter:
         self._rows = self._waiting_rows = self._waiting_bytes = 0
         self._waiting: list[list[pa.Array[Any]]] = []
         with output_errors("making a part file", path):
-            self._sink = _Sink(path)
+            self._sink = HashingFile(path)
         pinned: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "compression": codec,
@@ -208,8 +208,8 @@ def _is_whole(dtype: pa.DataType) -> bool:
     return pa.types.is_int32(dtype) or pa.types.is_int64(dtype)
 
 
-class _Sink:
-    """A new file that hashes what goes into it; what ParquetWriter needs of a Python file."""
+class HashingFile:
+    """A new file that hashes what goes into it; what Arrow's writers need of a file. Its methods raise OSError."""
 
     closed = False  # pyarrow closes its sink when it is merely forgotten: `finish` and `discard` are what counts
 
@@ -221,6 +221,7 @@ class _Sink:
         self.open = True
 
     def write(self, data: bytes) -> int:
+        """Append `data`; after `finish` or `discard` nothing."""
         if not self.open:
             return len(data)
         self._hasher.update(data)
@@ -231,6 +232,7 @@ class _Sink:
         return len(data)
 
     def tell(self) -> int:
+        """Bytes written."""
         return self._bytes
 
     def flush(self) -> None:
@@ -240,14 +242,17 @@ class _Sink:
         """Left to `finish` and `discard`."""
 
     def finish(self) -> None:
+        """Make what was written durable, and close the file."""
         os.fsync(self._handle)
         self.open = False
         os.close(self._handle)
 
     def discard(self) -> None:
+        """Close the file and delete it."""
         self.open = False
         os.close(self._handle)
         os.unlink(self._path)
 
     def checksum(self) -> str:
+        """The xxh3-128 of what was written, in hex."""
         return self._hasher.hexdigest()

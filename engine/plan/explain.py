@@ -214,6 +214,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"ToBlocks by {_called(call)} of {', '.join(keys)}"
         case physical.ToRanges(keys=by):
             return f"ToRanges {_sort(by)}"
+        case physical.ToArrow():
+            return "ToArrow"
         case physical.ToSink():
             return "ToSink"
         case physical.ToParquet():

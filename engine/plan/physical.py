@@ -312,6 +312,12 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
     unique_columns: tuple[str, ...] = ()
 
 
+class ToArrow(msgspec.Struct, frozen=True, tag="to_arrow"):
+    """Write the rows to one file as an Arrow IPC stream: how a cluster hands rows to the client that collects them."""
+
+    schema: pa.Schema
+
+
 class ToSink(msgspec.Struct, frozen=True, tag="to_sink"):
     """Hand the rows to a sink that the runner holds, as one part."""
 
@@ -331,7 +337,7 @@ Step = (
     | Sampling
     | UserStep
 )
-End = ToBlocks | ToRanges | ToParquet | ToSink
+End = ToBlocks | ToRanges | ToParquet | ToArrow | ToSink
 
 
 class Branch(msgspec.Struct, frozen=True):

@@ -1,0 +1,131 @@
+"""Users' functions, sources and sinks as bytes, and back.
+
+`pack_code` runs in the client. `unpack_code` is the only place of the package that unpickles what another process
+sent; `opening.py` calls it once the signature over these very bytes was checked, in a task process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import linecache
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.sinks import HeldSink
+from kernelmill.engine.sources import HeldSource
+from kernelmill.engine.userfunctions import UserFunction
+
+_SOURCE_BYTES_MAX = 1 << 20
+_FIELDS = ("given", "role", "name", "where", "keywords", "compile", "parts")
+
+
+class Contents(NamedTuple):
+    """What a job has of the user's own."""
+
+    functions: tuple[UserFunction, ...]
+    sources: Mapping[str, HeldSource]
+    sink: HeldSink | None
+
+
+def pack_code(contents: Contents) -> bytes:
+    """Pickle the user's objects, those of modules that workers lack by value. Raises KM0107 for what cannot travel."""
+    cloudpickle = importlib.import_module("cloudpickle")
+    functions = tuple(tuple(getattr(one, name) for name in _FIELDS) for one in contents.functions)
+    sources = _sources_of(contents.functions)
+    with _by_value(cloudpickle, _local_modules()):
+        for one, fields in zip(contents.functions, functions, strict=True):
+            _try_to_pickle(cloudpickle, fields, one)
+        try:
+            data: bytes = cloudpickle.dumps((functions, dict(contents.sources), contents.sink, sources), protocol=5)
+        except Exception as problem:
+            raise _cannot_travel("a source or sink", "", problem) from problem
+    return data
+
+
+def unpack_code(data: bytes) -> Contents:
+    """Unpickle what `pack_code` made. It runs code: only for bytes whose signature was checked. Raises KM0609."""
+    try:
+        functions, sources, sink, texts = pickle.loads(data)
+    except Exception as problem:
+        what = f"the job's functions cannot be opened here: {type(problem).__name__}: {problem}"
+        hint = "install the modules that they import on the workers, in the client's versions"
+        raise error(Code.CODE_REFUSED, what, hint=hint) from problem
+    for path, text in texts.items():  # compiling and messages look at lines of files that are not here
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    made = tuple(UserFunction(**dict(zip(_FIELDS, fields, strict=True))) for fields in functions)
+    return Contents(made, sources, sink)
+
+
+def _try_to_pickle(cloudpickle: Any, fields: tuple[Any, ...], function: UserFunction) -> None:
+    try:
+        cloudpickle.dumps(fields, protocol=5)
+    except Exception as problem:
+        raise _cannot_travel(function.title, function.where, problem) from problem
+
+
+def _cannot_travel(title: str, where: str, problem: Exception) -> KernelmillError:
+    what = f"{title} cannot be sent to workers: {type(problem).__name__}: {problem}"
+    hint = "it holds something of this process alone, such as an open file, a lock or a connection: make that inside it"
+    return error(Code.BAD_SETTING, what, where=where, hint=hint)
+
+
+@contextlib.contextmanager
+def _by_value(cloudpickle: Any, modules: Sequence[ModuleType]) -> Iterator[None]:
+    """Pickle what these modules define as it is, not by the modules' names."""
+    already = set(cloudpickle.list_registry_pickle_by_value())
+    added = [module for module in modules if module.__name__ not in already]
+    for module in added:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in added:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _local_modules() -> list[ModuleType]:
+    """Loaded modules that lie beside the user's program: workers need not have them, nor in this version."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        folders = {os.path.realpath(os.getcwd())}
+    except OSError:  # it was removed
+        folders = set()
+    if main:
+        folders.add(os.path.dirname(os.path.realpath(main)))
+    return [module for module in list(sys.modules.values()) if _is_local(module, folders)]
+
+
+def _is_local(module: Any, folders: set[str]) -> bool:
+    name, path = getattr(module, "__name__", None), getattr(module, "__file__", None)
+    if not isinstance(module, ModuleType) or not isinstance(path, str) or sys.modules.get(str(name)) is not module:
+        return False
+    if str(name).partition(".")[0] in {"kernelmill", "__main__"} or not path.endswith(".py"):
+        return False
+    real = os.path.realpath(path)
+    if "site-packages" in real or real.startswith((os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix))):
+        return False
+    return any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
+
+
+def _sources_of(functions: Sequence[UserFunction]) -> dict[str, str]:
+    """The text of files in which the functions were written, by the path that their code names."""
+    found: dict[str, str] = {}
+    for function in functions:
+        for one in (function.given, *function.parts):
+            path = _path_of(one)
+            text = "" if path is None or path in found else "".join(linecache.getlines(path))
+            if path is not None and text and len(text) <= _SOURCE_BYTES_MAX:
+                found[path] = text
+    return found
+
+
+def _path_of(call: Callable[..., Any] | None) -> str | None:
+    plain = getattr(call, "func", call)
+    code = plain.__code__ if isinstance(plain, FunctionType) else None
+    return code.co_filename if isinstance(code, CodeType) else None
