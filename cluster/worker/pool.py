@@ -1,0 +1,107 @@
+"""The processes of a worker, as its machine knows them, and the table of their states.
+
+    STARTING  the process was started and has not said anything
+    SPARE     it has imported all and knows no job
+    OPENING   it checks and opens a job
+    IDLE      it has a job and runs nothing
+    BUSY      it runs an attempt
+    DYING     it was killed, or refused its job; its death has not been seen
+
+A process opens one job in its life. Spares wait for the next job, so that it need not wait for imports.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kernelmill.cluster.fields import AttemptName, JobId
+
+STARTING: Final = "STARTING"
+SPARE: Final = "SPARE"
+OPENING: Final = "OPENING"
+IDLE: Final = "IDLE"
+BUSY: Final = "BUSY"
+DYING: Final = "DYING"
+
+# What moves a slot; DIED removes it from any state.
+READY: Final = "READY"
+JOB_GIVEN: Final = "JOB_GIVEN"
+JOB_OPENED: Final = "JOB_OPENED"
+TASK_GIVEN: Final = "TASK_GIVEN"
+TASK_OVER: Final = "TASK_OVER"
+KILLED: Final = "KILLED"
+
+NEXT_SLOT: Final[dict[tuple[str, str], str]] = {
+    (STARTING, READY): SPARE,
+    (SPARE, JOB_GIVEN): OPENING,
+    (OPENING, JOB_OPENED): IDLE,
+    (IDLE, TASK_GIVEN): BUSY,
+    (BUSY, TASK_OVER): IDLE,
+    (STARTING, KILLED): DYING,
+    (SPARE, KILLED): DYING,
+    (OPENING, KILLED): DYING,
+    (IDLE, KILLED): DYING,
+    (BUSY, KILLED): DYING,
+    (DYING, KILLED): DYING,
+}
+
+
+class Slot:
+    """One process. `attempt` is what it runs, or what it opens its job for."""
+
+    __slots__ = ("attempt", "job", "killed_for", "number", "since_s", "state", "told")
+
+    def __init__(self, number: int, now: float) -> None:
+        self.number, self.state, self.since_s = number, STARTING, now
+        self.job: JobId | None = None
+        self.attempt: AttemptName | None = None
+        self.killed_for = ""  # the failure that its attempt is reported with
+        self.told: dict[int, tuple[int, int]] = {}  # stage -> (session's count, version) of the inputs it was sent
+
+    def move(self, cause: str, now: float) -> None:
+        """Follow the table; KeyError is a bug of the caller."""
+        self.state, self.since_s = NEXT_SLOT[self.state, cause], now
+
+
+class Pool:
+    """All processes, by number. Who is started or killed is decided here, by whom is not."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.slots: dict[int, Slot] = {}
+        self._next = 0
+
+    def add(self, now: float) -> Slot:
+        """Make a slot for a process that is to be started."""
+        slot = Slot(self._next, now)
+        self._next += 1
+        self.slots[slot.number] = slot
+        return slot
+
+    def in_state(self, *states: str) -> list[Slot]:
+        """The slots in one of these states, the oldest first."""
+        return [slot for slot in self.slots.values() if slot.state in states]
+
+    def idle_of(self, job: JobId) -> Slot | None:
+        """A slot that has this job and runs nothing."""
+        return next((slot for slot in self.slots.values() if slot.state == IDLE and slot.job == job), None)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more attempt may run: those that are being ended count until they have ended."""
+        return sum(slot.state in (BUSY, OPENING) for slot in self.slots.values()) < self.size
+
+    def missing(self, wanted: int) -> int:
+        """How many processes to start if `wanted` attempts wait for one, and how many more for what comes next.
+
+        There are as many spares as slots that have no job, at least one; and at most 2 * size + 1 processes.
+        """
+        bound = len(self.in_state(OPENING, IDLE, BUSY))
+        fresh = len(self.in_state(STARTING, SPARE))
+        target = max(wanted, self.size - bound, 1)
+        return max(0, min(target - fresh, 2 * self.size + 1 - bound - fresh))
+
+    def least_used(self, keep: JobId) -> Slot | None:
+        """The idle slot of another job that has been idle for longest: it makes room for a new process."""
+        idle = [slot for slot in self.in_state(IDLE) if slot.job != keep]
+        return min(idle, key=lambda slot: slot.since_s, default=None)

@@ -1,0 +1,45 @@
+"""When an attempt hangs: no sign of life for 30 s or ten times its median batch; 300 s while functions are compiled.
+
+Waiting for blocks is not hanging: whoever makes them is watched by others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+from kernelmill.cluster.worker.events import SlotSample
+
+_BATCHES_KEPT = 31
+
+
+class Watch:
+    """Signs of life of one attempt, as its samples show them; batches are timed to a sample's second."""
+
+    __slots__ = ("_batch", "_batch_since_s", "_batches_s", "_last", "alive_s")
+
+    def __init__(self, now: float) -> None:
+        self.alive_s = self._batch_since_s = now
+        self._batch = -1
+        self._last: tuple[str, int, int] | None = None
+        self._batches_s: deque[float] = deque(maxlen=_BATCHES_KEPT)
+
+    def look(self, sample: SlotSample, now: float) -> None:
+        """Take a sample of the slot that runs the attempt."""
+        seen = sample.phase, sample.batch, sample.steps
+        if seen != self._last:
+            self.alive_s = now
+            self._last = seen
+        if sample.batch != self._batch:
+            if self._batch >= 0 and sample.batch > self._batch:
+                self._batches_s.append((now - self._batch_since_s) / (sample.batch - self._batch))
+            self._batch, self._batch_since_s = sample.batch, now
+
+    def hung_at(self, hung_s: float, batches: float, compile_s: float) -> float | None:
+        """When the attempt counts as hung if nothing is seen of it till then; None while it waits for blocks."""
+        phase = self._last[0] if self._last is not None else "compile"
+        if phase == "fetch":
+            return None
+        if phase == "compile":
+            return self.alive_s + compile_s
+        return self.alive_s + max(hung_s, batches * median(self._batches_s or (0.0,)))

@@ -1,0 +1,357 @@
+"""Assignments and slots: what the master orders of attempts and jobs, what slots say of them, who runs what next."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kernelmill.cluster.fields import JobId
+from kernelmill.cluster.messages import (
+    Assign,
+    CancelAttempt,
+    CommitAck,
+    Discard,
+    Done,
+    Failed,
+    Inputs,
+    Pair,
+    Spec,
+    Tickets,
+)
+from kernelmill.cluster.worker import attempts as states
+from kernelmill.cluster.worker import events as out
+from kernelmill.cluster.worker import pool as slots
+from kernelmill.cluster.worker import sessions
+from kernelmill.cluster.worker.attempts import Attempt, assigned
+from kernelmill.cluster.worker.bench import Bench
+from kernelmill.cluster.worker.blocks import on_places_changed
+from kernelmill.cluster.worker.events import PartsCame, PartsMissed, SlotDied, SlotWrote
+from kernelmill.cluster.worker.pool import Slot
+from kernelmill.cluster.worker.slotframes import (
+    JobOpened,
+    JobRefused,
+    SlotReady,
+    TaskDone,
+    TaskFailed,
+)
+
+LINE_CHARS_MAX = 1024
+
+
+# What the master says.
+
+
+def on_spec(bench: Bench, spec: Spec) -> None:
+    """Learn of a job."""
+    bench.job_of(spec.job).spec = spec
+
+
+def on_assign(bench: Bench, assign: Assign) -> None:
+    """Take an attempt in hand, once."""
+    known = bench.attempts.get(assign.attempt)
+    if known is not None:
+        bench.seen["ASSIGN doubled"] += 1
+        if known.state in states.IN_HAND:
+            bench.accept(known)
+        return
+    job = bench.jobs.get(assign.attempt.job)
+    if job is None or job.spec is None or assign.attempt.stage >= len(job.spec.sheet.stages):
+        bench.seen["ASSIGN of an unknown job"] += 1  # its Spec was lost: both come again
+        return
+    attempt = assigned(assign)
+    bench.attempts[attempt.name] = attempt
+    bench.waiting[attempt.name] = bench.now
+    bench.accept(attempt)
+
+
+def on_inputs(bench: Bench, page: Inputs) -> None:
+    """Learn where a stage's blocks lie."""
+    if bench.inputs.take(page):
+        on_places_changed(bench, page.job, page.stage)
+
+
+def on_pair(bench: Bench, pair: Pair) -> None:
+    """Learn where the blocks of one map task lie."""
+    bench.inputs.take_pair(pair)
+    on_places_changed(bench, pair.job, pair.stage)
+
+
+def on_tickets(bench: Bench, tickets: Tickets) -> None:
+    """Take tickets for holders that came later."""
+    attempt = bench.attempts.get(tickets.attempt)
+    if attempt is not None:
+        attempt.tickets.update({(each.stage, each.output, each.holder): each.ticket for each in tickets.tickets})
+
+
+def on_cancel(bench: Bench, cancel: CancelAttempt) -> None:
+    """End an attempt that is not wanted, and say that it has ended; also one that is not known."""
+    attempt = bench.attempts.get(cancel.attempt)
+    cancelled = Failed(cancel.attempt, "CANCELLED", "", None, None, ())
+    if attempt is None or attempt.state == states.ENDING:
+        bench.send(cancelled)
+    elif attempt.state == states.WAITING:
+        bench.end_failed(attempt, cancelled, states.CANCELLED)
+    else:
+        attempt.move(states.CANCELLED)
+        if attempt.state == states.STOPPING:
+            bench.stop(attempt)
+        elif attempt.state == states.FAILED:
+            bench.say_again(attempt)
+
+
+def on_commit_ack(bench: Bench, ack: CommitAck) -> None:
+    """Hold an output that counts."""
+    attempt = bench.attempts.get(ack.attempt)
+    if attempt is not None and attempt.state in (states.DONE, states.HELD):
+        sessions.answered(bench, attempt)
+
+
+def on_discard(bench: Bench, discard: Discard) -> None:
+    """Delete what does not count."""
+    attempt = bench.attempts.get(discard.attempt)
+    if attempt is not None and attempt.state != states.ENDING:
+        bench.discard(attempt)
+
+
+# What the disk and slots say.
+
+
+def on_parts_came(bench: Bench, event: PartsCame) -> None:
+    """The job can be opened."""
+    job = bench.jobs.get(event.job)
+    if job is not None:
+        job.has_parts, job.is_bringing = True, False
+
+
+def on_parts_missed(bench: Bench, event: PartsMissed) -> None:
+    """Attempts of this job cannot run here."""
+    job = bench.jobs.get(event.job)
+    if job is None:
+        return
+    job.is_bringing = False
+    for attempt in _waiting_of(bench, event.job):
+        bench.fail(attempt, event.failure, event.text)
+
+
+def on_slot_ready(bench: Bench, slot: Slot, frame: SlotReady) -> None:
+    """A process is there for the next job."""
+    bench.starts_failed = 0
+    slot.move(slots.READY, bench.now)
+
+
+def on_job_opened(bench: Bench, slot: Slot, frame: JobOpened) -> None:
+    """A slot may run what it opened the job for, or what else of the job waits."""
+    slot.move(slots.JOB_OPENED, bench.now)
+    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
+    slot.attempt = None
+    if attempt is not None:
+        attempt.slot = None  # `settle` starts it, unless another of its job waits for longer
+
+
+def on_job_refused(bench: Bench, slot: Slot, frame: JobRefused) -> None:
+    """No slot may open this job: the signature, the versions or the parts of it do not do."""
+    code = frame.problem.code if frame.problem.code in ("INPUT_CHANGED", "DISK_FULL") else "CODE_REFUSED"
+    slot.attempt = None
+    bench.kill(slot)
+    for attempt in _waiting_of(bench, frame.job):
+        attempt.slot = None
+        bench.end_failed(attempt, Failed(attempt.name, code, "", frame.problem, None, ()), states.BROKE)
+
+
+def on_task_done(bench: Bench, slot: Slot, frame: TaskDone) -> None:
+    """Note an output that is complete, then say so."""
+    attempt = _of_slot(bench, slot, frame.attempt)
+    if attempt is None:
+        return
+    bench.leave_slot(attempt)
+    if not attempt.move(states.FINISHED):
+        bench.remove(attempt)
+        return
+    attempt.done = Done(
+        attempt.name,
+        attempt.gen,
+        attempt.seal,
+        frame.record,
+        frame.consumed,
+        frame.rows,
+        frame.size_bytes,
+        frame.millis,
+    )
+    bench.out.append(out.KeepNote(attempt.done))
+    bench.say_again(attempt)
+
+
+def on_task_failed(bench: Bench, slot: Slot, frame: TaskFailed) -> None:
+    """Say why an attempt ended without output."""
+    attempt = _of_slot(bench, slot, frame.attempt)
+    if attempt is None:
+        return
+    failed = Failed(attempt.name, frame.code, frame.type_name, frame.problem, frame.batch, frame.origins)
+    bench.end_failed(attempt, failed, states.BROKE)
+
+
+def on_slot_wrote(bench: Bench, event: SlotWrote) -> None:
+    """Keep lines for the next beat; what an attempt writes beyond some hundred a second is dropped, and counted."""
+    slot = bench.pool.slots.get(event.slot)
+    if slot is None or slot.attempt is None:
+        return
+    lines = bench.lines.setdefault(slot.attempt, deque(maxlen=bench.settings.lines_max))
+    bench.seen["line dropped"] += max(0, len(lines) + len(event.lines) - bench.settings.lines_max)
+    lines.extend(line[:LINE_CHARS_MAX] for line in event.lines)
+
+
+def on_slot_died(bench: Bench, event: SlotDied) -> None:
+    """End what the process had in hand; its outputs are on the disk, and stay."""
+    slot = bench.pool.slots.pop(event.slot, None)
+    if slot is None:
+        return
+    bench.drop_wants(slot.number)
+    if slot.state in (slots.STARTING, slots.SPARE):
+        bench.starts_failed += 1
+        bench.start_at_s = bench.now + min(30.0, 0.5 * 2**bench.starts_failed)
+        if bench.starts_failed >= bench.settings.starts_failed_max:
+            sessions.stop(bench, 1, f"slots cannot be started: {event.text}")
+    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
+    bench.watches.pop(slot.number, None)
+    if attempt is None:
+        return
+    slot.attempt = attempt.slot = None
+    failure = slot.killed_for or event.failure
+    sample = event.sample if event.sample is not None else attempt.sample
+    is_its = sample is not None and sample.attempt == attempt.name.attempt
+    problem = bench.problem(failure, "no progress for too long" if failure == "HUNG" else event.text)
+    batch = sample.batch if is_its and sample is not None else None
+    bench.end_failed(attempt, Failed(attempt.name, failure, "", problem, batch, ()), states.BROKE)
+
+
+# Who runs what next.
+
+
+def settle(bench: Bench) -> None:
+    """Start what can start, open jobs for what waits, and see that there are processes enough."""
+    if bench.is_over:
+        return
+    wanted = 0
+    for name in list(bench.waiting):
+        attempt = bench.attempts[name]
+        if attempt.slot is not None or not _is_ready(bench, attempt):
+            continue
+        if not bench.pool.has_room or not _find_slot(bench, attempt):
+            wanted += 1
+    _start_slots(bench, wanted)
+
+
+def _is_ready(bench: Bench, attempt: Attempt) -> bool:
+    job = bench.jobs[attempt.name.job]
+    spec, assign = job.spec, attempt.assign
+    assert spec is not None and assign is not None
+    if not job.has_parts:
+        if not job.is_bringing:
+            job.is_bringing = True
+            bench.out.append(out.BringParts(spec))
+        return False
+    inputs = bench.inputs
+    if any(inputs.version_of(spec.job, each.stage) < each.version for each in assign.inputs):
+        return False
+    edges = spec.sheet.stages[attempt.name.stage].inputs
+    return all(
+        edge.kind != "one_to_one" or inputs.pair_of(spec.job, edge.source, attempt.name.index) is not None
+        for edge in edges
+    )
+
+
+def _find_slot(bench: Bench, attempt: Attempt) -> bool:
+    job = attempt.name.job
+    slot = bench.pool.idle_of(job)
+    if slot is not None:
+        bench.start(attempt, slot)
+        return True
+    spare = next(iter(bench.pool.in_state(slots.SPARE)), None)
+    spec = bench.jobs[job].spec
+    if spare is None or spec is None:
+        return False
+    spare.job, spare.attempt, attempt.slot = job, attempt.name, spare.number
+    spare.move(slots.JOB_GIVEN, bench.now)
+    bench.out.append(out.OpenInSlot(spare.number, spec))
+    return True
+
+
+def _start_slots(bench: Bench, wanted: int) -> None:
+    pool = bench.pool
+    if wanted and not pool.missing(wanted) and not pool.in_state(slots.STARTING, slots.SPARE, slots.DYING):
+        oldest = pool.least_used(bench.attempts[next(iter(bench.waiting))].name.job)
+        if oldest is not None:
+            bench.kill(oldest)
+    if bench.is_draining and not wanted:
+        return
+    if bench.starts_failed and bench.start_at_s > bench.now:
+        return
+    for _ in range(pool.missing(wanted)):
+        bench.out.append(out.StartSlot(pool.add(bench.now).number))
+
+
+def pass_time(bench: Bench) -> None:
+    """Take samples; kill what hangs, what holds too much, what does not end; say HELLO for inputs that never came."""
+    settings = bench.settings
+    for sample in bench.sample.slots:
+        _look(bench, sample)
+    for slot in bench.pool.in_state(slots.STARTING, slots.OPENING):
+        if slot.since_s + settings.start_s <= bench.now:
+            bench.kill(slot, "HUNG")
+    for attempt in bench.attempts.values():
+        if attempt.stop_at_s is not None and attempt.stop_at_s <= bench.now and attempt.slot is not None:
+            attempt.stop_at_s = None
+            bench.kill(bench.pool.slots[attempt.slot], "CANCELLED")
+    overdue = [
+        name
+        for name, since_s in bench.waiting.items()
+        if since_s + settings.inputs_s <= bench.now
+        and bench.jobs[name.job].has_parts
+        and not _is_ready(bench, bench.attempts[name])
+    ]
+    if overdue and bench.link == "REGISTERED":
+        bench.seen["inputs never came"] += 1
+        for name in overdue:
+            bench.waiting[name] = bench.now
+        sessions.say_hello_again(bench)
+
+
+def _look(bench: Bench, sample: out.SlotSample) -> None:
+    slot, settings = bench.pool.slots.get(sample.slot), bench.settings
+    attempt = bench.attempts.get(slot.attempt) if slot is not None and slot.attempt is not None else None
+    if slot is None or attempt is None or slot.state != slots.BUSY:
+        return
+    if sample.rss_bytes > settings.slot_rss_bytes_max:
+        bench.seen["slot over its memory"] += 1
+        bench.kill(slot, "OOM_KILLED")
+        return
+    if sample.attempt != attempt.name.attempt:
+        return
+    attempt.sample = sample
+    watch = bench.watches[slot.number]
+    watch.look(sample, bench.now)
+    hung_at_s = watch.hung_at(settings.hung_s, settings.hung_batches, settings.compile_s)
+    if hung_at_s is not None and hung_at_s <= bench.now:
+        bench.seen["slot hung"] += 1
+        bench.kill(slot, "HUNG")
+
+
+def next_deadline(bench: Bench) -> list[float]:
+    """When pass_time has something to do that cannot wait for the next sample."""
+    settings = bench.settings
+    due = [each.stop_at_s for each in bench.attempts.values() if each.stop_at_s is not None]
+    due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(slots.STARTING, slots.OPENING)]
+    if bench.starts_failed and bench.start_at_s > bench.now:
+        due.append(bench.start_at_s)
+    return due
+
+
+def _of_slot(bench: Bench, slot: Slot, key: object) -> Attempt | None:
+    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
+    if attempt is None or attempt.name.attempt != key:
+        bench.seen["slot speaks of another attempt"] += 1
+        return None
+    return attempt
+
+
+def _waiting_of(bench: Bench, job: JobId) -> list[Attempt]:
+    return [bench.attempts[name] for name in bench.waiting if name.job == job]
