@@ -15,32 +15,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernelmill.cluster.fields import Versions
-from kernelmill.cluster.journal.chain import Row
-from kernelmill.cluster.journal.facts import Facts
+from kernelmill.cluster.journal.chain import Event, Row, corrupt
 from kernelmill.cluster.journal.place import FolderLock, failed, prepare_folder, read_epoch, write_epoch
 from kernelmill.cluster.journal.records import (
     KIND_OF,
     EpochStarted,
     JobCancelled,
     JobCommitted,
-    JobEnded,
     JobFailed,
     JobForgotten,
     encode_record,
 )
 from kernelmill.cluster.journal.store import NAME, JournalFile, NewRow, write_new
+from kernelmill.cluster.journal.translate import fact_of
 from kernelmill.cluster.journal.writer import JournalWriter
+from kernelmill.cluster.master.ledger import Ledger
 from kernelmill.engine.durable import fsync_folder
-from kernelmill.engine.errors import Code, error
-
-ENDED_JOBS_MAX = 4096
-"""Ended jobs of which a compaction keeps the result, so that a client who comes back is answered: the latest ones."""
+from kernelmill.engine.errors import Code, InternalError, error
 
 
 @dataclass
 class Journal:
     """A master's journal in its new epoch: what earlier ones left, and the writer of what comes.
 
+    The new epoch is durable and not yet in `ledger`: the machine that starts on it says so.
     `is_behind` tells that the journal lost its tail: the file beside it knows a later epoch. Workers offer again what
     they hold, so no row is lost by that; outcomes of jobs may be.
     """
@@ -50,7 +48,7 @@ class Journal:
     epoch: int
     life: bytes
     is_behind: bool
-    facts: Facts
+    ledger: Ledger
     writer: JournalWriter
     _lock: FolderLock
 
@@ -76,19 +74,18 @@ def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, 
         path = folder / NAME
         if not os.path.lexists(path):
             _make_first(path, known_epoch)
-        file, facts = _replayed(path)
+        file, ledger = _replayed(path)
         try:
-            epoch, life = max(facts.epoch, known_epoch) + 1, secrets.token_bytes(8)
+            epoch, life = max(ledger.epoch, known_epoch) + 1, secrets.token_bytes(8)
             started = EpochStarted(epoch, life, versions)
-            is_behind = known_epoch > facts.epoch
+            is_behind = known_epoch > ledger.epoch
             file.append([NewRow(epoch, _now_ms(), KIND_OF[EpochStarted], b"", encode_record(started))])
             write_epoch(folder, epoch)
         except BaseException:
             file.close()
             raise
-        facts.epoch, facts.life = epoch, life
         writer = JournalWriter(file, epoch, wake, retry_s=retry_s)
-        return Journal(file.cluster, file.secret, epoch, life, is_behind, facts, writer, lock)
+        return Journal(file.cluster, file.secret, epoch, life, is_behind, ledger, writer, lock)
     except BaseException:
         lock.release()
         raise
@@ -116,37 +113,58 @@ class _Times:
             self.last_ms[row.job] = row.at_ms
 
 
-def _replayed(path: Path) -> tuple[JournalFile, Facts]:
+def _replayed(path: Path) -> tuple[JournalFile, Ledger]:
     """Open the journal and read it; if there are ended jobs to be dropped, compact it and read it again."""
     while True:
         file = JournalFile.open(path)
         try:
-            facts, times, is_worth_it = Facts(), _Times(), False
+            ledger, times, is_worth_it = Ledger(), _Times(), False
             for event in file.events():
-                facts.replay(event, str(path))
+                replay(ledger, event, str(path))
                 times.note(event.row)
                 is_worth_it |= isinstance(event.record, JobCommitted | JobFailed | JobCancelled | JobForgotten)
+            for job in ledger.ended:
+                ledger.let_go(job)
             if not is_worth_it:
-                return file, facts
+                return file, ledger
             with _new_file(path) as new:
-                write_new(new, file.cluster, file.secret, _kept_rows(file, facts, times))
+                write_new(new, file.cluster, file.secret, _kept_rows(file, ledger, times))
                 file.close()
         except BaseException:
             file.close()
             raise
 
 
-def _kept_rows(file: JournalFile, facts: Facts, times: _Times) -> Iterator[NewRow]:
+def replay(ledger: Ledger, event: Event, where: str) -> None:
+    """Take the journal's next event. Raises KM0611 with its number if it cannot follow; then nothing was changed."""
+    row = event.row
+    try:
+        fact = fact_of(row.job, event.record)
+        if isinstance(event.record, EpochStarted):
+            is_at_home = not row.job and event.record.epoch == row.epoch
+        else:
+            is_at_home = len(row.job) == 16 and row.epoch == ledger.epoch > 0
+        if not is_at_home:
+            raise ValueError(f"written in epoch {row.epoch}, among those of epoch {ledger.epoch}, or for no job")
+        ledger.apply(fact)
+    except InternalError as problem:
+        raise corrupt(where, row.seq, problem.what) from problem
+    except ValueError as problem:
+        raise corrupt(where, row.seq, str(problem)) from problem
+
+
+def _kept_rows(file: JournalFile, ledger: Ledger, times: _Times) -> Iterator[NewRow]:
     """The rows of live jobs, the epochs since the first of them, and one row for each ended job."""
-    first = min((times.first_epoch[job] for job in facts.jobs), default=facts.epoch)
-    ended: list[tuple[bytes, JobEnded]] = list(facts.ended.items())[-ENDED_JOBS_MAX:]
+    live = {bytes.fromhex(job) for job in ledger.jobs}
+    first = min((times.first_epoch[job] for job in live), default=ledger.epoch)
     for event in file.events():
         row = event.row
-        if row.job in facts.jobs or (not row.job and row.epoch >= first):
+        if row.job in live or (not row.job and row.epoch >= first):
             yield NewRow(*row[1:6])
         if not row.job and row.epoch == first:
-            for job, end in ended:
-                yield NewRow(first, times.last_ms[job], KIND_OF[JobEnded], job, encode_record(end))
+            for name, ended in ledger.ended.items():
+                job = bytes.fromhex(name)
+                yield NewRow(first, times.last_ms[job], KIND_OF[type(ended)], job, encode_record(ended))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from kernelmill.cluster.fields import (
     AttemptKey,
     Bounded,
     CodeName,
+    Counts,
     Epoch,
     Gen,
     JobParts,
@@ -24,6 +25,7 @@ from kernelmill.cluster.fields import (
     PeerName,
     Place,
     Poison,
+    Problem,
     Sheet,
     Signature,
     StageNumber,
@@ -32,10 +34,9 @@ from kernelmill.cluster.fields import (
     Text,
     Versions,
     Word,
-    Xxh3,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Version of all shapes here and of the tables they lie in."""
 
 
@@ -75,7 +76,7 @@ class OutputLost(Bounded, frozen=True):
     gen: Gen
     task: TaskIndex
     attempt: AttemptKey
-    reason: CodeName
+    reason: Text
 
 
 class RolledBack(Bounded, frozen=True):
@@ -96,25 +97,34 @@ class Poisoned(Bounded, frozen=True):
 
 
 class JobCommitting(Bounded, frozen=True):
-    """All sinks are committed: publish the files of these attempts, by stage and task, under this manifest."""
+    """All sinks are committed: publish the files of these attempts, (stage, task, attempt) in order.
 
-    winners: Annotated[tuple[AttemptKey, ...], Meta(max_length=TASKS_MAX)]
-    manifest_xxh3: Xxh3
+    There is no digest of the manifest: it follows from the winners' records.
+    """
+
+    winners: Annotated[tuple[tuple[StageNumber, TaskIndex, AttemptKey], ...], Meta(max_length=TASKS_MAX)]
 
 
 class JobCommitted(Bounded, frozen=True):
-    """The output is published."""
+    """The output is published: rows and bytes of its files, and the digest of its manifest."""
+
+    rows: Number
+    size_bytes: Number
+    manifest_xxh3: Annotated[bytes, Meta(max_length=16)]
 
 
 class JobFailed(Bounded, frozen=True):
-    """The job ended without output."""
+    """The job ended without output; `code` is the master's word for it, `problem` the error that the client raises."""
 
     code: CodeName
     text: Text
+    problem: Problem | None
 
 
 class JobCancelled(Bounded, frozen=True):
-    """The client ended the job."""
+    """A client ended the job."""
+
+    text: Text
 
 
 class JobEnded(Bounded, frozen=True):
@@ -126,7 +136,13 @@ class JobEnded(Bounded, frozen=True):
     state: Literal["COMMITTED", "FAILED", "CANCELLED"]
     code: Word
     text: Text
+    problem: Problem | None
+    tasks: Number
+    rows: Number
+    size_bytes: Number
     manifest_xxh3: Annotated[bytes, Meta(max_length=16)]
+    counters: Counts
+    rejects: Counts
 
 
 class JobForgotten(Bounded, frozen=True):

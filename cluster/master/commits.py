@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hmac import compare_digest
 
+from kernelmill.cluster.fields import Origin
 from kernelmill.cluster.master import jobs as states
 from kernelmill.cluster.master.desk import FORGED, STRANGE, ZOMBIE, Desk, Voided
 from kernelmill.cluster.master.events import DoneReceived, FailedReceived, FetchFailedReceived
@@ -27,6 +28,9 @@ from kernelmill.cluster.master.ledger import bytes_of, rows_of
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import EdgeKind
 from kernelmill.engine.schedule import events as schedule
+
+POISON_MAX = 8192
+"""Rows of one task that may be left out: as many as one Assign names."""
 
 
 def on_done(desk: Desk, event: DoneReceived) -> None:
@@ -131,8 +135,12 @@ def _commit(desk: Desk, job: JobRun, run: AttemptRun | None, event: DoneReceived
             event.vector,
             event.files,
             event.rejects,
+            event.counters,
+            event.reject_files,
         )
     )
+    job.rows_read[task.stage] += event.rows
+    job.bytes_read[task.stage] += event.size_bytes
     if attempt_epoch(number) < desk.ledger.epoch:
         desk.seen["DONE accepted by a new epoch"] += 1
     desk.record(*facts)
@@ -238,11 +246,12 @@ def on_failed(desk: Desk, event: FailedReceived) -> None:
         _take_poison(desk, job, run, event)
         return
     desk.discard(event.worker, job.id, run.id)
+    job.failures[run.id.task.stage] += 1
     trouble = job.trouble_of(run.id.task.stage, run.id.task.index)
     if reaction is Reaction.CHARGED:
-        trouble.note(failure, event.text, event.worker, event.batch)
+        trouble.note(failure, event.text, event.worker, event.batch, event.problem)
     elif reaction is Reaction.ENDS_JOB:
-        trouble.last = failure, event.text
+        trouble.last = failure, event.text, event.problem
     elif reaction is Reaction.EXCLUDES:
         desk.seen["disk full"] += 1
         session.is_disk_full = True
@@ -275,15 +284,20 @@ def _take_poison(desk: Desk, job: JobRun, run: AttemptRun, event: FailedReceived
         trouble.note(Failure.PROTOCOL, "a POISON that names no new row", event.worker, -1)
         desk.discard(event.worker, job.id, run.id)
         desk.end_attempt(job, run, charged=True)
-    elif job.sheet.on_bad != "reject" or job.ledger.poisoned + len(new) > job.sheet.rejects_max:
+    elif _is_too_much(job, known, new):
         failure = Failure.POISON if job.sheet.on_bad != "reject" else Failure.REJECT_LIMIT
-        trouble.last = failure, f"{describe(new)}: {event.text}"
+        trouble.last = failure, f"{describe(new)}: {event.text}", event.problem
         desk.discard(event.worker, job.id, run.id)
         desk.end_attempt(job, run, charged=True, retryable=False)
     else:
         run.move(states.NAMED_POISON)
         trouble.is_isolating = True
         desk.record(*(Poisoned(job.id, task.stage, task.index, row, event.code, event.text) for row in new))
+
+
+def _is_too_much(job: JobRun, known: tuple[Origin, ...], new: tuple[Origin, ...]) -> bool:
+    is_beyond = job.ledger.poisoned + len(new) > job.sheet.rejects_max or len(known) + len(new) > POISON_MAX
+    return job.sheet.on_bad != "reject" or is_beyond
 
 
 def on_fetch_failed(desk: Desk, event: FetchFailedReceived) -> None:

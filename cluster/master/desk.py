@@ -233,16 +233,17 @@ class Desk:
             return
         if not job.code:
             task = action.culprit.task if action.culprit is not None else TaskId(0, 0)
-            failure, text = job.trouble_of(task.stage, task.index).last
-            job.code, job.text = failure.value, f"task {task}: {text}"
+            failure, text, problem = job.trouble_of(task.stage, task.index).last
+            job.code, job.text, job.problem = failure.value, f"task {task}: {text}", problem
         is_cancelled = job.code == Failure.CANCELLED.value
         self.end_job(job, states.ATTEMPTS_OVER, states.CANCELLED if is_cancelled else states.FAILED)
 
-    def end_job(self, job: JobRun, cause: str, state: str) -> None:
-        """Order the record of a job's end."""
+    def end_job(self, job: JobRun, cause: str, state: str, made: out.Published | None = None) -> None:
+        """Order the record of a job's end, with what was published if anything was."""
         job.move(cause, state)
         job.publish_since_s = None
-        self.record(JobEnded(job.id, state, job.code, job.text))
+        left = (made.rows, made.size_bytes, made.manifest_xxh3) if made is not None else (0, 0, b"")
+        self.record(JobEnded(job.id, state, job.code, job.text, job.problem, *left))
         self.share_all_soon()
 
     def stop_job(self, job: JobRun, code: Failure, text: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from kernelmill.cluster.master.facts import Fact, JobSheet, Origin, PartRecord
+from kernelmill.cluster.fields import Count, Origin, OutputFile, Problem
+from kernelmill.cluster.master.facts import Fact, JobSheet
 from kernelmill.engine.ids import AttemptId
 
 
@@ -68,7 +69,10 @@ class Consumed(msgspec.Struct, frozen=True):
 
 
 class DoneReceived(msgspec.Struct, frozen=True):
-    """The attempt's output is complete and lies on a disk. Said again every second until it is answered."""
+    """The attempt's output is complete and lies on a disk. Said again every second until it is answered.
+
+    rows, size_bytes: what it read, for people.
+    """
 
     worker: str
     session: int
@@ -78,16 +82,21 @@ class DoneReceived(msgspec.Struct, frozen=True):
     seal: bytes
     data_bytes: int = 0
     vector: bytes = b""
-    files: tuple[PartRecord, ...] = ()
-    rejects: int = 0
+    files: tuple[OutputFile, ...] = ()
+    rejects: tuple[Count, ...] = ()
     consumed: tuple[Consumed, ...] = ()
+    counters: tuple[Count, ...] = ()
+    reject_files: tuple[OutputFile, ...] = ()
+    rows: int = 0
+    size_bytes: int = 0
 
 
 class FailedReceived(msgspec.Struct, frozen=True):
     """The attempt ended without output; the answer is Discard, and until then it is said again.
 
-    code: a name of failures.Failure. batch: the number of the batch it was in, or -1. origins: the rows to blame, named
-    by an isolating attempt. A worker also answers so to the Cancel of an attempt that it does not know.
+    code: a name of failures.Failure; problem: the error that the user sees if the job ends by it. batch: the number of
+    the batch it was in, or -1. origins: the rows to blame, named by an isolating attempt. A worker also answers so to
+    the Cancel of an attempt that it does not know.
     """
 
     worker: str
@@ -98,6 +107,7 @@ class FailedReceived(msgspec.Struct, frozen=True):
     text: str = ""
     batch: int = -1
     origins: tuple[Origin, ...] = ()
+    problem: Problem | None = None
 
 
 class FetchFailedReceived(msgspec.Struct, frozen=True):
@@ -154,6 +164,14 @@ class CancelReceived(msgspec.Struct, frozen=True):
     is_admin: bool = False
 
 
+class ForgetReceived(msgspec.Struct, frozen=True):
+    """A client wants to hear no more of its ended job; an administrator of any."""
+
+    client: str
+    job: str
+    is_admin: bool = False
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """All Record actions up to this number are durable."""
 
@@ -172,6 +190,9 @@ class Published(msgspec.Struct, frozen=True):
     """The output is under its public name, whole."""
 
     job: str
+    rows: int = 0
+    size_bytes: int = 0
+    manifest_xxh3: bytes = b""
 
 
 class PublishFailed(msgspec.Struct, frozen=True):
@@ -184,6 +205,7 @@ class PublishFailed(msgspec.Struct, frozen=True):
     code: str
     text: str = ""
     bad: tuple[int, int, int] | None = None
+    problem: Problem | None = None
 
 
 class TimePassed(msgspec.Struct, frozen=True):
@@ -203,6 +225,7 @@ Event = (
     | DrainRequested
     | SubmitReceived
     | CancelReceived
+    | ForgetReceived
     | Recorded
     | JournalFilled
     | JournalFreed
@@ -335,13 +358,20 @@ class Accept(msgspec.Struct, frozen=True):
 
 
 class TellResult(msgspec.Struct, frozen=True):
-    """Tell the client how its job ended."""
+    """Tell the client how its job ended; machine.ended_of(job) has all of it."""
 
     client: str
     job: str
     state: str
     code: str
     text: str
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Tell a client that what it asked for is done, or is being done."""
+
+    client: str
+    job: str
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -371,6 +401,7 @@ Action = (
     | Drain
     | TellPeers
     | Accept
+    | Grant
     | TellResult
     | Publish
     | CleanStaging

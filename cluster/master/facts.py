@@ -1,5 +1,7 @@
 """What the master writes to its journal before anybody may rely on it. Pure values; a ledger is the fold of them.
 
+These are the machine's values; journal/records has their shapes on disk, translate_facts makes one of the other.
+
 Every fact but EpochBegun names its job. A task's output is its attempt's: `attempt` is a number that no
 other attempt of any job or epoch has: its upper half is the epoch, its lower half a count (`attempt_epoch`).
 """
@@ -10,6 +12,9 @@ from typing import Final
 
 import msgspec
 
+from kernelmill.cluster.fields import Count, Origin, OutputFile, Problem
+from kernelmill.cluster.journal.records import JobAccepted
+from kernelmill.cluster.journal.records import JobEnded as Ended
 from kernelmill.engine.plan.stages import Edge
 
 VECTOR_BYTES: Final = 32  # of one partition: bytes, rows, sum, xor; four little-endian u64
@@ -40,7 +45,7 @@ class StageSheet(msgspec.Struct, frozen=True):
 
 
 class JobSheet(msgspec.Struct, frozen=True):
-    """A submitted job. `digest` is that of the signed spec; the spec itself lies beside the journal.
+    """A submitted job. `digest` is the signature of its spec; `accepted` what the client sent, if it came from one.
 
     on_bad: "error" ends the job at the first poison row, "reject" sets up to `rejects_max` of them aside.
     fail_without_workers: end the job where it would be paused for want of workers.
@@ -54,24 +59,7 @@ class JobSheet(msgspec.Struct, frozen=True):
     rejects_max: int = 1000
     attempts_max: int = 4
     fail_without_workers: bool = False
-
-
-class PartRecord(msgspec.Struct, frozen=True):
-    """A closed file that an attempt left in the staging: its place there, and what tells it from any other."""
-
-    place: str
-    rows: int
-    size_bytes: int
-    checksum: bytes
-    tail_digest: bytes
-
-
-class Origin(msgspec.Struct, frozen=True, order=True):
-    """Where a bad record came from: a file, the row group or byte offset in it, the row; or the key of a group."""
-
-    source: str
-    offset: int = 0
-    row: int = 0
+    accepted: JobAccepted | None = None
 
 
 class EpochBegun(msgspec.Struct, frozen=True):
@@ -88,7 +76,10 @@ class JobSubmitted(msgspec.Struct, frozen=True):
 
 
 class TaskCommitted(msgspec.Struct, frozen=True):
-    """The attempt's output is the task's. `vector` holds VECTOR_BYTES a partition; files have none."""
+    """The attempt's output is the task's. `vector` holds VECTOR_BYTES a partition; files have none.
+
+    Counters and rejects are by name and by reason; the rejects lie in a file of their own in the staging.
+    """
 
     job: str
     stage: int
@@ -98,8 +89,10 @@ class TaskCommitted(msgspec.Struct, frozen=True):
     worker: str
     data_bytes: int = 0
     vector: bytes = b""
-    files: tuple[PartRecord, ...] = ()
-    rejects: int = 0
+    files: tuple[OutputFile, ...] = ()
+    rejects: tuple[Count, ...] = ()
+    counters: tuple[Count, ...] = ()
+    reject_files: tuple[OutputFile, ...] = ()
 
 
 class OutputLost(msgspec.Struct, frozen=True):
@@ -142,12 +135,40 @@ class Committing(msgspec.Struct, frozen=True):
 
 
 class JobEnded(msgspec.Struct, frozen=True):
-    """The job is over: state COMMITTED, FAILED or CANCELLED, with the code and text of its error."""
+    """The job is over: state COMMITTED, FAILED or CANCELLED, with why, or with what was published."""
 
     job: str
     state: str
     code: str = ""
     text: str = ""
+    problem: Problem | None = None
+    rows: int = 0
+    size_bytes: int = 0
+    manifest_xxh3: bytes = b""
 
 
-Fact = EpochBegun | JobSubmitted | TaskCommitted | OutputLost | RolledBack | Poisoned | Committing | JobEnded
+class JobRemembered(msgspec.Struct, frozen=True):
+    """A job that ended before the journal was made anew, and all that is left of it."""
+
+    job: str
+    ended: Ended
+
+
+class JobForgotten(msgspec.Struct, frozen=True):
+    """The client wants to hear no more of its ended job."""
+
+    job: str
+
+
+Fact = (
+    EpochBegun
+    | JobSubmitted
+    | TaskCommitted
+    | OutputLost
+    | RolledBack
+    | Poisoned
+    | Committing
+    | JobEnded
+    | JobRemembered
+    | JobForgotten
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from kernelmill.cluster.master.facts import Origin
+from kernelmill.cluster.fields import Origin, Problem
 
 
 class Failure(Enum):
@@ -88,11 +88,11 @@ class Trouble:
         self.kills = 0
         self.workers_of_batch: dict[int, set[str]] = {}
         self.is_isolating = False
-        self.last: tuple[Failure, str] = (Failure.WORKER_LOST, "its worker was lost")
+        self.last: tuple[Failure, str, Problem | None] = (Failure.WORKER_LOST, "its worker was lost", None)
 
-    def note(self, failure: Failure, text: str, worker: str, batch: int) -> None:
+    def note(self, failure: Failure, text: str, worker: str, batch: int, problem: Problem | None = None) -> None:
         """Note a charged failure, and isolate the task from now on if its rows are to blame."""
-        self.last = failure, text
+        self.last = failure, text, problem
         self.kills += failure in SLOT_KILLERS
         if batch >= 0:
             self.workers_of_batch.setdefault(batch, set()).add(worker)
@@ -105,4 +105,4 @@ class Trouble:
 def describe(origins: tuple[Origin, ...]) -> str:
     """Name the first record to blame, as an error's text does."""
     first = origins[0]
-    return f"{first.source}, offset {first.offset}, row {first.row}"
+    return f"group {first.key_xxh3.hex()}" if first.key_xxh3 else f"file {first.file}, at {first.at}, row {first.row}"

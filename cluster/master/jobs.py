@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kernelmill.cluster.fields import Problem
 from kernelmill.cluster.master.failures import Trouble
 from kernelmill.cluster.master.ledger import ENDS, JobLedger
 from kernelmill.engine.ids import AttemptId
@@ -130,6 +131,7 @@ class JobRun:
         self.state = SUBMITTED
         self.pauses: dict[str, float | None] = {}  # cause -> when to try again, or None: until it is gone
         self.code = self.text = ""  # why it is ending
+        self.problem: Problem | None = None
         shapes = tuple(StageShape(stage.tasks, stage.inputs, durable=not stage.partitions) for stage in sheet.stages)
         policy = Policy(max_attempts=sheet.attempts_max, rejoin_grace_s=rejoin_grace_s, backups=backups)
         self.scheduler = Scheduler(shapes, policy, numbers=numbers)
@@ -142,6 +144,9 @@ class JobRun:
         self.versions: dict[int, int] = {}  # stage -> version of its INPUTS
         self.unreachable: dict[int, tuple[str, float]] = {}  # source attempt -> who said so first, and when
         self.publish_since_s: float | None = None
+        self.rows_read = [0] * len(sheet.stages)  # by committed attempts of this master, for people
+        self.bytes_read = [0] * len(sheet.stages)
+        self.failures = [0] * len(sheet.stages)  # attempts
         self.grants: dict[str, int] = {}  # slots by worker, as the scheduler was told
 
     @property

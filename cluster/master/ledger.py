@@ -4,34 +4,39 @@ A fact is applied when it is ordered, so what is decided next is decided against
 hears of it before it is durable. A fact that the rules do not allow is a bug, raised before anything changed:
 
     S1   a task has at most one live commit; a second needs OutputLost or a roll-back of the first
-    S10  epochs rise
+    S10  epochs rise, and no attempt is of an epoch to come
     S11  no more poison than the job allows
 
-A task costs 12 bytes, and its vector: 32 bytes a partition and Python's 33 for a byte string.
+A task costs 12 bytes, and its vector: 32 bytes a partition and Python's 33 for a byte string. Of a job that ended only
+what a client may ask for stays, for the latest ENDED_JOBS_MAX of them.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from operator import add, sub, xor
-from typing import Final
+from typing import Final, NamedTuple, Self
 
+from kernelmill.cluster.fields import Count, Origin, OutputFile, Place
+from kernelmill.cluster.journal.records import JobEnded as Ended
 from kernelmill.cluster.master.facts import (
     VECTOR_BYTES,
     Committing,
     EpochBegun,
     Fact,
     JobEnded,
+    JobForgotten,
+    JobRemembered,
     JobSheet,
     JobSubmitted,
-    Origin,
     OutputLost,
-    PartRecord,
     Poisoned,
     RolledBack,
     TaskCommitted,
+    attempt_epoch,
 )
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.stages import EdgeKind
@@ -39,7 +44,17 @@ from kernelmill.engine.plan.stages import EdgeKind
 LIVE: Final = "LIVE"
 COMMITTING: Final = "COMMITTING"
 ENDS: Final = ("COMMITTED", "FAILED", "CANCELLED")
+ENDED_JOBS_MAX = 4096
+"""Ended jobs whose result is kept, so that a client who comes back is answered: the latest ones."""
 _MASK = (1 << 64) - 1
+
+
+class Aside(NamedTuple):
+    """What few commits have: counters, rejects by reason, and the file of the rejects."""
+
+    counters: tuple[Count, ...]
+    rejects: tuple[Count, ...]
+    files: tuple[OutputFile, ...]
 
 
 Columns = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -60,6 +75,7 @@ class StageLedger:
     """The commits of one stage."""
 
     __slots__ = (
+        "asides",
         "committed",
         "dead",
         "files",
@@ -84,7 +100,8 @@ class StageLedger:
         self.holders = array("i", (-1,)) * stage.tasks  # worker numbers of the ledger
         self.vectors: list[bytes] = [b""] * stage.tasks if stage.cells else []  # kept when an output is lost
         self.clear_totals()
-        self.files: dict[int, tuple[PartRecord, ...]] = {}
+        self.files: dict[int, tuple[OutputFile, ...]] = {}
+        self.asides: dict[int, Aside] = {}
         self.lost: dict[int, int] = {}  # task -> the attempt that made its vector, while no other is committed
         self.dead: set[int] = set()  # attempts whose output was lost, or is void
 
@@ -133,7 +150,7 @@ class JobLedger:
             sorted({edge.source for edge in stage.inputs if edge.kind is not EdgeKind.ONE_TO_ONE})
             for stage in sheet.stages
         ]
-        self.sinks = [number for number, readers in enumerate(self.readers) if not readers]
+        self.sinks = [number for number, stage in enumerate(sheet.stages) if not stage.partitions]
 
     def downstream_of(self, stage: int) -> list[int]:
         """All stages whose rows depend on a stage's, in the order of stages."""
@@ -146,6 +163,29 @@ class JobLedger:
     def winners(self) -> tuple[tuple[int, int, int], ...]:
         """The attempts that make up the result, (stage, task, attempt) in order."""
         return tuple((s, task, number) for s in self.sinks for task, number in enumerate(self.stages[s].winners))
+
+    def files_left(self) -> Iterator[tuple[int, int, int, tuple[OutputFile, ...]]]:
+        """All winners that left files in the staging, rejects of maps too: stage, task, attempt, files, in order."""
+        for number, stage in enumerate(self.stages):
+            for task, attempt in enumerate(stage.winners):
+                aside = stage.asides.get(task)
+                files = stage.files.get(task, ()) + (aside.files if aside is not None else ())
+                if attempt >= 0 and files:
+                    yield number, task, attempt, files
+
+    def sums(self) -> tuple[tuple[Count, ...], tuple[Count, ...]]:
+        """The counters and the rejects by reason, over all live commits, by name."""
+        counters, rejects = Counter[str](), Counter[str]()
+        for stage in self.stages:
+            for aside in stage.asides.values():
+                counters.update({each.name: each.count for each in aside.counters})
+                rejects.update({each.name: each.count for each in aside.rejects})
+        return _counts(counters), _counts(rejects)
+
+    @property
+    def tasks(self) -> int:
+        """The tasks of all stages."""
+        return sum(stage.tasks for stage in self.sheet.stages)
 
     @property
     def is_complete(self) -> bool:
@@ -175,11 +215,15 @@ class JobLedger:
 
 
 class Ledger:
-    """All jobs. `apply` is the only thing that changes it."""
+    """All jobs. `apply` is the only thing that changes it, but for `let_go`, which changes nothing that is asked for.
+
+    `ended` has the results of ended jobs, also while `jobs` still has their details; the oldest first.
+    """
 
     def __init__(self) -> None:
         self.epoch = 0
         self.jobs: dict[str, JobLedger] = {}
+        self.ended: dict[str, Ended] = {}
         self.worker_names: list[str] = []
         self._worker_numbers: dict[str, int] = {}
         self._on = {
@@ -191,19 +235,52 @@ class Ledger:
             JobEnded: self._end,
         }
 
+    @classmethod
+    def of(cls, facts: Iterable[Fact]) -> Self:
+        """The ledger of these facts."""
+        ledger = cls()
+        for fact in facts:
+            ledger.apply(fact)
+        return ledger
+
     def apply(self, fact: Fact) -> None:
         """Take one fact. InternalError, and no change, if the rules do not allow it."""
-        if isinstance(fact, EpochBegun):
-            self._require(fact.epoch > self.epoch, fact, f"epoch {self.epoch} has been")
-            self.epoch = fact.epoch
-        elif isinstance(fact, JobSubmitted):
-            self._require(fact.sheet.job not in self.jobs, fact, "the job exists")
-            self.jobs[fact.sheet.job] = JobLedger(fact.sheet)
-        else:
-            job = self.jobs.get(fact.job)
-            self._require(job is not None and job.state not in ENDS, fact, "the job is over or never was")
-            assert job is not None
-            self._on[type(fact)](job, fact)  # type: ignore[operator]
+        match fact:
+            case EpochBegun(epoch=epoch):
+                self._require(epoch > self.epoch, fact, f"epoch {self.epoch} has been")
+                self.epoch = epoch
+            case JobSubmitted(sheet=sheet):
+                self._require(sheet.job not in self.jobs and sheet.job not in self.ended, fact, "the job exists")
+                is_forward = all(edge.source < n for n, stage in enumerate(sheet.stages) for edge in stage.inputs)
+                self._require(is_forward, fact, "a stage reads a later one")
+                self.jobs[sheet.job] = JobLedger(sheet)
+            case JobRemembered(job=name, ended=ended):
+                self._require(name not in self.jobs and name not in self.ended, fact, "the job exists")
+                self._keep(name, ended)
+            case JobForgotten(job=name):
+                self._require(name in self.ended, fact, "the job has not ended")
+                del self.ended[name]
+                self.jobs.pop(name, None)
+            case _:
+                job = self.jobs.get(fact.job)
+                self._require(job is not None and job.state not in ENDS, fact, "the job is over or never was")
+                assert job is not None
+                if isinstance(fact, TaskCommitted | OutputLost | RolledBack | Poisoned):
+                    is_task = 0 <= fact.stage < len(job.stages) and 0 <= fact.task < job.stages[fact.stage].sheet.tasks
+                    self._require(is_task, fact, "the job has no such task")
+                self._on[type(fact)](job, fact)  # type: ignore[operator]
+
+    def let_go(self, job: str) -> None:
+        """Forget the details of a job that ended; its result stays."""
+        assert job in self.ended
+        self.jobs.pop(job, None)
+
+    def _keep(self, job: str, ended: Ended) -> None:
+        while len(self.ended) >= ENDED_JOBS_MAX:
+            oldest = next(iter(self.ended))
+            del self.ended[oldest]
+            self.jobs.pop(oldest, None)
+        self.ended[job] = ended
 
     def holder_of(self, job: JobLedger, stage: int, task: int) -> str:
         """The worker whose attempt was committed; only for tasks that are."""
@@ -215,6 +292,7 @@ class Ledger:
         self._require(stage.winners[fact.task] < 0, fact, "another attempt is committed (S1)")
         self._require(fact.gen == stage.gen, fact, "the stage is in another gen")
         self._require(fact.attempt not in stage.dead, fact, "the attempt's output is dead")
+        self._require(attempt_epoch(fact.attempt) <= self.epoch, fact, "the attempt is of an epoch to come (S10)")
         self._require(len(fact.vector) == VECTOR_BYTES * stage.sheet.cells, fact, "a vector of another length")
         stage.winners[fact.task] = fact.attempt
         stage.holders[fact.task] = self._number_of(fact.worker)
@@ -224,13 +302,17 @@ class Ledger:
             stage.put_vector(fact.task, fact.vector)
         else:
             stage.files[fact.task] = fact.files
+        if fact.counters or fact.rejects or fact.reject_files:
+            stage.asides[fact.task] = Aside(fact.counters, fact.rejects, fact.reject_files)
 
     def _lose(self, job: JobLedger, fact: OutputLost) -> None:
         stage = job.stages[fact.stage]
-        self._require(stage.winners[fact.task] == fact.attempt, fact, "it is not committed")
+        is_winner = stage.winners[fact.task] == fact.attempt and stage.gen == fact.gen
+        self._require(is_winner, fact, "it is not committed")
         stage.winners[fact.task] = stage.holders[fact.task] = -1
         stage.committed -= 1
         stage.files.pop(fact.task, None)
+        stage.asides.pop(fact.task, None)
         stage.lost[fact.task] = fact.attempt
         stage.dead.add(fact.attempt)
         job.state = LIVE  # a file found bad before publishing
@@ -238,6 +320,7 @@ class Ledger:
     def _roll_back(self, job: JobLedger, fact: RolledBack) -> None:
         self._require(job.state == LIVE, fact, "the job is being committed")
         self._require(job.stages[fact.stage].lost.get(fact.task) == fact.old, fact, "the old output is not lost")
+        self._require(fact.new not in job.stages[fact.stage].dead, fact, "the new output is dead")
         job.stages[fact.stage].rollbacks += 1
         for number in job.downstream_of(fact.stage):
             stage = job.stages[number]
@@ -247,11 +330,13 @@ class Ledger:
             stage.holders = array("i", (-1,)) * stage.sheet.tasks
             stage.committed = 0
             stage.files.clear()
+            stage.asides.clear()
             stage.lost.clear()
             stage.vectors = [b""] * len(stage.vectors)
             stage.clear_totals()
 
     def _poison(self, job: JobLedger, fact: Poisoned) -> None:
+        self._require(job.state == LIVE, fact, "the job is being committed")
         self._require(job.poisoned < job.sheet.rejects_max, fact, "more poison than the job allows (S11)")
         task = fact.stage, fact.task
         job.poison[task] = tuple(sorted({*job.poison.get(task, ()), fact.origin}))
@@ -266,6 +351,25 @@ class Ledger:
         legal = ENDS if job.state == COMMITTING else ENDS[1:]
         self._require(fact.state in legal and (job.state, fact.state) != (COMMITTING, "CANCELLED"), fact, job.state)
         job.state, job.code, job.text = fact.state, fact.code, fact.text
+        accepted = job.sheet.accepted
+        output = accepted.sheet.output if accepted is not None else Place("", ())
+        counters, rejects = job.sums() if fact.state == "COMMITTED" else ((), ())
+        ended = Ended(
+            job.sheet.client,
+            job.sheet.digest,
+            output,
+            fact.state,  # type: ignore[arg-type]
+            fact.code,
+            fact.text,
+            fact.problem,
+            job.tasks,
+            fact.rows,
+            fact.size_bytes,
+            fact.manifest_xxh3,
+            counters,
+            rejects,
+        )
+        self._keep(fact.job, ended)
 
     def _number_of(self, worker: str) -> int:
         number = self._worker_numbers.setdefault(worker, len(self.worker_names))
@@ -275,4 +379,9 @@ class Ledger:
 
     def _require(self, is_legal: bool, fact: Fact, why: str) -> None:
         if not is_legal:
-            raise error(Code.INTERNAL, f"{fact} cannot follow in the journal: {why}", hint="keep the state directory")
+            what = f"{str(fact)[:300]} cannot follow in the journal: {why}"
+            raise error(Code.INTERNAL, what, hint="keep the state directory")
+
+
+def _counts(counter: Counter[str]) -> tuple[Count, ...]:
+    return tuple(Count(name, counter[name]) for name in sorted(counter))

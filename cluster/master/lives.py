@@ -5,20 +5,27 @@ from __future__ import annotations
 from kernelmill.cluster.master import events as out
 from kernelmill.cluster.master import jobs as states
 from kernelmill.cluster.master.desk import STRANGE, Desk, Voided
-from kernelmill.cluster.master.events import CancelReceived, Published, PublishFailed, SubmitReceived
+from kernelmill.cluster.master.events import (
+    CancelReceived,
+    ForgetReceived,
+    Published,
+    PublishFailed,
+    SubmitReceived,
+)
 from kernelmill.cluster.master.facts import (
     CELLS_MAX,
     PARTITIONS_MAX,
     TASKS_MAX,
     Committing,
     JobEnded,
+    JobForgotten,
     JobSheet,
     JobSubmitted,
     OutputLost,
 )
 from kernelmill.cluster.master.failures import Failure
 from kernelmill.cluster.master.jobs import JobRun
-from kernelmill.cluster.master.ledger import COMMITTING, ENDS, JobLedger
+from kernelmill.cluster.master.ledger import COMMITTING, JobLedger
 from kernelmill.cluster.master.registrations import join
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import EdgeKind
@@ -28,9 +35,8 @@ from kernelmill.engine.schedule import events as schedule
 def on_submit(desk: Desk, event: SubmitReceived) -> None:
     """Take a job, once; said again with the same digest it is the same job (S16)."""
     sheet = event.sheet
-    known = desk.ledger.jobs.get(sheet.job)
-    if known is not None:
-        _answer_again(desk, event, known)
+    if sheet.job in desk.ledger.jobs or sheet.job in desk.ledger.ended:
+        _answer_again(desk, event)
         return
     live = sum(job.sheet.client == event.client and not job.is_over for job in desk.jobs.values())
     if flaw := _flaw_of(sheet, event.client):
@@ -42,9 +48,14 @@ def on_submit(desk: Desk, event: SubmitReceived) -> None:
         take_up(desk, desk.ledger.jobs[sheet.job])
 
 
-def _answer_again(desk: Desk, event: SubmitReceived, known: JobLedger) -> None:
-    sheet = event.sheet
-    if known.sheet.client != event.client or known.sheet.digest != sheet.digest:
+def _answer_again(desk: Desk, event: SubmitReceived) -> None:
+    sheet, ended = event.sheet, desk.ledger.ended.get(event.sheet.job)
+    if ended is not None:
+        known = ended.client, ended.signature
+    else:
+        live = desk.ledger.jobs[sheet.job].sheet
+        known = live.client, live.digest
+    if known != (event.client, sheet.digest):
         _refuse(desk, event.client, "JOB_EXISTS", "another job has this id", sheet.job)
         return
     desk.seen["submitted twice"] += 1
@@ -52,8 +63,8 @@ def _answer_again(desk: Desk, event: SubmitReceived, known: JobLedger) -> None:
     if job is not None and job.state == states.SUBMITTED:
         return  # answered when it is durable
     desk.out.append(out.Accept(event.client, sheet.job))
-    if known.state in ENDS and job is None:
-        desk.out.append(out.TellResult(event.client, sheet.job, known.state, known.code, known.text))
+    if ended is not None and job is None:
+        desk.out.append(out.TellResult(event.client, sheet.job, ended.state, ended.code, ended.text))
 
 
 def _refuse(desk: Desk, client: str, code: str, text: str, job: str) -> None:
@@ -74,6 +85,8 @@ def _flaw_of(sheet: JobSheet, client: str) -> str:
             return f"{what}: {stage.tasks} tasks, 1 to {TASKS_MAX} are possible"
         if any(not 1 <= partitions <= PARTITIONS_MAX for partitions in stage.partitions):
             return f"{what}: an output of no partitions, or of more than {PARTITIONS_MAX}"
+        if stage.cells > PARTITIONS_MAX:
+            return f"{what}: {stage.cells} partitions of all outputs, {PARTITIONS_MAX} are possible"
         if stage.tasks * stage.cells > CELLS_MAX:
             return f"{what}: more than {CELLS_MAX} blocks"
         for edge in stage.inputs:
@@ -140,12 +153,36 @@ def on_cancel(desk: Desk, event: CancelReceived) -> None:
     """Stop a job of the client's own, or any for an administrator; too late once it is being committed."""
     job = desk.jobs.get(event.job)
     known = desk.ledger.jobs.get(event.job)
-    if known is None or (known.sheet.client != event.client and not event.is_admin):
+    owner = owner_of(desk, event.job)
+    if not owner or (owner != event.client and not event.is_admin):
         _refuse(desk, event.client, "NO_SUCH_JOB", "no job of yours has this id", event.job)
-    elif job is None or job.is_over or known.state == COMMITTING:
-        _refuse(desk, event.client, "TOO_LATE", f"the job is {known.state}", event.job)
+    elif job is None or job.is_over or known is None or known.state == COMMITTING:
+        state = known.state if known is not None else desk.ledger.ended[event.job].state
+        _refuse(desk, event.client, "TOO_LATE", f"the job is {state}", event.job)
     else:
+        desk.out.append(out.Grant(event.client, event.job))
         desk.stop_job(job, Failure.CANCELLED, f"by {event.client}")
+
+
+def on_forget(desk: Desk, event: ForgetReceived) -> None:
+    """Forget an ended job of the client's own, or any for an administrator; said again it is forgotten already."""
+    owner = owner_of(desk, event.job)
+    if owner and owner != event.client and not event.is_admin:
+        _refuse(desk, event.client, "NO_SUCH_JOB", "no job of yours has this id", event.job)
+    elif owner and (event.job in desk.jobs or event.job not in desk.ledger.ended):
+        _refuse(desk, event.client, "TOO_EARLY", "the job has not ended", event.job)
+    else:
+        if owner:
+            desk.record(JobForgotten(event.job))
+        desk.out.append(out.Grant(event.client, event.job))
+
+
+def owner_of(desk: Desk, job: str) -> str:
+    """The client whose job it is; empty if there is no such job."""
+    ended, live = desk.ledger.ended.get(job), desk.ledger.jobs.get(job)
+    if ended is not None:
+        return ended.client
+    return live.sheet.client if live is not None else ""
 
 
 # Publishing.
@@ -164,7 +201,7 @@ def on_published(desk: Desk, event: Published) -> None:
     if job is None or job.is_over or job.ledger.state != COMMITTING:
         desk.seen[STRANGE] += 1
         return
-    desk.end_job(job, states.PUBLISHED, states.COMMITTED)
+    desk.end_job(job, states.PUBLISHED, states.COMMITTED, event)
 
 
 def on_publish_failed(desk: Desk, event: PublishFailed) -> None:
@@ -191,14 +228,15 @@ def on_publish_failed(desk: Desk, event: PublishFailed) -> None:
         desk.pause(job, Failure.OUTPUT_FULL, desk.now + desk.settings.pause_retry_s)
         desk.resume(job, Failure.OUTPUT_STUCK)
     else:
-        job.code, job.text = event.code, event.text
+        job.code, job.text, job.problem = event.code, event.text, event.problem
         desk.end_job(job, states.PUBLISHING_FAILED, states.FAILED)
 
 
 def after_end(desk: Desk, fact: JobEnded, voided: Voided) -> None:
     """Tell the client, and let everything of the job be deleted; workers hear it at their next BEAT."""
-    known = desk.ledger.jobs[fact.job]
-    desk.out.append(out.TellResult(known.sheet.client, fact.job, fact.state, fact.code, fact.text))
+    ended = desk.ledger.ended.get(fact.job)
+    if ended is not None:  # it was not forgotten meanwhile
+        desk.out.append(out.TellResult(ended.client, fact.job, fact.state, fact.code, fact.text))
     desk.out.append(out.CleanStaging(fact.job))
 
 

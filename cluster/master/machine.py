@@ -4,7 +4,7 @@
     deadline = master.next_deadline()       send TimePassed then, if nothing came before
     master.check()                          asserts every invariant; for tests
 
-    master = Master(facts, seal_of)         facts: the journal's, in order; none for a new one
+    master = Master(ledger, seal_of)        ledger: that of the journal's facts, in order; an empty one for a new one
     actions = master.start(epoch, life, now)   peers may be let in when its Record is Recorded
 
 There is no clock, chance, thread, socket or file in here, and no secret: `seal_of` makes and checks seals. What a peer
@@ -16,7 +16,7 @@ journal says. registrations.py, commits.py and lives.py take the events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from kernelmill.cluster.master import commits, lives, registrations
@@ -27,8 +27,8 @@ from kernelmill.cluster.master.facts import (
     ATTEMPT_BITS,
     Committing,
     EpochBegun,
-    Fact,
     JobEnded,
+    JobForgotten,
     JobSubmitted,
     OutputLost,
     Poisoned,
@@ -37,7 +37,7 @@ from kernelmill.cluster.master.facts import (
 )
 from kernelmill.cluster.master.failures import Failure
 from kernelmill.cluster.master.invariants import check_master
-from kernelmill.cluster.master.ledger import COMMITTING, ENDS, Ledger
+from kernelmill.cluster.master.ledger import COMMITTING, Ledger
 from kernelmill.cluster.master.sharing import share
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.ids import AttemptId, TaskId
@@ -56,6 +56,7 @@ _ON: Final[dict[type, Callable[[Desk, Any], None]]] = {
     told.FetchFailedReceived: commits.on_fetch_failed,
     told.SubmitReceived: lives.on_submit,
     told.CancelReceived: lives.on_cancel,
+    told.ForgetReceived: lives.on_forget,
     told.Published: lives.on_published,
     told.PublishFailed: lives.on_publish_failed,
 }
@@ -69,16 +70,16 @@ _AFTER: Final[dict[type, Callable[[Desk, Any, Voided], None]]] = {
     Poisoned: commits.after_poison,
     Committing: lives.after_committing,
     JobEnded: lives.after_end,
+    JobForgotten: lambda desk, fact, voided: None,
 }
 
 
 class Master:
     """Decides for all jobs: which attempt runs where, what counts, what is lost, when a job is over."""
 
-    def __init__(self, facts: Iterable[Fact], seal_of: SealOf, settings: MasterSettings | None = None) -> None:
-        ledger = Ledger()
-        for fact in facts:
-            ledger.apply(fact)
+    def __init__(self, ledger: Ledger, seal_of: SealOf, settings: MasterSettings | None = None) -> None:
+        for job in [name for name in ledger.ended if name in ledger.jobs]:
+            ledger.let_go(job)
         self._desk = Desk(ledger, seal_of, settings if settings is not None else MasterSettings())
         self.seen = self._desk.seen
 
@@ -88,8 +89,7 @@ class Master:
         desk.record(EpochBegun(epoch, life))
         desk.numbers.next = epoch << ATTEMPT_BITS
         for job in desk.ledger.jobs.values():
-            if job.state not in ENDS:
-                lives.restore(desk, job)
+            lives.restore(desk, job)
         if desk.jobs:
             desk.recovering_until_s = now + desk.settings.recovery_s
         return desk.out
@@ -140,7 +140,7 @@ class Master:
     def state_of(self, job: str) -> str:
         """Tell a job's state; KeyError for one that never was."""
         run = self._desk.jobs.get(job)
-        return run.state if run is not None else self._desk.ledger.jobs[job].state
+        return run.state if run is not None else self._desk.ledger.ended[job].state
 
     def winner_of(self, job: str, task: TaskId) -> AttemptId | None:
         """Tell whose output of a task is committed, or being committed."""
@@ -204,6 +204,8 @@ class Master:
         for name, job in [*desk.jobs.items()] if self._is_any_over() else []:
             if job.is_over and not job.attempts and not job.pending and not self._is_unrecorded(name):
                 del desk.jobs[name]
+                if name in desk.ledger.jobs:
+                    desk.ledger.let_go(name)
                 desk.share_all_soon()
         if is_staff_changed or desk.dirty or desk.share_all_at_s is not None:
             lives.watch_staff(desk)

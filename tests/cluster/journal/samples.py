@@ -32,10 +32,10 @@ SHEET = Sheet(
         SheetStage("map", 2, (3,), ()),
         SheetStage("middle", 3, (3,), (SheetEdge(0, "hash", 0),)),
         SheetStage("write", 2, (), (SheetEdge(1, "hash", 0),)),
-        SheetStage("aside", 1, (1,), ()),
+        SheetStage("aside", 1, (3,), ()),
     ),
     Place("data", ("out",)),
-    Policy("error", 0, "error", "signed", "tail", 4, False),
+    Policy("error", 10, "error", "signed", "tail", 4, False),
     VERSIONS,
 )
 ACCEPTED = r.JobAccepted("ann", SHEET, (JobPart("plan", b"p" * 32, 100),), b"S" * 32, 1_800_000_000)
@@ -62,15 +62,18 @@ LIFE = [
     commit(0, 1, 2),
     r.Poisoned(1, 1, POISON),
     commit(1, 0, 3),
-    r.OutputLost(0, 0, 0, attempt(1), "WORKER_LOST"),
-    commit(0, 0, 4),
+    r.OutputLost(0, 0, 0, attempt(1), "its holder did not come back"),
     r.RolledBack(0, 0, attempt(1), attempt(4)),
+    commit(0, 0, 4),
     commit(1, 0, 5, gen=1),
     commit(2, 0, 6, gen=1),
     commit(2, 1, 7, gen=1),
-    r.JobCommitting((attempt(6), attempt(7)), b"M" * 16),
+    r.JobCommitting(((2, 0, attempt(6)), (2, 1, attempt(7)))),
 ]
 """A dozen records, all of epoch 1, up to the publishing of the output."""
+
+
+COMMITTED = r.JobCommitted(10, 1000, b"M" * 16)
 
 
 def row(record, job=JOB, epoch=1, at_ms=1000):

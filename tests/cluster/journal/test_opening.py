@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import JOB, LIFE, OTHER, SHEET, VERSIONS, Bell, commit, tokens_in
+from samples import COMMITTED, JOB, LIFE, OTHER, SHEET, VERSIONS, Bell, commit, tokens_in
 
 from kernelmill.cluster.fields import JobPart
-from kernelmill.cluster.journal import opening
 from kernelmill.cluster.journal import records as r
 from kernelmill.cluster.journal.opening import open_journal
 from kernelmill.cluster.journal.place import file_system_of, prepare_folder, read_epoch, write_epoch
 from kernelmill.cluster.journal.store import NAME, JournalFile
+from kernelmill.cluster.master import ledger
 from kernelmill.engine.errors import Code, KernelmillError
 
 
@@ -38,6 +38,11 @@ def write(state, *of_jobs):
         done += tokens_in(bell.next_reports(journal.writer))
     journal.close()
     return journal
+
+
+def committed(journal):
+    job = journal.ledger.jobs[JOB.hex()]
+    return {(n, task) for n, stage in enumerate(job.stages) for task, winner in enumerate(stage.winners) if winner >= 0}
 
 
 def refused(state):
@@ -65,9 +70,9 @@ def test_every_start_is_a_new_epoch_and_life_of_the_same_cluster(state):
 def test_the_next_master_knows_what_was_recorded(state):
     write(state, *[(JOB, record) for record in LIFE[:5]])
     journal = write(state, (JOB, commit(1, 2, 9, epoch=2)))
-    assert set(journal.facts.jobs[JOB].commits) == {(0, 0), (0, 1), (1, 0)}
-    assert journal.facts.epoch == 2 and journal.facts.life == journal.life
-    assert set(write(state).facts.jobs[JOB].commits) == {(0, 0), (0, 1), (1, 0), (1, 2)}
+    assert committed(journal) == {(0, 0), (0, 1), (1, 0)}
+    assert (journal.ledger.epoch, journal.epoch) == (1, 2)
+    assert committed(write(state)) == {(0, 0), (0, 1), (1, 0), (1, 2)}
 
 
 def test_a_journal_that_lost_its_tail_goes_on_in_a_later_epoch_and_says_so(state):
@@ -156,33 +161,34 @@ def rows_in(state):
 
 
 def test_ended_jobs_shrink_to_their_results_and_live_ones_stay_as_they_are(state):
-    write(state, (OTHER, accepted(1)), (OTHER, commit(0, 0, 1)), (OTHER, r.JobFailed("HUNG", "why")))
+    write(state, (OTHER, accepted(1)), (OTHER, commit(0, 0, 1)), (OTHER, r.JobFailed("HUNG", "why", None)))
     write(state, *[(JOB, record) for record in LIFE])
-    before = write(state).facts
+    before = write(state)
     rows = rows_in(state)
     assert rows[:2] == [(1, b"", r.EpochStarted), (1, OTHER, r.JobEnded)]
     assert [kind for _, job, kind in rows if job == JOB] == [type(record) for record in LIFE]
-    after = write(state).facts
-    assert after.jobs == before.jobs and after.ended == before.ended
-    assert (after.ended[OTHER].state, after.ended[OTHER].code, after.ended[OTHER].text) == ("FAILED", "HUNG", "why")
-    write(state, (JOB, r.JobCommitted()))
-    ended = write(state).facts.ended
-    assert list(ended) == [OTHER, JOB] and ended[JOB].manifest_xxh3 == b"M" * 16
+    after = write(state)
+    assert committed(after) == committed(before) and after.ledger.ended == before.ledger.ended
+    other = after.ledger.ended[OTHER.hex()]
+    assert (other.state, other.code, other.text) == ("FAILED", "HUNG", "why")
+    write(state, (JOB, COMMITTED))
+    ended = write(state).ledger.ended
+    assert list(ended) == [OTHER.hex(), JOB.hex()] and ended[JOB.hex()].manifest_xxh3 == b"M" * 16
     assert len(rows_in(state)) == 4  # two ended jobs, the last epoch before the compaction, and the one after
 
 
 def test_a_forgotten_job_leaves_nothing(state):
-    write(state, (OTHER, accepted(1)), (OTHER, r.JobCancelled()))
-    assert list(write(state, (OTHER, r.JobForgotten())).facts.ended) == [OTHER]
-    assert write(state).facts.ended == {} and OTHER not in {job for _, job, _ in rows_in(state)}
+    write(state, (OTHER, accepted(1)), (OTHER, r.JobCancelled("")))
+    assert list(write(state, (OTHER, r.JobForgotten())).ledger.ended) == [OTHER.hex()]
+    assert write(state).ledger.ended == {} and OTHER not in {job for _, job, _ in rows_in(state)}
 
 
 def test_of_many_ended_jobs_the_latest_are_kept(state, monkeypatch):
-    monkeypatch.setattr(opening, "ENDED_JOBS_MAX", 3)
+    monkeypatch.setattr(ledger, "ENDED_JOBS_MAX", 3)
     ids = [bytes([number]) * 16 for number in range(5)]
-    write(state, *[(job, record) for job in ids for record in (accepted(1), r.JobFailed("HUNG", ""))])
+    write(state, *[(job, record) for job in ids for record in (accepted(1), r.JobFailed("HUNG", "", None))])
     write(state)
-    assert list(write(state).facts.ended) == ids[2:]
+    assert list(write(state).ledger.ended) == [job.hex() for job in ids[2:]]
 
 
 @pytest.mark.parametrize("step", ["write_new", "_remove_log", "os.rename", "fsync_folder"])
@@ -193,14 +199,14 @@ def test_a_crash_in_a_compaction_leaves_the_old_journal_or_the_new_one(state, st
     def crash(*_):
         raise Crash
 
-    write(state, (OTHER, accepted(1)), (OTHER, r.JobFailed("HUNG", "")), (JOB, accepted(2)))
+    write(state, (OTHER, accepted(1)), (OTHER, r.JobFailed("HUNG", "", None)), (JOB, accepted(2)))
     with monkeypatch.context() as patch:
         patch.setattr(f"kernelmill.cluster.journal.opening.{step}", crash)
         patch.setattr("kernelmill.cluster.journal.opening.os.unlink", lambda _: None)  # nobody cleans up either
         with pytest.raises(Crash):
             opened(state)
-    facts = write(state).facts
-    assert list(facts.jobs) == [JOB] and list(facts.ended) == [OTHER]
+    found = write(state).ledger
+    assert list(found.jobs) == [JOB.hex()] and list(found.ended) == [OTHER.hex()]
     assert sorted(path.name for path in state.iterdir()) == ["epoch", NAME, "journal.lock"]
 
 
@@ -283,7 +289,7 @@ while len(tokens_in(done)) < token + 1:
 journal.close()
 assert tokens_in(done) == list(range(token + 1))
 again = open_journal(disk / "state", VERSIONS, bell)
-assert len(again.facts.jobs) == token + 1
+assert len(again.ledger.jobs) == token + 1
 again.close()
 print(len(before), token + 1)
 """

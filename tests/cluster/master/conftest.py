@@ -7,8 +7,10 @@ import struct
 
 import pytest
 
+from kernelmill.cluster.fields import OutputFile
 from kernelmill.cluster.master import events as ev
-from kernelmill.cluster.master.facts import JobSheet, PartRecord, StageSheet
+from kernelmill.cluster.master.facts import JobSheet, StageSheet
+from kernelmill.cluster.master.ledger import Ledger
 from kernelmill.cluster.master.machine import Master
 from kernelmill.engine.plan.stages import Edge, EdgeKind
 
@@ -28,7 +30,7 @@ class Bench:
         self.facts, self.now, self.ordered, self.durable = list(facts), 0.0, 0, 0
         self.orders = []
         self.pending = []
-        self.master = Master(self.facts, seal_of, settings)
+        self.master = Master(Ledger.of(self.facts), seal_of, settings)
         self._take(self.master.start(epoch, b"life", self.now))
         self.commit()
 
@@ -87,7 +89,7 @@ class Bench:
         if order.attempt.task.stage == 0:
             fields |= {"data_bytes": 10, "vector": vector(1)}
         else:
-            fields |= {"files": (PartRecord("p", 2, 9, b"", b""),), "consumed": (ev.Consumed(2, 2, 10, 0),)}
+            fields |= {"files": (OutputFile("p", 2, 9, b"", b""),), "consumed": (ev.Consumed(2, 2, 10, 0),)}
         return self.tell(ev.DoneReceived(**(fields | changes)))
 
     def failed(self, order, code, **more):

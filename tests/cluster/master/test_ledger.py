@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from kernelmill.cluster.fields import Origin
 from kernelmill.cluster.master.facts import (
     Committing,
     EpochBegun,
     JobEnded,
     JobSubmitted,
-    Origin,
     OutputLost,
     Poisoned,
     RolledBack,
@@ -85,9 +85,9 @@ def test_a_commit_of_an_old_gen_is_refused(committed, tools):
 
 
 def test_a_job_takes_as_much_poison_as_it_allows_and_no_more(committed):
-    committed.apply(Poisoned("j", 0, 0, Origin("in", 1, 2), "USER_ERROR", ""))
+    committed.apply(Poisoned("j", 0, 0, Origin(0, 1, 2, b""), "USER_ERROR", ""))
     with pytest.raises(InternalError, match="S11"):
-        committed.apply(Poisoned("j", 0, 1, Origin("in", 5, 6), "USER_ERROR", ""))
+        committed.apply(Poisoned("j", 0, 1, Origin(0, 5, 6, b""), "USER_ERROR", ""))
 
 
 def test_a_job_ends_once_and_only_a_bad_file_takes_it_back_from_committing(committed):

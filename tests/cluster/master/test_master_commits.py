@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from kernelmill.cluster.fields import Origin
 from kernelmill.cluster.master import events as ev
-from kernelmill.cluster.master.facts import Origin, OutputLost, Poisoned, RolledBack, TaskCommitted
+from kernelmill.cluster.master.facts import OutputLost, Poisoned, RolledBack, TaskCommitted
 from kernelmill.engine.ids import AttemptId, TaskId
 
 
@@ -199,7 +200,7 @@ def test_a_batch_that_failed_on_two_workers_is_isolated_and_its_row_left_out_onc
     assert not second.is_isolating and second.worker != orders[0].worker
     (third,) = tools.only(ev.Assign, bench.failed(second, "USER_ERROR", batch=3))
     assert third.is_isolating and third.attempt.task == task
-    row = Origin("in.txt", 10, 2)
+    row = Origin(0, 10, 2, b"")
     assert tools.only(ev.Assign, bench.failed(third, "POISON", origins=(row,))) == []
     (fourth,) = tools.only(ev.Assign, bench.commit())
     assert isinstance(bench.facts[-1], Poisoned) and fourth.poison == (row,)
@@ -207,7 +208,7 @@ def test_a_batch_that_failed_on_two_workers_is_isolated_and_its_row_left_out_onc
 
 
 def test_a_poison_row_ends_a_job_that_does_not_want_rejects(bench, maps, tools):
-    said = bench.failed(maps[0], "POISON", origins=(Origin("in.txt", 10, 2),))
+    said = bench.failed(maps[0], "POISON", origins=(Origin(0, 10, 2, b""),))
     bench.failed(tools.only(ev.Cancel, said)[0], "CANCELLED")
     (result,) = tools.only(ev.TellResult, bench.commit())
-    assert result.code == "POISON" and "in.txt" in result.text
+    assert result.code == "POISON" and "at 10, row 2" in result.text

@@ -15,13 +15,12 @@ import struct
 import zlib
 from collections import Counter
 
+from kernelmill.cluster.fields import Origin, OutputFile
 from kernelmill.cluster.master import events as ev
 from kernelmill.cluster.master.desk import MasterSettings
 from kernelmill.cluster.master.facts import (
     JobEnded,
     JobSheet,
-    Origin,
-    PartRecord,
     StageSheet,
     TaskCommitted,
 )
@@ -260,9 +259,9 @@ class Worker:
             return
         rows, consumed = read
         bad = [row for row in rows if (assign.job, *row[:2]) in world.poison and assign.attempt.task.stage == 0]
-        bad = [row for row in bad if Origin("in", row[0], row[1]) not in assign.poison]
+        bad = [row for row in bad if Origin(0, row[0], row[1], b"") not in assign.poison]
         if bad and assign.is_isolating:
-            origins = tuple(Origin("in", row[0], row[1]) for row in bad[:2])
+            origins = tuple(Origin(0, row[0], row[1], b"") for row in bad[:2])
             self.fail(key, assign.attempt, "POISON", origins)
         elif bad:
             self.fail(key, assign.attempt, world.rng.choice(["USER_ERROR", "SIGNALLED"]))
@@ -273,7 +272,7 @@ class Worker:
                 world.at(world.now + 4.0, self.free_disk)
             self.fail(key, assign.attempt, code)
         else:
-            left_out = {(origin.offset, origin.row) for origin in assign.poison}
+            left_out = {(origin.at, origin.row) for origin in assign.poison}
             self.finish(key, [row for row in rows if row[:2] not in left_out], consumed)
 
     def free_disk(self):
@@ -326,7 +325,7 @@ class Worker:
         assign, blocks = self.disk[key], self.blocks[key]
         files = ()
         if not blocks:
-            files = (PartRecord(f"attempts/{key[1]}", len(self.world.files.get(key, ())), 1, b"", b""),)
+            files = (OutputFile(f"attempts/{key[1]}", len(self.world.files.get(key, ())), 1, b"", b""),)
         done = ev.DoneReceived(
             self.name,
             self.session,
@@ -337,7 +336,7 @@ class Worker:
             sum(16 * len(rows) for rows in blocks),
             vector_of(blocks),
             files,
-            len(assign.poison),
+            (),
             self.world.consumed[key],
         )
         self.say(done)
@@ -431,7 +430,7 @@ class World:
         facts = [fact for _, facts in self.journal for fact in facts]
         self.epoch += 1
         self.incarnation += 1
-        self.master = Master(facts, seal_of, SETTINGS)
+        self.master = Master(Ledger.of(facts), seal_of, SETTINGS)
         self.in_flight, self.first_number, self.is_full = [], len(self.journal), False
         self.deadline_s = None
         self.is_open = False  # peers are let in when the epoch is durable
@@ -503,11 +502,7 @@ class World:
                 worker.down.send(worker.take, self.epoch, action, inputs)
 
     def durable_ledger(self):
-        ledger = Ledger()
-        for _, facts in self.journal:
-            for fact in facts:
-                ledger.apply(fact)
-        return ledger
+        return Ledger.of(fact for _, facts in self.journal for fact in facts)
 
     def make_durable(self, incarnation, number):
         if incarnation != self.incarnation:
@@ -676,7 +671,7 @@ class World:
             for task, row, variant in self.files[job, number]:
                 rows[task, row] += 1
                 assert variants.setdefault(task, variant) == variant, f"rows of two runs of map {task} are mixed"
-        left_out = {(o.offset, o.row) for origins in ledger.jobs[job].poison.values() for o in origins}
+        left_out = {(o.at, o.row) for origins in ledger.jobs[job].poison.values() for o in origins}
         expected = {(task, row) for task in range(self.sheets[job].stages[0].tasks) for row in range(ROWS_A_MAP)}
         assert left_out == {key[1:] for key in self.poison if key[0] == job}
         assert set(rows) == expected - left_out, "rows are lost, or were left out and are there"

@@ -9,8 +9,10 @@ from collections import deque
 
 import pytest
 
+from kernelmill.cluster.fields import OutputFile
 from kernelmill.cluster.master import events as ev
-from kernelmill.cluster.master.facts import JobSheet, PartRecord, StageSheet
+from kernelmill.cluster.master.facts import JobSheet, StageSheet
+from kernelmill.cluster.master.ledger import Ledger
 from kernelmill.cluster.master.machine import Master
 from kernelmill.engine.plan.stages import Edge, EdgeKind
 
@@ -31,7 +33,7 @@ class Cluster:
     """Workers that make no mistakes, each DONE answering an ASSIGN, and a journal that commits in groups."""
 
     def __init__(self, maps, workers, slots):
-        self.master = Master((), lambda job, attempt, gen, worker: SEAL)
+        self.master = Master(Ledger(), lambda job, attempt, gen, worker: SEAL)
         self.maps, self.now = maps, 0.0
         self.waiting, self.assigned, self.ordered = deque(), 0, 0
         self.perform(self.master.start(1, b"life", self.now))
@@ -66,7 +68,7 @@ class Cluster:
                     # Each task's own bytes, as from a socket.
                     self.tell(ev.DoneReceived(*done, data_bytes=100 * PARTITIONS, vector=bytes(bytearray(VECTOR))))
                 else:
-                    part = PartRecord("part", 1, 1, b"", b"")
+                    part = OutputFile("part", 1, 1, b"", b"")
                     self.tell(ev.DoneReceived(*done, files=(part,), consumed=consumed))
 
 
