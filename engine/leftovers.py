@@ -81,7 +81,7 @@ def undo(target: str) -> None:
     """With the lock held: leave the old output or the whole new one under the public names, and only the lock here."""
     staging = staging_path(target)
     if is_single(target):
-        _undo_single(staging, target)
+        undo_single(staging, target)
     elif os.path.lexists(os.path.join(staging, OLD)):
         if os.path.lexists(target):
             # Renamed before it is deleted: a half-deleted `old` must never be taken for an output to put back.
@@ -130,7 +130,7 @@ def same_file(first: str, second: str) -> bool:
         return False
 
 
-def _undo_single(staging: str, target: str) -> None:
+def undo_single(staging: str, target: str) -> None:
     """Where the main file was not published, take its rejects back; where it was, old rejects must not outlive it."""
     public, mine = rejects_path(target), os.path.join(staging, REJECTS)
     before = os.path.join(staging, OLD_REJECTS)

@@ -83,16 +83,16 @@ class Staging:
             hint = "mode='error' refuses to touch an output that exists, mode='overwrite' replaces it at the end"
             raise error(Code.BAD_SETTING, f"mode={mode!r} is not a mode", hint=hint)
         checked: Mode = "error" if mode == "error" else "overwrite"
-        place = _resolved(os.fspath(target))
-        _check_parent(place)
-        _check_target(place, checked)
+        place = resolved_target(os.fspath(target))
+        check_parent(place)
+        check_target(place, checked)
         with output_errors("making a staging folder", staging_path(place)):
             lock = lock_staging(place)
         staging = cls(place, checked, lock)
         try:
             with output_errors("clearing what a dead job left", staging_path(place)):
                 undo(place)
-            _check_target(place, checked)  # another job may have published it while this one came for the lock
+            check_target(place, checked)  # another job may have published it while this one came for the lock
             with output_errors("making a staging folder", staging_path(place)):
                 os.mkdir(staging._parts)
         except BaseException:
@@ -176,15 +176,15 @@ class Staging:
         files = self._move(parts, final, "")
         rejected = self._move(reject_files, final, REJECTS_FOLDER) if reject_files else []
         outputs = [(name, self._move(made, final, name), columns) for name, made, columns in named]
-        manifest = _manifest(files, schema, counters, rejects, rejected, outputs)
-        _write_durably(os.path.join(final, MANIFEST_NAME), encode_manifest(manifest))
+        manifest = manifest_of(files, schema, counters, rejects, rejected, outputs)
+        write_durably(os.path.join(final, MANIFEST_NAME), encode_manifest(manifest))
         fsync_folder(final)
         self._place_folder(final)
         fsync_folder(os.path.dirname(self.target))
         return manifest
 
     def _place_folder(self, final: str) -> None:
-        _check_target(self.target, self.mode)
+        check_target(self.target, self.mode)
         if self.mode == "overwrite" and os.path.lexists(self.target):
             if exchange(final, self.target):
                 return
@@ -193,7 +193,7 @@ class Staging:
             os.rename(final, self.target)  # onto nothing or an empty folder; anything else is an error
         except OSError as problem:
             if problem.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                raise _exists(self.target) from problem
+                raise exists_error(self.target) from problem
             raise
 
     def _publish_single(
@@ -217,14 +217,14 @@ class Staging:
         if self.mode == "overwrite" and os.path.lexists(public):
             os.link(public, os.path.join(self._place, OLD_REJECTS))
         fsync_folder(self._place)
-        _check_target(self.target, self.mode)
+        check_target(self.target, self.mode)
         if reject_files:
             self._place_file(mine, public)
         self._place_file(single, self.target)
         if not reject_files and self.mode == "overwrite" and os.path.lexists(public):
             os.unlink(public)  # the rejects of the output that has just been replaced
         fsync_folder(os.path.dirname(self.target))
-        return _manifest(files, schema, counters, rejects, rejected)
+        return manifest_of(files, schema, counters, rejects, rejected)
 
     def _place_file(self, source: str, public: str) -> None:
         """Give a staged file its public name, keeping the staged one: `leftovers.undo` goes by it."""
@@ -232,7 +232,7 @@ class Staging:
             try:
                 link_new(source, public)
             except FileExistsError as problem:
-                raise _exists(public) from problem
+                raise exists_error(public) from problem
         else:
             second = source + ".public"
             link_new(source, second)
@@ -252,7 +252,7 @@ class Staging:
         return files
 
 
-def _manifest(
+def manifest_of(
     files: Sequence[PartFile],
     schema: pa.Schema,
     counters: Mapping[str, int],
@@ -260,6 +260,7 @@ def _manifest(
     reject_files: Sequence[PartFile],
     outputs: Sequence[NamedParts] = (),
 ) -> Manifest:
+    """Describe an output whose files have their final names, with the versions of this process."""
     versions = {
         "kernelmill": importlib.import_module("kernelmill").__version__,
         "pyarrow": pa.__version__,
@@ -269,7 +270,7 @@ def _manifest(
     return make_manifest(files, schema, **told, versions=versions, outputs=outputs)
 
 
-def _resolved(target: str) -> str:
+def resolved_target(target: str) -> str:
     """The absolute path with links followed: the rename must happen where the output really lies."""
     single = is_single(target)
     with output_errors("looking for the output's place", target):  # the current folder may be gone
@@ -282,7 +283,8 @@ def _resolved(target: str) -> str:
     return place
 
 
-def _check_parent(target: str) -> None:
+def check_parent(target: str) -> None:
+    """Raise KM0502 unless the folder above an output is there and can be written."""
     parent = os.path.dirname(target)
     if not os.path.isdir(parent):
         hint = f"make it first: mkdir -p {parent}"
@@ -292,12 +294,13 @@ def _check_parent(target: str) -> None:
         raise error(Code.COMMIT, f"the output's folder {parent} is not writable", where=target, hint=hint)
 
 
-def _exists(path: str) -> KernelmillError:
+def exists_error(path: str) -> KernelmillError:
+    """KM0501 for an output that may not be replaced."""
     hint = "choose another output, or replace this one with mode='overwrite'"
     return error(Code.OUTPUT_EXISTS, "the output is already there", where=path, hint=hint)
 
 
-def _check_target(target: str, mode: Mode) -> None:
+def check_target(target: str, mode: Mode) -> None:
     """Raise if something is there that may not be replaced. An empty folder is in nobody's way."""
     with output_errors("looking at the output's place", target):
         status = os.lstat(target) if os.path.lexists(target) else None
@@ -311,7 +314,7 @@ def _check_target(target: str, mode: Mode) -> None:
 
 def _check_file(target: str, status: os.stat_result, mode: Mode) -> None:
     if mode == "error":
-        raise _exists(target)
+        raise exists_error(target)
     if not stat.S_ISREG(status.st_mode):
         hint = "remove it yourself, or name the output without .parquet to get a folder"
         raise error(Code.COMMIT, "a folder or special file has the output's name", where=target, hint=hint)
@@ -327,7 +330,7 @@ def _check_rejects(path: str, mode: Mode) -> None:
     if not os.path.lexists(path):
         return
     if mode == "error":
-        raise _exists(path)
+        raise exists_error(path)
     try:
         ours = os.path.isfile(path)
         if ours:
@@ -343,7 +346,7 @@ def _check_rejects(path: str, mode: Mode) -> None:
 def _check_folder(target: str, status: os.stat_result, mode: Mode) -> None:
     if not stat.S_ISDIR(status.st_mode):
         if mode == "error":
-            raise _exists(target)
+            raise exists_error(target)
         hint = "remove it yourself, or choose another output"
         raise error(Code.COMMIT, "a file has the output folder's name", where=target, hint=hint)
     if os.path.ismount(target):
@@ -352,7 +355,7 @@ def _check_folder(target: str, status: os.stat_result, mode: Mode) -> None:
     if not os.listdir(target):
         return
     if mode == "error":
-        raise _exists(target)
+        raise exists_error(target)
     if not os.path.lexists(os.path.join(target, MANIFEST_NAME)):
         hint = "only outputs of kernelmill are overwritten: choose another one, or empty this folder yourself"
         raise error(Code.COMMIT, f"this folder has no {MANIFEST_NAME}, it is no output", where=target, hint=hint)
@@ -370,7 +373,8 @@ def _is_litter(folder: str, name: str) -> bool:
     return name.startswith(".") and not os.path.isdir(path)
 
 
-def _write_durably(path: str, data: bytes) -> None:
+def write_durably(path: str, data: bytes) -> None:
+    """Write a new file and make its bytes durable. Raises OSError, FileExistsError if there is one."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()

@@ -1,0 +1,61 @@
+"""The storage process: `python -m kernelmill.cluster.storage FD NAME=FOLDER ...`, FD being its end of a
+socketpair. It has no keys and no other sockets, unpickles nothing, and ends with its master.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from kernelmill.cluster.fields import CodeName
+from kernelmill.cluster.roots import Roots, roots_given
+from kernelmill.cluster.storage.frames import Answer, Order, Publish, PublishFailed, encode, orders
+from kernelmill.cluster.storage.publishing import BadPartError, clean, publish
+from kernelmill.engine.errors import Code, KernelmillError, error
+
+_READ_BYTES = 1 << 20
+_TEXT_MAX = 8000
+
+
+def answer(order: Order, roots: Roots) -> Answer:
+    """Do what the master ordered; failures are answers too."""
+    try:
+        return publish(order, roots) if isinstance(order, Publish) else clean(order, roots)
+    except BadPartError as bad:
+        place = bad.winner.stage, bad.winner.task, bad.winner.attempt
+        return _failed(order, "OUTPUT_LOST", error(Code.COMMIT, str(bad)), place)
+    except KernelmillError as problem:
+        return _failed(order, _wire_name(problem), problem, None)
+    except OSError as problem:
+        return _failed(order, Code.COMMIT.value.wire, error(Code.COMMIT, str(problem)), None)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the master's orders, one after the other, until it goes away."""
+    sys.addaudithook(_refuse_to_unpickle)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the master says when to end
+    channel = socket.socket(fileno=int(arguments[0]))
+    roots = roots_given(arguments[1:])
+    reader = orders()
+    while data := channel.recv(_READ_BYTES):
+        for order in reader.feed(data):
+            channel.sendall(encode(answer(order, roots)))
+
+
+def _wire_name(problem: KernelmillError) -> CodeName:
+    """The name of a failure for the master: a disk that is full may be tried again, and has a name of its own."""
+    return "OUTPUT_FULL" if problem.code is Code.DISK_FULL else problem.code.value.wire
+
+
+def _failed(order: Order, code: str, problem: KernelmillError, bad: Any) -> PublishFailed:
+    what, where, hint = (text[:_TEXT_MAX] for text in (problem.what, problem.where, problem.hint))
+    return PublishFailed(order.job, code, what, where, hint, bad)
+
+
+def _refuse_to_unpickle(event: str, _arguments: tuple[object, ...]) -> None:
+    """An audit hook: whoever makes this process unpickle a class or function ends it instead."""
+    if event == "pickle.find_class":
+        os._exit(70)

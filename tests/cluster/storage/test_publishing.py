@@ -1,0 +1,286 @@
+"""Outputs of a cluster appear whole, as a local run writes them, wherever the storage process is killed in between."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from traveling import JOB, opened, packed, run_all, written
+
+import kernelmill as km
+from kernelmill.cluster.fields import AttemptKey, Count
+from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, PublishFailed, Winner, answers, encode
+from kernelmill.cluster.storage.layout import describe_file, staging_of, write_rejects
+from kernelmill.cluster.storage.process import answer
+from kernelmill.engine import durable
+from kernelmill.engine.plan.logical import SinkParquet
+from kernelmill.engine.plan.planner import plan_job
+from kernelmill.engine.settings import Settings
+
+SPLIT_BYTES = 2000
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = [b"the quick fox %d\n" % (n % 50) for n in range(400)]
+    lines[100:200:50] = [b"not \xff utf-8\n", b"\xfe neither\n"]
+    (folder / "in.txt").write_bytes(b"".join(lines))
+    return folder
+
+
+def split(line, emit):
+    emit.count("lines", 1)
+    for word in line.split():
+        emit(word, 1)
+    emit.to("lengths", len(line), 1)
+
+
+LENGTHS = km.Output("sum", schema={"key": "int64", "value": "int64"})
+WORDS = km.MapReduce(
+    split, "sum", schema={"key": "string", "value": "int64"}, partitions=3, outputs={"lengths": LENGTHS}
+)
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+class Prepared:
+    """A job all of whose tasks have run; its output is not published yet."""
+
+    def __init__(self, data, tmp_path, name="out", mode="error"):
+        self.data, self.target = data, data / name
+        lines = km.scan_text(str(data / "in.txt"), invalid="skip")
+        if name.endswith(".parquet"):
+            main, named = lines.group_by(n=km.col("line").str.len_bytes()).agg(km.len())._plan, ()
+        else:
+            main, named = WORDS._plans(lines._plan, "")
+        sink = SinkParquet(main, name, name.endswith(".parquet"), named=named)
+        plan = plan_job(sink, split_bytes=SPLIT_BYTES)
+        settings = Settings(progress="off", on_bad="reject")
+        made = packed(None, data, plan=plan, output=name, mode=mode, settings=settings)
+        parts = written(made, tmp_path / "parts")
+        job = opened(made, parts, data)
+        results, _ = run_all(job, tmp_path)
+        winners, counters = [], {}
+        for number, ((stage, task), result) in enumerate(results.items()):
+            attempt, files = AttemptKey(1, number), []
+            folder = job.attempt_folder(attempt)
+            if result.part is not None:
+                files.append(describe_file(folder, result.part.name, result.rows))
+            if result.rejects:
+                os.makedirs(folder, exist_ok=True)
+                files.append(write_rejects(folder, result.rejects))
+            if files:
+                winners.append(Winner(stage, task, attempt, tuple(files)))
+            for one, n in result.counters.items():
+                counters[one] = counters.get(one, 0) + n
+        counts = tuple(Count(one, n) for one, n in counters.items())
+        plan_path = os.path.join(parts, next(part.sha256.hex() for part in made.parts if part.role == "plan"))
+        self.order = Publish(JOB, made.sheet, plan_path, tuple(winners), counts)
+        self.roots = Roots({"data": data})
+
+    def local(self, folder):
+        """What a local run of the same writes."""
+        folder.mkdir()
+        lines = km.scan_text(str(self.data / "in.txt"), invalid="skip")
+        options = {"split_size": SPLIT_BYTES, "on_bad": "reject", "progress": False}
+        if self.target.name.endswith(".parquet"):
+            frame = lines.group_by(n=km.col("line").str.len_bytes()).agg(km.len())
+            frame.sink_parquet(str(folder / self.target.name), **options)
+        else:
+            WORDS.run(lines, output=str(folder / self.target.name), **options)
+        return files_in(folder)
+
+    def published(self):
+        found = files_in(self.data)
+        return {name: data for name, data in found.items() if name != "in.txt" and not name.startswith(".")}
+
+    def clean(self):
+        return answer(Clean(JOB, self.order.sheet), self.roots)
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_the_output_is_that_of_a_local_run(data, tmp_path, name):
+    job = Prepared(data, tmp_path, name)
+    made = answer(job.order, job.roots)
+    assert isinstance(made, Published), made
+    expected = job.local(tmp_path / "local")
+    assert any("rejects" in one for one in expected)
+    assert job.published() == expected
+    assert answer(job.order, job.roots) == made  # and again, as by a master that did not hear
+    assert job.clean() == Cleaned(JOB, "")
+    assert job.published() == expected
+    assert os.listdir(data) == [one for one in os.listdir(data) if not one.startswith(".")]
+    assert job.clean() == Cleaned(JOB, "")
+
+
+def copied(source, target):
+    """Copy a folder, two names of one file being two names of one file there too."""
+    first = {}
+
+    def copy(one, other):
+        number = os.stat(one).st_ino
+        if number in first:
+            os.link(first[number], other)
+        else:
+            first[number] = shutil.copy2(one, other)
+
+    shutil.copytree(source, target, copy_function=copy)
+
+
+class _KilledError(BaseException):
+    """Stands for SIGKILL: nothing in between may catch it."""
+
+
+REAL = {name: getattr(os, name) for name in ("rename", "replace", "link", "unlink", "mkdir", "rmdir", "fsync")}
+
+
+def die_after(monkeypatch, count):
+    """Let this process die after so many effects on the file system; tells how many there were."""
+    done = 0
+    for name in REAL:
+
+        def effect(*arguments, _real=REAL[name], **keywords):
+            nonlocal done
+            if done == count:
+                raise _KilledError
+            made = _real(*arguments, **keywords)
+            done += 1
+            return made
+
+        monkeypatch.setattr(os, name, effect)
+
+    def exchange(first, second):
+        nonlocal done
+        if done == count:
+            raise _KilledError
+        done += 1
+        return durable.exchange(first, second)
+
+    monkeypatch.setattr("kernelmill.cluster.storage.publishing.exchange", exchange)
+    return lambda: done
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("mode", ["error", "overwrite"])
+def test_publishing_goes_on_wherever_it_was_killed(data, tmp_path, monkeypatch, name, mode):
+    before = Prepared(data, tmp_path / "old", name) if mode == "overwrite" else None
+    if before is not None:
+        with open(data / "in.txt", "ab") as file:
+            file.write(b"more\n")
+        assert isinstance(answer(before.order, before.roots), Published)
+        assert before.clean().text == ""
+        with open(data / "in.txt", "ab") as file:
+            file.write(b"and more\n")
+    old = {one: body for one, body in files_in(data).items() if one != "in.txt"}
+    job = Prepared(data, tmp_path / "new", name, mode)
+    new = job.local(tmp_path / "local")
+    copied(data, tmp_path / "saved")
+    for count in range(200):
+        shutil.rmtree(data)
+        copied(tmp_path / "saved", data)
+        with monkeypatch.context() as patches:
+            effects = die_after(patches, count)
+            try:
+                answer(job.order, job.roots)
+            except _KilledError:
+                is_over = False
+            else:
+                is_over = effects() < count
+        seen = job.published()
+        if name == "out":  # the one rename or exchange shows all or nothing; one file has its rejects beside it
+            assert seen in (old, new), count
+        if count % 3 == 0:  # a job that ends instead leaves the old output or the new one
+            copied(data, tmp_path / f"aside{count}")
+            assert job.clean().text == ""
+            assert job.published() in (old, new), count
+            shutil.rmtree(data)
+            copied(tmp_path / f"aside{count}", data)
+        assert isinstance(made := answer(job.order, job.roots), Published), made
+        assert job.published() == new, count
+        assert job.clean().text == ""
+        assert job.published() == new, count
+        if is_over:
+            break
+    assert is_over and count > 7
+
+
+@pytest.mark.parametrize("harm", ["gone", "short", "tail", "link"])
+def test_a_bad_file_of_a_winner_is_named(data, tmp_path, harm):
+    job = Prepared(data, tmp_path)
+    winner = next(one for one in job.order.winners if one.files[0].name == "part.parquet" and one.task == 1)
+    path = Path(staging_of(str(job.target), JOB)) / "attempts" / str(winner.attempt) / "part.parquet"
+    body = path.read_bytes()
+    path.unlink()
+    if harm == "short":
+        path.write_bytes(body[:-1])
+    elif harm == "tail":
+        path.write_bytes(body[:-9] + b"x" + body[-8:])
+    elif harm == "link":
+        os.symlink(data / "in.txt", path)
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert (failed.code, failed.bad) == ("OUTPUT_LOST", (winner.stage, winner.task, winner.attempt))
+    assert not job.target.exists()
+    other = AttemptKey(2, 0)  # the task runs again, and its new file goes where the old one was
+    folder = path.parent.parent / str(other)
+    folder.mkdir()
+    (folder / "part.parquet").write_bytes(body)
+    winners = tuple(msgspec.structs.replace(one, attempt=other) if one == winner else one for one in job.order.winners)
+    assert isinstance(answer(msgspec.structs.replace(job.order, winners=winners), job.roots), Published)
+    assert job.published() == job.local(tmp_path / "local")
+
+
+def test_an_output_that_came_in_between_is_left_alone(data, tmp_path):
+    job = Prepared(data, tmp_path)
+    job.target.mkdir()
+    (job.target / "mine.txt").write_text("mine")
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert failed.code == "OUTPUT_EXISTS"
+    assert job.clean().text == ""
+    assert job.published() == {"out/mine.txt": b"mine"}
+
+
+def test_staging_that_was_removed_is_told(data, tmp_path):
+    job = Prepared(data, tmp_path)
+    shutil.rmtree(staging_of(str(job.target), JOB))
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert failed.code == "COMMIT"
+
+
+def test_the_process_answers_and_ends_with_its_master(data, tmp_path):
+    job = Prepared(data, tmp_path)
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "kernelmill.cluster.storage", str(theirs.fileno()), f"data={data}"]
+    child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    theirs.close()
+    ours.settimeout(30)
+    ours.sendall(encode(job.order) + encode(Clean(JOB, job.order.sheet)))
+    reader, found = answers(), []
+    while len(found) < 2:
+        found += reader.feed(ours.recv(1 << 16))
+    assert [type(one) for one in found] == [Published, Cleaned]
+    assert job.published() == job.local(tmp_path / "local")
+    ours.close()
+    assert child.wait(timeout=30) == 0
+
+
+def test_the_process_dies_rather_than_unpickle(tmp_path):
+    code = "import kernelmill.cluster.storage.process as p, pickle, sys; p.main(sys.argv[1:])"
+    ours, theirs = socket.socketpair()
+    hooked = f"import pickle, sys; sys.path[:0] = {sys.path!r}; {code}"
+    unpickling = hooked.replace("p.main(", "p.orders = lambda: pickle.loads(pickle.dumps(print)); p.main(")
+    child = subprocess.Popen([sys.executable, "-c", unpickling, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    theirs.close()
+    assert child.wait(timeout=30) == 70
+    ours.close()
