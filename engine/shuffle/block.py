@@ -35,14 +35,12 @@ import pyarrow as pa
 import xxhash
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.shuffle.piecehead import HEAD, HEAD_BYTES, PIECE_MAGIC, SUM, check_piece, corrupt
 
-_HEAD = struct.Struct("<4sIQQQ")
-_SUM = struct.Struct("<Q")
 _INDEX_HEAD = struct.Struct("<4sIII")
 _PLACE = struct.Struct("<QQQQQ")
-_PIECE_MAGIC, _INDEX_MAGIC = b"KMB1", b"KMI2"
+_INDEX_MAGIC = b"KMI2"
 _CORRUPT_HINT = "check that disk; run again"
-HEAD_BYTES = _HEAD.size + _SUM.size
 
 
 class Place(NamedTuple):
@@ -64,41 +62,28 @@ def encode_piece(batches: Sequence[pa.RecordBatch]) -> list[pa.Buffer | bytes]:
     body_bytes = 0
     for batch in batches:
         message = batch.serialize()
-        for chunk in (_SUM.pack(message.size), message):
+        for chunk in (SUM.pack(message.size), message):
             hasher.update(chunk)
             chunks.append(chunk)
-        body_bytes += _SUM.size + message.size
-    head = _HEAD.pack(_PIECE_MAGIC, len(batches), rows, body_bytes, hasher.intdigest())
-    return [head + _SUM.pack(xxhash.xxh3_64_intdigest(head)), *chunks]
+        body_bytes += SUM.size + message.size
+    head = HEAD.pack(PIECE_MAGIC, len(batches), rows, body_bytes, hasher.intdigest())
+    return [head + SUM.pack(xxhash.xxh3_64_intdigest(head)), *chunks]
 
 
 def decode_piece(data: pa.Buffer, schema: pa.Schema, *, where: str) -> list[pa.RecordBatch]:
     """The record batches of a piece, over the memory of `data`. Raises KM0605 before any byte is believed."""
 
-    def corrupt(what: str) -> Exception:
-        return error(Code.CORRUPT_BLOCK, f"shuffle block is corrupt: {what}", where=where, hint=_CORRUPT_HINT)
-
     if data.size == 0:
         return []
-    if data.size < HEAD_BYTES:
-        raise corrupt(f"{data.size} bytes are less than a header")
     view = memoryview(data)
-    head = bytes(view[: _HEAD.size])
-    magic, count, rows, body_bytes, body_sum = _HEAD.unpack(head)
-    (head_sum,) = _SUM.unpack(view[_HEAD.size : HEAD_BYTES])
-    if magic != _PIECE_MAGIC or head_sum != xxhash.xxh3_64_intdigest(head):
-        raise corrupt("its header does not match its checksum")
-    if data.size != HEAD_BYTES + body_bytes:
-        raise corrupt(f"{data.size - HEAD_BYTES} bytes of body where {body_bytes} were written")
-    if xxhash.xxh3_64_intdigest(view[HEAD_BYTES:]) != body_sum:
-        raise corrupt("its body does not match its checksum")
+    count, rows = check_piece(view, where=where)
     batches, at = [], HEAD_BYTES
     for _ in range(count):
-        (length,) = _SUM.unpack(view[at : at + _SUM.size])
-        batches.append(pa.ipc.read_record_batch(data.slice(at + _SUM.size, length), schema))
-        at += _SUM.size + length
+        (length,) = SUM.unpack(view[at : at + SUM.size])
+        batches.append(pa.ipc.read_record_batch(data.slice(at + SUM.size, length), schema))
+        at += SUM.size + length
     if sum(batch.num_rows for batch in batches) != rows:
-        raise corrupt("its rows are not as many as its header says")
+        raise corrupt("its rows are not as many as its header says", where)
     return batches
 
 
@@ -107,13 +92,13 @@ def encode_index(schema: pa.Schema, blocks: Sequence[Sequence[Place]]) -> bytes:
     schema_bytes = schema.serialize().to_pybytes()
     placed = [_PLACE.pack(part, *place) for part, places in enumerate(blocks) for place in places]
     body = _INDEX_HEAD.pack(_INDEX_MAGIC, len(schema_bytes), len(blocks), len(placed)) + schema_bytes + b"".join(placed)
-    return body + _SUM.pack(xxhash.xxh3_64_intdigest(body))
+    return body + SUM.pack(xxhash.xxh3_64_intdigest(body))
 
 
 def decode_index(data: bytes, *, where: str) -> tuple[pa.Schema, list[list[Place]]]:
     """The schema, and the pieces of each partition in the data file. Raises KM0605."""
-    body, tail = data[: -_SUM.size], data[-_SUM.size :]
-    intact = len(data) >= _INDEX_HEAD.size + _SUM.size and _SUM.unpack(tail)[0] == xxhash.xxh3_64_intdigest(body)
+    body, tail = data[: -SUM.size], data[-SUM.size :]
+    intact = len(data) >= _INDEX_HEAD.size + SUM.size and SUM.unpack(tail)[0] == xxhash.xxh3_64_intdigest(body)
     if not intact or body[:4] != _INDEX_MAGIC:
         raise error(Code.CORRUPT_BLOCK, "the index of shuffle blocks is corrupt", where=where, hint=_CORRUPT_HINT)
     _, schema_bytes, partitions, _ = _INDEX_HEAD.unpack(body[: _INDEX_HEAD.size])

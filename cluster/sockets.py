@@ -1,0 +1,142 @@
+"""Sockets of a cluster with all that CLUSTER's rules ask of them, and the desk that decides who may come in.
+
+Every socket speaks CURVE, over ipc too. A bound one has a domain, which libzmq asks of the desk in the same context at
+each handshake; without an answer nobody comes in. Contexts are made by their process, sockets used by one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+import zmq
+from zmq.utils import z85
+
+from kernelmill.cluster.keys.curve import KeyPair, require_curve
+from kernelmill.engine.errors import Code, error
+
+USER_ID = "User-Id"
+_ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+_HEARTBEAT_MS, _SILENCE_MS = 1000, 3000
+_HANDSHAKE_MS = 2000
+_log = logging.getLogger("kernelmill.cluster")
+
+Decide = Callable[[str, str, str], str | None]
+"""Domain, public key as text, and address of a peer -> its name, or None if it may not come in."""
+
+
+class Door:
+    """The desk of one context: poll `socket`, call `answer` when there is something to read."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], decide: Decide) -> None:
+        self._decide = decide
+        self.refused = 0
+        self.socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind(_ZAP_ENDPOINT)
+
+    def answer(self) -> None:
+        """Answer one handshake. Whatever goes wrong in here, the peer is refused and the process lives."""
+        name, request = None, b""
+        with suppress(zmq.Again):
+            frames = self.socket.recv_multipart(zmq.DONTWAIT)
+            try:
+                request = frames[1]
+                name = self._name_of(frames)
+            except Exception:  # a desk that dies lets nobody in, or, without a domain enforced, everybody
+                _log.warning("a handshake could not be judged and is refused", exc_info=True)
+            if name is None:
+                self.refused += 1
+            status = (b"200", b"OK", name.encode()) if name is not None else (b"400", b"no", b"")
+            self.socket.send_multipart([b"1.0", request, *status, b""])
+
+    def _name_of(self, frames: list[bytes]) -> str | None:
+        version, _, domain, address, _, mechanism, *credentials = frames
+        if version != b"1.0" or mechanism != b"CURVE" or len(credentials) != 1 or len(credentials[0]) != 32:
+            return None
+        place = address.decode()
+        if place.startswith("localhost:") and place.split(":")[1] != str(os.getuid()):
+            return None  # over ipc the system says whose process it is
+        return self._decide(domain.decode(), z85.encode(credentials[0]).decode(), place)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.socket.close(0)
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Make the context of a thread's sockets. Raises KM0603 if this ZeroMQ cannot be made safe."""
+    require_curve()
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 4096)
+    return context
+
+
+def bind_router(
+    context: zmq.Context[zmq.Socket[bytes]],
+    pair: KeyPair,
+    domain: str,
+    endpoint: str,
+    *,
+    message_bytes_max: int,
+    queued_max: int,
+) -> zmq.Socket[bytes]:
+    """Bind a ROUTER; the Door of the context must be there before. Raises KM0502 if the address cannot be had.
+
+    A frame above message_bytes_max cuts its peer off; queued_max messages wait for a peer, then sending is refused.
+    """
+    socket = context.socket(zmq.ROUTER)
+    _set_both(socket, pair, message_bytes_max, queued_max)
+    socket.curve_server = True
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as problem:
+        socket.close(0)
+        what, hint = f"cannot listen there: {problem.strerror}", "is another process of the cluster running there?"
+        raise error(Code.COMMIT, what, where=endpoint, hint=hint) from problem
+    return socket
+
+
+def connect_dealer(
+    context: zmq.Context[zmq.Socket[bytes]],
+    pair: KeyPair,
+    server_key: str,
+    endpoint: str,
+    *,
+    message_bytes_max: int,
+    queued_max: int,
+) -> zmq.Socket[bytes]:
+    """Connect a DEALER to whoever holds the secret of server_key; it never queues for a peer that is not there."""
+    socket = context.socket(zmq.DEALER)
+    _set_both(socket, pair, message_bytes_max, queued_max)
+    socket.curve_serverkey = server_key.encode()
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    socket.connect(endpoint)
+    return socket
+
+
+def _set_both(socket: zmq.Socket[bytes], pair: KeyPair, message_bytes_max: int, queued_max: int) -> None:
+    socket.curve_publickey, socket.curve_secretkey = pair.public.encode(), pair.secret.encode()
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.SNDHWM, queued_max),
+        (zmq.RCVHWM, queued_max),
+        (zmq.HEARTBEAT_IVL, _HEARTBEAT_MS),
+        (zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS),
+        (zmq.HEARTBEAT_TTL, _SILENCE_MS),
+        (zmq.TCP_KEEPALIVE, 1),
+        (zmq.TCP_MAXRT, 10_000),
+    ):
+        socket.setsockopt(option, value)
+    socket.setsockopt(zmq.MAXMSGSIZE, message_bytes_max)

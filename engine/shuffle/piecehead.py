@@ -1,0 +1,36 @@
+"""The head of a piece of a shuffle block, and the check of a piece as bytes. No Arrow: a supervisor does it too."""
+
+from __future__ import annotations
+
+import struct
+
+import xxhash
+
+from kernelmill.engine.errors import Code, KernelmillError, error
+
+HEAD = struct.Struct("<4sIQQQ")
+SUM = struct.Struct("<Q")
+HEAD_BYTES = HEAD.size + SUM.size
+PIECE_MAGIC = b"KMB1"
+
+
+def check_piece(data: memoryview, *, where: str) -> tuple[int, int]:
+    """How many record batches and rows a piece has. Raises KM0605 unless all its bytes are as they were written."""
+    if len(data) < HEAD_BYTES:
+        raise corrupt(f"{len(data)} bytes are less than a header", where)
+    head = bytes(data[: HEAD.size])
+    magic, count, rows, body_bytes, body_sum = HEAD.unpack(head)
+    (head_sum,) = SUM.unpack(data[HEAD.size : HEAD_BYTES])
+    if magic != PIECE_MAGIC or head_sum != xxhash.xxh3_64_intdigest(head):
+        raise corrupt("its header does not match its checksum", where)
+    if len(data) != HEAD_BYTES + body_bytes:
+        raise corrupt(f"{len(data) - HEAD_BYTES} bytes of body where {body_bytes} were written", where)
+    if xxhash.xxh3_64_intdigest(data[HEAD_BYTES:]) != body_sum:
+        raise corrupt("its body does not match its checksum", where)
+    return count, rows
+
+
+def corrupt(what: str, where: str) -> KernelmillError:
+    """KM0605 for a piece."""
+    hint = "check that disk; run again"
+    return error(Code.CORRUPT_BLOCK, f"shuffle block is corrupt: {what}", where=where, hint=hint)
