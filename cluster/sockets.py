@@ -113,8 +113,12 @@ def connect_dealer(
     *,
     message_bytes_max: int,
     queued_max: int,
+    before_connect: Callable[[zmq.Socket[bytes]], None] | None = None,
 ) -> zmq.Socket[bytes]:
-    """Connect a DEALER to whoever holds the secret of server_key; it never queues for a peer that is not there."""
+    """Connect a DEALER to whoever holds the secret of server_key; it never queues for a peer that is not there.
+
+    before_connect: given the socket while nothing can have happened to it, as for a monitor that must miss nothing.
+    """
     socket = context.socket(zmq.DEALER)
     _set_both(socket, pair, message_bytes_max, queued_max)
     socket.curve_serverkey = server_key.encode()
@@ -122,6 +126,8 @@ def connect_dealer(
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
     socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    if before_connect is not None:
+        before_connect(socket)
     socket.connect(endpoint)
     return socket
 

@@ -26,7 +26,8 @@ from kernelmill.engine.sizes import format_bytes, parse_bytes
 _SPLIT_BYTES_MIN = 1
 _MEMORY_BYTES_MIN = 32 << 20
 ENV_PREFIX = "KERNELMILL_"
-_ENV_OTHERS = frozenset({"KERNELMILL_BENCH_DATA"})  # not settings: where benchmarks keep their corpora
+# Not settings: where benchmarks keep their corpora; where tests make processes of a cluster fail (failpoints).
+_ENV_OTHERS = frozenset({"KERNELMILL_BENCH_DATA", "KERNELMILL_FAILPOINTS", "KERNELMILL_FAILPOINT_TOKENS"})
 
 
 def default_cache_dir() -> str:

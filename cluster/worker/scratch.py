@@ -1,0 +1,156 @@
+"""A worker's folder on its own disk: who has it, notes of what is done, and the deleting of what is not needed.
+
+    <scratch>/<worker>/lock                       held by the supervisor that runs
+    <scratch>/<worker>/<job>/<epoch>-<number>/    an attempt's blocks, and `done` once it is complete
+    <scratch>/<worker>/parts, spool               parts of jobs, fetched blocks: of one life of the supervisor
+    <scratch>/<worker>/trash                      what is being deleted
+
+A note is written after the slot has closed its files and renamed into place, so a killed supervisor leaves it whole or
+not at all. It is not synced: after a crash of the host its outputs are offered if they are there, and checked when they
+are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import shutil
+import threading
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+import xxhash
+
+from kernelmill.cluster.data.blockindex import attempt_folder
+from kernelmill.cluster.fields import AttemptName, JobId
+from kernelmill.cluster.messages import Done
+from kernelmill.engine.durable import output_errors
+from kernelmill.engine.errors import Code, error
+
+NOTE: Final = "done"
+PARTS: Final = "parts"
+SPOOL: Final = "spool"
+_TRASH: Final = "trash"
+_LOCK: Final = "lock"
+_DIGEST_BYTES: Final = 16
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Done)
+
+
+class ScratchFolder:
+    """The folder of one worker. Raises KM0107 if another supervisor has it, KM0402 and KM0502 if it cannot be made."""
+
+    def __init__(self, scratch: Path, worker: str) -> None:
+        self.scratch, self.worker = scratch, worker
+        self.path = scratch / worker
+        with output_errors("making the scratch folder", str(self.path)):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            for name in (PARTS, SPOOL, _TRASH):
+                shutil.rmtree(self.path / name, ignore_errors=True)
+                (self.path / name).mkdir(mode=0o700)
+        self._count = 0
+        self._doomed: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._deleter = threading.Thread(target=self._delete_all, name="kernelmill-deleter", daemon=True)
+        self._deleter.start()
+
+    def close(self) -> None:
+        """Delete what is left to delete, then let another supervisor have the folder."""
+        self._doomed.put(None)
+        self._deleter.join()
+        for name in (PARTS, SPOOL, _TRASH):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        self._lock.close()
+        with contextlib.suppress(OSError):  # held outputs, for the next life
+            (self.path / _LOCK).unlink()
+            self.path.rmdir()
+
+    @property
+    def free_bytes(self) -> int:
+        """What the disk has left for this user."""
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_frsize
+
+    def read_notes(self) -> list[Done]:
+        """What an earlier life left complete, in order of attempts; all else of it is deleted."""
+        notes = []
+        for job in [each for each in self.path.iterdir() if each.is_dir() and _is_job(each.name)]:
+            found = [done for attempt in job.iterdir() if (done := self._note_in(job, attempt)) is not None]
+            if not found:
+                self._doom(job)
+            notes += found
+        return sorted(notes, key=lambda done: done.attempt)
+
+    def keep_note(self, done: Done) -> None:
+        """Note that an attempt is done. Raises KM0402 or KM0502 if the disk does not take it."""
+        folder = self._folder_of(done.attempt)
+        data = _ENCODER.encode(done)
+        with output_errors("noting that a task is done", str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)  # an attempt that wrote files has none yet
+            new = folder / f"{NOTE}.new"
+            new.write_bytes(xxhash.xxh3_128_digest(data) + data)
+            new.rename(folder / NOTE)
+
+    def delete_attempt(self, attempt: AttemptName) -> None:
+        """Delete what an attempt left here, if anything."""
+        self._doom(self._folder_of(attempt))
+
+    def delete_job(self, job: JobId) -> None:
+        """Delete all that a job left here."""
+        self._doom(self.path / job.hex())
+
+    def delete_parts(self, parts: set[bytes]) -> None:
+        """Delete these parts of jobs."""
+        for sha256 in parts:
+            (self.path / PARTS / sha256.hex()).unlink(missing_ok=True)
+
+    def _note_in(self, job: Path, attempt: Path) -> Done | None:
+        try:
+            data = (attempt / NOTE).read_bytes()
+            body = data[_DIGEST_BYTES:]
+            done = _DECODER.decode(body) if data[:_DIGEST_BYTES] == xxhash.xxh3_128_digest(body) else None
+        except (OSError, ValueError):  # none, or cut off: the attempt was not complete
+            done = None
+        if done is None or self._folder_of(done.attempt) != attempt:
+            self._doom(attempt)
+            return None
+        return done
+
+    def _folder_of(self, attempt: AttemptName) -> Path:
+        return Path(attempt_folder(str(self.scratch), self.worker, attempt.job, attempt.attempt))
+
+    def _take_lock(self) -> IO[bytes]:
+        lock = open(self.path / _LOCK, "ab")  # noqa: SIM115 - held as long as the supervisor lives
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            what = f"another process is the worker {self.worker} with this scratch folder"
+            hint = "give each worker of a host a bundle of its own, made by kernelmill keys add-worker"
+            raise error(Code.BAD_SETTING, what, where=str(self.path), hint=hint) from None
+        return lock
+
+    def _doom(self, path: Path) -> None:
+        """Rename into the trash, so that its name is free at once, and let the other thread delete it."""
+        doomed = self.path / _TRASH / str(self._count)
+        self._count += 1
+        try:
+            path.rename(doomed)
+        except FileNotFoundError:
+            return
+        self._doomed.put(doomed)
+
+    def _delete_all(self) -> None:
+        while (path := self._doomed.get()) is not None:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)  # what stays is deleted with the trash
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_job(name: str) -> bool:
+    return len(name) == 32 and all(letter in "0123456789abcdef" for letter in name)

@@ -1,0 +1,88 @@
+"""A worker's folder: notes that survive the supervisor, and nothing that nobody needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bench_rig import JOB, blocks_record, name_of
+
+from kernelmill.cluster.messages import Done
+from kernelmill.cluster.worker.scratch import PARTS, ScratchFolder
+from kernelmill.engine.errors import Code, KernelmillError
+
+
+def done(number, job=JOB):
+    return Done(name_of(number, job=job), 0, b"s" * 16, blocks_record(), (), 1, 2, 3)
+
+
+def folder_of(tmp_path, number, job=JOB) -> Path:
+    return tmp_path / "w1" / job.hex() / f"1-{number}"
+
+
+def leave_blocks(tmp_path, number, job=JOB):
+    folder_of(tmp_path, number, job).mkdir(parents=True)
+    (folder_of(tmp_path, number, job) / "0.data").write_bytes(b"blocks")
+
+
+def test_notes_come_back_and_what_has_none_is_deleted(tmp_path):
+    scratch = ScratchFolder(tmp_path, "w1")
+    for number in (1, 2, 3):
+        leave_blocks(tmp_path, number)
+    leave_blocks(tmp_path, 9, b"k" * 16)
+    scratch.keep_note(done(2))
+    scratch.keep_note(done(1))
+    (folder_of(tmp_path, 1) / "0.index").touch()
+    scratch.close()
+    again = ScratchFolder(tmp_path, "w1")
+    assert again.read_notes() == [done(1), done(2)]
+    again.close()
+    assert sorted(each.name for each in (tmp_path / "w1").iterdir()) == [JOB.hex()]
+    assert sorted(each.name for each in (tmp_path / "w1" / JOB.hex()).iterdir()) == ["1-1", "1-2"]
+
+
+@pytest.mark.parametrize("damage", [lambda note: note[:-1], lambda note: b"", lambda note: b"x" + note[1:]])
+def test_a_damaged_note_is_none(tmp_path, damage):
+    scratch = ScratchFolder(tmp_path, "w1")
+    scratch.keep_note(done(1))
+    note = folder_of(tmp_path, 1) / "done"
+    note.write_bytes(damage(note.read_bytes()))
+    assert scratch.read_notes() == []
+    assert not folder_of(tmp_path, 1).exists()
+    scratch.close()
+
+
+def test_a_note_in_the_folder_of_another_attempt_is_none(tmp_path):
+    scratch = ScratchFolder(tmp_path, "w1")
+    scratch.keep_note(done(1))
+    folder_of(tmp_path, 1).rename(folder_of(tmp_path, 2))
+    assert scratch.read_notes() == []
+    scratch.close()
+
+
+def test_a_folder_belongs_to_one_supervisor(tmp_path):
+    scratch = ScratchFolder(tmp_path, "w1")
+    with pytest.raises(KernelmillError) as caught:
+        ScratchFolder(tmp_path, "w1")
+    assert caught.value.code is Code.BAD_SETTING
+    ScratchFolder(tmp_path, "w2").close()
+    scratch.close()
+    ScratchFolder(tmp_path, "w1").close()
+
+
+def test_what_is_deleted_is_gone_at_once_and_others_stay(tmp_path):
+    scratch = ScratchFolder(tmp_path, "w1")
+    for number in (1, 2):
+        leave_blocks(tmp_path, number)
+    leave_blocks(tmp_path, 3, b"k" * 16)
+    (tmp_path / "w1" / PARTS / ("61" * 32)).touch()
+    scratch.delete_attempt(name_of(1))
+    assert not folder_of(tmp_path, 1).exists() and folder_of(tmp_path, 2).exists()
+    scratch.delete_job(JOB)
+    scratch.delete_job(JOB)
+    scratch.delete_parts({b"a" * 32, b"b" * 32})
+    assert not folder_of(tmp_path, 2).exists() and folder_of(tmp_path, 3, b"k" * 16).exists()
+    assert list((tmp_path / "w1" / PARTS).iterdir()) == []
+    scratch.delete_job(b"k" * 16)
+    scratch.close()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,118 @@
+"""Slots as processes: what they say, print and show, and how their deaths are seen."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.cluster.worker import slotframes
+from kernelmill.cluster.worker.slots import SlotProcess
+
+KEY = AttemptKey(1, 5)
+SECONDS = 15.0
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def start_one():
+        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        slot = SlotProcess(len(started), {**os.environ, "PYTHONPATH": paths}, module="fake_slot")
+        started.append(slot)
+        assert [type(each.frame) for each in wait_for(slot.socket, slot.receive)] == [slotframes.SlotReady]
+        return slot
+
+    yield start_one
+    for slot in started:
+        if slot.socket.fileno() >= 0:
+            slot.kill()
+            slot.bury()
+
+
+def wait_for(handle, take):
+    """What `take` gives once there is something to read."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        select.select([handle], [], [], deadline - time.monotonic())
+        found = take()
+        if found:
+            return found
+    raise AssertionError("nothing came")
+
+
+def run(slot, word):
+    job = word.encode().ljust(16, b"\0")
+    slot.tell(slotframes.RunTask(KEY, TaskKey(job, 0, 0, 0), (), False))
+
+
+def death_of(slot):
+    assert select.select([slot.pidfd], [], [], SECONDS)[0], "its death is not seen"
+    return slot.bury()
+
+
+def test_what_a_slot_prints_comes_as_lines(start):
+    slot = start()
+    run(slot, "print")
+    assert wait_for(slot.output, slot.read_output).lines == ("one", "two")
+
+
+def test_a_slot_that_is_killed_says_by_what_where_and_what_it_printed(start):
+    slot = start()
+    run(slot, "segv")
+    died = death_of(slot)
+    assert died.failure == "SIGNALLED" and "SIGSEGV" in died.text and "about to die" in died.text
+    assert (died.sample.attempt, died.sample.batch, died.sample.first_row) == (KEY, 7, 70)
+
+
+def test_the_end_of_a_slot_is_told_from_its_death(start):
+    slot = start()
+    slot.tell(slotframes.EndSlot())
+    assert "status 3" in death_of(slot).text
+
+
+def test_what_a_slot_started_dies_with_it(start):
+    slot = start()
+    run(slot, "child")
+    child = int(wait_for(slot.output, slot.read_output).lines[0])
+    handle = os.pidfd_open(child)
+    try:
+        os.kill(slot.pid, signal.SIGKILL)
+        death_of(slot)
+        assert select.select([handle], [], [], SECONDS)[0], "it lives on"
+    finally:
+        os.close(handle)
+
+
+def test_a_slot_that_sends_no_frames_is_killed(start):
+    slot = start()
+    run(slot, "garbage")
+    select.select([slot.socket], [], [], SECONDS)
+    assert slot.receive() == []
+    assert "frame" in death_of(slot).text
+
+
+def test_a_stopped_slot_does_not_block_its_supervisor(start):
+    slot = start()
+    os.kill(slot.pid, signal.SIGSTOP)
+    frame = slotframes.SourceInputs(0, 0, ("w",), tuple(slotframes.MapHeld(n, KEY, 0) for n in range(16000)))
+    for _ in range(20):
+        slot.tell(frame)
+    assert slot.has_unsent
+    slot.kill()
+    assert "SIGKILL" in death_of(slot).text
+
+
+def test_descriptors_are_given_back(start):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        slot = start()
+        slot.kill()
+        death_of(slot)
+    assert len(os.listdir("/proc/self/fd")) == before
