@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, partition_rows, take_columns
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns, Repeated, StagedText
 from kernelmill.engine.exec.liststate import Lists
+from kernelmill.engine.exec.listwords import WordRoom
 from kernelmill.engine.exec.states import Column, Count, State, Sum, state_of
 from kernelmill.engine.plan.partial import finished_schema, partial_schema
 from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate
@@ -189,9 +191,16 @@ def partial_aggregate(
     schema = partial_schema(operator.keys, operator.aggs, input_schema)
     schema = pa.schema(_without_dictionaries(list(schema)))
     results = finished_schema(operator.keys, operator.aggs, input_schema)
-    states = [state_of(agg, results.field(agg.name).type, merging=False) for agg in operator.aggs]
     inputs = [[] if agg.column is None else [agg.column] for agg in operator.aggs]
-    return combine_in_table(batches, operator.keys, inputs, lambda _: states, schema, context, partitions)
+    with ExitStack() as lent:
+        rooms = [
+            lent.enter_context(context.scratch.lend(WordRoom)) if a.kind == "list" else None for a in operator.aggs
+        ]
+        states = [
+            state_of(agg, results.field(agg.name).type, merging=False, room=room)
+            for agg, room in zip(operator.aggs, rooms, strict=True)
+        ]
+        yield from combine_in_table(batches, operator.keys, inputs, lambda _: states, schema, context, partitions)
 
 
 def combine_in_table(
@@ -234,15 +243,26 @@ def _plain(column: Any) -> Any:
 def _flush(grouping: _Grouping, schema: pa.Schema, partitions: int) -> Iterator[pa.RecordBatch | Placed]:
     grouping.settle()
     for first, last in grouping.pieces():
-        values = [column for state in grouping.states for column in state.partial(first, last)]
         placing = grouping.placing(first, last, partitions)
         if placing is None:
+            values = [column for state in grouping.states for column in state.partial(first, last)]
             yield pa.RecordBatch.from_arrays([*grouping.key_columns(first, last), *values], schema=schema)
         else:
             order, bounds = placing
-            columns = [*grouping.placed_keys(first, order), *take_columns(values, order)]
+            columns = [*grouping.placed_keys(first, order), *_placed_values(grouping.states, first, last, order)]
             yield Placed(pa.RecordBatch.from_arrays(columns, schema=schema), bounds)
     grouping.clear()
+
+
+def _placed_values(states: list[State], first: int, last: int, order: Order) -> list[pa.Array[Any]]:
+    """The partial columns of groups first + order."""
+    placed: list[pa.Array[Any]] = []
+    for state in states:
+        if isinstance(state, Lists):
+            placed.append(state.placed(first, last, order))
+        else:
+            placed += take_columns(state.partial(first, last), order)
+    return placed
 
 
 def merge_aggregate(

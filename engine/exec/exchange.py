@@ -23,7 +23,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.kernels import gathering, hashing, partitioning
+from kernelmill.kernels import gathering, hashing, listing, partitioning
 
 Rows = NDArray[np.uint32]
 
@@ -116,10 +116,11 @@ def take_rows(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
 class _Source:
     """A column ready to be gathered from: its buffers as numpy, or the Arrow array if kernels have no form for it."""
 
-    def __init__(self, column: pa.Array[Any]) -> None:
+    def __init__(self, column: Any) -> None:
         self._column, dtype = column, column.type
         self._strings: tuple[Bytes, NDArray[np.int32]] | None = None
         self._fixed: NDArray[Any] | None = None
+        self._lists: tuple[NDArray[np.int32], Words] | None = None
         self._gather: Any = None
         width = getattr(dtype, "bit_width", 0) if pa.types.is_primitive(dtype) else 0
         if pa.types.is_string(dtype) or pa.types.is_binary(dtype):
@@ -127,12 +128,14 @@ class _Source:
         elif width in _GATHER:
             self._gather, numpy_type = _GATHER[width]
             self._fixed = fixed_view(column, numpy_type)
+        elif pa.types.is_list(dtype) and _holds_words(column):
+            self._lists = np.asarray(column.offsets), fixed_view(column.values, np.uint64)
         self._validity = validity_bytes(column)
 
     def take(self, rows: Rows) -> pa.Array[Any]:
         """The values of these rows."""
-        if self._strings is None and self._fixed is None:
-            return self._column.take(pa.array(rows, pa.uint32()))
+        if self._strings is None and self._fixed is None and self._lists is None:
+            return self._taken_by_arrow(rows)
         validity, nulls = self._validity, 0
         if validity.size:
             kept = np.empty(rows.size, np.uint8)
@@ -145,13 +148,41 @@ class _Source:
             out = np.empty(total + gathering.SLACK_BYTES, np.uint8)
             gathering.gather_strings(data, offsets, rows, 0, rows.size, out_offsets, out)
             return array_of_strings(out, out_offsets, validity, nulls, self._column.type)
+        bits = validity_buffer(validity, nulls)
+        if self._lists is not None:
+            return self._runs(rows, [bits], nulls)
         assert self._fixed is not None
         taken = np.empty(rows.size, self._fixed.dtype)
         self._gather(self._fixed, rows, taken)
-        bits = validity_buffer(validity, nulls)
         return pa.Array.from_buffers(self._column.type, rows.size, [bits, buffer_of(taken)], nulls)
 
+    def _taken_by_arrow(self, rows: Rows) -> pa.Array[Any]:
+        taken: pa.Array[Any] = self._column.take(pa.array(rows, pa.uint32()))
+        return taken
 
+    def _runs(self, rows: Rows, validity: list[pa.Buffer | None], nulls: int) -> pa.Array[Any]:
+        """The lists of these rows, their elements being words."""
+        assert self._lists is not None
+        offsets, words = self._lists
+        out_offsets = np.empty(rows.size + 1, np.int32)
+        total = listing.gather_run_lengths(offsets, rows, out_offsets)
+        if total > _ELEMENTS_MAX:
+            return self._taken_by_arrow(rows)  # which says what is wrong
+        out = np.empty(total, np.uint64)
+        listing.gather_runs(offsets, words, rows, out)
+        dtype = self._column.type
+        values: pa.Array[Any] = pa.Array.from_buffers(dtype.value_type, total, [None, buffer_of(out)], 0)
+        buffers = [*validity, buffer_of(out_offsets)]
+        return pa.Array.from_buffers(dtype, rows.size, buffers, nulls, children=[values])
+
+
+def _holds_words(lists: Any) -> bool:
+    """True for lists whose elements have 64 bits and no nulls."""
+    dtype = lists.type.value_type
+    return pa.types.is_primitive(dtype) and dtype.bit_width == 64 and not lists.values.null_count
+
+
+_ELEMENTS_MAX = (1 << 31) - 1
 _GATHER: dict[int, tuple[Any, Any]] = {
     8: (gathering.gather_u8, np.uint8),
     16: (gathering.gather_u16, np.uint16),

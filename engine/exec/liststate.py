@@ -1,7 +1,7 @@
 """list: all values of a group, in the order of their rows. On both sides of a shuffle a list column comes out.
 
-Values are kept as they come, beside the numbers of their groups, and brought in order of group when they are asked for,
-by one random write each. So a key is written once for each task, not once for each of its values.
+Values are kept as they come, beside the numbers of their groups, and brought in order of group when they are asked for.
+So a key is written once for each task, not once for each of its values.
 """
 
 from __future__ import annotations
@@ -10,30 +10,36 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from kernelmill.engine.batch import buffer_of, fixed_view, validity_buffer, validity_bytes
+from kernelmill.engine.batch import Bytes, buffer_of, fixed_view, validity_buffer, validity_bytes
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.exchange import take_columns
+from kernelmill.engine.exec.listwords import WordRoom, WordRows, WordRuns, is_word, offsets_of
 from kernelmill.kernels import listing
 from kernelmill.kernels.partitioning import order_by_partition
-from kernelmill.kernels.table import NO_MASK, Groups
+from kernelmill.kernels.table import NO_MASK, Groups, Order
 
 _ELEMENTS_MAX = (1 << 31) - 1
-Column = tuple[Any, NDArray[np.uint8]]
-_Numbers = NDArray[np.uint32]
+Column = tuple[Any, Bytes]
 
 
 class Lists:
-    """The lists of all groups, of type `dtype`; `merging`: what comes are lists to be joined, else their elements."""
+    """The lists of all groups, of type `dtype`; `merging`: what comes are lists to be joined, else their elements.
 
-    def __init__(self, name: str, dtype: pa.DataType, *, merging: bool) -> None:
+    room: where values wait that are merely copied; one of its own without.
+    """
+
+    def __init__(self, name: str, dtype: Any, *, merging: bool, room: WordRoom | None = None) -> None:
         self._name, self._type, self._merging = name, dtype, merging
-        self._groups: list[_Numbers] = []
-        self._columns: list[pa.Array[Any]] = []
-        self._made: pa.Array[Any] | None = None
-        self.held_bytes = 0
+        self._words: WordRows | WordRuns | None = None
+        if is_word(dtype.value_type):
+            self._words = WordRuns(dtype) if merging else WordRows(dtype, room or WordRoom())
+        self._any = _AnyValues(dtype, merging=merging)
+
+    @property
+    def held_bytes(self) -> int:
         """Bytes of the values that are held, and of their groups' numbers."""
+        return self._any.held_bytes + (self._words.held_bytes if self._words is not None else 0)
 
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
         """See State."""
@@ -41,10 +47,15 @@ class Lists:
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         """See State."""
-        values = _own(columns[0][0])
-        self._groups.append(groups.astype(np.uint32))
-        self._columns.append(values)
-        self.held_bytes += values.nbytes + groups.nbytes
+        column = columns[0][0]
+        if self._words is not None and not self._words.takes(column):
+            for own, earlier in self._words.columns():
+                self._any.add(own, earlier)
+            self._words = None
+        if self._words is not None:
+            self._words.add(groups, used, column)
+        else:
+            self._any.add(groups.astype(np.uint32), column)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State."""
@@ -52,28 +63,80 @@ class Lists:
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State. Raises KM0401 where all lists together pass 2^31 elements, or 2 GiB of text."""
-        if self._made is None:
-            try:
-                self._made = self._lists(last)
-            except pa.ArrowInvalid as problem:  # int32 offsets end at 2 GiB of text
-                raise self._too_long("more than 2 GiB of text") from problem
-        return [self._made.slice(first, last - first)]
+        return [self._lists(first, last, None)]
+
+    def placed(self, first: int, last: int, order: Order) -> pa.Array[Any]:
+        """The lists of groups first + order, which are all in [first, last). Raises as `finished`."""
+        return self._lists(first, last, order)
+
+    def longest(self) -> tuple[int, int]:
+        """The group with the most values, and how many these are."""
+        return self._words.longest() if self._words is not None else self._any.longest()
+
+    def clear(self, groups: int) -> None:
+        """See State."""
+        if self._words is not None:
+            self._words.clear(groups)
+        self._any.clear()
+
+    def _lists(self, first: int, last: int, order: Order | None) -> pa.Array[Any]:
+        if self._words is not None:
+            made = self._words.lists(first, last, order, _ELEMENTS_MAX)
+        else:
+            made = self._any.lists(first, last, _ELEMENTS_MAX)
+        if isinstance(made, int):
+            raise self._too_long(f"{made:,} values" if made else "more than 2 GiB of text")
+        return made if order is None or self._words is not None else take_columns([made], order)[0]
+
+    def _too_long(self, what: str) -> KernelmillError:
+        hint = "raise partitions=, or reduce a key's values to less than a list"
+        return error(Code.MEMORY_LIMIT, f"the lists {self._name!r} of one partition hold {what}", hint=hint)
+
+
+class _AnyValues:
+    """Lists of values of any type, nulls among them."""
+
+    def __init__(self, dtype: pa.DataType, *, merging: bool) -> None:
+        self._type, self._merging = dtype, merging
+        self._groups: list[Order] = []
+        self._columns: list[pa.Array[Any]] = []
+        self._made: pa.Array[Any] | None = None
+        self.held_bytes = 0
+
+    def add(self, groups: Order, column: pa.Array[Any]) -> None:
+        """Take the rows of these groups; the array of groups is kept."""
+        values = column if self._merging else _own(column)
+        self._groups.append(groups)
+        self._columns.append(values)
+        self.held_bytes += values.nbytes + groups.nbytes
 
     def longest(self) -> tuple[int, int]:
         """The group with the most values, and how many these are."""
         groups = np.concatenate(self._groups)
-        sizes = [np.diff(_offsets(column)) for column in self._columns] if self._merging else None
+        sizes = [np.diff(offsets_of(column)) for column in self._columns] if self._merging else None
         rows = np.bincount(groups, None if sizes is None else np.concatenate(sizes))
         return int(rows.argmax()), int(rows.max())
 
-    def clear(self, groups: int) -> None:
-        """See State."""
+    def clear(self) -> None:
+        """Forget all values."""
         self._groups.clear()
         self._columns.clear()
         self._made = None
         self.held_bytes = 0
 
-    def _lists(self, used: int) -> pa.Array[Any]:
+    def lists(self, first: int, last: int, elements_max: int) -> pa.Array[Any] | int:
+        """The lists of groups [first, last); the number of all elements if over the limit, 0 for 2 GiB of text."""
+        if self._made is None:
+            try:
+                made = self._all(last, elements_max)
+            except pa.ArrowInvalid:  # int32 offsets end at 2 GiB of text
+                return 0
+            if isinstance(made, int):
+                return made
+            self._made = made
+        return self._made.slice(first, last - first)
+
+    def _all(self, used: int, elements_max: int) -> pa.Array[Any] | int:
         """The lists of all groups that there are, at least `used`."""
         if not self._columns:
             empty: pa.Array[Any] = pa.array([[]] * used, self._type)
@@ -84,55 +147,25 @@ class Lists:
         sizes = rows
         if self._merging:
             sizes = np.zeros(rows.size, np.int64)
-            listing.add_run_lengths(groups, _offsets(column), sizes)
+            listing.add_run_lengths(groups, offsets_of(column), sizes)
         total = int(sizes.sum())
-        if total > _ELEMENTS_MAX:
-            raise self._too_long(f"{total:,} values")
-        ends = np.cumsum(sizes)
+        if total > elements_max:
+            return total
         offsets = np.zeros(sizes.size + 1, np.int32)
-        offsets[1:] = ends
-        values = self._values(column, groups, rows, ends - sizes, total)
-        made: pa.Array[Any] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=self._type)
-        return made
-
-    def _values(
-        self, column: Any, groups: _Numbers, rows: NDArray[np.int64], starts: NDArray[np.int64], total: int
-    ) -> pa.Array[Any]:
-        """The elements of all lists in order of group."""
-        elements = column.values if self._merging else column
-        if not elements.null_count and _is_word(elements.type):
-            words, out = fixed_view(elements, np.uint64), np.empty(total, np.uint64)
-            if self._merging:
-                listing.scatter_runs(groups, _offsets(column), words, starts, out)
-            else:
-                listing.scatter_words(groups, words, starts, out)
-            return pa.Array.from_buffers(elements.type, total, [None, buffer_of(out)], 0)
+        np.cumsum(sizes, out=offsets[1:])
         order = np.empty(groups.size, np.uint32)
         order_by_partition(groups, np.cumsum(rows) - rows, order)
         taken: Any = take_columns([column], order)[0]
         values: pa.Array[Any] = taken.flatten() if self._merging else taken
-        return values
-
-    def _too_long(self, what: str) -> KernelmillError:
-        hint = "raise partitions=, or reduce a key's values to less than a list"
-        return error(Code.MEMORY_LIMIT, f"the lists {self._name!r} of one partition hold {what}", hint=hint)
-
-
-def _is_word(dtype: pa.DataType) -> bool:
-    return pa.types.is_primitive(dtype) and dtype.bit_width == 64
+        made: pa.Array[Any] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=self._type)
+        return made
 
 
 def _own(column: pa.Array[Any]) -> pa.Array[Any]:
     """The column in memory of its own where it may lie in a stage that is written again."""
-    if not _is_word(column.type):
+    if not is_word(column.type):
         return column
     valid = validity_bytes(column)
     nulls = int(valid.size - np.count_nonzero(valid))
     words = fixed_view(column, np.uint64).copy()
     return pa.Array.from_buffers(column.type, len(column), [validity_buffer(valid, nulls), buffer_of(words)], nulls)
-
-
-def _offsets(lists: Any) -> NDArray[np.int32]:
-    """Where the rows' elements lie in `lists.values`."""
-    offsets: NDArray[np.int32] = np.asarray(lists.offsets)
-    return offsets

@@ -47,7 +47,15 @@ _OF_AGGREGATE = {
     "mean": [combining.add_and_count, combining.add_floats, combining.add_integers],
     "min": [combining.keep_least, combining.keep_least_float],
     "max": [combining.keep_least, combining.keep_least_float],
-    "list": [listing.add_run_lengths, listing.scatter_runs, listing.scatter_words],
+    "list": [
+        listing.hold_words,
+        listing.place_lists,
+        listing.scatter_words,
+        listing.add_run_lengths,
+        listing.scatter_runs,
+        listing.gather_run_lengths,
+        listing.gather_runs,
+    ],
 }
 
 

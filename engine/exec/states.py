@@ -19,6 +19,7 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.keys import Repeated
 from kernelmill.engine.exec.liststate import Lists
+from kernelmill.engine.exec.listwords import WordRoom
 from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.kernels import combining
 from kernelmill.kernels.orderedwords import ordered_words, values_of_words
@@ -231,15 +232,15 @@ class Extreme:
         self._seen.clear(min(groups, self._seen.values.size))
 
 
-def state_of(agg: AggSpec, dtype: pa.DataType | None, *, merging: bool) -> State:
-    """The states of `agg`; `dtype` is the type of its result (sum, min, max)."""
+def state_of(agg: AggSpec, dtype: pa.DataType | None, *, merging: bool, room: WordRoom | None = None) -> State:
+    """The states of `agg`; `dtype` is the type of its result (sum, min, max), `room` where values of lists wait."""
     if agg.kind in ("len", "count"):
         return Count(merging=merging)
     if agg.kind == "mean":
         return Mean(merging=merging)
     assert dtype is not None
     if agg.kind == "list":
-        return Lists(agg.name, dtype, merging=merging)
+        return Lists(agg.name, dtype, merging=merging, room=room)
     if agg.kind == "sum":
         return Sum(agg.name, dtype)
     return Extreme(dtype, largest=agg.kind == "max")

@@ -13,6 +13,7 @@ from kernelmill.engine.batch import buffer_of
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec import aggregate, liststate
 from kernelmill.engine.exec.liststate import Lists
+from kernelmill.engine.exec.listwords import WordRoom
 from kernelmill.kernels.table import NO_MASK
 
 VALUES = {
@@ -56,6 +57,10 @@ def test_partial_lists_joined_are_the_values_of_each_group_in_order(kind, data):
     assert found.type == pa.list_(dtype)
     assert found.to_pylist() == expected
     assert merged.finished(1, len(seen))[0].to_pylist() == expected[1:]
+    order = data.draw(st.permutations(range(len(seen) - 1)))
+    placed = merged.placed(1, len(seen), np.array(order, np.uint32))
+    placed.validate(full=True)
+    assert placed.to_pylist() == [expected[1 + one] for one in order]
 
 
 def test_a_column_in_borrowed_memory_may_change_after_it_was_taken_in():
@@ -65,6 +70,17 @@ def test_a_column_in_borrowed_memory_may_change_after_it_was_taken_in():
     lists.add(np.zeros(3, np.int32), 1, [(column, NO_MASK)])
     words[:] = 9
     assert lists.finished(0, 1)[0].to_pylist() == [[0, 1, 2]]
+
+
+def test_the_room_that_values_wait_in_serves_one_task_after_another():
+    room = WordRoom()
+    for rows in (3, 20_000, 5):
+        lists = Lists("v", pa.list_(pa.int64()), merging=False, room=room)
+        for start in (0, rows):
+            column = pa.array(range(start, start + rows), pa.int64())
+            lists.add(np.zeros(rows, np.int32), 1, lists.view([column]))
+        assert lists.longest() == (0, 2 * rows)
+        assert lists.finished(0, 1)[0].to_pylist() == [list(range(2 * rows))]
 
 
 def test_groups_without_a_row_have_empty_lists_and_clearing_forgets():
