@@ -29,6 +29,7 @@ from kernelmill.cluster.master.facts import (
     EpochBegun,
     JobEnded,
     JobForgotten,
+    JobSheet,
     JobSubmitted,
     OutputLost,
     Poisoned,
@@ -132,6 +133,26 @@ class Master:
         known = ledger.jobs[job]
         winners = known.stages[stage].winners
         return [(t, number, ledger.holder_of(known, stage, t)) for t, number in enumerate(winners) if number >= 0]
+
+    def is_live(self, job: str) -> bool:
+        """Tell whether a job has not ended, or its last attempts have not."""
+        return job in self._desk.jobs
+
+    def gen_of(self, job: str, stage: int) -> int:
+        """Tell how often a stage of a live job was rolled back."""
+        return self._desk.ledger.jobs[job].stages[stage].gen
+
+    def version_of(self, job: str, stage: int) -> int:
+        """Tell the newest version of a stage's inputs; 0 before the first."""
+        return self._desk.jobs[job].versions.get(stage, 0)
+
+    def sheet_of(self, job: str) -> JobSheet:
+        """What was submitted, of a live job."""
+        return self._desk.ledger.jobs[job].sheet
+
+    def attempts_on(self, worker: str, job: str) -> list[AttemptId]:
+        """List the attempts of a live job that a worker was given and that have not ended."""
+        return [run.id for run in self._desk.jobs[job].runs_on(worker)]
 
     def peers(self) -> list[str]:
         """List the workers that have a session: what TellPeers sends, with the endpoints that the shell knows."""
