@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from kernelmill.cluster.data.attemptfiles import AttemptFile, Block, block_in_pl
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.blockindex import OutputId, attempt_folder, output_stem
 from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.engine.batch import batch_bytes
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import ClusterError, Code, CorruptBlockError
 from kernelmill.engine.exec.rowsums import RowSums
@@ -26,7 +27,7 @@ from kernelmill.engine.shuffle.spillfile import SpillFile
 from kernelmill.engine.shuffle.writer import OutputWriter
 
 _UNLIMITED = 1 << 62
-CORRUPT, UNREACHABLE = "CORRUPT_BLOCK", "FETCH_UNREACHABLE"
+CORRUPT = "CORRUPT_BLOCK"
 
 
 class BlockGoneError(ClusterError):
@@ -51,11 +52,39 @@ class Consumed(NamedTuple):
     sums: RowSums
 
 
+class Watch(Protocol):
+    """Who is told of a task's reading: a slot's Whereabouts."""
+
+    def phase(self, name: str) -> None:
+        """What the task does from now on."""
+
+    def batch(self, rows: int, size_bytes: int) -> None:
+        """So many rows come next; so many bytes were read."""
+
+
+class _Unwatched:
+    def phase(self, name: str) -> None:
+        pass
+
+    def batch(self, rows: int, size_bytes: int) -> None:
+        pass
+
+
 class ClusterStore:
     """The blocks of one attempt: those it makes and those it reads. Satisfies engine's TaskBlocks."""
 
-    def __init__(self, place: ScratchPlace, key: TaskKey, attempt: AttemptKey, task: Task, desk: BlockDesk) -> None:
+    def __init__(
+        self,
+        place: ScratchPlace,
+        key: TaskKey,
+        attempt: AttemptKey,
+        task: Task,
+        desk: BlockDesk,
+        watch: Watch | None = None,
+    ) -> None:
         self._place, self._key, self._attempt, self._task, self._desk = place, key, attempt, task, desk
+        self._watch: Watch = watch or _Unwatched()
+        self._read_bytes = 0
         self._folder = os.path.join(place.scratch, place.worker, key.job.hex())
         self._room = Room(memory_bytes_max=0, spill_bytes_max=_UNLIMITED, spill_dir=self._folder)
         self._files: list[AttemptFile] = []
@@ -115,6 +144,8 @@ class ClusterStore:
             try:
                 for batch in block.batches():
                     self._used.add(ref)
+                    self._read_bytes += batch_bytes(batch)
+                    self._watch.batch(batch.num_rows, self._read_bytes)
                     yield batch
                 return
             except CorruptBlockError as problem:
@@ -144,6 +175,7 @@ class ClusterStore:
         while block is None:
             path = ""
             if code or not os.path.isdir(self._folder_of(ref)):
+                self._watch.phase("fetch")
                 answer = self._desk.wait_for(ref, code)
                 if answer.code:
                     what = f"the output of task {ref.stage}.{ref.task} cannot be read"
@@ -151,9 +183,7 @@ class ClusterStore:
                 path = answer.path
             try:
                 block = self._open(ref, path)
-            except FileNotFoundError:
-                code = UNREACHABLE
-            except CorruptBlockError:
+            except (CorruptBlockError, FileNotFoundError):  # its folder is here, and it is not in it
                 code = CORRUPT
         self._found[ref] = block
         return block
@@ -171,4 +201,5 @@ class ClusterStore:
         if ref in self._used:
             self._desk.report(ref, CORRUPT)
             raise BlockGoneError(CORRUPT, problem.what, problem.where) from problem
+        self._watch.phase("fetch")
         self._desk.wait_for(ref, CORRUPT)

@@ -32,6 +32,7 @@ from kernelmill.cluster.fields import (
     PeerName,
     Problem,
     Secret,
+    Sheet,
     Signature,
     StageNumber,
     TaskIndex,
@@ -53,12 +54,11 @@ _Path = Annotated[str, Meta(max_length=4096)]
 class OpenJob(Bounded, frozen=True, tag=1):
     """Open this job: check `signature` over its sheet and parts, then unpickle its functions; the slot's first frame.
 
-    sheet: msgpack of fields.Sheet, as it was signed. roots: names and places. scratch: the folder in which each worker
-    of this host has a folder of its name.
+    roots: names and places. scratch: the folder in which each worker of this host has a folder of its name.
     """
 
     job: JobId
-    sheet: bytes
+    sheet: Sheet
     parts: JobParts
     parts_folder: _Path
     signature: Signature

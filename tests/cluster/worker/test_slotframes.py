@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelmill.cluster.fields import AttemptKey, Problem, TaskKey
+from kernelmill.cluster.fields import AttemptKey, Place, Policy, Problem, Sheet, SheetStage, TaskKey, Versions
 from kernelmill.cluster.worker.slotframes import (
     FRAME_BYTES_MAX,
     BlockHere,
@@ -25,7 +25,13 @@ from kernelmill.engine.errors import Code, KernelmillError
 
 ATTEMPT = AttemptKey(3, 41)
 JOB = bytes(range(16))
-OPEN = OpenJob(JOB, b"sheet", (), "/parts", bytes(32), 9, b"s" * 32, (("in", "/data"),), 1 << 30, "/scratch", "w1")
+SHEET = Sheet(
+    (SheetStage("scan", 1, (), ()),),
+    Place("data", ("out",)),
+    Policy("error", 1000, "error", "signed", "tail", 4, False),
+    Versions("0", "3", "26", "0", "2"),
+)
+OPEN = OpenJob(JOB, SHEET, (), "/parts", bytes(32), 9, b"s" * 32, (("in", "/data"),), 1 << 30, "/scratch", "w1")
 TO_SLOT = [
     OPEN,
     SourceInputs(0, 1, ("w1", "w2"), (MapHeld(0, ATTEMPT, 1),)),
@@ -66,9 +72,9 @@ def test_bytes_that_are_no_frame_are_refused(nonsense):
 
 
 def test_a_frame_that_is_too_long_is_refused_where_it_is_made():
-    long = OpenJob(JOB, bytes(FRAME_BYTES_MAX), (), "/p", bytes(32), 9, b"s" * 32, (), 0, "/s", "w1")
+    attempts = tuple(MapHeld(number, ATTEMPT, 0) for number in range(FRAME_BYTES_MAX // 6))
     with pytest.raises(KernelmillError) as raised:
-        frame_bytes(long)
+        frame_bytes(SourceInputs(0, 0, ("w1",), attempts))
     assert raised.value.code is Code.PROTOCOL
 
 

@@ -1,0 +1,166 @@
+"""The slot: a process that runs one job's tasks, one at a time, and may die of them.
+
+    python -m kernelmill.cluster.worker.process SOCKET_FD PAGE_FD
+
+It has no key but the code key, no ZeroMQ and no address: only its end of a socketpair, and a page that its supervisor
+reads. A thread reads frames while the main thread works; when the supervisor is gone, so is the slot.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+
+from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.store import ScratchPlace
+from kernelmill.cluster.failpoints import failpoint
+from kernelmill.cluster.jobspec.opening import open_job
+from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.worker.progresspage import ProgressPage
+from kernelmill.cluster.worker.slotframes import (
+    BlockHere,
+    CancelTask,
+    EndSlot,
+    JobOpened,
+    JobRefused,
+    OpenJob,
+    RunTask,
+    SlotReady,
+    SourceInputs,
+    TaskDone,
+    TaskFailed,
+    ToSupervisor,
+    frame_bytes,
+    from_supervisor,
+)
+from kernelmill.cluster.worker.slottask import SlotJob, Whereabouts, as_typed, told_as
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.settings import resolve
+from kernelmill.kernels import _jit
+
+_PR_SET_PDEATHSIG = 1
+_RECEIVE_BYTES = 1 << 16
+
+
+class Slot:
+    """The two threads of a slot and what they share."""
+
+    def __init__(self, link: socket.socket, page: ProgressPage) -> None:
+        self._link, self._whereabouts = link, Whereabouts(page)
+        self._sending = threading.Lock()
+        self._orders: queue.SimpleQueue[OpenJob | RunTask] = queue.SimpleQueue()
+        self._desk = BlockDesk(self.send)
+        self._job: SlotJob | None = None
+
+    def serve(self) -> None:
+        """Work until the supervisor ends this process, or is gone."""
+        threading.Thread(target=self._read, name="frames", daemon=True).start()
+        self.send(SlotReady(os.getpid()))
+        while True:
+            order = self._orders.get()
+            if isinstance(order, OpenJob):
+                self._open(order)
+            else:
+                self._run(order)
+
+    def send(self, frame: ToSupervisor) -> None:
+        """Send a frame, from either thread."""
+        data = frame_bytes(frame)
+        with self._sending:
+            try:
+                self._link.sendall(data)
+            except OSError:
+                os._exit(0)  # the supervisor is gone, and nobody else wants to hear of it
+
+    def _read(self) -> None:
+        reader = from_supervisor()
+        while True:
+            try:
+                data = self._link.recv(_RECEIVE_BYTES)
+            except OSError:
+                data = b""
+            if not data:
+                os._exit(0)
+            for frame in reader.feed(data):
+                match frame:
+                    case SourceInputs():
+                        self._desk.take_inputs(frame)
+                    case BlockHere():
+                        self._desk.take_answer(frame)
+                    case CancelTask():
+                        if self._job is not None:
+                            self._job.cancel(frame.attempt)
+                    case EndSlot():
+                        os._exit(0)
+                    case _:
+                        self._orders.put(frame)
+
+    def _open(self, order: OpenJob) -> None:
+        """Open the job: the only place of a cluster where code is unpickled, after its signature."""
+        try:
+            if self._job is not None:
+                raise error(Code.INTERNAL, "a slot opens one job in its life")
+            opened = open_job(
+                order.job,
+                order.sheet,
+                order.parts,
+                order.signature,
+                order.expires_s,
+                folder=order.parts_folder,
+                code_key=order.code_key,
+                now_s=time.time(),
+                roots=Roots(dict(order.roots)),
+            )
+            place = ScratchPlace(order.scratch, order.worker)
+            self._job = SlotJob(opened, place, order.memory_bytes, self._desk, self._whereabouts)
+        except Exception as problem:
+            self.send(JobRefused(order.job, told_as(_refusal(problem))))
+            os._exit(0)
+        self.send(JobOpened(order.job))
+
+    def _run(self, order: RunTask) -> None:
+        failpoint("slot.task.begun")
+        if self._job is None:
+            raise error(Code.INTERNAL, "a task came before its job")
+        done: TaskDone | TaskFailed = self._job.run(order)
+        failpoint("slot.task.ended")
+        self.send(done)
+
+
+def _refusal(problem: Exception) -> KernelmillError:
+    """What to tell of a job that cannot be opened."""
+    if isinstance(problem, KernelmillError):
+        return problem
+    if isinstance(problem, ImportError):
+        what = f"a function of the job needs a module that this worker has not: {problem}"
+        return error(Code.CODE_REFUSED, what, hint="install it on all workers, or put it below the script's folder")
+    return as_typed(problem)
+
+
+def _die_with_supervisor() -> None:
+    """Have the system kill this process when the thread that started it ends; elsewhere the end of the link does."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(link_handle: int, page_handle: int) -> None:
+    """Run a slot over these inherited file descriptors; does not return."""
+    _die_with_supervisor()
+    faulthandler.enable()  # what a crash leaves on stderr goes to the job's log
+    link = socket.socket(fileno=link_handle)
+    link.setblocking(True)
+    for handle in (link_handle, page_handle):
+        os.set_inheritable(handle, False)  # what users' code starts must not hold them
+    _jit.use_cache_root(resolve(progress="off").cache_dir)
+    Slot(link, ProgressPage(page_handle)).serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

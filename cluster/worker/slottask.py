@@ -1,0 +1,312 @@
+"""One attempt in a slot: run_task between the job's spec and its record. Nothing else of a cluster runs users' code."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.store import BlockGoneError, ClusterStore, ScratchPlace
+from kernelmill.cluster.fields import (
+    AttemptKey,
+    BlocksOutput,
+    Consumed,
+    Count,
+    FilesOutput,
+    OutputFile,
+    Problem,
+    TaskRecord,
+)
+from kernelmill.cluster.jobspec.opening import OpenJob
+from kernelmill.cluster.storage.layout import describe_file, tail_of, write_rejects
+from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
+from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
+from kernelmill.engine.compiling import for_run
+from kernelmill.engine.durable import fsync_folder, output_error, output_errors
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.context import Scratch, TaskContext, TaskResult
+from kernelmill.engine.exec.needs import kernels_of
+from kernelmill.engine.exec.task import run_task
+from kernelmill.engine.grants import plan_grants
+from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.io.context import Place
+from kernelmill.engine.settings import Settings
+from kernelmill.kernels import _jit
+
+NAME_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, KINDS_MAX = 256, 8000, 1024
+_I63 = (1 << 63) - 1
+
+_INPUT = "INPUT_CORRUPT"
+_FAILURES: Mapping[Code, str] = {
+    Code.CANCELLED: "CANCELLED",
+    Code.DISK_FULL: "DISK_FULL",
+    Code.CORRUPT_BLOCK: "CORRUPT_BLOCK",
+    Code.CODE_REFUSED: "CODE_REFUSED",
+    Code.INPUT_CHANGED: "INPUT_CHANGED",
+    # what the same bytes will do again, wherever the task runs
+    Code.INPUT_NOT_FOUND: _INPUT,
+    Code.FORMAT: _INPUT,
+    Code.ENCODING: _INPUT,
+    Code.TRUNCATED: _INPUT,
+    Code.SCHEMA_CONFLICT: _INPUT,
+    Code.CAST: _INPUT,
+    Code.OVERFLOW: _INPUT,
+    Code.RECORD_TOO_LONG: _INPUT,
+    Code.REJECT_LIMIT: _INPUT,
+}
+"""What the master does about an error; all others are the task's: tried again, some times."""
+
+
+class Whereabouts:
+    """Where the attempt is, as its progress page says. The task's thread writes, once a batch and at every step."""
+
+    def __init__(self, page: ProgressPage) -> None:
+        self._page, self._now = page, SlotPlace()
+
+    def begin(self, attempt: AttemptKey) -> None:
+        """A task begins; until its first step it counts as compiling."""
+        self._put(SlotPlace(attempt.epoch, attempt.number, "compile"))
+
+    def end(self) -> None:
+        """No task runs."""
+        self._put(SlotPlace())
+
+    def phase(self, name: str) -> None:
+        """What the attempt does from now on."""
+        if self._now.phase != name:
+            self._put(self._now._replace(phase=name, steps=self._now.steps + 1))
+
+    def step(self) -> None:
+        """A sign of life."""
+        self._put(self._now._replace(phase="run", steps=self._now.steps + 1))
+
+    def batch(self, rows: int, size_bytes: int) -> None:
+        """The batch before is done; the next has `rows`, as far as that is known; so many bytes were read in all."""
+        now = self._now
+        first = now.first_row + now.rows
+        self._put(now._replace(phase="run", batch=now.batch + 1, first_row=first, rows=rows, size_bytes=size_bytes))
+        self.step()
+
+    @property
+    def place(self) -> SlotPlace:
+        """What the page says."""
+        return self._now
+
+    def _put(self, place: SlotPlace) -> None:
+        self._now = place
+        self._page.write(place)
+
+
+class SlotContext(TaskContext):
+    """A task's context that keeps the progress page."""
+
+    def __init__(self, whereabouts: Whereabouts, attempt: AttemptId, **given: object) -> None:
+        super().__init__(attempt, **given)  # type: ignore[arg-type]
+        self._whereabouts = whereabouts
+
+    def check_cancelled(self) -> None:
+        """Raise KM0701 if the attempt is cancelled; a sign of life."""
+        self._whereabouts.step()
+        super().check_cancelled()
+
+    def progress(self, bytes_done: int) -> None:
+        """Report input bytes: a batch more."""
+        self._whereabouts.batch(0, bytes_done)
+
+    def rows_from(self, place: Place | None) -> None:
+        """Say where rows come from; a sign of life."""
+        self._whereabouts.step()
+        super().rows_from(place)
+
+
+class SlotJob:
+    """The one job of a slot, opened; runs its attempts one after the other in the calling thread."""
+
+    def __init__(
+        self,
+        job: OpenJob,
+        place: ScratchPlace,
+        memory_bytes: int,
+        desk: BlockDesk,
+        whereabouts: Whereabouts,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._job, self._place, self._desk, self._whereabouts, self._clock = job, place, desk, whereabouts, clock
+        self._functions = tuple(map(for_run, job.plan.functions))
+        settings = Settings(threads=1, memory_bytes=memory_bytes, progress="off")
+        self._held_bytes = plan_grants(job.plan, settings).held_bytes_of_stage
+        self._scratch = Scratch()
+        self._lock = threading.Lock()
+        self._cancelled: set[AttemptKey] = set()
+        self._running: AttemptKey | None = None
+
+    def cancel(self, attempt: AttemptKey) -> None:
+        """End this attempt, now or when it comes. By the reading thread."""
+        with self._lock:
+            self._cancelled.add(attempt)
+            if self._running == attempt:
+                self._desk.cancel()
+
+    def run(self, order: RunTask) -> TaskDone | TaskFailed:
+        """Run an attempt to its end, whatever that is."""
+        began = self._clock()
+        self._whereabouts.begin(order.attempt)
+        with self._lock:
+            self._desk.begin()
+            self._running = order.attempt
+            if order.attempt in self._cancelled:
+                self._desk.cancel()
+        try:
+            record, consumed, rows, size = self._run(order)
+            millis = max(0, int(1000 * (self._clock() - began)))
+            return TaskDone(order.attempt, record, consumed, rows, size, millis)
+        except BaseException as problem:  # whatever it is, the master must hear of it rather than wait for ever
+            return self._failure(order, problem)
+        finally:
+            with self._lock:
+                self._running = None
+                self._cancelled.discard(order.attempt)
+            self._whereabouts.end()
+
+    def _run(self, order: RunTask) -> tuple[TaskRecord, tuple[Consumed, ...], int, int]:
+        key = order.task
+        if order.is_isolating or order.left_out:
+            raise error(Code.INTERNAL, "rows cannot be left out")
+        job = self._job
+        task = job.task(key.stage, key.index)
+        _jit.load(kernels_of([job.plan.pipelines[key.stage]]), lambda name: self._whereabouts.phase("compile"))
+        files = _AttemptFolder(job.attempt_folder(order.attempt))
+        writes_files = job.writes_files(key.stage)
+        store = ClusterStore(self._place, key, order.attempt, task, self._desk, self._whereabouts)
+        store.prefetch()
+        context = SlotContext(
+            self._whereabouts,
+            AttemptId(TaskId(key.stage, key.index), order.attempt.number),
+            scratch=self._scratch,
+            part_path=files.path(job.part_name(key.stage)) if writes_files else None,
+            is_cancelled=lambda: order.attempt in self._cancelled,
+            on_bad=job.on_bad,
+            max_rejects=job.max_rejects,
+            memory_bytes_max=self._held_bytes[key.stage],
+            sink=job.sink,
+        )
+        plan = job.plan
+        result = run_task(task, store, context, plan.tables, self._functions, plan.sources)
+        self._whereabouts.phase("write")
+        record = self._record(key.stage, result, files, store)
+        consumed = tuple(
+            Consumed(
+                each.maps, each.sums.rows, each.sums.sum.to_bytes(8, "little"), each.sums.xor.to_bytes(8, "little")
+            )
+            for each in store.consumed()
+        )
+        read = self._whereabouts.place
+        rows = sum(each.rows for each in consumed) or read.first_row + read.rows
+        return record, consumed, rows, read.size_bytes
+
+    def _record(self, stage: int, result: TaskResult, files: _AttemptFolder, store: ClusterStore) -> TaskRecord:
+        output: BlocksOutput | FilesOutput = BlocksOutput(*store.made())
+        if self._job.writes_files(stage):
+            name = self._job.part_name(stage)
+            if result.part is None:
+                _write_receipt(files.path(name), result.receipt)
+                made = describe_file(files.folder, name, result.rows)
+            else:
+                size, tail = tail_of(files.path(name))
+                made = OutputFile(name, result.part.rows, size, bytes.fromhex(result.part.checksum), tail)
+            output = FilesOutput((made,))
+        rejected = (write_rejects(files.made(), result.rejects),) if result.rejects else ()
+        files.finish()
+        reasons = Counter(_clipped(reject.reason, NAME_CHARACTERS_MAX) for reject in result.rejects)
+        return TaskRecord(_counts(result.counters), _counts(reasons), output, rejected)
+
+    def _failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
+        place = self._whereabouts.place
+        batch = place.batch if place.phase == "run" else None
+        told = as_typed(problem)
+        code = _FAILURES.get(told.code, "USER_ERROR")
+        if isinstance(problem, BlockGoneError):
+            code = problem.failure
+        if order.attempt in self._cancelled:
+            code = "CANCELLED"
+        if code == "DISK_FULL" and told.where.startswith(os.path.dirname(self._job.target)):
+            code = "OUTPUT_FULL"
+        if code == "USER_ERROR" and not isinstance(problem, KernelmillError):
+            traceback.print_exception(problem)  # to the job's log: it is a bug, ours or a library's
+        return TaskFailed(order.attempt, code, type(problem).__name__[:NAME_CHARACTERS_MAX], told_as(told), batch, ())
+
+
+class _AttemptFolder:
+    """The attempt's folder in staging, made when it is first needed, with a plain mkdir: a zombie's fails."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._is_made = False
+
+    def made(self) -> str:
+        """The folder, which is there. Raises KM0502 once the job is over."""
+        if not self._is_made:
+            with output_errors("making the attempt's folder in the output's staging", self.folder):
+                os.mkdir(self.folder)
+            self._is_made = True
+        return self.folder
+
+    def path(self, name: str) -> str:
+        """The path of a file in it."""
+        return os.path.join(self.made(), name)
+
+    def finish(self) -> None:
+        """Make the names durable."""
+        if self._is_made:
+            with output_errors("making the attempt's files durable", self.folder):
+                fsync_folder(self.folder)
+                fsync_folder(os.path.dirname(self.folder))
+
+
+def as_typed(problem: BaseException) -> KernelmillError:
+    """An error of ours for whatever was raised, as the local runner makes them."""
+    if isinstance(problem, KernelmillError):
+        return problem
+    if isinstance(problem, MemoryError):
+        return error(Code.MEMORY_LIMIT, "the system has no more memory", hint="give the worker more, or fewer slots")
+    if isinstance(problem, KeyboardInterrupt):
+        return error(Code.CANCELLED, "the job was cancelled: a function raised KeyboardInterrupt")
+    if isinstance(problem, OSError):
+        return output_error(problem, "running a task", str(problem.filename or ""))
+    hint = "report this with the command, the input's shape and the text above"
+    return error(Code.INTERNAL, f"{type(problem).__name__}: {problem}", hint=hint)
+
+
+def told_as(problem: KernelmillError) -> Problem:
+    """The error as it travels."""
+    texts = (_clipped(text, TEXT_CHARACTERS_MAX) for text in (problem.what, problem.where, problem.hint))
+    return Problem(problem.code.value.wire, *texts)
+
+
+def _clipped(text: str, characters_max: int) -> str:
+    """A text that a message can carry: bounded, and without lone surrogates."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
+
+
+def _counts(counts: Mapping[str, int]) -> tuple[Count, ...]:
+    if len(counts) > KINDS_MAX:
+        what, hint = f"{len(counts)} counters in one task; {KINDS_MAX} are allowed", "count by fewer names"
+        raise error(Code.BAD_SETTING, what, hint=hint)
+    for name, count in counts.items():
+        if len(name) > NAME_CHARACTERS_MAX or abs(count) > _I63:
+            what = f"the counter {name[:40]!r} has a name of {len(name)} characters and the value {count}"
+            hint = f"names have up to {NAME_CHARACTERS_MAX} characters, values fit 64 bits"
+            raise error(Code.BAD_SETTING, what, hint=hint)
+    return tuple(Count(name, counts[name]) for name in sorted(counts))
+
+
+def _write_receipt(path: str, receipt: bytes) -> None:
+    with output_errors("writing a sink's receipt", path), open(path, "xb") as file:
+        file.write(receipt)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,169 @@
+"""The slot as a process: runs tasks as the local runner does, opens nothing unsigned, and ends with its link."""
+
+import os
+import signal
+import time
+
+import pyarrow as pa
+import pytest
+from slots import SlotProcess, pack_here, run_job
+
+import kernelmill as km
+from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.cluster.worker.slotframes import (
+    CancelTask,
+    EndSlot,
+    JobOpened,
+    JobRefused,
+    RunTask,
+    TaskDone,
+    TaskFailed,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for number in range(3):
+        lines = [f"word{i % 97} word{i % (7 + number)} and w{i}\n" for i in range(20_000)]
+        (folder / f"{number}.txt").write_text("".join(lines))
+    return folder
+
+
+TYPED = {"key": "string", "value": "int64"}
+
+
+def lines_of(data):
+    return km.scan_text(str(data / "0.txt"))
+
+
+def words(data):
+    split = km.scan_text(str(data / "*.txt")).select(word=km.col("line").str.tokenize()).explode("word")
+    return split.group_by("word").agg(km.len())
+
+
+def rows_of(files):
+    tables = []
+    for file in files:
+        with pa.OSFile(file) as source:
+            tables.append(pa.ipc.open_stream(source).read_all())
+    return pa.concat_tables(tables)
+
+
+def parts_of(job, done, data):
+    last = len(job.sheet.stages) - 1
+    staging = data / f".{job.sheet.output.parts[-1]}.km-{job.job.hex()}" / "attempts"
+    own = [done[key] for key in sorted(done) if key[0] == last]
+    return [str(staging / str(each.attempt) / each.record.output.files[0].name) for each in own]
+
+
+def test_two_slots_that_read_each_others_blocks_give_the_rows_of_a_local_run(data, tmp_path):
+    frame = words(data)
+    job, parts = pack_here(frame, data, tmp_path / "parts", output="two")
+    with SlotProcess("w1") as one, SlotProcess("w2") as two:
+        done = run_job(job, [one, two], [tmp_path, tmp_path], parts, data)
+        assert one.asked == two.asked == [] and one.page.read().epoch == 0
+    assert rows_of(parts_of(job, done, data)).equals(frame.collect().to_arrow())
+    maps = [each.record.output for (stage, _), each in done.items() if stage == 0]
+    consumed = [each.consumed[0] for (stage, _), each in done.items() if stage == len(job.sheet.stages) - 1]
+    vectors = [int.from_bytes(blocks.vectors[8:16], "little") for blocks in maps]
+    assert len(job.sheet.stages) > 1 and consumed[0].maps == len(maps) and consumed[0].rows == sum(vectors)
+    assert [sum(file.stat().st_size for file in tmp_path.glob(f"{name}/*/*/*.data")) > 0 for name in ("w1", "w2")]
+
+
+def test_a_function_of_the_users_that_fails_is_told_with_its_record(data, tmp_path):
+    def no_words(line, emit):
+        if "w777" in line.split():
+            raise ValueError("seven")
+        emit(line, 1)
+
+    plan = lines_of(data).pipe(km.MapReduce(no_words, "sum", schema=TYPED))
+    job, parts = pack_here(plan, data, tmp_path / "parts", output="fails")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        failed = slot.run(job, 0, 0, 0)
+        assert isinstance(failed, TaskFailed) and failed.code == "USER_ERROR"
+        assert failed.problem.code == "FUNCTION_FAILED" and "seven" in failed.problem.what
+        again = slot.run(job, 0, 0, 1)
+        assert isinstance(again, TaskFailed) and again.problem == failed.problem
+
+
+@pytest.mark.parametrize("change", ["signature", "job", "code_key", "expires_s", "parts_folder"])
+def test_a_job_that_is_not_as_it_was_signed_is_refused_and_the_slot_ends(data, tmp_path, change):
+    job, parts = pack_here(words(data), data, tmp_path / "parts", output=f"refused-{change}")
+    changed = {
+        "signature": bytes(32),
+        "job": b"J" * 16,
+        "code_key": bytes(32),
+        "expires_s": job.expires_s + 1,
+        "parts_folder": str(tmp_path / "elsewhere"),
+    }
+    with SlotProcess() as slot:
+        refused = slot.open(job, parts, data, tmp_path, **{change: changed[change]})
+        assert isinstance(refused, JobRefused) and refused.problem.code == "CODE_REFUSED"
+        assert slot.frame() is None
+
+
+def test_a_slot_ends_when_it_is_told_to_and_when_its_supervisor_is_gone():
+    with SlotProcess() as slot:
+        slot.tell(EndSlot())
+        assert slot.frame() is None and slot.process.wait(10) == 0
+    with SlotProcess() as slot:
+        slot.link.close()
+        assert slot.process.wait(10) == 0
+
+
+def test_an_attempt_that_is_cancelled_says_so_and_the_next_one_runs(data, tmp_path):
+    def slowly(line, emit):
+        import time
+
+        time.sleep(0.0001)
+        emit(line, 1)
+
+    plan = lines_of(data).pipe(km.MapReduce(slowly, "sum", schema=TYPED, compile="never"))
+    job, parts = pack_here(plan, data, tmp_path / "parts", output="cancelled")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        slot.tell(RunTask(AttemptKey(1, 0), TaskKey(job.job, 0, 0, 0), (), False))
+        deadline = time.monotonic() + 30
+        while slot.page.read().number == 0 and slot.page.read().phase != "run" and time.monotonic() < deadline:
+            os.sched_yield()
+        slot.tell(CancelTask(AttemptKey(1, 0)))
+        cancelled = slot.frame()
+        assert isinstance(cancelled, TaskFailed) and cancelled.code == "CANCELLED"
+
+
+def test_a_slot_that_crashes_leaves_where_it_was(data, tmp_path):
+    def crash(line, emit):
+        import os
+        import signal
+
+        if line.endswith("w15000"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        emit(line, 1)
+
+    plan = lines_of(data).pipe(km.MapReduce(crash, "sum", schema=TYPED, compile="never"))
+    job, parts = pack_here(plan, data, tmp_path / "parts", output="crashed")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        assert slot.run(job, 0, 0, 5) is None
+        assert slot.process.wait(10) == -signal.SIGSEGV
+        place = slot.page.read()
+        assert (place.epoch, place.number, place.phase) == (1, 5, "run") and place.steps > 0
+
+
+def test_a_file_that_is_changed_ends_the_job_and_a_missing_folder_of_staging_only_the_attempt(data, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "a.txt").write_text("a b a\n")
+    job, parts = pack_here(words(own), own, tmp_path / "parts", output="changed")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, own, tmp_path), JobOpened)
+        (own / "a.txt").write_text("something else entirely\n")
+        failed = slot.run(job, 0, 0, 0)
+        assert isinstance(failed, TaskFailed) and failed.code == "INPUT_CHANGED"
+    job, parts = pack_here(words(own), own, tmp_path / "parts", output="gone")
+    os.rename(own / f".gone.km-{job.job.hex()}", own / "moved")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, own, tmp_path / "s"), JobOpened)
+        assert isinstance(slot.run(job, 0, 0, 0), TaskDone)
