@@ -14,7 +14,8 @@ engine/shuffle/block back to back. The index, all numbers little-endian:
     64      ...  first piece of each partition, and the number of pieces (partitions + 1 x u32)
     then         Arrow IPC schema message
     then         for each piece: offset in the data file, length, rows, bytes in memory, sum and xor of its rows'
-                 checksums (6 x u64); in the order of partitions, those of a partition in the order of its rows
+                 checksums, and the checksum of its head, which covers all of it, so that no whole piece is taken for
+                 another (7 x u64); in the order of partitions, those of a partition in the order of its rows
     last    8    xxh3-64 of all before, u64
 
 A partition travels as a stream: an index with the pieces of that partition alone, their offsets counted from its end,
@@ -32,13 +33,14 @@ import xxhash
 
 from kernelmill.cluster.fields import AttemptKey
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.shuffle.piecehead import check_piece, corrupt, head_sum_of
 
 VECTOR = struct.Struct("<QQQQ")
 """Bytes, rows, sum and xor of a partition, as in a task's record."""
 DATA, INDEX = ".data", ".index"
 
 _HEAD = struct.Struct("<4sIII16s6IQ")
-_PIECE = struct.Struct("<6Q")
+_PIECE = struct.Struct("<7Q")
 _SUM = struct.Struct("<Q")
 _FIRST = struct.Struct("<I")
 _MAGIC = b"KMI3"
@@ -57,7 +59,7 @@ class OutputId(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A piece in its data file: `bytes` in memory form, sum and xor over the checksums of its rows."""
+    """A piece in its data file: `bytes` in memory form, sum and xor over its rows' checksums, checksum of its head."""
 
     offset: int
     length: int
@@ -65,6 +67,14 @@ class Piece(NamedTuple):
     bytes: int
     sum: int
     xor: int
+    head_sum: int
+
+    def check(self, data: memoryview, *, where: str) -> tuple[int, int]:
+        """How many record batches and rows these bytes have. Raises KM0605 unless they are this piece, unchanged."""
+        counts = check_piece(data, where=where)
+        if head_sum_of(data) != self.head_sum or counts[1] != self.rows:
+            raise corrupt("it is not the one that was written here", where)
+        return counts
 
 
 class BlockIndex:

@@ -30,6 +30,12 @@ def check_piece(data: memoryview, *, where: str) -> tuple[int, int]:
     return count, rows
 
 
+def head_sum_of(data: bytes | memoryview) -> int:
+    """The checksum of a piece's head, which stands for all of it: the body's checksum is in the head."""
+    found: int = SUM.unpack_from(data, HEAD.size)[0]
+    return found
+
+
 def corrupt(what: str, where: str) -> KernelmillError:
     """KM0605 for a piece."""
     hint = "check that disk; run again"

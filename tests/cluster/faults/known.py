@@ -6,10 +6,11 @@ Functions of the user are made inside functions: they travel to workers by value
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import xxhash
 import kernelmill as km
 
 Row = tuple[Any, ...]
-SETTINGS = {"split_size": "64KiB", "partitions": 4}
-"""Splits and partitions of every job: the 20,000 rows below are 6 to 8 maps, and 4 reduces."""
+PARTITIONS = 4
+SETTINGS = {"split_size": "64KiB", "partitions": PARTITIONS}
+"""Splits and partitions of every job: the 20,000 rows below are some 7 maps, and 4 reduces."""
 ROWS = 20_000
 
 
@@ -50,6 +52,8 @@ class KnownJob:
     is_repeatable: bool = True
     """False: its bytes differ from run to run, so only its rows can be compared."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    gate: str = ""
+    """A file without which the job waits in the middle; it has the process's number in GATE.pid by then."""
 
     def run(self, source: Path, target: Path, **options: Any) -> Any:
         return self.frame(source).sink_parquet(
@@ -63,8 +67,19 @@ class KnownJob:
 def write_lines(path: Path, key: Callable[[int], str] = key_of, rows: int = ROWS) -> Path:
     """Lines "id key value"."""
     with open(path, "w") as file:
-        file.writelines(f"{number} {key(number)} {value_of(number)}\n" for number in range(rows))
+        file.writelines(line(number, key) + "\n" for number in range(rows))
     return path
+
+
+def line(number: int, key: Callable[[int], str] = key_of) -> str:
+    """The line of an id."""
+    return f"{number} {key(number)} {value_of(number)}"
+
+
+def maps_of(rows: int = ROWS) -> int:
+    """How many maps read the lines of `write_lines`."""
+    size = sum(len(line(number)) + 1 for number in range(rows))
+    return -(-size // (64 << 10))
 
 
 def write_table(path: Path, rows: int = ROWS) -> Path:
@@ -79,7 +94,9 @@ def write_table(path: Path, rows: int = ROWS) -> Path:
 
 
 def fields_map(gate: str = "", gate_at: int = -1) -> Callable[..., None]:
-    """A map that emits (id, (key, value)). At the line of id `gate_at` it waits until the file `gate` is there."""
+    """A map that emits (id, (key, value)). At the line of id `gate_at` it waits until the file `gate` is there, and
+    says its process's number in GATE.pid.
+    """
 
     def split_fields(line, emit):
         import os
@@ -88,10 +105,32 @@ def fields_map(gate: str = "", gate_at: int = -1) -> Callable[..., None]:
         number, key, value = line.split()
         if int(number) == gate_at:
             deadline = time.monotonic() + 60
+            with open(f"{gate}.new", "w") as file:
+                file.write(str(os.getpid()))
+            os.replace(f"{gate}.new", f"{gate}.pid")
             while not os.path.exists(gate):
                 if time.monotonic() > deadline:
                     raise TimeoutError(gate)
                 time.sleep(0.01)
+        emit(int(number), (key, int(value)))
+
+    return split_fields
+
+
+def poisoned_map(way: str, poison: tuple[int, ...]) -> Callable[..., None]:
+    """As `fields_map`, but for these ids it raises, crashes the process ("segv") or ends it ("exit")."""
+
+    def split_fields(line, emit):
+        import os
+        import signal
+
+        number, key, value = line.split()
+        if int(number) in poison:
+            if way == "segv":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if way == "exit":
+                os._exit(3)
+            raise ValueError(f"cannot take {number}")
         emit(int(number), (key, int(value)))
 
     return split_fields
@@ -139,21 +178,32 @@ def _grouped(key: Callable[[int], str], rows: int) -> Iterable[Row]:
     return [(key, sums[key], counts[key]) for key in counts]
 
 
+def _pairs(function: Callable[..., None]) -> km.MapReduce:
+    types = {"id": "int64", "key": "string", "value": "int64"}
+    return km.MapReduce(function, None, key="id", value=("key", "value"), schema=types, compile="never")
+
+
 def identity(rows: int = ROWS, gate: str = "", gate_at: int = -1) -> KnownJob:
     """Every row as it is, through a shuffle."""
-    job = km.MapReduce(
-        fields_map(gate, gate_at),
-        None,
-        key="id",
-        value=("key", "value"),
-        schema={"id": "int64", "key": "string", "value": "int64"},
-        compile="never",
-    )
+    job = _pairs(fields_map(gate, gate_at))
     return KnownJob(
         "identity",
         lambda path: write_lines(path, rows=rows),
         lambda source: job(km.scan_text(source)),
         lambda: ((number, key_of(number), value_of(number)) for number in range(rows)),
+        gate=gate,
+    )
+
+
+def poisoned(way: str, poison: tuple[int, ...], rows: int = ROWS) -> KnownJob:
+    """Every row but these, which the map cannot take. It cannot run locally where it crashes the process."""
+    job = _pairs(poisoned_map(way, poison))
+    return KnownJob(
+        "poisoned",
+        lambda path: write_lines(path, rows=rows),
+        lambda source: job(km.scan_text(source)),
+        lambda: ((number, key_of(number), value_of(number)) for number in range(rows) if number not in poison),
+        is_repeatable=False,
     )
 
 
@@ -228,6 +278,12 @@ def rows_of(target: Path) -> list[Row]:
     return [row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
 
+def rejected_lines(target: Path) -> list[str]:
+    """The records that were set aside, sorted."""
+    table = pq.read_table(target / "_rejects")
+    return sorted(record.decode() for record in table.column("record").to_pylist())
+
+
 def problems_of_manifest(target: Path) -> list[str]:
     """How the files in an output's folder differ from its manifest: names, sizes, rows, checksums."""
     manifest = json.loads((target / "_manifest.json").read_text())
@@ -256,6 +312,16 @@ def leftovers_beside(target: Path) -> list[str]:
     return sorted(name for name in os.listdir(target.parent) if name.startswith(f".{target.name}."))
 
 
+@contextlib.contextmanager
+def _open_gate(gate: str) -> Iterator[None]:
+    if gate:
+        Path(gate).touch()
+    yield
+    if gate:
+        for path in (gate, f"{gate}.pid"):
+            os.unlink(path)
+
+
 class Truth:
     """A job's input in a folder, and what the local runner makes of it; made once, compared with often."""
 
@@ -265,7 +331,8 @@ class Truth:
         self.source = job.write_input(folder / f"{job.name.replace(' ', '-')}.input")
         self._local = folder / f"{job.name.replace(' ', '-')}.local"
         if job.is_repeatable:
-            job.run(self.source, self._local, threads=1)
+            with _open_gate(job.gate):
+                job.run(self.source, self._local, threads=1)
             self.check(self._local)
 
     def check(self, target: Path) -> None:

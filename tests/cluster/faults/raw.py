@@ -7,9 +7,11 @@ Everything is bounded: at most FRAMES_MAX frames, 400 connections, and only to a
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ import msgspec
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from kernelmill.cluster import addresses, messages, wire
+from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.keys.curve import KeyPair
+from kernelmill.cluster.versions import versions_here
 
 FRAMES_MAX = 10_000
 CONNECTIONS_MAX = 400
@@ -154,6 +159,13 @@ def readdressed(frame: bytes, envelope: Sequence[Any]) -> bytes:
     return msgspec.msgpack.encode([*envelope, msgspec.msgpack.decode(frame)[-1]])
 
 
+def about(frame: bytes, job: bytes, stage: int, index: int, attempt: tuple[int, int]) -> bytes:
+    """A golden message about an attempt, made to be about this one."""
+    content = msgspec.msgpack.decode(frame)
+    content[-1][1] = [job, stage, index, list(attempt)]
+    return msgspec.msgpack.encode(content)
+
+
 def mutations(frame: bytes, seed: int, count: int) -> Iterator[bytes]:
     """Frames that are nearly this one: bits flipped, bytes lost, doubled, put in, the end cut off."""
     rng = random.Random(seed)
@@ -232,3 +244,68 @@ def byte_streams(seed: int) -> dict[str, bytes]:
         "frame of 2 GiB": ZMTP_GREETING + b"\x02" + (1 << 31).to_bytes(8, "big") + bytes(1 << 16),
         "command of 2 GiB": ZMTP_GREETING + b"\x06" + (1 << 31).to_bytes(8, "big") + bytes(1 << 16),
     }
+
+
+class RawSession:
+    """A peer with a valid key that talks as the protocol says, until a test makes it say something else."""
+
+    def __init__(self, endpoint: str, bundle: Bundle, link: wire.Link[Any]) -> None:
+        self.peer = RawPeer(endpoint, server_key=bundle.master_key, pair=bundle.pair)
+        self._link = link
+        self.envelope: list[Any] = [messages.PROTOCOL, bytes(16), 0, bytes(8), b"", 0, 0]
+
+    def say(self, body: Any) -> None:
+        """Send a message in the envelope of now."""
+        self.envelope[5] += 1
+        self.peer.send(wire.encode(messages.Envelope(*self.envelope, body)))
+
+    def around(self, frame: bytes) -> bytes:
+        """A golden message, readdressed into the envelope of now."""
+        return readdressed(frame, self.envelope)
+
+    def hear(self, *kinds: type, wait_s: float = 5.0) -> Any:
+        """The next message of one of these kinds (of any, if none is given), or None; learns from its envelope."""
+        deadline = time.monotonic() + wait_s
+        while (left_s := deadline - time.monotonic()) > 0 and (frames := self.peer.answer(left_s)):
+            found = self._link.decode(frames[0])
+            self.envelope[1:5] = [found.cluster, found.epoch, found.life, found.session or self.envelope[4]]
+            if not kinds or isinstance(found.body, kinds):
+                return found.body
+        return None
+
+    def __enter__(self) -> RawSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.peer.close()
+
+
+def worker_session(address: str, bundle: Bundle) -> RawSession:
+    """A worker's connection, not yet registered."""
+    return RawSession(addresses.for_workers(address), bundle, wire.MASTER_TO_WORKER)
+
+
+def client_session(address: str, bundle: Bundle) -> RawSession:
+    """A client's connection."""
+    return RawSession(address, bundle, wire.MASTER_TO_CLIENT)
+
+
+def hello(**changed: Any) -> messages.Hello:
+    """What a worker of this version with one slot and nothing in hand says."""
+    fields: dict[str, Any] = {
+        "versions": versions_here(),
+        "nonce": os.urandom(16),
+        "count": 1,
+        "epoch_seen": 0,
+        "host": "here",
+        "data_port": 1,
+        "slots": 1,
+        "memory_bytes": 1 << 30,
+        "disk_free_bytes": 1 << 40,
+        "ticket_key": os.urandom(32),
+        "page": 0,
+        "pages": 1,
+        "running": (),
+        "done": (),
+    }
+    return messages.Hello(**{**fields, **changed})

@@ -58,7 +58,7 @@ class Network:
         assert self._keeper.stdout.readline() == b"ready\n"
         self._enter = ["nsenter", "--target", str(self._keeper.pid), "--user", "--net", "--mount"]
         self._enter.append("--preserve-credentials")
-        self._cuts: set[tuple[str, str]] = set()
+        self._cuts: set[tuple[str, Literal["in", "out"]]] = set()
         self._started: list[subprocess.Popen[Any]] = []
         try:
             self._make()
@@ -98,7 +98,8 @@ class Network:
 
     def cut(self, host: str, direction: Direction = "both") -> None:
         """Drop all that the host would receive ("in"), that it sends ("out"), or both, until it is healed."""
-        for way in ("in", "out") if direction == "both" else (direction,):
+        ways: tuple[Literal["in", "out"], ...] = ("in", "out") if direction == "both" else (direction,)
+        for way in ways:
             if (host, way) not in self._cuts:
                 self._inside(f"tc {_port(host, way)} root blackhole".replace("qdisc", "qdisc add"))
                 self._cuts.add((host, way))
@@ -115,6 +116,10 @@ class Network:
         done = _run([*self._enter, "tc", "-s", *_port(host, direction).replace("qdisc", "qdisc show").split()])
         words = done.stdout.replace(",", "").split()
         return int(words[words.index("(dropped") + 1])
+
+    def dropped(self, host: str) -> int:
+        """How many packets all cuts of this host have dropped."""
+        return sum(self.dropped_packets(one, way) for one, way in self._cuts if one == host)
 
     def close(self) -> None:
         """End what was started and take the network down."""
