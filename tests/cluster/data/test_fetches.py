@@ -59,7 +59,7 @@ def test_every_byte_is_written_once_whatever_the_order_and_the_credit_is_kept(da
     sizes = data.draw(st.dictionaries(st.integers(0, 9), st.integers(1, 20 * MIB), min_size=1, max_size=6))
     for key in sizes:
         fetches.want(key, f"w{key % 2}", now)
-    open_, done, lost_left = [], set(), data.draw(st.integers(0, 4))
+    open_, done, lost_left = [], set(), data.draw(st.integers(0, TRIES_MAX - 1))
     while len(done) < len(sizes):
         for order in fetches.take():
             match order:
