@@ -1,4 +1,4 @@
-"""A cluster in virtual time under a seed: the real master machine, and a network, journal, storage and workers made up.
+"""A cluster in virtual time under a seed: the real machines of master and workers; network, journal, storage made up.
 
 The network is as truthful as CLUSTER.md section 10 asks: first in, first out on a connection; a cut loses a run out of
 the middle of what was sent meanwhile, the rest comes late, to the next master too; cuts may be one-way. The journal
@@ -15,7 +15,12 @@ import struct
 import zlib
 from collections import Counter
 
-from kernelmill.cluster.fields import Origin, OutputFile
+from sim_worker import ROWS_A_MAP, VERSIONS, SimWorker
+
+from kernelmill.cluster import messages as m
+from kernelmill.cluster.fields import Consumed, JobPart, Place, Policy, Sheet, SheetEdge, SheetStage
+from kernelmill.cluster.journal.records import JobAccepted
+from kernelmill.cluster.journal.translate import attempt_number
 from kernelmill.cluster.master import events as ev
 from kernelmill.cluster.master.desk import MasterSettings
 from kernelmill.cluster.master.facts import (
@@ -26,13 +31,12 @@ from kernelmill.cluster.master.facts import (
 )
 from kernelmill.cluster.master.ledger import ENDS, Ledger
 from kernelmill.cluster.master.machine import Master
+from kernelmill.cluster.master.translate import WorkerMail
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import Edge, EdgeKind
 from kernelmill.engine.schedule.state import BackupPolicy
 
 EVENTS_MAX = 60_000
-ROWS_A_MAP = 6
-FREE_BYTES = 1 << 40
 CLIENT = "ada"
 SETTINGS = MasterSettings(
     no_workers_s=15.0,
@@ -74,15 +78,28 @@ def sheets(rng, count, poison):
             stages[1] = StageSheet(reduces, (1,), (Edge(0, EdgeKind.HASH),))
             stages.append(StageSheet(reduces, (), (Edge(1, EdgeKind.ONE_TO_ONE),)))
         sheet = JobSheet(
-            f"job{number}",
+            f"{number + 1:032x}",
             CLIENT,
             bytes([number]),
             tuple(stages),
             on_bad="reject" if poison else "error",
             attempts_max=50,
+            accepted=accepted_of(stages),
         )
         found.append(sheet)
     return found
+
+
+def accepted_of(stages):
+    """What workers are told of a job."""
+    shapes = tuple(
+        SheetStage(
+            "s", stage.tasks, stage.partitions, tuple(SheetEdge(e.source, e.kind.value, e.output) for e in stage.inputs)
+        )
+        for stage in stages
+    )
+    sheet = Sheet(shapes, Place("out", ("x",)), Policy("error", 9, "error", "signed", "tail", 4, False), VERSIONS)
+    return JobAccepted(CLIENT, sheet, (JobPart("plan", b"p" * 32, 1),), b"g" * 32, 1 << 40)
 
 
 class Link:
@@ -103,256 +120,15 @@ class Link:
         self.last_s = max(self.last_s, start + rng.uniform(0.001, 0.02))
         world.at(self.last_s, deliver, *args)
 
+    @property
+    def is_cut(self):
+        return self.cut[0] <= self.world.now < self.cut[1]
+
     def break_for(self, seconds):
         now, rng = self.world.now, self.world.rng
         self.cut = now, now + seconds
         first = now + rng.uniform(0.0, seconds)
         self.lost = first, rng.uniform(first, now + seconds)
-
-
-class Worker:
-    """A supervisor that follows the protocol; its disk outlives it."""
-
-    def __init__(self, world, name):
-        self.world, self.name = world, name
-        self.up, self.down = Link(world), Link(world)
-        self.slots = world.rng.randint(1, 3)
-        self.count = 0
-        self.epoch = 0
-        self.disk = {}  # (job, number) -> Assign of an output that is complete
-        self.blocks = {}  # (job, number) -> rows by partition
-        self.free_bytes = FREE_BYTES
-        self.is_up = False
-        self.start()
-
-    def start(self):
-        self.is_up = True
-        self.nonce = self.world.rng.getrandbits(32)
-        self.session = None
-        self.is_drained = False
-        self.running = {}  # (job, number) -> [Assign, is due]
-        self.failed = {}  # (job, number) -> FailedReceived without its session
-        self.unanswered = set()  # of disk: DONE is said each second
-        self.unanswered |= set(self.disk)
-        self.inputs = {}  # (job, stage) -> (version, {task: (attempt, holder)})
-        self.heard_s = -10.0
-        self.life = self.world.rng.getrandbits(32)
-        self.world.at(self.world.now + self.world.rng.random(), self.tick, self.life)
-
-    def kill(self):
-        self.is_up = False
-        self.running.clear()
-
-    def say(self, event):
-        self.up.send(self.world.to_master, event)
-
-    def held(self, assign):
-        return ev.Held(assign.job, assign.attempt, assign.gen, assign.seal)
-
-    def tick(self, life):
-        if not self.is_up or life != self.life:
-            return
-        world = self.world
-        if self.session is None or world.now - self.heard_s > 5.0:
-            self.session = None
-            self.count += 1
-            running = tuple(self.held(assign) for assign, _ in self.running.values())
-            done = tuple(self.held(assign) for assign in self.disk.values())
-            session = world.rng.getrandbits(60)
-            hello = ev.HelloReceived(
-                self.name, session, self.nonce, self.count, self.slots, self.free_bytes, running, done, self.epoch
-            )
-            self.say(hello)
-        else:
-            hand = (*self.running, *self.failed, *sorted(self.unanswered))
-            jobs = tuple(sorted({job for job, _ in self.disk}))
-            self.say(ev.BeatReceived(self.name, self.session, hand, jobs, self.free_bytes))
-            for key in sorted(self.unanswered):
-                self.say_done(key)
-            for failed in list(self.failed.values()):
-                self.say(failed(self.session))
-        world.at(world.now + world.rng.uniform(0.8, 1.2), self.tick, life)
-
-    # What the master says.
-
-    def take(self, epoch, action, inputs):
-        if not self.is_up or epoch < self.epoch:
-            return
-        if isinstance(action, ev.Welcome):
-            if action.count == self.count:
-                self.epoch, self.heard_s = epoch, self.world.now
-                self.welcome(action)
-            return
-        if isinstance(action, ev.Refuse):
-            self.session = None if action.code == "NO_SESSION" and self.world.rng.random() < 0.8 else self.session
-            return
-        if action.session != self.session:
-            self.world.seen["order of an old session"] += 1
-            return
-        key = (action.job, action.attempt.number) if isinstance(getattr(action, "attempt", 0), AttemptId) else None
-        match action:
-            case ev.Assign():
-                self.assign(key, action)
-            case ev.TellInputs(job=job, stage=stage, version=version):
-                self.inputs[job, stage] = version, {task: (number, holder) for task, number, holder in inputs}
-            case ev.TellPair(job=job, stage=stage, task=task, attempt=number, holder=holder):
-                self.inputs.setdefault((job, stage), (0, {}))[1][task] = number, holder
-            case ev.Cancel():
-                if key not in self.disk and key not in self.failed:
-                    self.running.pop(key, None)
-                    self.fail(key, action.attempt, "CANCELLED")
-            case ev.CommitAck():
-                self.unanswered.discard(key)
-                self.world.check_acknowledged(self.name, action)
-                if not self.blocks.get(key):
-                    self.disk.pop(key, None)
-            case ev.Discard():
-                self.forget(key)
-            case ev.Drop(job=job):
-                for other in [k for k in (*self.disk, *self.running, *self.failed) if k[0] == job]:
-                    self.forget(other)
-            case ev.Drain(is_free=True):
-                self.say(ev.ByeReceived(self.name, self.session))
-                self.is_drained, self.is_up = True, False
-
-    def welcome(self, action):
-        self.session = action.session
-        self.inputs.clear()
-        for key in [key for key in self.failed if key not in action.keep]:
-            del self.failed[key]
-        for key in [key for key in self.running if key not in action.keep]:
-            del self.running[key]
-        wanted = {*action.keep, *action.hold, *action.resend}  # what ran may have ended since
-        for key in [key for key in self.disk if key not in wanted]:
-            self.forget(key)
-        self.unanswered = ({*action.resend, *action.keep}) & set(self.disk)
-        for key in sorted(self.unanswered):
-            self.say_done(key)
-
-    def forget(self, key):
-        for place in (self.disk, self.running, self.failed, self.blocks):
-            place.pop(key, None)
-        self.unanswered.discard(key)
-
-    def assign(self, key, action):
-        if key in self.running or key in self.disk or key in self.failed:
-            self.world.seen["ASSIGN doubled"] += 1
-            return
-        number = action.attempt.number
-        assert number not in self.world.started, f"{number} is started twice, or in two jobs (S3)"
-        self.world.started.add(number)
-        self.running[key] = [action, self.life]
-        self.say(ev.AcceptReceived(self.name, self.session, action.job, action.attempt))
-        seconds = self.world.rng.choice([0.1, 0.3, 0.5, 0.5, 1.0, 2.0, 9.0 if self.world.faults_left > 0 else 1.0])
-        self.world.at(self.world.now + seconds, self.end, key, self.life)
-
-    # What attempts do.
-
-    def end(self, key, life):
-        if life != self.life or key not in self.running:
-            return
-        assign, _ = self.running[key]
-        world = self.world
-        read = self.read(assign)
-        if read is None:
-            world.at(world.now + 1.0, self.end, key, life)
-            return
-        rows, consumed = read
-        bad = [row for row in rows if (assign.job, *row[:2]) in world.poison and assign.attempt.task.stage == 0]
-        bad = [row for row in bad if Origin(0, row[0], row[1], b"") not in assign.poison]
-        if bad and assign.is_isolating:
-            origins = tuple(Origin(0, row[0], row[1], b"") for row in bad[:2])
-            self.fail(key, assign.attempt, "POISON", origins)
-        elif bad:
-            self.fail(key, assign.attempt, world.rng.choice(["USER_ERROR", "SIGNALLED"]))
-        elif world.fault(0.06):
-            code = world.rng.choice(["USER_ERROR", "HUNG", "DISK_FULL", "OUTPUT_FULL", "SIGNALLED"])
-            if code == "DISK_FULL":
-                self.free_bytes = 0
-                world.at(world.now + 4.0, self.free_disk)
-            self.fail(key, assign.attempt, code)
-        else:
-            left_out = {(origin.at, origin.row) for origin in assign.poison}
-            self.finish(key, [row for row in rows if row[:2] not in left_out], consumed)
-
-    def free_disk(self):
-        self.free_bytes = FREE_BYTES
-
-    def read(self, assign):
-        """The rows of an attempt's inputs and what it consumed over each edge; None while a block cannot be read."""
-        world, task = self.world, assign.attempt.task
-        stage = world.sheets[assign.job].stages[task.stage]
-        if not stage.inputs:
-            variant = assign.attempt.number if (assign.job, task.index) in world.fickle else 0
-            return [(task.index, row, variant) for row in range(ROWS_A_MAP)], ()
-        (edge,) = stage.inputs
-        paired = edge.kind is EdgeKind.ONE_TO_ONE
-        sources = [task.index] if paired else range(world.sheets[assign.job].stages[edge.source].tasks)
-        told = self.inputs.get((assign.job, edge.source), (0, {}))[1]
-        rows = []
-        for source in sources:
-            if source not in told:
-                return None
-            number, holder = told[source]
-            blocks = world.workers[holder].blocks.get((assign.job, number)) if world.workers[holder].is_up else None
-            if blocks is None or (assign.job, number) in world.damaged:
-                code = "FETCH_UNREACHABLE" if blocks is None else "CORRUPT_BLOCK"
-                attempt = AttemptId(TaskId(edge.source, source), number)
-                if self.session is not None:
-                    said = (self.name, self.session, assign.job, assign.attempt, attempt, code)
-                    self.say(ev.FetchFailedReceived(*said))
-                return None
-            rows += blocks[0 if paired else task.index]
-        return rows, (ev.Consumed(len(sources), *sums_of(rows)),)
-
-    def finish(self, key, rows, consumed):
-        assign, _ = self.running.pop(key)
-        parts = self.world.sheets[assign.job].stages[assign.attempt.task.stage].partitions
-        blocks = []
-        if parts:
-            blocks = [[row for row in rows if hash_of(row[:2]) % parts[0] == part] for part in range(parts[0])]
-        else:
-            assert key not in self.world.files
-            self.world.files[key] = rows
-        self.disk[key] = assign
-        self.blocks[key] = blocks
-        self.world.consumed[key] = consumed
-        self.unanswered.add(key)
-        if self.session is not None:
-            self.say_done(key)
-
-    def say_done(self, key):
-        assign, blocks = self.disk[key], self.blocks[key]
-        files = ()
-        if not blocks:
-            files = (OutputFile(f"attempts/{key[1]}", len(self.world.files.get(key, ())), 1, b"", b""),)
-        done = ev.DoneReceived(
-            self.name,
-            self.session,
-            assign.job,
-            assign.attempt,
-            assign.gen,
-            assign.seal,
-            sum(16 * len(rows) for rows in blocks),
-            vector_of(blocks),
-            files,
-            (),
-            self.world.consumed[key],
-        )
-        self.say(done)
-        if self.world.fault(0.05):
-            self.say(done)
-            self.world.seen["DONE doubled"] += 1
-
-    def fail(self, key, attempt, code, origins=()):
-        self.running.pop(key, None)
-
-        def said(session):
-            return ev.FailedReceived(self.name, session, key[0], attempt, code, "it broke", 0, origins)
-
-        self.failed[key] = said
-        if self.session is not None:
-            self.say(said(self.session))
 
 
 class World:
@@ -367,12 +143,12 @@ class World:
         self.master, self.epoch, self.incarnation = None, 0, 0
         self.journal, self.in_flight, self.durable_s = [], [], 0.0  # records: (number, facts)
         self.epoch_start = 0
-        self.started, self.consumed, self.files, self.damaged = set(), {}, {}, set()
+        self.started, self.files, self.damaged, self.is_open = set(), {}, set(), False
         self.published, self.results, self.accepted = {}, {}, set()
         self.effects, self.crash_at = 0, crash_at
         self.workers = {}
         for number in range(rng.randint(2, 5)):
-            self.workers[f"w{number}"] = Worker(self, f"w{number}")
+            self.workers[f"w{number}"] = SimWorker(self, f"w{number}")
         self.start_master()
         for job in self.sheets:
             self.at(rng.uniform(0.0, 3.0), self.submit, job)
@@ -394,6 +170,19 @@ class World:
                     ]
                 ),
             )
+
+    def new_link(self):
+        return Link(self)
+
+    def split(self, rows, count):
+        return [[row for row in rows if hash_of(row[:2]) % count == part] for part in range(count)]
+
+    def vector_of(self, blocks):
+        return vector_of(blocks)
+
+    def consumed_of(self, maps, rows):
+        count, total, xor = sums_of(rows)
+        return Consumed(maps, count, total.to_bytes(8, "little"), xor.to_bytes(8, "little"))
 
     # Time.
 
@@ -431,10 +220,12 @@ class World:
         self.epoch += 1
         self.incarnation += 1
         self.master = Master(Ledger.of(facts), seal_of, SETTINGS)
+        self.mail = WorkerMail(self.master, "ipc:///master")
+        self.life = self.rng.randbytes(8)
         self.in_flight, self.first_number, self.is_full = [], len(self.journal), False
         self.deadline_s = None
         self.is_open = False  # peers are let in when the epoch is durable
-        self.perform(self.master.start(self.epoch, b"life", self.now))
+        self.perform(self.master.start(self.epoch, self.life, self.now))
         for job in sorted(self.accepted - set(self.results)):
             self.at(self.now + 2.0, self.submit, job)
 
@@ -445,8 +236,11 @@ class World:
         self.seen.update(self.master.seen)
         survivors = self.rng.randint(0, len(self.in_flight))
         self.journal += self.in_flight[:survivors]  # durable, though nobody was told
-        self.in_flight, self.master = [], None
+        self.in_flight, self.master, self.is_open = [], None, False
         self.incarnation += 1
+        for worker in self.workers.values():
+            if self.rng.random() < 0.8:  # the others hear nothing more
+                self.at(self.now + 0.05, worker.disconnect)
         self.at(self.now + self.rng.uniform(0.1, 2.0), self.start_master)
 
     def tell(self, event):
@@ -492,14 +286,18 @@ class World:
                 self.results[job] = state, code
             case ev.Publish(job=job, winners=winners):
                 self.at(self.now + self.rng.uniform(0.05, 1.0), self.publish, job, winners, self.incarnation)
-            case ev.CleanStaging() | ev.TellPeers():
+            case ev.CleanStaging():
                 pass
             case ev.Refuse(peer=peer) if peer not in self.workers:
                 self.seen[f"client refused: {action.code}"] += 1
             case _:
-                worker = self.workers[action.peer if isinstance(action, ev.Refuse) else action.worker]
-                inputs = self.master.inputs_of(action.job, action.stage) if isinstance(action, ev.TellInputs) else ()
-                worker.down.send(worker.take, self.epoch, action, inputs)
+                for letter in self.mail.letters(action):
+                    self.send(letter.worker, letter.session, letter.body)
+
+    def send(self, name, session, body):
+        worker = self.workers[name]
+        envelope = b"" if session is None else session.to_bytes(8, "big")
+        worker.down.send(worker.take, self.epoch, self.life, envelope, body)
 
     def durable_ledger(self):
         return Ledger.of(fact for _, facts in self.journal for fact in facts)
@@ -529,20 +327,22 @@ class World:
 
     # Messages to the master, from whichever time.
 
-    def to_master(self, event):
+    def from_worker(self, name, session, body):
         if self.master is None or not self.is_open:
             if self.rng.random() < 0.5:  # it waits for the next master
                 self.seen["message for the next master"] += 1
-                self.at(self.now + 0.3, self.to_master, event)
+                self.at(self.now + 0.3, self.from_worker, name, session, body)
             return
-        worker = self.workers[event.worker]
-        if worker.is_up and getattr(event, "session", None) == worker.session:
-            worker.down.send(self.pong, worker, worker.session)
-        self.tell(event)
-
-    def pong(self, worker, session):
-        if worker.session == session:
-            worker.heard_s = self.now
+        number = int.from_bytes(session, "big")
+        if isinstance(body, m.Hello):
+            key = "k" * 40
+            event = self.mail.take_hello(name, self.rng.getrandbits(60), body, "host", key)
+        else:
+            event = self.mail.event_of(name, number, body)
+        if event is not None:
+            self.tell(event)
+        if isinstance(body, m.Beat) and self.master is not None and session:
+            self.send(name, number, m.Heard())
 
     def submit(self, job):
         if job in self.results:
@@ -586,6 +386,8 @@ class World:
         links = self.rng.choice([(worker.up,), (worker.down,), (worker.up, worker.down)])
         for link in links:
             link.break_for(seconds)
+        if seconds > 3.0:
+            self.at(self.now + 3.0, worker.disconnect)  # as heartbeats of the socket tell
         self.seen["link cut"] += 1
 
     def disconnect(self):
@@ -596,14 +398,14 @@ class World:
 
     def kill_worker(self):
         worker = self.any_worker()
+        session = worker.session
         if worker.is_up:
             worker.kill()
             self.seen["worker killed"] += 1
             if self.rng.random() < 0.4:
-                worker.disk.clear()
-                worker.blocks.clear()
-            if self.rng.random() < 0.5 and worker.session is not None:
-                self.tell(ev.PeerGone(worker.name, worker.session, "unreachable"))
+                worker.lose_disk()
+            if self.rng.random() < 0.5 and session is not None:
+                self.tell(ev.PeerGone(worker.name, session, "unreachable"))
             self.at(self.now + self.rng.choice([0.2, 2.0, 8.0, 20.0]), worker.start)
 
     def lose(self):
@@ -626,7 +428,7 @@ class World:
             worker.start()
 
     def damage(self):
-        held = sorted((key for worker in self.workers.values() for key, blocks in worker.blocks.items() if blocks))
+        held = sorted({name for worker in self.workers.values() for name in worker.blocks})
         if held:
             self.damaged.add(self.rng.choice(held))
 
@@ -638,7 +440,7 @@ class World:
         job = self.rng.choice(sorted(self.sheets))
         attempt = AttemptId(TaskId(self.rng.randint(0, 3), self.rng.randint(0, 9)), (1 << 32) + self.rng.randint(0, 9))
         self.tell(ev.DoneReceived(worker.name, worker.session, job, attempt, 0, b"no such seal 123"))
-        self.tell(ev.DoneReceived(worker.name, worker.session, "nojob", attempt, 0, b""))
+        self.tell(ev.DoneReceived(worker.name, worker.session, "f" * 32, attempt, 0, b""))
         self.tell(ev.AcceptReceived(worker.name, worker.session, job, attempt))
         self.tell(ev.BeatReceived(worker.name, worker.session + 1, (), (), 0))
         self.tell(ev.CancelReceived("eve", job))
@@ -647,10 +449,10 @@ class World:
 
     # What must hold.
 
-    def check_acknowledged(self, worker, action):
+    def check_acknowledged(self, worker, name):
         facts = [fact for _, facts in self.journal for fact in facts if isinstance(fact, TaskCommitted)]
-        name = action.job, action.attempt.number
-        assert name in {(fact.job, fact.attempt) for fact in facts}, f"{worker} was told that {name} counts (S2)"
+        found = name.job.hex(), attempt_number(name.attempt)
+        assert found in {(fact.job, fact.attempt) for fact in facts}, f"{worker} was told that {name} counts (S2)"
 
     def check_end(self):
         ledger = self.durable_ledger()
@@ -663,6 +465,8 @@ class World:
         assert all(count == 1 for count in ends.values())
         if self.master is not None:
             self.seen.update(self.master.seen)
+        for worker in self.workers.values():
+            worker.kill()
 
     def check_rows(self, job, ledger):
         rows = Counter()

@@ -42,6 +42,13 @@ SOMETIMES = [  # a campaign that never sees one of these is void
     "worker killed",
     "all workers killed",
     "journal filled",
+    "block fetched",
+    "reader sent elsewhere",
+    "fetched again",
+    "ticket refused",
+    "slot hung",
+    "HELLO unanswered",
+    "DONE doubled",
 ]
 
 
