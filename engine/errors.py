@@ -48,15 +48,21 @@ class Code(enum.Enum):
     COMMIT = CodeInfo("KM0502", "COMMIT", "The output could not be written or published.")
     REJECT_LIMIT = CodeInfo("KM0503", "REJECT_LIMIT", "More records were rejected than max_rejects allows.")
     OUTPUT_BUSY = CodeInfo("KM0504", "OUTPUT_BUSY", "Another job is writing this output.")
+    UNREACHABLE = CodeInfo("KM0601", "UNREACHABLE", "The cluster's master does not answer.")
+    REFUSED = CodeInfo("KM0602", "REFUSED", "The cluster does not do what this peer asks.")
     VERSION = CodeInfo("KM0603", "VERSION", "Versions of a cluster's members or of its libraries do not do.")
+    NO_WORKERS = CodeInfo("KM0604", "NO_WORKERS", "The cluster has no workers for a job, or lost them all.")
     CORRUPT_BLOCK = CodeInfo("KM0605", "CORRUPT_BLOCK", "A shuffle block's bytes do not match its checksum.")
     JOURNAL_FULL = CodeInfo("KM0606", "JOURNAL_FULL", "The disk of the master's journal is full; jobs wait for space.")
     PROTOCOL = CodeInfo("KM0607", "PROTOCOL", "A peer sent what is no message of this version.")
     CODE_REFUSED = CodeInfo("KM0609", "CODE_REFUSED", "A job's signature is missing, wrong or expired.")
+    OUTPUT_STUCK = CodeInfo("KM0610", "OUTPUT_STUCK", "The file system of an output does not answer.")
     JOURNAL_CORRUPT = CodeInfo("KM0611", "JOURNAL_CORRUPT", "The master's journal is not as it was written.")
+    TASK_LOST = CodeInfo("KM0612", "TASK_LOST", "A task's process died, hung or went away too often.")
     JOURNAL_BUSY = CodeInfo("KM0613", "JOURNAL_BUSY", "Another master has this state folder.")
     JOURNAL_FAILED = CodeInfo("KM0614", "JOURNAL_FAILED", "The journal could not be opened, written or made durable.")
     KEYS = CodeInfo("KM0615", "KEYS", "Files of keys are missing, damaged, or open to others.")
+    NO_JOB = CodeInfo("KM0616", "NO_JOB", "The cluster has no such job of this client's.")
     CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
     INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
 
@@ -205,6 +211,18 @@ class ClusterError(KernelmillError):
     """Between the processes of a job something went wrong."""
 
 
+class UnreachableError(ClusterError, ConnectionError):
+    """KM0601: what was asked may have been done all the same."""
+
+    __str__ = KernelmillError.__str__  # OSError's own would print an errno
+
+
+class RefusedError(ClusterError, PermissionError):
+    """KM0602."""
+
+    __str__ = KernelmillError.__str__
+
+
 class VersionError(ClusterError):
     """KM0603."""
 
@@ -272,15 +290,21 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.COMMIT: CommitError,
     Code.REJECT_LIMIT: RejectLimitError,
     Code.OUTPUT_BUSY: OutputBusyError,
+    Code.UNREACHABLE: UnreachableError,
+    Code.REFUSED: RefusedError,
     Code.VERSION: VersionError,
+    Code.NO_WORKERS: ClusterError,
     Code.CORRUPT_BLOCK: CorruptBlockError,
     Code.JOURNAL_FULL: JournalFullError,
     Code.PROTOCOL: ProtocolError,
     Code.CODE_REFUSED: CodeRefusedError,
+    Code.OUTPUT_STUCK: ClusterError,
     Code.JOURNAL_CORRUPT: JournalError,
+    Code.TASK_LOST: ClusterError,
     Code.JOURNAL_BUSY: JournalError,
     Code.JOURNAL_FAILED: JournalError,
     Code.KEYS: KeyFileError,
+    Code.NO_JOB: ClusterError,
     Code.CANCELLED: CancelledError,
     Code.INTERNAL: InternalError,
 }

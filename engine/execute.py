@@ -6,8 +6,8 @@ import importlib
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -26,6 +26,39 @@ from kernelmill.engine.userfunctions import told
 _log = logging.getLogger("kernelmill.progress")
 
 Progress = bool | Callable[[Event], None] | None
+
+
+class Ends(Protocol):
+    """The ways to run a job: those of `engine/ends.py`, or of a cluster's client that took their place."""
+
+    def run_sink(self, job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
+        """Publish a job's files at `target`."""
+
+    def run_to_sink(
+        self, job: JobPlan, sink: HeldSink, settings: Settings, on_event: Callable[[Event], None] | None
+    ) -> JobResult:
+        """Give a job's rows to a sink of the user's."""
+
+    def run_collect(
+        self, job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None
+    ) -> Generator[pa.RecordBatch, None, CollectSummary]:
+        """Yield a job's rows in order."""
+
+    def run_cached(self, job: JobPlan, settings: Settings, on_event: Callable[[Event], None] | None) -> CachedRows:
+        """Hold a job's rows in this process."""
+
+
+_elsewhere: list[Ends] = []
+
+
+def run_elsewhere(ends: Ends) -> None:
+    """Let all jobs of this process run by `ends` from now on, until `run_here` takes it back; the last given wins."""
+    _elsewhere.append(ends)
+
+
+def run_here(ends: Ends) -> None:
+    """Take back what `run_elsewhere` was given; does nothing the second time."""
+    _elsewhere[:] = [one for one in _elsewhere if one is not ends]
 
 
 def run_settings(progress: Any, **given: Any) -> tuple[Settings, Callable[[Event], None] | None]:
@@ -134,5 +167,7 @@ def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None]
 
 
 def _ends() -> Any:
-    """The ways to run a job, imported at the first execution: they bring kernels, and numba if one must be compiled."""
+    """The ways to run a job. Those of this process are imported at the first execution: they bring kernels."""
+    if _elsewhere:
+        return _elsewhere[-1]
     return importlib.import_module("kernelmill.engine.ends")

@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from typing import Any
 
+    from kernelmill.cluster.client.connecting import connect as connect
+    from kernelmill.cluster.local import LocalCluster as LocalCluster
     from kernelmill.engine import errors as errors
     from kernelmill.engine.compiling import InterpretedFunctionWarning as InterpretedFunctionWarning
     from kernelmill.engine.dataframe import DataFrame as DataFrame
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.sinks import DataSink as DataSink
     from kernelmill.engine.sources import DataSource as DataSource
 
-_HOME_OF_NAME = {
+_HOME_OF_NAME = {  # below engine, but for the names of a cluster
     "Combiner": "mapreduce.combiner",
     "DataFrame": "dataframe",
     "DataSink": "sinks",
@@ -48,11 +50,13 @@ _HOME_OF_NAME = {
     "InterpretedFunctionWarning": "compiling",
     "JobResult": "job",
     "LazyFrame": "frame",
+    "LocalCluster": "cluster.local",
     "MapReduce": "mapreduce.job",
     "Output": "mapreduce.outputs",
     "Schema": "schema",
     "col": "expr",
     "configure": "settings",
+    "connect": "cluster.client.connecting",
     "from_arrow": "scan",
     "len": "expr",
     "lit": "expr",
@@ -75,7 +79,9 @@ def __getattr__(name: str) -> Any:
     if name == "errors":
         return importlib.import_module("kernelmill.engine.errors")
     if name in _HOME_OF_NAME:
-        value = getattr(importlib.import_module(f"kernelmill.engine.{_HOME_OF_NAME[name]}"), name)
+        home = _HOME_OF_NAME[name]
+        module = home if home.startswith("cluster.") else f"engine.{home}"
+        value = getattr(importlib.import_module(f"kernelmill.{module}"), name)
         globals()[name] = value
         return value
     if name.startswith("_"):

@@ -1,0 +1,86 @@
+"""`km.connect`: a cluster's client in this process. From then on every frame and MapReduce runs there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kernelmill.cluster.client.ends import ClusterEnds
+from kernelmill.cluster.client.link import Link, ask
+from kernelmill.cluster.keys.bundle import Bundle, check_address, read_bundle
+from kernelmill.cluster.messages import ListWorkers, Workers
+from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.sockets import new_context
+from kernelmill.engine import execute
+from kernelmill.engine.errors import Code, error
+
+
+class Connection:
+    """A cluster that this process uses: `close` it, or use it in a `with`; then jobs run here again.
+
+    Connections nest: the one made last is used. Raises KM0601 if the master does not answer.
+    """
+
+    def __init__(self, bundle: Bundle, address: str, roots: Roots) -> None:
+        self._bundle, self.address, self.roots = bundle, address, roots
+        self._context = new_context()
+        self._ends = ClusterEnds(self._link, roots, bytes.fromhex(bundle.code_key))
+        try:
+            self.workers()
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        execute.run_elsewhere(self._ends)
+
+    def workers(self) -> list[str]:
+        """The names of the workers that are there now."""
+        with self._link() as link:
+            found = ask(link, ListWorkers(), (Workers,))
+        assert isinstance(found, Workers)
+        return [one.name for one in found.workers]
+
+    def close(self) -> None:
+        """Let jobs run in this process again. Jobs that run are not ended; more than once is fine."""
+        execute.run_here(self._ends)
+        if not self._context.closed:
+            self._context.destroy(linger=200)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kernelmill cluster at {self.address}, as {self._bundle.name}>"
+
+    def _link(self) -> Link:
+        return Link(self._context, self._bundle, self.address)
+
+
+def connect(
+    where: str | os.PathLike[str],
+    *,
+    bundle: str | os.PathLike[str] | None = None,
+    roots: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> Connection:
+    """Run all that follows on a cluster: `with km.connect("me.bundle", roots={"data": "/mnt/data"}): ...`.
+
+    where: the bundle that `kernelmill keys add-client` made, or an address as "tcp://10.0.0.1:7440" with the bundle
+    beside it. roots: the folders that this process and the workers share, by the names that the workers know: inputs
+    and outputs must lie in them; rows that are collected come through the one called "scratch".
+
+    Raises KM0601 if the master does not answer, KM0615 for a bundle that is none, KM0107 for roots that are no folders.
+    """
+    text = os.fspath(where)
+    is_place = "://" in text
+    if is_place and bundle is None:
+        hint = f"give this client's keys: km.connect({text!r}, bundle='me.bundle')"
+        raise error(Code.BAD_SETTING, "an address alone does not let anybody in", where=text, hint=hint)
+    keys = read_bundle(Path(bundle if is_place and bundle is not None else text).expanduser(), "client")
+    return Connection(keys, check_address(text) if is_place else keys.address, Roots(dict(roots or {})))

@@ -1,0 +1,166 @@
+"""`km.LocalCluster`: a whole cluster on this machine, over ipc, for tests, notebooks, and functions that may crash.
+
+All that it makes lies in one folder of mode 0700: keys for the occasion, sockets, journal, scratch, logs. Its processes
+end with this one, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kernelmill.cluster.client.connecting import Connection, connect
+from kernelmill.cluster.keys import folder as keys_folder
+from kernelmill.cluster.roots import SCRATCH
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.machine import usable_memory_bytes
+from kernelmill.engine.options import whole_number
+from kernelmill.engine.sizes import parse_bytes
+
+_WORKERS_MAX = 64
+_START_S = 30.0
+_LEAVING_S = 8.0
+_LOG_LINES = 12
+_POLL_S = 0.02
+ROOT = "files"
+"""The root that is this machine's whole file system."""
+
+
+class LocalCluster:
+    """A master and `workers` of `slots` tasks each, as processes of this machine; use it in a `with`, or `close` it.
+
+    All frames and jobs run there until then, as after `km.connect`. memory: of each worker, by default its share of
+    half of what there is. Raises KM0601 with the last lines of a log if the processes do not come up.
+    """
+
+    def __init__(self, workers: int = 2, *, slots: int = 1, memory: int | str | None = None) -> None:
+        whole_number("workers", workers, 1)
+        whole_number("slots", slots, 1)
+        if workers > _WORKERS_MAX:
+            raise error(Code.BAD_SETTING, f"workers={workers} is too many for one machine", hint="up to 64")
+        share = usable_memory_bytes() // 2 // workers
+        self._memory_bytes = share if memory is None else parse_bytes(memory, name="memory", where="LocalCluster")
+        self.folder = Path(tempfile.mkdtemp(prefix="km-"))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._connection: Connection | None = None
+        self._read_end, self._write_end = os.pipe()
+        self._slots = slots
+        try:
+            self._start(workers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, workers: int) -> None:
+        keys = self.folder / "keys"
+        keys_folder.init(keys, f"ipc://{self.folder}/s")
+        bundle = keys_folder.add(keys, "client", "here", is_admin=True)
+        for name in ("state", "scratch", SCRATCH + "-rows", "log"):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+        self.start_master()
+        for number in range(1, workers + 1):
+            keys_folder.add(keys, "worker", f"w{number}")
+            self.start_worker(f"w{number}")
+        self._await(bundle, workers)
+
+    def start_master(self) -> None:
+        """Start the master, or start it again after it was killed: it goes on with its journal."""
+        keys = self.folder / "keys"
+        told = ["--state", str(self.folder / "state"), "--keys", str(keys / "master")]
+        self._run("master", ["master", *told, "--listen", f"ipc://{self.folder}/s", *self._root_options()])
+
+    def start_worker(self, name: str) -> None:
+        """Start a worker, or start it again after it was killed: it offers what it still has."""
+        bundle = keys_folder.bundle_of(self.folder / "keys", "worker", name)
+        told = ["--bundle", str(bundle), "--slots", str(self._slots), "--memory", str(self._memory_bytes)]
+        self._run(name, ["worker", *told, "--scratch", str(self.folder / "scratch"), *self._root_options()])
+
+    def close(self) -> None:
+        """End all processes and remove all files of the cluster; more than once is fine."""
+        if self._connection is not None:
+            self._connection.close()
+        # Workers first: without them the master has nothing to do, and without a master they would look for it.
+        for name in sorted(self.processes, reverse=True):
+            self._signal(name, signal.SIGINT)
+        until_s = time.monotonic() + _LEAVING_S
+        for process in self.processes.values():
+            try:
+                process.wait(timeout=max(0.1, until_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+        for handle in (self._read_end, self._write_end):
+            if handle >= 0:
+                os.close(handle)
+        self._read_end = self._write_end = -1
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        running = sum(process.poll() is None for process in self.processes.values())
+        return f"<kernelmill LocalCluster in {self.folder}, {running} processes>"
+
+    def _root_options(self) -> list[str]:
+        return ["--root", f"{ROOT}=/", "--root", f"{SCRATCH}={self.folder / SCRATCH}-rows"]
+
+    def _run(self, name: str, arguments: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "kernelmill.cluster.leash", str(self._read_end), *arguments]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with open(self.folder / "log" / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._read_end],
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for this process, which then cancels and closes
+            )
+
+    def _await(self, bundle: Path, workers: int) -> None:
+        """Wait until the master answers and all workers are there."""
+        roots: dict[str, Any] = {ROOT: "/", SCRATCH: f"{self.folder / SCRATCH}-rows"}
+        until_s = time.monotonic() + _START_S
+        while not os.path.exists(f"{self.folder}/s"):
+            self._check(until_s, "no master")
+        self._connection = connect(bundle, roots=roots)
+        while len(self._connection.workers()) < workers:
+            self._check(until_s, f"fewer than {workers} workers")
+
+    def _check(self, until_s: float, awaited: str) -> None:
+        """Wait a moment. Raises KM0601 if a process has ended, or the time is over."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                what = f"the {name} of the local cluster ended with code {process.returncode}"
+                raise error(Code.UNREACHABLE, what, where=self._last_lines(name))
+        if time.monotonic() > until_s:
+            what = f"{awaited} came up within {_START_S:.0f} s"
+            raise error(Code.UNREACHABLE, what, where=self._last_lines("master"), hint="is the machine very busy?")
+        time.sleep(_POLL_S)
+
+    def _last_lines(self, name: str) -> str:
+        path = self.folder / "log" / f"{name}.log"
+        lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES:] if path.is_file() else []
+        return "\n    ".join([f"its log, {path}:", *lines])
+
+    def _signal(self, name: str, number: int) -> None:
+        process = self.processes[name]
+        if process.poll() is None:
+            process.send_signal(number)
