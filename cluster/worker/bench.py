@@ -36,8 +36,8 @@ REGISTERED: Final = "REGISTERED"
 
 # What a failure of the worker's own finding is called to the user; others say it themselves.
 PROBLEM_CODES: Final = {
-    "SIGNALLED": Code.FUNCTION_FAILED,
-    "HUNG": Code.FUNCTION_FAILED,
+    "SIGNALLED": Code.TASK_LOST,
+    "HUNG": Code.TASK_LOST,
     "OOM_KILLED": Code.MEMORY_LIMIT,
     "DISK_FULL": Code.DISK_FULL,
     "CANCELLED": Code.CANCELLED,

@@ -4,6 +4,7 @@
     <scratch>/<worker>/<job>/<epoch>-<number>/    an attempt's blocks, and `done` once it is complete
     <scratch>/<worker>/parts, spool               parts of jobs, fetched blocks: of one life of the supervisor
     <scratch>/<worker>/trash                      what is being deleted
+    <scratch>/<worker>/ticket.key                 checks the tickets of readers; as old as the blocks beside it
 
 A note is written after the slot has closed its files and renamed into place, so a killed supervisor leaves it whole or
 not at all. It is not synced: after a crash of the host its outputs are offered if they are there, and checked when they
@@ -16,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import queue
+import secrets
 import shutil
 import threading
 from pathlib import Path
@@ -35,6 +37,8 @@ PARTS: Final = "parts"
 SPOOL: Final = "spool"
 _TRASH: Final = "trash"
 _LOCK: Final = "lock"
+_TICKET_KEY: Final = "ticket.key"
+_TICKET_KEY_BYTES: Final = 32
 _DIGEST_BYTES: Final = 16
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -64,16 +68,29 @@ class ScratchFolder:
         self._deleter.join()
         for name in (PARTS, SPOOL, _TRASH):
             shutil.rmtree(self.path / name, ignore_errors=True)
+        if not any(_is_job(each.name) for each in self.path.iterdir()):  # held outputs are for the next life
+            shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
-        with contextlib.suppress(OSError):  # held outputs, for the next life
-            (self.path / _LOCK).unlink()
-            self.path.rmdir()
 
     @property
     def free_bytes(self) -> int:
         """What the disk has left for this user."""
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
+
+    def ticket_key(self) -> bytes:
+        """The key of readers' tickets: an earlier life's, so that tickets for its blocks still hold, or a new one."""
+        path = self.path / _TICKET_KEY
+        with contextlib.suppress(FileNotFoundError):
+            key = path.read_bytes()
+            if len(key) == _TICKET_KEY_BYTES:
+                return key
+        key = secrets.token_bytes(_TICKET_KEY_BYTES)
+        with output_errors("making a key for tickets", str(path)):
+            path.unlink(missing_ok=True)
+            with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(key)
+        return key
 
     def read_notes(self) -> list[Done]:
         """What an earlier life left complete, in order of attempts; all else of it is deleted."""

@@ -37,7 +37,7 @@ def test_notes_come_back_and_what_has_none_is_deleted(tmp_path):
     again = ScratchFolder(tmp_path, "w1")
     assert again.read_notes() == [done(1), done(2)]
     again.close()
-    assert sorted(each.name for each in (tmp_path / "w1").iterdir()) == [JOB.hex()]
+    assert sorted(each.name for each in (tmp_path / "w1").iterdir()) == [JOB.hex(), "lock"]
     assert sorted(each.name for each in (tmp_path / "w1" / JOB.hex()).iterdir()) == ["1-1", "1-2"]
 
 
@@ -86,3 +86,19 @@ def test_what_is_deleted_is_gone_at_once_and_others_stay(tmp_path):
     scratch.delete_job(b"k" * 16)
     scratch.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_of_tickets_is_as_old_as_the_blocks(tmp_path):
+    scratch = ScratchFolder(tmp_path, "w1")
+    key = scratch.ticket_key()
+    assert len(key) == 32 and scratch.ticket_key() == key
+    assert (tmp_path / "w1" / "ticket.key").stat().st_mode & 0o777 == 0o600
+    scratch.keep_note(done(1))
+    scratch.close()
+    again = ScratchFolder(tmp_path, "w1")
+    assert again.ticket_key() == key
+    again.delete_job(JOB)
+    again.close()
+    last = ScratchFolder(tmp_path, "w1")
+    assert last.ticket_key() != key
+    last.close()
