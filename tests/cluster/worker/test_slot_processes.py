@@ -60,7 +60,10 @@ def death_of(slot):
 def test_what_a_slot_prints_comes_as_lines(start):
     slot = start()
     run(slot, "print")
-    assert wait_for(slot.output, slot.read_output).lines == ("one", "two")
+    lines = ()
+    while len(lines) < 2:
+        lines += wait_for(slot.output, slot.read_output).lines
+    assert lines == ("one", "two")
 
 
 def test_a_slot_that_is_killed_says_by_what_where_and_what_it_printed(start):
