@@ -34,6 +34,12 @@ COMMANDS = {
     "warm": ("engine.cli.warm", "warm", "Compile all kernels into the cache."),
     "config": ("engine.cli.house", "config", "List the settings, their values and where each was given."),
     "keys": ("cluster.cli.keys", "keys", "Make, list and remove the keys of a cluster."),
+    "jobs": ("cluster.cli.client", "jobs", "List the jobs of a cluster."),
+    "workers": ("cluster.cli.client", "workers", "List the workers of a cluster."),
+    "logs": ("cluster.cli.client", "logs", "Print what the tasks of a job wrote."),
+    "cancel": ("cluster.cli.client", "cancel", "End a job without output."),
+    "drain": ("cluster.cli.client", "drain", "Let a worker finish and go."),
+    "top": ("cluster.cli.client", "top", "Watch the workers and jobs of a cluster."),
     "error": ("engine.cli.house", "explain_error", "Explain an error code, or list them all."),
 }
 _BROKEN_PIPE = 141  # as for any filter that SIGPIPE ends
