@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 _I1, _I8, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (1, 8, 32, 64, 128))
 _V64 = ir.VectorType(_I8, 64)
+_V8 = ir.VectorType(_I32, 8)
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any) -> Any:
@@ -101,6 +102,35 @@ def prefetch(typingctx, data, at):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(data, types.intp), codegen
+
+
+def _record(context: Any, builder: Any, array_type: Any, array: Any, number: Any, element: Any) -> Any:
+    return _pointer(context, builder, array_type, array, builder.shl(number, ir.Constant(_I64, 2)), element)
+
+
+@intrinsic
+def same_key(typingctx, rows, row, keys, key):  # type: ignore[no-untyped-def]
+    """True if record `row` of rows u64[n, 4] and record `key` of keys u64[4 m] agree in all but the last 4 bytes."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        one = builder.load(_record(context, builder, sig.args[0], args[0], args[1], _V8), align=8)
+        other = builder.load(_record(context, builder, sig.args[2], args[2], args[3], _V8), align=8)
+        agreeing = builder.bitcast(builder.icmp_unsigned("==", one, other), _I8)
+        return builder.icmp_unsigned("==", builder.or_(agreeing, ir.Constant(_I8, 0x80)), ir.Constant(_I8, 0xFF))
+
+    return types.boolean(rows, types.uint64, keys, types.uint64), codegen
+
+
+@intrinsic
+def add_count(typingctx, rows, row):  # type: ignore[no-untyped-def]
+    """Add one to the last 4 bytes of record `row` of rows u64[n, 4]."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        place = builder.gep(_record(context, builder, sig.args[0], args[0], args[1], _I32), [ir.Constant(_I64, 7)])
+        builder.store(builder.add(builder.load(place, align=4), ir.Constant(_I32, 1)), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.uint64), codegen
 
 
 def _wide_product(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:

@@ -38,17 +38,14 @@ ROWS_MAX = 1 << 31
     )
 )  # fmt: skip
 def count_tokens(
-    data: Any, at: Any, stop: Any, mode: Any, table: Any, seed: Any, starts: Any, lengths: Any, scratch: Any,
+    data: Any, at: Any, stop: Any, mode: Any, table: Any, seed: Any, starts: Any, lengths: Any, keys: Any,
     groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any,
 ) -> Any:  # fmt: skip
     """Count the tokens of data[at:stop) in the table; returns where it stopped, the reason in state[REASON].
 
     Shapes: data u8, readable to stop + 64, `stop` no cut through a token; table u8[256], 1 where a byte separates;
-    starts, lengths i32[CHUNK_TOKENS]; scratch u64[3 * CHUNK_TOKENS].
+    starts, lengths i32[CHUNK_TOKENS]; keys u64[4 * (CHUNK_TOKENS + SLOT_AHEAD)].
     """
-    words0 = scratch[:CHUNK_TOKENS]
-    words1 = scratch[CHUNK_TOKENS : 2 * CHUNK_TOKENS]
-    hashes = scratch[2 * CHUNK_TOKENS : 3 * CHUNK_TOKENS]
     while at < stop:
         end = min(at + CHUNK_BYTES, stop)
         while end < stop and table[data[end]] == 0:
@@ -60,8 +57,8 @@ def count_tokens(
         if state[REASON] != DONE:
             return at
         tokens = tokenize_block(data, at, end, mode, table, starts, lengths)
-        load_keys(data, at, tokens, starts, lengths, data.size - 16, seed, words0, words1, hashes)
-        probe(data, 0, tokens, lengths, 0, words0, words1, hashes, slots, rows, arena, state, lengths, 0, True)
+        load_keys(data, at, tokens, starts, lengths, data.size - 16, seed, keys)
+        probe(data, tokens, keys, slots, rows, arena, state, lengths, 0, True)
         state[ROWS_SEEN] += tokens
         at = end
     state[REASON] = DONE

@@ -96,6 +96,19 @@ def prefetch(data: Any, at: Any) -> None:
 
 
 @_instruction
+def same_key(rows: Any, row: Any, keys: Any, key: Any) -> Any:
+    """True if record `row` of rows u64[n, 4] and record `key` of keys u64[4 m] agree in all but the last 4 bytes."""
+    one, other = rows[row].view(np.uint32), keys[4 * int(key) : 4 * int(key) + 4].view(np.uint32)
+    return bool((one[:7] == other[:7]).all())
+
+
+@_instruction
+def add_count(rows: Any, row: Any) -> None:
+    """Add one to the last 4 bytes of record `row` of rows u64[n, 4]."""
+    rows[row, 3] += np.uint64(1 << 32)
+
+
+@_instruction
 def multiply_fold(a: Any, b: Any) -> Any:
     """High half XOR low half of the 128-bit product."""
     product = int(a) * int(b)

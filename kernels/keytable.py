@@ -39,29 +39,30 @@ from kernelmill.kernels._jit import (
     u64_in,
     u64_out,
 )
-from kernelmill.kernels.intrinsics import load_u32, load_u64, multiply_fold, prefetch, store_u64
+from kernelmill.kernels.intrinsics import add_count, load_u32, load_u64, multiply_fold, prefetch, same_key, store_u64
 
 USED, ARENA_USED, ROWS_SEEN, REASON, LONGEST_PROBE, STATE_SIZE = 0, 1, 2, 3, 4, 8
 DONE, SLOTS_FULL, ARENA_FULL, FLUSH, ROWS_FULL = 0, 1, 2, 3, 4
 
 CHUNK_ROWS = 4096
-SCRATCH_WORDS = 5 * CHUNK_ROWS
+SCRATCH_SIZE = 2 * CHUNK_ROWS
 PROBE_LENGTH_MAX = 256
 """A longer probe means colliding keys, by accident or on purpose: the table is rebuilt under its next seed."""
 
 LOW = np.uint64(0xFFFFFFFF)
 NULL_LENGTH = np.uint64(0x80000000)
-_ONE = np.uint64(1)
+_LONG = NULL_LENGTH
+"""Set in the length of a key that is looked up and is longer than 16 bytes: as it is, it equals no record."""
+_ONE, _TWO, _THREE, KEY_WORDS = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 ZERO = np.uint64(0)
-_EIGHT = np.uint64(8)
-_COUNT_ONE = np.uint64(1 << 32)
+_EIGHT, _SIXTEEN = np.uint64(8), np.uint64(16)
 SHIFT = np.uint64(32)
 _MIX_A, _MIX_B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xE7037ED1A0B428DB)
-_SLOT_AHEAD, ROW_AHEAD = 64, 32
+SLOT_AHEAD, ROW_AHEAD = 128, 64
+_SLOT_AHEAD, _ROW_AHEAD = np.uint64(4 * SLOT_AHEAD), np.uint64(4 * ROW_AHEAD)
 
-_MASK0 = np.array([(1 << 8 * min(length, 8)) - 1 for length in range(17)], np.uint64)
-_MASK1 = np.array([(1 << 8 * max(length - 8, 0)) - 1 for length in range(17)], np.uint64)
-"""The bytes of words 0 and 1 that belong to a key of that length."""
+_MASKS = np.array([(1 << 8 * bytes_) - 1 for n in range(17) for bytes_ in (min(n, 8), max(n - 8, 0))], np.uint64)
+"""The bytes of words 0 and 1 that belong to a key of n bytes, at 2 n."""
 
 
 @inlined
@@ -102,10 +103,11 @@ def _load_part(data: Any, start: Any, length: Any) -> Any:
 
 @helper
 def load_keys(
-    data: Any, base: Any, count: Any, starts: Any, lengths: Any, wide_until: Any, seed: Any,
-    words0: Any, words1: Any, hashes: Any,
-) -> None:  # fmt: skip
-    """Words and hashes of `count` keys data[base + starts[i]:][:lengths[i]]; negative lengths are nulls.
+    data: Any, base: Any, count: Any, starts: Any, lengths: Any, wide_until: Any, seed: Any, keys: Any
+) -> None:
+    """Write `keys`, of `count` texts data[base + starts[i]:][:lengths[i]]; negative lengths are nulls.
+
+    A key is a record as the table's, but for long texts: word 0 is their place in `data`, and _LONG is set.
 
     16 bytes are read from the start of a key up to `wide_until`; of later ones no byte outside: buffers of others have
     no slack.
@@ -114,21 +116,30 @@ def load_keys(
         at = np.uint64(i)
         length = lengths[at]
         start = base + starts[at]
-        if length > 16:
-            words0[at] = np.uint64(start)
-            words1[at] = load_u64(data, start + length - 8)
-            hashes[at] = hash_long(data, start, length, seed)
-            continue
-        if length >= 0 and start <= wide_until:
+        if np.uint64(length) <= _SIXTEEN and start <= wide_until:
             # No branch on the length up to 16: it is as good as random in prose, and a wrong guess costs 7 ns.
-            word0 = load_u64(data, start) & _MASK0[np.uint64(length)]
-            word1 = load_u64(data, start + 8) & _MASK1[np.uint64(length)]
+            mask = np.uint64(length) * _TWO
+            word0 = load_u64(data, start) & _MASKS[mask]
+            word1 = load_u64(data, start + 8) & _MASKS[mask + _ONE]
+            put_key(keys, at, word0, word1, np.uint64(length), seed)
+        elif length > 16:
+            last_word = load_u64(data, start + length - 8)
+            put_key(keys, at, np.uint64(start), last_word, np.uint64(length) | _LONG, seed)
+            keys[at * KEY_WORDS + _TWO] = hash_long(data, start, length, seed)
         else:
             word0 = _load_part(data, start, length)
             word1 = _load_part(data, start + 8, length - 8)
-        words0[at] = word0
-        words1[at] = word1
-        hashes[at] = hash_words(word0, word1, np.uint64(length) if length >= 0 else NULL_LENGTH, seed)
+            put_key(keys, at, word0, word1, np.uint64(length) if length >= 0 else NULL_LENGTH, seed)
+
+
+@inlined
+def put_key(keys: Any, at: Any, word0: Any, word1: Any, length: Any, seed: Any) -> None:
+    """Write key `at`, which lies in two words."""
+    first = at * KEY_WORDS
+    keys[first] = word0
+    keys[first + _ONE] = word1
+    keys[first + _TWO] = hash_words(word0, word1, length, seed)
+    keys[first + _THREE] = length
 
 
 @helper
@@ -154,41 +165,53 @@ def append(arena: Any, used: Any, data: Any, start: Any, length: Any) -> None:
 
 @helper
 def probe(
-    data: Any, first: Any, last: Any, lengths: Any, lengths_from: Any, words0: Any, words1: Any, hashes: Any,
-    slots: Any, rows: Any, arena: Any, state: Any, groups: Any, groups_from: Any, counting: Any,
+    data: Any, count: Any, keys: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any, groups_from: Any,
+    counting: Any,
 ) -> None:  # fmt: skip
-    """Find or add the keys first..last-1 of the chunk; their groups go to groups[groups_from + i].
+    """Find or add the first `count` of a chunk's `keys`; their groups go to groups[groups_from + i].
 
-    `counting` adds one to the group's count instead. The caller has made sure that all may be new.
+    `counting` adds one to the group's count instead. The caller has made sure that all may be new. keys: records, and
+    SLOT_AHEAD more of any content, for the hashes in them are looked ahead at.
+
+    Nearly all keys of a text lie in the slot where their search begins. That is tried first, in code so short that it
+    stays in registers: so a word of prose takes 7 ns with its loading, where one search for all took 9.4.
     """
     mask = np.uint64(slots.size - 1)
     used = state[USED]
     arena_used = state[ARENA_USED]
     longest = state[LONGEST_PROBE]
-    for i in range(first, last):
-        if i + _SLOT_AHEAD < last:
-            prefetch(slots, np.int64(hashes[np.uint64(i + _SLOT_AHEAD)] & mask))
-        if i + ROW_AHEAD < last:
-            ahead = np.uint64(slots[hashes[np.uint64(i + ROW_AHEAD)] & mask]) & mask
-            prefetch(rows, np.int64(ahead) - 1)
+    for i in range(count):
         at = np.uint64(i)
-        hashed = hashes[at]
-        word0 = words0[at]
-        word1 = words1[at]
-        length = lengths[np.uint64(lengths_from + i)]
-        stored_length = np.uint64(length) if length >= 0 else NULL_LENGTH
+        place = at * KEY_WORDS + _TWO
+        prefetch(slots, np.int64(keys[place + _SLOT_AHEAD] & mask))
+        prefetch(rows, np.int64(np.uint64(slots[keys[place + _ROW_AHEAD] & mask]) & mask) - 1)
+        hashed = keys[place]
+        # an empty slot, or another salt, leaves a number beyond all groups
+        group = (np.uint64(slots[hashed & mask]) ^ ((hashed >> SHIFT) & ~mask)) - _ONE
+        if group < mask and same_key(rows, group, keys, at):
+            if counting:
+                add_count(rows, group)
+            else:
+                groups[np.uint64(groups_from + i)] = np.int32(group)
+            continue
+        first = at * KEY_WORDS
+        word0 = keys[first]
+        word1 = keys[first + _ONE]
+        stored_length = keys[first + _THREE]
+        is_long = stored_length > _LONG
+        if is_long:
+            stored_length ^= _LONG
         salt = (hashed >> SHIFT) & ~mask
         slot = hashed & mask
         steps = 0
-        group = ZERO
         while True:
             found = np.uint64(slots[slot])
             if found == ZERO:
                 group = np.uint64(used)
-                if length > 16:
-                    append(arena, arena_used, data, np.int64(word0), length)
+                if is_long:
+                    append(arena, arena_used, data, np.int64(word0), np.int64(stored_length))
                     word0 = np.uint64(arena_used)
-                    arena_used += length
+                    arena_used += np.int64(stored_length)
                 rows[group, 0] = word0
                 rows[group, 1] = word1
                 rows[group, 2] = hashed
@@ -199,17 +222,16 @@ def probe(
             if (found & ~mask) == salt:
                 group = (found & mask) - _ONE
                 if (rows[group, 3] & LOW) == stored_length and rows[group, 1] == word1:
-                    if length <= 16:
+                    if not is_long:
                         if rows[group, 0] == word0:
                             break
-                    elif _same_long(arena, np.int64(rows[group, 0]), data, np.int64(word0), length):
+                    elif _same_long(arena, np.int64(rows[group, 0]), data, np.int64(word0), np.int64(stored_length)):
                         break
             slot = (slot + _ONE) & mask
             steps += 1
-        if steps > longest:
-            longest = steps
+        longest = max(longest, steps)
         if counting:
-            rows[group, 3] += _COUNT_ONE
+            add_count(rows, group)
         else:
             groups[np.uint64(groups_from + i)] = np.int32(group)
     state[USED] = used
@@ -240,28 +262,23 @@ def room(state: Any, slots: Any, rows: Any, arena: Any, groups_max: Any, arena_m
 
 @kernel(
     i64(
-        u64_in, u8_in, i64, i64, u64, i32_out, u64, u64_out, i64, i64,
+        u64_in, u8_in, i64, i64, u64, i32_out, u64, u64_out, i32_out, i64, i64,
         u32_out, u64_2d_out, u8_out, i64_out, i32_out,
     )
 )  # fmt: skip
 def group_words(
-    values: Any, validity: Any, row: Any, last: Any, seed: Any, direct: Any, direct_base: Any, scratch: Any,
+    values: Any, validity: Any, row: Any, last: Any, seed: Any, direct: Any, direct_base: Any, keys: Any, scratch: Any,
     groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
 ) -> Any:  # fmt: skip
     """Number fixed-width keys: groups[r] for rows from `row` on; returns the first row not done, reason in state.
 
     Shapes: values u64[n] (bit patterns); validity u8[n], or empty when nothing is null; direct i32[d], a cache of the
-    groups of the values direct_base + i (-1: not seen), may be empty; scratch u64[SCRATCH_WORDS]; groups i32[n].
+    groups of the values direct_base + i (-1: not seen), may be empty; keys u64[4 * (CHUNK_ROWS + SLOT_AHEAD)]; scratch
+    i32[SCRATCH_SIZE]; groups i32[n].
     """
-    words0 = scratch[:CHUNK_ROWS]
-    hashes = scratch[CHUNK_ROWS : 2 * CHUNK_ROWS]
-    waiting = scratch[2 * CHUNK_ROWS : 3 * CHUNK_ROWS].view(np.int64)
-    zeros = scratch[3 * CHUNK_ROWS : 4 * CHUNK_ROWS]
-    halves = scratch[4 * CHUNK_ROWS : 5 * CHUNK_ROWS].view(np.int32)
-    lengths = halves[:CHUNK_ROWS]
-    found = halves[CHUNK_ROWS:]
+    waiting = scratch[:CHUNK_ROWS]
+    found = scratch[CHUNK_ROWS:]
     direct_size = np.uint64(direct.size)
-    zeros[:] = ZERO
     while row < last:
         end = min(row + CHUNK_ROWS, last)
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, 0)
@@ -271,29 +288,22 @@ def group_words(
         for r in range(row, end):
             at = np.uint64(r)
             value = values[at]
-            if validity.size and validity[at] == 0:
-                words0[count] = ZERO
-                lengths[count] = -1
-                hashes[count] = hash_words(ZERO, ZERO, NULL_LENGTH, seed)
-                waiting[count] = r
-                count += 1
-                continue
+            is_null = validity.size != 0 and validity[at] == 0
             offset = value - direct_base
-            if offset < direct_size:
+            if not is_null and offset < direct_size:
                 group = direct[offset]
                 if group >= 0:
                     groups[at] = group
                     continue
-            words0[count] = value
-            lengths[count] = 8
-            hashes[count] = hash_words(value, ZERO, _EIGHT, seed)
-            waiting[count] = r
+            put_key(keys, np.uint64(count), ZERO if is_null else value, ZERO, NULL_LENGTH if is_null else _EIGHT, seed)
+            waiting[count] = r - row
             count += 1
-        probe(arena, 0, count, lengths, 0, words0, zeros, hashes, slots, rows, arena, state, found, 0, False)
+        probe(arena, count, keys, slots, rows, arena, state, found, 0, False)
         for i in range(count):
-            groups[np.uint64(waiting[i])] = found[i]
-            offset = words0[i] - direct_base
-            if lengths[i] >= 0 and offset < direct_size:
+            groups[np.uint64(row + waiting[i])] = found[i]
+            at = np.uint64(i) * KEY_WORDS
+            offset = keys[at] - direct_base
+            if keys[at + _THREE] != NULL_LENGTH and offset < direct_size:
                 direct[offset] = found[i]
         row = end
     state[REASON] = DONE
@@ -318,29 +328,25 @@ def _spans(offsets: Any, validity: Any, row: Any, end: Any, starts: Any, lengths
 
 @kernel(
     i64(
-        u8_in, i32_in, u8_in, i64, i64, u64, u64_out, i64, i64,
+        u8_in, i32_in, u8_in, i64, i64, u64, u64_out, i32_out, i64, i64,
         u32_out, u64_2d_out, u8_out, i64_out, i32_out,
     )
 )  # fmt: skip
 def group_strings(
-    data: Any, offsets: Any, validity: Any, row: Any, last: Any, seed: Any, scratch: Any, groups_max: Any,
+    data: Any, offsets: Any, validity: Any, row: Any, last: Any, seed: Any, keys: Any, scratch: Any, groups_max: Any,
     arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
 ) -> Any:  # fmt: skip
     """Number variable-width keys, as `group_words` does; row r is data[offsets[r]:offsets[r + 1]]."""
-    words0 = scratch[:CHUNK_ROWS]
-    words1 = scratch[CHUNK_ROWS : 2 * CHUNK_ROWS]
-    hashes = scratch[2 * CHUNK_ROWS : 3 * CHUNK_ROWS]
-    spans = scratch[3 * CHUNK_ROWS : 4 * CHUNK_ROWS].view(np.int32)
-    starts = spans[:CHUNK_ROWS]
-    lengths = spans[CHUNK_ROWS:]
+    starts = scratch[:CHUNK_ROWS]
+    lengths = scratch[CHUNK_ROWS:]
     while row < last:
         end = min(row + CHUNK_ROWS, last)
         long_bytes = _spans(offsets, validity, row, end, starts, lengths)
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
         if state[REASON] != DONE:
             return row
-        load_keys(data, 0, end - row, starts, lengths, data.size - 16, seed, words0, words1, hashes)
-        probe(data, 0, end - row, lengths, 0, words0, words1, hashes, slots, rows, arena, state, groups, row, False)
+        load_keys(data, 0, end - row, starts, lengths, data.size - 16, seed, keys)
+        probe(data, end - row, keys, slots, rows, arena, state, groups, row, False)
         row = end
     state[REASON] = DONE
     return row
@@ -348,25 +354,21 @@ def group_strings(
 
 @kernel(
     i64(
-        i32_in, u8_in, i64, i64, u64, u8_in, i32_in, u8_in, i32_out, u64_out, i64, i64,
+        i32_in, u8_in, i64, i64, u64, u8_in, i32_in, u8_in, i32_out, u64_out, i32_out, i64, i64,
         u32_out, u64_2d_out, u8_out, i64_out, i32_out,
     )
 )  # fmt: skip
 def group_codes(
     codes: Any, validity: Any, row: Any, last: Any, seed: Any, data: Any, offsets: Any, dictionary_validity: Any,
-    direct: Any, scratch: Any, groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any,
-    groups: Any,
+    direct: Any, keys: Any, scratch: Any, groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any,
+    state: Any, groups: Any,
 ) -> Any:  # fmt: skip
     """Number dictionary-encoded strings: each dictionary value is looked up once, when a row first shows it.
 
     direct i32[dictionary size]: groups of the codes seen so far, -1 before. Stops at the row it has no room for.
     """
-    word0 = scratch[:1]
-    word1 = scratch[1:2]
-    hashed = scratch[2:3]
-    span = scratch[3:4].view(np.int32)
-    start = span[:1]
-    length = span[1:]
+    start = scratch[:1]
+    length = scratch[1:2]
     null_group = np.int32(-1)
     for r in range(row, last):
         at = np.uint64(r)
@@ -382,8 +384,8 @@ def group_codes(
             state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, 1, max(0, length[0]))
             if state[REASON] != DONE:
                 return r
-            load_keys(data, 0, 1, start, length, data.size - 16, seed, word0, word1, hashed)
-            probe(data, 0, 1, length, 0, word0, word1, hashed, slots, rows, arena, state, groups, r, False)
+            load_keys(data, 0, 1, start, length, data.size - 16, seed, keys)
+            probe(data, 1, keys, slots, rows, arena, state, groups, r, False)
             group = groups[at]
             if is_null:
                 null_group = group
@@ -407,8 +409,8 @@ def fill_slots(rows: Any, used: Any, arena: Any, slots: Any, reseed: Any, seed: 
                 rows[group, 2] = hash_long(arena, np.int64(rows[group, 0]), length, seed)
             else:
                 rows[group, 2] = hash_words(rows[group, 0], rows[group, 1], np.uint64(length), seed)
-        if i + _SLOT_AHEAD < used and not reseed:
-            prefetch(slots, np.int64(rows[np.uint64(i + _SLOT_AHEAD), 2] & mask))
+        if i + SLOT_AHEAD < used and not reseed:
+            prefetch(slots, np.int64(rows[np.uint64(i + SLOT_AHEAD), 2] & mask))
         slot = rows[group, 2] & mask
         steps = 0
         while slots[slot] != ZERO:

@@ -34,12 +34,9 @@ _ANYWHERE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 @helper
 def _look_up(
-    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, scratch: Any,
+    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, keys: Any,
     groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any, counting: Any,
 ) -> Any:  # fmt: skip
-    words0 = scratch[:CHUNK_ROWS]
-    words1 = scratch[CHUNK_ROWS : 2 * CHUNK_ROWS]
-    hashes = scratch[2 * CHUNK_ROWS : 3 * CHUNK_ROWS]
     while row < last:
         end = min(row + CHUNK_ROWS, last)
         long_bytes = np.int64(0)
@@ -49,9 +46,8 @@ def _look_up(
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
         if state[REASON] != DONE:
             return row
-        lengths = sizes[row:end]
-        load_keys(base, -base_address, end - row, addresses[row:end], lengths, _ANYWHERE, seed, words0, words1, hashes)
-        probe(base, 0, end - row, lengths, 0, words0, words1, hashes, slots, rows, arena, state, groups, row, counting)
+        load_keys(base, -base_address, end - row, addresses[row:end], sizes[row:end], _ANYWHERE, seed, keys)
+        probe(base, end - row, keys, slots, rows, arena, state, groups, row, counting)
         row = end
     state[REASON] = DONE
     return row
@@ -64,12 +60,12 @@ def _look_up(
     )
 )  # fmt: skip
 def group_staged(
-    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, scratch: Any,
+    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, keys: Any,
     groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, groups: Any,
 ) -> Any:  # fmt: skip
     """Number staged keys from `row` on, as `keytable.group_strings` does; returns the first row not done."""
     return _look_up(
-        base, base_address, addresses, sizes, row, last, seed, scratch,
+        base, base_address, addresses, sizes, row, last, seed, keys,
         groups_max, arena_max, slots, rows, arena, state, groups, False,
     )  # fmt: skip
 
@@ -81,12 +77,12 @@ def group_staged(
     )
 )  # fmt: skip
 def count_staged(
-    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, scratch: Any,
+    base: Any, base_address: Any, addresses: Any, sizes: Any, row: Any, last: Any, seed: Any, keys: Any,
     groups_max: Any, arena_max: Any, slots: Any, rows: Any, arena: Any, state: Any, unused: Any,
 ) -> Any:  # fmt: skip
     """Add one to the count of each staged key from `row` on; returns the first row not done."""
     return _look_up(
-        base, base_address, addresses, sizes, row, last, seed, scratch,
+        base, base_address, addresses, sizes, row, last, seed, keys,
         groups_max, arena_max, slots, rows, arena, state, unused, True,
     )  # fmt: skip
 

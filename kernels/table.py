@@ -40,7 +40,8 @@ class KeyTable:
         self.arena: Bytes = np.empty(0, np.uint8)
         self.state: NDArray[np.int64] = np.zeros(keytable.STATE_SIZE, np.int64)
         self._seed = 0
-        self._scratch: Words = np.empty(keytable.SCRATCH_WORDS, np.uint64)
+        self._keys: Words = _records(keytable.CHUNK_ROWS + keytable.SLOT_AHEAD).reshape(-1)
+        self._scratch: Groups = np.empty(keytable.SCRATCH_SIZE, np.int32)
         self._direct, self._direct_base = _NO_DIRECT, np.uint64(0)
 
     def __len__(self) -> int:
@@ -92,7 +93,7 @@ class KeyTable:
         self._aim_direct(values)
         return self._run(
             keytable.group_words, (values, validity), first, values.size,
-            (self._direct, self._direct_base, self._scratch), groups,
+            (self._direct, self._direct_base, self._keys, self._scratch), groups,
         )  # fmt: skip
 
     def group_strings(
@@ -100,19 +101,19 @@ class KeyTable:
     ) -> int:
         """Number strings data[offsets[r]:offsets[r + 1]] from row `first` on, as `group_words` does."""
         columns = (data, offsets, validity)
-        return self._run(keytable.group_strings, columns, first, offsets.size - 1, (self._scratch,), groups)
+        return self._run(keytable.group_strings, columns, first, offsets.size - 1, (self._keys, self._scratch), groups)
 
     def group_staged(
         self, base: Bytes, addresses: NDArray[np.int64], sizes: NDArray[np.int64], first: int, groups: Groups
     ) -> int:
         """Number texts that a compiled function staged (see `kernels/staged`) from row `first` on."""
         columns = (base, base.ctypes.data, addresses, sizes)
-        return self._run(staged.group_staged, columns, first, sizes.size, (self._scratch,), groups)
+        return self._run(staged.group_staged, columns, first, sizes.size, (self._keys,), groups)
 
     def count_staged(self, base: Bytes, addresses: NDArray[np.int64], sizes: NDArray[np.int64], first: int) -> int:
         """Add one to the counts of staged texts from row `first` on; returns as `group_staged`."""
         columns = (base, base.ctypes.data, addresses, sizes)
-        return self._run(staged.count_staged, columns, first, sizes.size, (self._scratch,), _NO_DIRECT)
+        return self._run(staged.count_staged, columns, first, sizes.size, (self._keys,), _NO_DIRECT)
 
     def group_codes(
         self, codes: NDArray[np.int32], validity: Bytes, dictionary: tuple[Bytes, NDArray[np.int32], Bytes],
@@ -120,7 +121,12 @@ class KeyTable:
     ) -> int:  # fmt: skip
         """Number dictionary codes; `direct` holds the groups of the codes seen since the table was cleared, else -1."""
         return self._run(
-            keytable.group_codes, (codes, validity), first, codes.size, (*dictionary, direct, self._scratch), groups
+            keytable.group_codes,
+            (codes, validity),
+            first,
+            codes.size,
+            (*dictionary, direct, self._keys, self._scratch),
+            groups,
         )
 
     def count_tokens(
@@ -246,4 +252,5 @@ def _records(count: int) -> Words:
 def counting_scratch() -> tuple[Groups, Groups, Words]:
     """Working arrays for `KeyTable.count_tokens`, one set a thread."""
     tokens = counting.CHUNK_TOKENS
-    return np.empty(tokens, np.int32), np.empty(tokens, np.int32), np.empty(3 * tokens, np.uint64)
+    keys = _records(tokens + keytable.SLOT_AHEAD).reshape(-1)
+    return np.empty(tokens, np.int32), np.empty(tokens, np.int32), keys
