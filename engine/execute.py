@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
@@ -49,6 +51,7 @@ class Ends(Protocol):
 
 
 _elsewhere: list[Ends] = []
+_thread = threading.local()
 
 
 def run_elsewhere(ends: Ends) -> None:
@@ -59,6 +62,16 @@ def run_elsewhere(ends: Ends) -> None:
 def run_here(ends: Ends) -> None:
     """Take back what `run_elsewhere` was given; does nothing the second time."""
     _elsewhere[:] = [one for one in _elsewhere if one is not ends]
+
+
+@contextlib.contextmanager
+def in_this_process() -> Iterator[None]:
+    """Run the jobs of this thread here in this block, whatever cluster is connected."""
+    before, _thread.is_here = getattr(_thread, "is_here", False), True
+    try:
+        yield
+    finally:
+        _thread.is_here = before
 
 
 def run_settings(progress: Any, **given: Any) -> tuple[Settings, Callable[[Event], None] | None]:
@@ -168,6 +181,6 @@ def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None]
 
 def _ends() -> Any:
     """The ways to run a job. Those of this process are imported at the first execution: they bring kernels."""
-    if _elsewhere:
+    if _elsewhere and not getattr(_thread, "is_here", False):
         return _elsewhere[-1]
     return importlib.import_module("kernelmill.engine.ends")

@@ -31,6 +31,10 @@ class DataSink(Protocol):
     once, when all parts are written, with their receipts in order of parts: makes everything visible in one step.
     abort(): instead of a commit, or after one that raised, when no write runs any more: throws away what was written.
 
+    On a cluster begin, commit and abort run in your process, write in those of workers, which get a copy of the object
+    as it is after begin. There two writes of one part may run at once, or one after abort, for what was given up for
+    lost may live on: write to names that no other write has, and return them as the receipt.
+
     A fifth method is optional: rejects(table), before commit, takes the records that were set aside. Without it a job
     with such records fails, for they would be lost.
     """

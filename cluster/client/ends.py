@@ -31,6 +31,7 @@ from kernelmill.engine.commit import MANIFEST_NAME, Manifest, decode_manifest
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.events import Event, fan_out
 from kernelmill.engine.io.arrow_parts import read_rows
+from kernelmill.engine.io.receipts import read_receipt
 from kernelmill.engine.io.rejects import REJECT_SCHEMA
 from kernelmill.engine.job import CollectSummary, JobResult, OutputResult, SinkOptions
 from kernelmill.engine.leftovers import is_single
@@ -70,17 +71,34 @@ class ClusterEnds:
         return made
 
     def run_to_sink(self, job: JobPlan, sink: HeldSink, settings: Settings, on_event: OnEvent) -> JobResult:
-        """Refuse: a sink's parts would be written by processes that may outlive their attempt."""
-        what = f"sink {sink.label} takes rows in this process, and this job would run on a cluster"
-        hint = "write files with sink_parquet, or collect_batches() and write them here"
-        raise error(Code.BAD_SETTING, what, hint=hint)
+        """Run a job whose last stage gives its rows to copies of `sink`, which commits here with their receipts."""
+        if settings.on_bad == "reject" and not sink.takes_rejects:
+            what = f"on_bad='reject' sets records aside, and sink {sink.label} has no place for them"
+            raise error(Code.BAD_SETTING, what, hint="give it a method rejects(table)")
+        is_committed = False
+        try:
+            sink.begin(job.schema, job.graph.last.tasks)
+            with self._in_scratch(job, settings, on_event, sink) as (place, manifest, ended):
+                receipts = [read_receipt(os.path.join(place, file.name)) for file in manifest.files]
+                rejects = _rejects_in(place, manifest)
+                if rejects is not None:
+                    sink.rejects(rejects)
+                sink.commit([bytes(one.receipt) for one in receipts])
+                is_committed = True
+                rows, size = sum(one.rows for one in receipts), sum(one.bytes for one in receipts)
+                ended.watching.finish("done", rows, size, ended.seconds)
+            return JobResult(sink.label, rows, size, (), manifest.counters, manifest.rejects, ended.seconds)
+        except BaseException:
+            if not is_committed:
+                sink.abort()
+            raise
 
     def run_collect(
         self, job: JobPlan, settings: Settings, on_event: OnEvent
     ) -> Generator[pa.RecordBatch, None, CollectSummary]:
         """Run a job, and yield its rows in order; as `engine.ends.run_collect`."""
         rows = size = 0
-        with self._collected(job, settings, on_event) as (place, manifest, ended):
+        with self._in_scratch(for_collecting(job), settings, on_event) as (place, manifest, ended):
             for file in manifest.files:
                 for batch in read_rows(os.path.join(place, file.name), job.schema):
                     rows, size = rows + batch.num_rows, size + batch.nbytes
@@ -91,7 +109,7 @@ class ClusterEnds:
     def run_cached(self, job: JobPlan, settings: Settings, on_event: OnEvent) -> CachedRows:
         """Run a job, and hold its rows in this process for the plans that come."""
         room = max(0, settings.memory_bytes // MEMORY_SHARE - cached_bytes())
-        with self._collected(job, settings, on_event) as (place, manifest, ended):
+        with self._in_scratch(for_collecting(job), settings, on_event) as (place, manifest, ended):
             cached = CachedRows(
                 job.schema,
                 job.input_bytes,
@@ -110,8 +128,10 @@ class ClusterEnds:
             return cached
 
     @contextlib.contextmanager
-    def _collected(self, job: JobPlan, settings: Settings, on_event: OnEvent) -> Iterator[tuple[str, Manifest, _Ended]]:
-        """Run a job into a folder of Arrow files below the scratch root, which is removed in the end."""
+    def _in_scratch(
+        self, job: JobPlan, settings: Settings, on_event: OnEvent, sink: HeldSink | None = None
+    ) -> Iterator[tuple[str, Manifest, _Ended]]:
+        """Run a job into a folder below the scratch root, which is removed in the end."""
         scratch = self._roots.folder_of(SCRATCH)
         if scratch is None:
             what = "rows come back through files, and this connection has no root for them"
@@ -119,13 +139,21 @@ class ClusterEnds:
             raise error(Code.BAD_SETTING, what, hint=hint)
         place = os.path.join(scratch, f"rows-{secrets.token_hex(8)}")
         try:
-            with self._running(for_collecting(job), place, "error", settings, on_event) as ended:
+            with self._running(job, place, "error", settings, on_event, sink) as ended:
                 yield place, _manifest_of(place, ended.result), ended
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _running(self, job: JobPlan, place: str, mode: str, settings: Settings, on_event: OnEvent) -> Iterator[_Ended]:
+    def _running(
+        self,
+        job: JobPlan,
+        place: str,
+        mode: str,
+        settings: Settings,
+        on_event: OnEvent,
+        sink: HeldSink | None = None,
+    ) -> Iterator[_Ended]:
         """Run a job to its end, with its events; whoever uses the result says `finish` when it is handed over."""
         began = time.monotonic()
         check_parent(place)
@@ -139,6 +167,7 @@ class ClusterEnds:
             roots=self._roots,
             code_key=self._code_key,
             now_s=time.time(),
+            sink=sink,
         )
         progress = progress_sink(settings)
         watching = Watching(packed.job, job.graph, fan_out(*(one for one in (progress, on_event) if one is not None)))

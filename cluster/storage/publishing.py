@@ -55,7 +55,7 @@ from kernelmill.engine.staging import check_target, exists_error, manifest_of, w
 
 _LOCK = "lock"
 _TRASH_INFIX = ".km-trash-"
-_PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow"}
+_PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json"}
 
 
 class BadPartError(Exception):

@@ -37,6 +37,7 @@ from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
+from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
 from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.codec import decode_pipeline
@@ -369,4 +370,6 @@ def _give_to_sink(batches: Iterator[pa.RecordBatch], task: Task, context: TaskCo
             yield batch
 
     receipt = context.sink.write(task.index, counted())
-    return TaskResult(rows, size, context.spilled_bytes, None, context.counters, context.rejects, receipt)
+    path, told = context.part_path, SinkReceipt(rows, size, msgspec.Raw(receipt))
+    part = write_receipt(path, told) if path is not None else None
+    return TaskResult(rows, size, context.spilled_bytes, part, context.counters, context.rejects, receipt)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.records import row_maker
+from kernelmill.engine.execute import in_this_process
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.job import JobResult
 from kernelmill.engine.mapreduce.naive import NaiveRun, Recipe, emits_of, identity, run_naively, sort_key
@@ -48,7 +49,18 @@ def verify_job(
     frame: LazyFrame,
     sample: str | int,
 ) -> Verified:
-    """See `MapReduce.verify`; `run` is its run."""
+    """See `MapReduce.verify`; `run` is its run. Runs in this process, whatever cluster is connected."""
+    with in_this_process():
+        return _verified(job, run, recipe, frame, sample)
+
+
+def _verified(
+    job: Callable[[LazyFrame], LazyFrame],
+    run: Callable[..., JobResult],
+    recipe: Recipe,
+    frame: LazyFrame,
+    sample: str | int,
+) -> Verified:
     table = _sample_of(frame, parse_bytes(sample, name="sample"))
     _check_map(recipe, table)
     naive = run_naively(recipe, _records(table), rejecting=True)

@@ -21,7 +21,10 @@ from kernelmill.cluster.jobspec.tables import pack_tables, unpack_table
 from kernelmill.cluster.keys.signing import sign_spec
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io.arrow_parts import read_rows
+from kernelmill.engine.io.receipts import read_receipt
+from kernelmill.engine.plan.logical import SinkParquet, SinkRows
 from kernelmill.engine.plan.planner import plan_job
+from kernelmill.engine.sinks import HeldSink
 
 
 @pytest.fixture
@@ -107,6 +110,40 @@ class Numbers:
 def test_sources_of_the_users_travel(data, tmp_path):
     frame = km.scan_source(Numbers()).filter(km.col("n") > 5)
     assert there_and_back(frame, data, tmp_path) == frame.collect(progress=False).to_arrow()
+
+
+class Folder:
+    """A sink of the user's that writes a file a part."""
+
+    name = "folder"
+
+    def __init__(self, path):
+        self.path = path
+
+    def begin(self, schema, parts):
+        """Nothing to do."""
+
+    def write(self, part, batches):
+        rows = sum(batch.num_rows for batch in batches)
+        Path(self.path, f"{part}-{rows}").touch()
+        return {"part": part, "rows": rows}
+
+    def commit(self, receipts):
+        """Nothing to do."""
+
+    def abort(self):
+        """Nothing to do."""
+
+
+def test_a_sink_of_the_users_travels_and_its_receipts_come_back(data, tmp_path):
+    plan = plan_job(SinkRows(km.scan_source(Numbers())._plan, "folder"), split_bytes=1 << 20)
+    made = packed(None, data, plan=plan, sink=HeldSink(Folder(str(tmp_path))))
+    job = opened(made, written(made, tmp_path / "parts"), data)
+    results, files = run_all(job, tmp_path)
+    receipts = [read_receipt(path) for path in files]
+    assert [msgspec.json.decode(one.receipt) for one in receipts] == [{"part": 0, "rows": 10}, {"part": 1, "rows": 15}]
+    assert [result.part.name for result in results.values()] == ["part.json"] * 2
+    assert (tmp_path / "1-15").exists()
 
 
 def test_a_column_of_paths_holds_what_the_user_called_the_files(data, tmp_path, monkeypatch):
@@ -238,8 +275,6 @@ def test_several_outputs_have_their_stages_in_the_plan(data, tmp_path):
     lengths = km.Output("sum", schema={"key": "int64", "value": "int64"})
     job = km.MapReduce(split, "sum", schema=typed, outputs={"lengths": lengths})
     main, named = job._plans(words_of(data)._plan, "")
-    from kernelmill.engine.plan.logical import SinkParquet
-
     plan = plan_job(SinkParquet(main, "out", False, named=named), split_bytes=1 << 20)
     made = packed(None, data, plan=plan)
     job = opened(made, written(made, tmp_path / "parts"), data)

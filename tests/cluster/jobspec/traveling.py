@@ -56,7 +56,8 @@ def run_all(job, spill_dir):
                 os.mkdir(job.attempt_folder(attempt))
                 path = os.path.join(job.attempt_folder(attempt), job.part_name(stage.number))
                 files.append(path)
-            context = TaskContext(AttemptId(TaskId(stage.number, index), 0), part_path=path, on_bad=job.on_bad)
+            number = AttemptId(TaskId(stage.number, index), 0)
+            context = TaskContext(number, part_path=path, on_bad=job.on_bad, sink=job.sink)
             task = job.task(stage.number, index)
             plan = job.plan
             results[stage.number, index] = run_task(task, store, context, plan.tables, plan.functions, plan.sources)
