@@ -21,6 +21,7 @@ USER_ID = "User-Id"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HEARTBEAT_MS, _SILENCE_MS = 1000, 3000
 _HANDSHAKE_MS = 2000
+_CURVE_BYTES = 256  # the bound is of frames as they travel: CURVE adds 33 bytes to each
 _log = logging.getLogger("kernelmill.cluster")
 
 Decide = Callable[[str, str, str], str | None]
@@ -105,6 +106,13 @@ def bind_router(
     return socket
 
 
+def bound_endpoint(socket: zmq.Socket[bytes]) -> str:
+    """Where a socket was bound last, with the port that the system chose."""
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return endpoint.decode().rstrip("\0")
+
+
 def connect_dealer(
     context: zmq.Context[zmq.Socket[bytes]],
     pair: KeyPair,
@@ -145,4 +153,4 @@ def _set_both(socket: zmq.Socket[bytes], pair: KeyPair, message_bytes_max: int, 
         (zmq.TCP_MAXRT, 10_000),
     ):
         socket.setsockopt(option, value)
-    socket.setsockopt(zmq.MAXMSGSIZE, message_bytes_max)
+    socket.setsockopt(zmq.MAXMSGSIZE, message_bytes_max + _CURVE_BYTES)

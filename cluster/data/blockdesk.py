@@ -106,7 +106,10 @@ class BlockDesk:
                 self._changed.wait()
             if self._is_cancelled:
                 raise error(Code.CANCELLED, "the task was cancelled")
-            return self._answers[ref]
+            answer = self._answers[ref]
+            if not answer.path:  # it only says where to look: if it is not there, it is asked for again
+                del self._answers[ref]
+            return answer
 
     def report(self, ref: BlockRef, code: str) -> None:
         """Say that a block is damaged, without waiting for another: the task ends."""

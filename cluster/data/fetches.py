@@ -27,6 +27,8 @@ REQUESTS_ALL_MAX = 64
 ANSWER_S = 1.0
 TRIES_MAX = 3
 BUSY_S = 0.1
+IDLE_S = 30.0
+"""How long a connection is kept over which nothing is wanted."""
 
 UNREACHABLE, CORRUPT = "FETCH_UNREACHABLE", "CORRUPT_BLOCK"
 
@@ -124,11 +126,17 @@ class Fetches:
             home.waiting.pop(key, None)
             home.again = deque(request for request in home.again if request.stream is not stream)
 
-    def answered(self, request: int, status: str, length: int, total: int, now: float) -> tuple[Key, int] | None:
-        """Take the answer to a request; returns stream and offset of its bytes if there are any to write."""
-        found = self._requests.pop(request, None)
-        if found is None:
+    def answered(
+        self, source: str, request: int, status: str, length: int, total: int, now: float
+    ) -> tuple[Key, int] | None:
+        """Take a source's answer to a request; returns stream and offset of its bytes if there are any to write.
+
+        An answer to what was asked of somebody else is none.
+        """
+        found = self._requests.get(request)
+        if found is None or found.stream.source != source:
             return None
+        del self._requests[request]
         stream = found.stream
         home = self._sources[stream.source]
         home.open.discard(request)
@@ -182,7 +190,7 @@ class Fetches:
         for name, home in list(self._sources.items()):
             if home.open and now >= home.silent_since_s + ANSWER_S:
                 self._retry(name, home, now)
-            if not home.open and name not in wanted:
+            if not home.open and name not in wanted and now >= home.silent_since_s + IDLE_S:
                 del self._sources[name]
                 self._orders.append(Reconnect(name))  # nothing is wanted there: the connection is given back
         self._ask_all(now)
@@ -190,7 +198,7 @@ class Fetches:
     def next_deadline(self) -> float | None:
         """When `pass_time` has something to do; None if nothing is wanted."""
         due = [home.silent_since_s + ANSWER_S for home in self._sources.values() if home.open]
-        due += [home.not_before_s for home in self._sources.values() if not home.open]
+        due += [home.not_before_s for home in self._sources.values() if (home.waiting or home.again) and not home.open]
         return min(due, default=None)
 
     def take(self) -> list[Order]:

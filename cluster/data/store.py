@@ -180,7 +180,9 @@ class ClusterStore:
                 if answer.code:
                     what = f"the output of task {ref.stage}.{ref.task} cannot be read"
                     raise BlockGoneError(answer.code, what, answer.holder)
-                path = answer.path
+                path, code = answer.path, ""
+                if not path and not os.path.isdir(self._folder_of(ref)):
+                    continue  # it is on another host than before
             try:
                 block = self._open(ref, path)
             except (CorruptBlockError, FileNotFoundError):  # its folder is here, and it is not in it

@@ -183,3 +183,17 @@ def test_a_block_that_is_damaged_before_it_is_used_is_replaced_and_after_that_en
     with pytest.raises(BlockGoneError) as raised:
         list(store.read(ref))
     assert raised.value.failure == "CORRUPT_BLOCK" and asked[1:] == [(77, "CORRUPT_BLOCK")]
+
+
+def test_a_reader_that_is_sent_to_another_host_asks_there(tmp_path):
+    write_map(tmp_path, "near", 1, AttemptKey(3, 3))
+    places = [(AttemptKey(2, 2), "farther"), (AttemptKey(3, 3), "near")]
+    asked = []
+
+    def ask(wanted):
+        asked.append((wanted.attempt.number, wanted.holder, wanted.code))
+        desk.take_answer(BlockHere(0, 1, 0, 0, *places.pop(0), "", ""))
+
+    store, desk, _ = reader(tmp_path, 0, [(1, AttemptKey(1, 1), "far")], maps=2, ask=ask)
+    assert list(store.read(refs(2, 0)[1])) == rows_of(1, 0)
+    assert asked == [(1, "far", ""), (2, "farther", "")]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kernelmill.cluster.data.fetches import (
     ANSWER_S,
     BUSY_S,
+    IDLE_S,
     REQUESTS_ALL_MAX,
     REQUESTS_MAX,
     TRIES_MAX,
@@ -35,7 +36,7 @@ def asks(fetches):
 
 def answer(fetches, ask, total, now=0.0):
     length = max(0, min(ask.length, total - ask.offset))
-    place = fetches.answered(ask.request, "OK", length, total, now)
+    place = fetches.answered(ask.source, ask.request, "OK", length, total, now)
     if place is not None:
         fetches.written(ask.key)
     return place
@@ -48,8 +49,10 @@ def test_a_short_stream_takes_one_request(fetches):
     assert answer(fetches, ask, 1000) == ("a", 0)
     assert fetches.take() == [Completed("a")]
     fetches.checked("a", True, 0.0)
-    fetches.pass_time(0.0)
-    assert fetches.take() == [Reconnect("w1")] and fetches.next_deadline() is None
+    fetches.pass_time(IDLE_S - 1)
+    assert fetches.take() == [] and fetches.next_deadline() is None
+    fetches.pass_time(IDLE_S)
+    assert fetches.take() == [Reconnect("w1")]
 
 
 @settings(max_examples=80, deadline=None)
@@ -83,7 +86,7 @@ def test_every_byte_is_written_once_whatever_the_order_and_the_credit_is_kept(da
         if fate == "lost" and lost_left:
             lost_left -= 1
         elif fate == "busy":
-            assert fetches.answered(ask.request, "BUSY", 0, 0, now) is None
+            assert fetches.answered(ask.source, ask.request, "BUSY", 0, 0, now) is None
             now += BUSY_S
             fetches.pass_time(now)
         else:
@@ -150,7 +153,7 @@ def test_a_damaged_stream_is_fetched_again_and_then_its_holder_looks_at_its_own(
         fetches.checked("a", False, 0.0)
         (ask,) = fetches.take()
         assert ask.length == 0
-        assert fetches.answered(ask.request, status, 0, 10, 0.0) is None
+        assert fetches.answered(ask.source, ask.request, status, 0, 10, 0.0) is None
         assert fetches.take() == [Missed("a", code)]
 
 
@@ -160,7 +163,7 @@ def test_a_damaged_stream_is_fetched_again_and_then_its_holder_looks_at_its_own(
 def test_what_a_holder_says_of_its_block_is_passed_on(fetches, status, code):
     fetches.want("a", "w1", 0.0)
     (ask,) = asks(fetches)
-    fetches.answered(ask.request, status, 0, 0, 0.0)
+    fetches.answered(ask.source, ask.request, status, 0, 0, 0.0)
     assert fetches.take() == [Missed("a", code)]
 
 
@@ -168,7 +171,7 @@ def test_answers_that_do_not_fit_one_another_are_damage(fetches):
     for length, total in ((5, 10), (MIB, 10), (0, 3 * MIB)):
         fetches.want("a", "w1", 0.0)
         (ask,) = asks(fetches)
-        assert fetches.answered(ask.request, "OK", length, total, 0.0) is None
+        assert fetches.answered(ask.source, ask.request, "OK", length, total, 0.0) is None
         assert fetches.take() == [Missed("a", "CORRUPT_BLOCK")]
 
 

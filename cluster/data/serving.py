@@ -1,0 +1,137 @@
+"""What a Fetch is answered with: bytes of partitions' streams from a worker's disk, or of job parts from a master's.
+
+No sockets: `Served` is what the shell sends. Paths are made of ids alone, a reader is who its key says it is, and no
+reader gets a partition without a ticket for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from kernelmill.cluster.data.blockindex import (
+    DATA,
+    INDEX,
+    BlockIndex,
+    OutputId,
+    Piece,
+    output_stem,
+    read_index,
+    stream_ranges,
+)
+from kernelmill.cluster.fields import PART_BYTES_MAX
+from kernelmill.cluster.keys.signing import is_ticket
+from kernelmill.cluster.messages import FETCH_BYTES_MAX, BlockRange, Fetch, PartRange
+from kernelmill.engine.errors import CorruptBlockError
+
+INDEXES_MAX = 256
+
+
+class Served(NamedTuple):
+    """An answer: a status of Chunk, the length of the whole stream or part, and the bytes."""
+
+    status: str
+    total: int = 0
+    body: bytes = b""
+
+
+class Holder(Protocol):
+    """Who answers Fetches."""
+
+    def answer(self, fetch: Fetch, reader: str) -> Served:
+        """Answer a Fetch of the peer whose key is called `reader`; never raises."""
+
+
+DENIED, GONE, CORRUPT = Served("DENIED"), Served("GONE"), Served("CORRUPT")
+
+
+class BlockFiles:
+    """The blocks of one worker, for readers with tickets under `ticket_key`."""
+
+    def __init__(self, scratch: str, worker: str, ticket_key: bytes) -> None:
+        self._scratch, self._worker, self._ticket_key = scratch, worker, ticket_key
+        self._indexes: OrderedDict[str, BlockIndex] = OrderedDict()
+
+    def answer(self, fetch: Fetch, reader: str) -> Served:
+        """Read the ranges from disk; a single range of length 0 checks its whole stream instead."""
+        if sum(one.length for one in fetch.ranges) > FETCH_BYTES_MAX:
+            return DENIED
+        bodies, total = [], 0
+        for one in fetch.ranges:
+            if not isinstance(one, BlockRange) or not self._may_read(one, fetch.ticket, reader):
+                return DENIED
+            try:
+                stem = output_stem(self._scratch, self._worker, one.job, one.attempt, one.output)
+                index = self._index(stem, one)
+                pieces = index.pieces(one.partition)
+                head = index.stream_head(one.partition)
+                total = len(head) + sum(piece.length for piece in pieces)
+                if one.length:
+                    bodies.append(_read(stem + DATA, head, pieces, one.offset, one.length))
+                else:
+                    _check(stem + DATA, pieces)
+            except (FileNotFoundError, IndexError):
+                return GONE
+            except (CorruptBlockError, OSError):  # an unreadable disk is as good as a damaged one
+                return CORRUPT
+        return Served("OK", total, b"".join(bodies))
+
+    def _may_read(self, one: BlockRange, given: bytes, reader: str) -> bool:
+        place = one.job, one.stage, one.gen, one.output, one.partition
+        return is_ticket(given, self._ticket_key, *place, reader)
+
+    def _index(self, stem: str, one: BlockRange) -> BlockIndex:
+        """The index, read before or now. Raises FileNotFoundError also where the name fits and the ids do not."""
+        index = self._indexes.get(stem)
+        if index is None:
+            index = self._indexes[stem] = read_index(stem + INDEX)
+            if len(self._indexes) > INDEXES_MAX:
+                self._indexes.popitem(last=False)
+        self._indexes.move_to_end(stem)
+        if index.id != OutputId(one.job, one.stage, one.gen, one.map_task, one.output, one.attempt):
+            raise FileNotFoundError(stem)
+        return index
+
+
+class PartFiles:
+    """The job parts in a folder, each under its SHA-256 in hex, for peers that may have them."""
+
+    def __init__(self, folder: str, may_have: Callable[[str, bytes], bool]) -> None:
+        self._folder, self._may_have = folder, may_have
+
+    def answer(self, fetch: Fetch, reader: str) -> Served:
+        """Read the ranges from disk."""
+        if sum(one.length for one in fetch.ranges) > FETCH_BYTES_MAX:
+            return DENIED
+        bodies, total = [], 0
+        for one in fetch.ranges:
+            if not isinstance(one, PartRange) or not self._may_have(reader, one.sha256):
+                return DENIED
+            try:
+                with open(os.path.join(self._folder, one.sha256.hex()), "rb") as file:
+                    total = os.fstat(file.fileno()).st_size
+                    bodies.append(os.pread(file.fileno(), one.length, min(one.offset, PART_BYTES_MAX)))
+            except FileNotFoundError:
+                return GONE
+            except OSError:
+                return CORRUPT
+        return Served("OK", total, b"".join(bodies))
+
+
+def _read(path: str, head: bytes, pieces: list[Piece], offset: int, length: int) -> bytes:
+    found = []
+    with open(path, "rb") as file:
+        for one in stream_ranges(head, pieces, offset, length):
+            data = one if isinstance(one, bytes) else os.pread(file.fileno(), one[1], one[0])
+            if not isinstance(one, bytes) and len(data) != one[1]:
+                raise OSError(f"{path} ends too early")
+            found.append(data)
+    return b"".join(found)
+
+
+def _check(path: str, pieces: list[Piece]) -> None:
+    with open(path, "rb") as file:
+        for piece in pieces:
+            piece.check(memoryview(os.pread(file.fileno(), piece.length, piece.offset)), where=path)
