@@ -20,6 +20,7 @@ from kernelmill.cluster.journal.place import FolderLock, failed, prepare_folder,
 from kernelmill.cluster.journal.records import (
     KIND_OF,
     EpochStarted,
+    JobAccepted,
     JobCancelled,
     JobCommitted,
     JobFailed,
@@ -49,6 +50,7 @@ class Journal:
     life: bytes
     is_behind: bool
     ledger: Ledger
+    ended_lately: list[tuple[bytes, JobAccepted]]  # jobs whose leftovers nobody may have removed
     writer: JournalWriter
     _lock: FolderLock
 
@@ -74,7 +76,7 @@ def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, 
         path = folder / NAME
         if not os.path.lexists(path):
             _make_first(path, known_epoch)
-        file, ledger = _replayed(path)
+        file, ledger, ended_lately = _replayed(path)
         try:
             epoch, life = max(ledger.epoch, known_epoch) + 1, secrets.token_bytes(8)
             started = EpochStarted(epoch, life, versions)
@@ -85,7 +87,7 @@ def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, 
             file.close()
             raise
         writer = JournalWriter(file, epoch, wake, retry_s=retry_s)
-        return Journal(file.cluster, file.secret, epoch, life, is_behind, ledger, writer, lock)
+        return Journal(file.cluster, file.secret, epoch, life, is_behind, ledger, ended_lately, writer, lock)
     except BaseException:
         lock.release()
         raise
@@ -113,8 +115,9 @@ class _Times:
             self.last_ms[row.job] = row.at_ms
 
 
-def _replayed(path: Path) -> tuple[JournalFile, Ledger]:
+def _replayed(path: Path) -> tuple[JournalFile, Ledger, list[tuple[bytes, JobAccepted]]]:
     """Open the journal and read it; if there are ended jobs to be dropped, compact it and read it again."""
+    ended_lately: list[tuple[bytes, JobAccepted]] = []
     while True:
         file = JournalFile.open(path)
         try:
@@ -124,9 +127,11 @@ def _replayed(path: Path) -> tuple[JournalFile, Ledger]:
                 times.note(event.row)
                 is_worth_it |= isinstance(event.record, JobCommitted | JobFailed | JobCancelled | JobForgotten)
             for job in ledger.ended:
+                if job in ledger.jobs and (accepted := ledger.jobs[job].sheet.accepted) is not None:
+                    ended_lately.append((bytes.fromhex(job), accepted))
                 ledger.let_go(job)
             if not is_worth_it:
-                return file, ledger
+                return file, ledger, ended_lately
             with _new_file(path) as new:
                 write_new(new, file.cluster, file.secret, _kept_rows(file, ledger, times))
                 file.close()

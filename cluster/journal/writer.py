@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from kernelmill.cluster.journal.records import KIND_OF, Record, encode_record
@@ -52,8 +52,10 @@ class JournalWriter:
     def __init__(self, file: JournalFile, epoch: int, wake: Callable[[], None], *, retry_s: float = 1.0) -> None:
         self._file, self._epoch, self._wake, self._retry_s = file, epoch, wake, retry_s
         self._changed = threading.Condition()
-        self._queue: deque[tuple[int, NewRow]] = deque()  # what is being written stays in front until it is durable
-        self._queue_bytes = 0
+        self._queue: deque[tuple[int, list[NewRow]]] = (
+            deque()
+        )  # what is being written stays in front until it is durable
+        self._queue_records = self._queue_bytes = 0
         self._reports: list[Report] = []
         self._broken: KernelmillError | None = None
         self._closing = False
@@ -65,18 +67,30 @@ class JournalWriter:
 
         Raises KM0606 if the queue is full: take reports first. Raises KM0614 if the journal broke or is closed.
         """
-        row = NewRow(self._epoch, time.time_ns() // 1_000_000, KIND_OF[type(record)], job, encode_record(record))
+        self.append_all(token, [(job, record)])
+
+    def append_all(self, token: int, records: Sequence[tuple[bytes, Record]]) -> None:
+        """Queue records that must be durable together or not at all. Raises as `append` does."""
+        at_ms = time.time_ns() // 1_000_000
+        rows = [NewRow(self._epoch, at_ms, KIND_OF[type(one)], job, encode_record(one)) for job, one in records]
+        size = sum(len(row.body) for row in rows)
         with self._changed:
             if self._broken is not None:
                 raise self._broken
             if self._closing:
                 raise error(Code.JOURNAL_FAILED, "the journal is closed", where=str(self._file.path))
-            if len(self._queue) >= QUEUE_RECORDS_MAX or self._queue_bytes + len(row.body) > QUEUE_BYTES_MAX:
-                what = f"{len(self._queue)} records wait for the journal's disk"
+            if self._queue_records >= QUEUE_RECORDS_MAX or self._queue_bytes + size > QUEUE_BYTES_MAX:
+                what = f"{self._queue_records} records wait for the journal's disk"
                 raise error(Code.JOURNAL_FULL, what, where=str(self._file.path), hint="check that disk")
-            self._queue.append((token, row))
-            self._queue_bytes += len(row.body)
+            self._queue.append((token, rows))
+            self._queue_records += len(rows)
+            self._queue_bytes += size
             self._changed.notify()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the disk that whoever makes records should pause."""
+        return self._queue_records > QUEUE_RECORDS_MAX // 2 or self._queue_bytes > QUEUE_BYTES_MAX // 2
 
     def take_reports(self) -> list[Report]:
         """Return what has happened since the last call, in order."""
@@ -110,11 +124,11 @@ class JournalWriter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closing)
-                group = [self._queue[at] for at in range(min(len(self._queue), RECORDS_MAX))]
+                group = self._next_group()
             if not group:
                 return
             try:
-                self._file.append([row for _, row in group])
+                self._file.append([row for _, rows in group for row in rows])
             except KernelmillError as problem:
                 if problem.code is not Code.JOURNAL_FULL:
                     raise
@@ -126,6 +140,17 @@ class JournalWriter:
             self._report_durable(group)
             self._file.checkpoint_if_long()
 
+    def _next_group(self) -> list[tuple[int, list[NewRow]]]:
+        """Whole entries from the front, at least one if there are any, and no more than RECORDS_MAX records else."""
+        group: list[tuple[int, list[NewRow]]] = []
+        records = 0
+        for entry in self._queue:
+            records += len(entry[1])
+            if group and records > RECORDS_MAX:
+                break
+            group.append(entry)
+        return group
+
     def _wait_for_space(self, news: KernelmillError | None) -> bool:
         """Report a full disk if that is news, and wait; False if the journal is being closed meanwhile."""
         if news is not None:
@@ -135,11 +160,12 @@ class JournalWriter:
         with self._changed:
             return not self._changed.wait_for(lambda: self._closing, timeout=self._retry_s)
 
-    def _report_durable(self, group: list[tuple[int, NewRow]]) -> None:
+    def _report_durable(self, group: list[tuple[int, list[NewRow]]]) -> None:
         with self._changed:
-            for _, row in group:
+            for _, rows in group:
                 self._queue.popleft()
-                self._queue_bytes -= len(row.body)
+                self._queue_records -= len(rows)
+                self._queue_bytes -= sum(len(row.body) for row in rows)
             self._reports.append(Recorded(tuple(token for token, _ in group)))
         self._wake()
 

@@ -155,7 +155,7 @@ def on_cancel(desk: Desk, event: CancelReceived) -> None:
     known = desk.ledger.jobs.get(event.job)
     owner = owner_of(desk, event.job)
     if not owner or (owner != event.client and not event.is_admin):
-        _refuse(desk, event.client, "NO_SUCH_JOB", "no job of yours has this id", event.job)
+        _refuse(desk, event.client, "NO_JOB", "no job of yours has this id", event.job)
     elif job is None or job.is_over or known is None or known.state == COMMITTING:
         state = known.state if known is not None else desk.ledger.ended[event.job].state
         _refuse(desk, event.client, "TOO_LATE", f"the job is {state}", event.job)
@@ -168,7 +168,7 @@ def on_forget(desk: Desk, event: ForgetReceived) -> None:
     """Forget an ended job of the client's own, or any for an administrator; said again it is forgotten already."""
     owner = owner_of(desk, event.job)
     if owner and owner != event.client and not event.is_admin:
-        _refuse(desk, event.client, "NO_SUCH_JOB", "no job of yours has this id", event.job)
+        _refuse(desk, event.client, "NO_JOB", "no job of yours has this id", event.job)
     elif owner and (event.job in desk.jobs or event.job not in desk.ledger.ended):
         _refuse(desk, event.client, "TOO_EARLY", "the job has not ended", event.job)
     else:

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from kernelmill.cluster.fields import Count, OutputFile
+from kernelmill.cluster.journal.records import JobAccepted
 from kernelmill.cluster.master import commits, lives, registrations
 from kernelmill.cluster.master import events as told
 from kernelmill.cluster.master import jobs as states
@@ -157,6 +159,38 @@ class Master:
     def peers(self) -> list[str]:
         """List the workers that have a session: what TellPeers sends, with the endpoints that the shell knows."""
         return [session.worker for session in self._desk.sessions]
+
+    def has_job(self, job: str, client: str | None = None) -> bool:
+        """Tell whether a job is known, and is this client's if one is named."""
+        owner = lives.owner_of(self._desk, job)
+        return owner != "" and client in (None, owner)
+
+    def is_ended(self, job: str) -> bool:
+        """Tell whether a job's end is durable."""
+        return job in self._desk.ledger.ended and not self._is_unrecorded(job)
+
+    @property
+    def desk(self) -> Desk:
+        """The state, for answers.py to read; nobody outside may change it."""
+        return self._desk
+
+    def files_left(self, job: str) -> list[tuple[int, int, int, tuple[OutputFile, ...]]]:
+        """List what publishing a live job takes: (stage, task, attempt, files) of all winners that left files."""
+        return list(self._desk.ledger.jobs[job].files_left())
+
+    def counters_of(self, job: str) -> tuple[Count, ...]:
+        """Add up the counters of a live job's commits."""
+        return self._desk.ledger.jobs[job].sums()[0]
+
+    def accepted_jobs(self) -> dict[str, JobAccepted]:
+        """What clients sent, of jobs that have not ended."""
+        jobs = self._desk.ledger.jobs.items()
+        return {name: job.sheet.accepted for name, job in jobs if job.sheet.accepted is not None}
+
+    def parts_in_use(self) -> set[bytes]:
+        """The sha256 of all parts of live jobs."""
+        accepted = (job.sheet.accepted for job in self._desk.ledger.jobs.values())
+        return {part.sha256 for one in accepted if one is not None for part in one.parts}
 
     def state_of(self, job: str) -> str:
         """Tell a job's state; KeyError for one that never was."""

@@ -80,7 +80,7 @@ def test_a_client_has_at_most_64_live_jobs(bench, sheet, tools):
 def test_a_job_can_be_cancelled_by_its_client_or_an_administrator(bench, sheet, tools):
     bench.submit(sheet)
     bench.tell(ev.CancelReceived("eve", "j"))
-    assert tools.only(ev.Refuse, bench.orders)[0].code == "NO_SUCH_JOB"
+    assert tools.only(ev.Refuse, bench.orders)[0].code == "NO_JOB"
     bench.tell(ev.CancelReceived("eve", "j", is_admin=True))
     assert tools.only(ev.TellResult, bench.commit())[0].state == "CANCELLED"
     assert tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))[0].code == "TOO_LATE"

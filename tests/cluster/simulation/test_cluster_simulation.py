@@ -30,7 +30,7 @@ SOMETIMES = [  # a campaign that never sees one of these is void
     "forged seal",
     "submitted twice",
     "refused: JOB_EXISTS",
-    "refused: NO_SUCH_JOB",
+    "refused: NO_JOB",
     "name taken",
     "session lost: silent",
     "session lost: displaced",

@@ -1,0 +1,46 @@
+"""A canary for a bound CURVE socket: a peer with a key that nobody knows must be refused, at the start and for ever.
+
+libzmq lets *every* key in at a socket whose ZAP domain nobody asks for; so does a desk that is gone. Whoever sees a
+canary live must end its process: the cluster's door is open.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from kernelmill.cluster.keys.curve import make_pair
+
+EVERY_S: Final = 60.0
+PATIENCE_S: Final = 10.0
+"""How long a handshake may take before the canary counts as alive: nobody refused it."""
+_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
+class Canary:
+    """One try at one endpoint. Poll `socket`; `is_dead` tells the outcome."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_key: str, now: float) -> None:
+        self.endpoint, self.until_s = endpoint, now + PATIENCE_S  # by then it is decided
+        self._peer = context.socket(zmq.DEALER)
+        pair = make_pair()
+        self._peer.curve_publickey, self._peer.curve_secretkey = pair.public.encode(), pair.secret.encode()
+        self._peer.curve_serverkey = server_key.encode()
+        self._peer.setsockopt(zmq.LINGER, 0)
+        self._peer.setsockopt(zmq.IPV6, int("[" in endpoint))
+        self.socket = self._peer.get_monitor_socket(_REFUSED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._peer.connect(endpoint)
+
+    def is_dead(self, now: float) -> bool | None:
+        """True: refused, as it must be. False: let in, or not refused in time. None: not known yet."""
+        while self.socket.poll(0):
+            event = parse_monitor_message(self.socket.recv_multipart(zmq.DONTWAIT))
+            return event["event"] == _REFUSED
+        return False if now >= self.until_s else None
+
+    def close(self) -> None:
+        """Take the canary away."""
+        self._peer.disable_monitor()
+        self._peer.close(0)

@@ -1,0 +1,485 @@
+"""The master's process: sockets, clock, journal and storage around the pure machine. It decides nothing about jobs.
+
+    journal first (lock, replay, a new epoch that is durable), then the sockets, then the canaries, then work
+
+One thread receives, decodes, tells the machine and performs what it orders. The journal, the parts on disk and the
+parts' socket have threads of their own and ring `_Bell`; the storage process has the file work of the commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import secrets
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from kernelmill.cluster import addresses
+from kernelmill.cluster import messages as m
+from kernelmill.cluster.canary import EVERY_S, Canary
+from kernelmill.cluster.failpoints import failpoint
+from kernelmill.cluster.fields import Count, Problem
+from kernelmill.cluster.journal.opening import open_journal
+from kernelmill.cluster.journal.records import JobAccepted
+from kernelmill.cluster.journal.translate import attempt_key, attempt_number, record_of
+from kernelmill.cluster.journal.writer import JournalBroke, JournalFilled, Recorded
+from kernelmill.cluster.keys.bundle import MasterKey, read_master_key
+from kernelmill.cluster.keys.curve import KeyPair
+from kernelmill.cluster.master import events as told
+from kernelmill.cluster.master.clientdesk import ClientDesk
+from kernelmill.cluster.master.facts import (
+    Committing,
+    EpochBegun,
+    Fact,
+    JobEnded,
+    JobSubmitted,
+    TaskCommitted,
+)
+from kernelmill.cluster.master.failures import Failure
+from kernelmill.cluster.master.gate import CLIENTS, WORKERS, Gate
+from kernelmill.cluster.master.intake import Intake
+from kernelmill.cluster.master.logbook import LogBook
+from kernelmill.cluster.master.machine import Master
+from kernelmill.cluster.master.partsfolder import PartsFolder
+from kernelmill.cluster.master.posts import MESSAGE_BYTES_MAX, Mail, Me, Post, Route
+from kernelmill.cluster.master.storagelink import StorageLink
+from kernelmill.cluster.master.translate import Letter, WorkerMail, seal_with
+from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.sockets import Door, bind_router, new_context
+from kernelmill.cluster.storage import frames
+from kernelmill.cluster.versions import versions_here
+from kernelmill.cluster.wire import CLIENT_TO_MASTER, WORKER_TO_MASTER
+from kernelmill.engine.errors import Code, error
+
+MESSAGES_MAX: Final = 256  # of one socket before the others have their turn
+QUEUED_MAX: Final = 8192  # messages that wait for one peer
+REFRESH_S: Final = 2.0
+_FILES_WANTED: Final = 65536
+_SESSION_BITS: Final = 63
+_log = logging.getLogger("kernelmill.cluster")
+
+
+class _Bell:
+    """Wakes the poller from any thread; ringing twice is ringing once."""
+
+    def __init__(self) -> None:
+        self._ear, self._button = socket.socketpair()
+        self._ear.setblocking(False)
+        self._button.setblocking(False)
+
+    def ring(self) -> None:
+        """Wake the poller."""
+        with contextlib.suppress(OSError):  # full: it is ringing
+            self._button.send(b"!")
+
+    def fileno(self) -> int:
+        """What to poll."""
+        return self._ear.fileno()
+
+    def silence(self) -> None:
+        """Hear all that was rung."""
+        with contextlib.suppress(BlockingIOError):
+            while self._ear.recv(4096):
+                pass
+
+    def close(self) -> None:
+        """Take it away; ringing it then does nothing."""
+        self._ear.close()
+        self._button.close()
+
+
+class _Way(NamedTuple):
+    """How a session is reached."""
+
+    worker: str
+    route: Route
+    key: str
+
+
+class MasterShell:
+    """One master, from `run` to the end of its process. Raises typed errors for what keeps it from starting."""
+
+    def __init__(self, state: Path, keys: Path, address: str | None, roots: Roots) -> None:
+        self._key: MasterKey = read_master_key(keys / "master.key")
+        self.address = address if address is not None else self._key.address
+        self._state, self._roots = state, roots
+        self._gate = Gate(keys)
+        self._bell = _Bell()
+        self._journal = open_journal(state, versions_here(), self._bell.ring)
+        failpoint("master.epoch.durable")
+        self._me = Me(self._journal.cluster, self._journal.epoch, self._journal.life)
+        self._master = Master(self._journal.ledger, seal_with(self._journal.secret))
+        self._mail = WorkerMail(self._master, self.address)
+        self._logs = LogBook()
+        self._parts = PartsFolder(state / "parts", self._bell.ring)
+        self._intake = Intake(self._parts, versions_here())
+        self._recording: deque[tuple[int, tuple[Fact, ...]]] = deque()
+        self._is_journal_full = False
+        self._ways: dict[int, _Way] = {}  # session -> way
+        self._session_of: dict[int, int] = {}  # descriptor -> session
+        self._found: deque[told.Event] = deque()  # while actions were performed; told when all of them are
+        self._accepted: dict[str, JobAccepted] = {}  # of jobs whose staging may be there
+        self._rights: dict[str, frozenset[bytes]] = {}  # worker -> parts that it may have; replaced, never changed
+        self._asking: tuple[Route, int] | None = None
+        self._canaries: list[Canary] = []
+        self._perform: dict[type, Callable[[Any], None]] = {
+            told.Record: self._record,
+            told.Refuse: self._refuse,
+            told.Publish: self._publish,
+            told.CleanStaging: self._clean,
+        }
+
+    @property
+    def epoch(self) -> int:
+        """How many masters this journal has had, this one included."""
+        return self._me.epoch
+
+    def run(self) -> None:
+        """Serve until the process is interrupted or the journal breaks. Raises what ended it."""
+        _raise_file_limit()
+        storage = self._storage = StorageLink(self._roots.items())
+        try:
+            self._open()
+            self._serve()
+        finally:
+            storage.close()
+            self._close()
+
+    # Opening and closing.
+
+    def _open(self) -> None:
+        self._context = new_context()
+        self._door = Door(self._context, self._gate.decide)
+        pair = KeyPair(self._key.public_key, self._key.secret_key)
+        sizes = {"message_bytes_max": MESSAGE_BYTES_MAX, "queued_max": QUEUED_MAX}
+        self._endpoints = [self.address, addresses.for_workers(self.address)]
+        with _own_files():
+            clients = bind_router(self._context, pair, CLIENTS, self._endpoints[0], **sizes)
+            workers = bind_router(self._context, pair, WORKERS, self._endpoints[1], **sizes)
+        self._clients = Post(clients, CLIENTS, CLIENT_TO_MASTER, self._gate, self._me)
+        self._workers = Post(workers, WORKERS, WORKER_TO_MASTER, self._gate, self._me)
+        self._monitor = workers.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._desk = ClientDesk(self._clients, self._master, self._mail, self._intake, self._logs, self._tell)
+        self._perform |= {
+            told.Accept: self._desk.accept,
+            told.Grant: self._desk.grant,
+            told.TellResult: self._desk.tell_result,
+        }
+        failpoint("master.bound")
+
+    def _close(self) -> None:
+        for canary in self._canaries:
+            canary.close()
+        for post in (getattr(self, "_clients", None), getattr(self, "_workers", None)):
+            if post is not None:
+                post.socket.close(0)
+        if (context := getattr(self, "_context", None)) is not None:
+            context.destroy(linger=0)
+        self._parts.close()
+        self._journal.close()
+        self._bell.close()
+
+    # The loop.
+
+    def _serve(self) -> None:
+        now = time.monotonic()
+        for job, accepted in self._journal.ended_lately:
+            self._storage.order(frames.Clean(job, accepted.sheet))
+        self._accepted = self._master.accepted_jobs()
+        self._do(self._master.start(self._me.epoch, self._me.life, now))
+        self._parts.drop_all_but(self._master.parts_in_use())
+        self._tell(told.TimePassed())
+        refresh_s = canary_s = now
+        while True:
+            now = time.monotonic()
+            if now >= refresh_s:
+                refresh_s = now + REFRESH_S
+                self._take_revoked(self._gate.refresh())
+            if now >= canary_s:
+                canary_s = now + EVERY_S
+                self._canaries += [Canary(self._context, one, self._key.public_key, now) for one in self._endpoints]
+            due = [refresh_s, canary_s, self._watch_canaries(now)]
+            due += [self._storage.pass_time(now), self._desk.pass_time(now), self._master.next_deadline()]
+            self._wait(min(at for at in due if at is not None) - now)
+            deadline = self._master.next_deadline()
+            if deadline is not None and deadline <= time.monotonic():
+                self._tell(told.TimePassed())
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for what comes first, and take what has come."""
+        poller = zmq.Poller()
+        poller.register(self._door.socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        poller.register(self._bell.fileno(), zmq.POLLIN)
+        for canary in self._canaries:
+            poller.register(canary.socket, zmq.POLLIN)
+        if not self._journal.writer.is_behind:  # peers wait while the disk does not follow
+            poller.register(self._workers.socket, zmq.POLLIN)
+            poller.register(self._clients.socket, zmq.POLLIN)
+        if self._storage.fileno() >= 0:
+            poller.register(self._storage.fileno(), zmq.POLLIN | (zmq.POLLOUT if self._storage.is_writing else 0))
+        ready = dict(poller.poll(max(0, int(seconds * 1000) + 1)))
+        if self._door.socket in ready:
+            self._door.answer()
+        if self._bell.fileno() in ready:
+            self._bell.silence()
+        self._take_reports()
+        self._desk.take_written()
+        if self._monitor in ready:
+            self._take_disconnects()
+        if self._workers.socket in ready:
+            for mail in self._workers.receive(MESSAGES_MAX):
+                self._take_worker(mail)
+        if self._clients.socket in ready:
+            for mail in self._clients.receive(MESSAGES_MAX):
+                self._desk.take(mail, time.monotonic())
+        if self._storage.fileno() in ready:
+            self._take_storage()
+
+    def _tell(self, event: told.Event) -> None:
+        """Tell the machine, and do what it orders; what that brings to light is told to it next."""
+        self._found.append(event)
+        while self._found:
+            self._do(self._master.handle(self._found.popleft(), time.monotonic()))
+
+    def _do(self, actions: Sequence[told.Action]) -> None:
+        """Perform actions in order; what is found meanwhile waits in `_found` till the last one is performed."""
+        for action in actions:
+            perform = self._perform.get(type(action))
+            if perform is not None:
+                perform(action)
+                continue
+            for letter in self._mail.letters(action):
+                self._send(letter)
+            if isinstance(action, told.Assign):
+                failpoint("master.assign.sent")
+            elif isinstance(action, told.CommitAck):
+                failpoint("master.ack.sent")
+
+    # Workers.
+
+    def _take_worker(self, mail: Mail) -> None:
+        body, worker = mail.envelope.body, mail.peer.name
+        self._asking = mail.route, mail.envelope.seq
+        session = int.from_bytes(mail.envelope.session, "little")
+        way = self._ways.get(session)
+        is_known = way is not None and way.worker == worker and way.key == mail.peer.key
+        if is_known:
+            self._ways[session] = _Way(worker, mail.route, mail.peer.key)
+            self._session_of[mail.route.descriptor] = session
+        try:
+            if isinstance(body, m.Hello):
+                self._take_hello(mail, body)
+            elif isinstance(body, m.Lines):
+                if is_known and self._master.is_live(body.attempt.job.hex()):
+                    self._logs.take(worker, body)
+            else:
+                event = self._mail.event_of(worker, session if is_known else 0, body)
+                if isinstance(body, m.Done):
+                    failpoint("master.done.taken")
+                if event is not None and (is_known or not isinstance(event, told.DrainRequested)):
+                    self._tell(event)
+                if isinstance(body, m.Beat) and is_known:
+                    self._send(Letter(worker, session, m.Heard()))
+        except ValueError as problem:  # an attempt's number that no master gave out
+            self._workers.strangers += 1
+            _log.warning("%s of worker %s is refused: %s", type(body).__name__, worker, problem)
+        finally:
+            self._asking = None
+
+    def _take_hello(self, mail: Mail, hello: m.Hello) -> None:
+        peer, here = mail.peer, versions_here()
+        if hello.versions != here:
+            text = f"worker {peer.name} has {hello.versions}, the master {here}"
+            refused = m.Refused(b"", "VERSION", text, "install the same versions everywhere")
+            self._workers.send(mail.route.id, refused, ack=mail.envelope.seq)
+            return
+        session = secrets.randbits(_SESSION_BITS) | 1
+        event = self._mail.take_hello(peer.name, session, hello, peer.host or mail.address, peer.key)
+        if event is not None:
+            self._ways[session] = _Way(peer.name, mail.route, peer.key)
+            self._tell(event)
+            member = self._mail.members.get(peer.name)
+            if member is None or member.session != session:
+                del self._ways[session]  # refused, or late
+                return
+            self._session_of[mail.route.descriptor] = session
+            for old in [one for one, way in self._ways.items() if way.worker == peer.name and one != session]:
+                del self._ways[old]
+
+    def _send(self, letter: Letter) -> None:
+        if letter.session is None:
+            if self._asking is not None:
+                self._workers.send(self._asking[0].id, letter.body, ack=self._asking[1])
+            return
+        way = self._ways.get(letter.session)
+        if way is None:
+            return  # a session that is over
+        session = letter.session.to_bytes(8, "little")
+        if not self._workers.send(way.route.id, letter.body, session=session):
+            del self._ways[letter.session]
+            self._found.append(told.PeerGone(letter.worker, letter.session, "unreachable"))
+
+    def _refuse(self, action: told.Refuse) -> None:
+        if self._gate.is_worker(action.peer):
+            for letter in self._mail.letters(action):
+                self._send(letter)
+        else:
+            self._desk.refuse(action)
+
+    def _take_disconnects(self) -> None:
+        while self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())
+            session = self._session_of.pop(int(event["value"]), None)
+            way = self._ways.get(session) if session is not None else None
+            if session is not None and way is not None and way.route.descriptor == int(event["value"]):
+                self._tell(told.PeerDisconnected(way.worker, session))
+
+    def _take_revoked(self, keys: frozenset[str]) -> None:
+        for session, way in [*self._ways.items()]:
+            if way.key in keys or self._gate.peer(WORKERS, way.key) is None:
+                refused = m.Refused(b"", "AUTH", "this worker's key was taken from the list", "")
+                self._workers.send(way.route.id, refused)
+                del self._ways[session]
+                self._tell(told.PeerGone(way.worker, session, "revoked"))
+
+    # The journal.
+
+    def _record(self, action: told.Record) -> None:
+        facts = [fact for fact in action.facts if not isinstance(fact, EpochBegun)]  # which is durable already
+        self._recording.append((action.number, action.facts))
+        for fact in facts:
+            if isinstance(fact, JobSubmitted) and fact.sheet.accepted is not None:
+                self._accepted[fact.sheet.job] = fact.sheet.accepted
+        if facts:
+            self._journal.writer.append_all(action.number, [record_of(fact) for fact in facts])
+        else:
+            self._found.append(told.Recorded(action.number))
+
+    def _take_reports(self) -> None:
+        for report in self._journal.writer.take_reports():
+            match report:
+                case Recorded(tokens):
+                    if self._is_journal_full:
+                        self._is_journal_full = False
+                        self._tell(told.JournalFreed())
+                    self._gone_durable(tokens[-1])
+                case JournalFilled(problem):
+                    _log.error("%s", problem)
+                    self._is_journal_full = True
+                    self._tell(told.JournalFilled())
+                case JournalBroke(problem):
+                    raise problem
+
+    def _gone_durable(self, number: int) -> None:
+        is_over = False
+        while self._recording and self._recording[0][0] <= number:
+            for fact in self._recording.popleft()[1]:
+                if (name := _NAME_OF_DURABLE.get(type(fact))) is not None:
+                    failpoint(name)
+                is_over |= isinstance(fact, JobEnded)
+        self._tell(told.Recorded(number))
+        if is_over:
+            self._parts.drop_all_but(self._master.parts_in_use() | self._intake.parts_in_use())
+
+    # Storage.
+
+    def _publish(self, action: told.Publish) -> None:
+        accepted = self._accepted[action.job]
+        plan = next(part for part in accepted.parts if part.role == "plan")
+        winners = tuple(
+            frames.Winner(stage, task, attempt_key(number), files)
+            for stage, task, number, files in self._master.files_left(action.job)
+        )
+        counters: tuple[Count, ...] = self._master.counters_of(action.job)
+        place = str(self._parts.path_of(plan.sha256))
+        order = frames.Publish(bytes.fromhex(action.job), accepted.sheet, place, winners, counters)
+        self._storage.order(order)
+        failpoint("master.publish.sent")
+
+    def _clean(self, action: told.CleanStaging) -> None:
+        accepted = self._accepted.pop(action.job)
+        self._storage.order(frames.Clean(bytes.fromhex(action.job), accepted.sheet))
+
+    def _take_storage(self) -> None:
+        self._storage.write()
+        for answer in self._storage.read(time.monotonic()):
+            job = answer.job.hex()
+            match answer:
+                case frames.Published():
+                    self._tell(told.Published(job, answer.rows, answer.size_bytes, answer.manifest_xxh3))
+                case frames.PublishFailed(bad=bad):
+                    place = (bad[0], bad[1], attempt_number(bad[2])) if bad is not None else None
+                    problem = _problem_of(answer)
+                    self._tell(told.PublishFailed(job, answer.code, answer.text, place, problem))
+                case frames.Cleaned(text=text):
+                    if text:
+                        _log.warning("staging of job %s: %s", job, text)
+
+    # Canaries.
+
+    def _watch_canaries(self, now: float) -> float | None:
+        """Look how the canaries are; tell when the next one is due. Raises KM0615 if one was let in."""
+        for canary in [*self._canaries]:
+            is_dead = canary.is_dead(now)
+            if is_dead is None:
+                continue
+            canary.close()
+            self._canaries.remove(canary)
+            if not is_dead:
+                what = "a peer with an unknown key was not refused: the master stops rather than let anybody in"
+                raise error(Code.KEYS, what, where=canary.endpoint, hint="report this, with the versions of pyzmq")
+        return min((canary.until_s for canary in self._canaries), default=None)
+
+
+_NAME_OF_DURABLE: Final[dict[type, str]] = {
+    JobSubmitted: "master.job.durable",
+    TaskCommitted: "master.commit.durable",
+    Committing: "master.committing.durable",
+    JobEnded: "master.committed.durable",
+}
+
+
+def _problem_of(answer: frames.PublishFailed) -> Problem | None:
+    """The error that the client raises, if the job ends by this."""
+    if answer.bad is not None or answer.code == Failure.OUTPUT_FULL.value:
+        return None
+    return Problem(answer.code, answer.text, answer.where, answer.hint)
+
+
+@contextlib.contextmanager
+def _own_files() -> Iterator[None]:
+    """What is made in here is for this user alone: sockets of ipc among it."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def refuse_to_unpickle() -> None:
+    """See to it that whoever makes this process unpickle a class or function ends it instead. For good."""
+
+    def hook(event: str, _arguments: tuple[object, ...]) -> None:
+        if event == "pickle.find_class":
+            os._exit(70)
+
+    sys.addaudithook(hook)

@@ -1,0 +1,113 @@
+"""The master's end of its storage process: orders go out, answers come back, and a process that dies is started anew.
+
+Every order may be carried out again from any point, so a new process is given all that was not answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+
+from kernelmill.cluster.storage.frames import Answer, Clean, Order, Published, PublishFailed, answers, encode
+from kernelmill.engine.errors import KernelmillError
+
+_READ_BYTES = 1 << 20
+_RESTART_S = 1.0
+_log = logging.getLogger("kernelmill.cluster")
+
+
+class StorageLink:
+    """Poll `fileno()` for reading, and for writing while `is_writing`. Call `pass_time` now and then."""
+
+    def __init__(self, roots: Sequence[tuple[str, str]]) -> None:
+        self._roots = [f"{name}={folder}" for name, folder in roots]
+        self._orders: deque[Order] = deque()  # not answered, in order
+        self._unsent = bytearray()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._restart_at_s = 0.0
+        self.restarts = 0
+        self._start()
+
+    def fileno(self) -> int:
+        """The descriptor to poll; -1 while there is no process."""
+        return self._channel.fileno()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self._unsent)
+
+    def order(self, order: Order) -> None:
+        """Give an order; one that is in the queue already is not given twice."""
+        if order not in self._orders:
+            self._orders.append(order)
+            self._unsent += encode(order)
+            self.write()
+
+    def write(self) -> None:
+        """Send what can be sent now."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError, OSError):
+            while self._unsent:
+                del self._unsent[: self._channel.send(self._unsent)]
+
+    def read(self, now: float) -> list[Answer]:
+        """Take the answers that have come; if the process has ended, another one is due in a second."""
+        try:
+            data = self._channel.recv(_READ_BYTES)
+            found = self._reader.feed(data)
+        except BlockingIOError:
+            return []
+        except (OSError, KernelmillError) as problem:
+            _log.error("the storage process: %s", problem)
+            data, found = b"", []
+        if not data:
+            self._end()
+            self._restart_at_s = now + _RESTART_S
+        return [one for one in found if self._is_awaited(one)]
+
+    def pass_time(self, now: float) -> float | None:
+        """Start a new process if one is due; tell when to call again, or None."""
+        if self._process is not None:
+            return None
+        if now < self._restart_at_s:
+            return self._restart_at_s
+        self.restarts += 1
+        self._start()
+        return None
+
+    def close(self) -> None:
+        """End the process; what it has not done the next master orders again."""
+        self._end()
+
+    def _is_awaited(self, answer: Answer) -> bool:
+        kinds = (Published, PublishFailed)
+        for order in self._orders:
+            if order.job == answer.job and isinstance(order, Clean) != isinstance(answer, kinds):
+                self._orders.remove(order)
+                return True
+        return False
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "kernelmill.cluster.storage", str(theirs.fileno()), *self._roots]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        ours.setblocking(False)
+        self._channel, self._reader = ours, answers()
+        self._unsent = bytearray(b"".join(encode(order) for order in self._orders))
+        self.write()
+
+    def _end(self) -> None:
+        self._channel.close()
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait()
