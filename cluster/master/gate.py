@@ -46,3 +46,7 @@ class Gate:
     def is_worker(self, name: str) -> bool:
         """Tell whether a name is a worker's; no client has the same."""
         return any(peer.name == name for peer in self._allowed.workers.values())
+
+    def worker_names(self) -> dict[str, str]:
+        """The names of all workers that may come in, by public key."""
+        return {key: peer.name for key, peer in self._allowed.workers.items()}

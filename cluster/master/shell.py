@@ -27,6 +27,7 @@ from zmq.utils.monitor import parse_monitor_message
 from kernelmill.cluster import addresses
 from kernelmill.cluster import messages as m
 from kernelmill.cluster.canary import EVERY_S, Canary
+from kernelmill.cluster.data.partserver import PartServer
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.fields import Count, Problem
 from kernelmill.cluster.journal.opening import open_journal
@@ -162,8 +163,10 @@ class MasterShell:
         self._door = Door(self._context, self._gate.decide)
         pair = KeyPair(self._key.public_key, self._key.secret_key)
         sizes = {"message_bytes_max": MESSAGE_BYTES_MAX, "queued_max": QUEUED_MAX}
-        self._endpoints = [self.address, addresses.for_workers(self.address)]
+        parts = addresses.for_parts(self.address)
+        self._endpoints = [self.address, addresses.for_workers(self.address), parts]
         with _own_files():
+            self._part_server = PartServer(parts, pair, str(self._state / "parts"), self._may_have)
             clients = bind_router(self._context, pair, CLIENTS, self._endpoints[0], **sizes)
             workers = bind_router(self._context, pair, WORKERS, self._endpoints[1], **sizes)
         self._clients = Post(clients, CLIENTS, CLIENT_TO_MASTER, self._gate, self._me)
@@ -185,6 +188,8 @@ class MasterShell:
                 post.socket.close(0)
         if (context := getattr(self, "_context", None)) is not None:
             context.destroy(linger=0)
+        if (server := getattr(self, "_part_server", None)) is not None:
+            server.close()
         self._parts.close()
         self._journal.close()
         self._bell.close()
@@ -205,6 +210,8 @@ class MasterShell:
             if now >= refresh_s:
                 refresh_s = now + REFRESH_S
                 self._take_revoked(self._gate.refresh())
+                self._part_server.set_workers(self._gate.worker_names())
+                self._part_server.check()
             if now >= canary_s:
                 canary_s = now + EVERY_S
                 self._canaries += [Canary(self._context, one, self._key.public_key, now) for one in self._endpoints]
@@ -325,10 +332,21 @@ class MasterShell:
         way = self._ways.get(letter.session)
         if way is None:
             return  # a session that is over
+        if isinstance(letter.body, m.Spec):
+            self._grant_parts(letter)
         session = letter.session.to_bytes(8, "little")
         if not self._workers.send(way.route.id, letter.body, session=session):
             del self._ways[letter.session]
             self._found.append(told.PeerGone(letter.worker, letter.session, "unreachable"))
+
+    def _may_have(self, worker: str, sha256: bytes) -> bool:
+        """What the thread of the parts' socket asks: a worker may have the parts of jobs whose Spec it was sent."""
+        return sha256 in self._rights.get(worker, frozenset())
+
+    def _grant_parts(self, letter: Letter) -> None:
+        """Let a worker have a job's parts, and those of live jobs that it could have before; and no others."""
+        before = self._rights.get(letter.worker, frozenset()) & self._master.parts_in_use()
+        self._rights[letter.worker] = before | {part.sha256 for part in letter.body.parts}
 
     def _refuse(self, action: told.Refuse) -> None:
         if self._gate.is_worker(action.peer):
