@@ -122,6 +122,8 @@ class Bench:
         self.is_over = False
         # Work.
         self.attempts: dict[AttemptName, Attempt] = {}
+        self.open: dict[AttemptName, Attempt] = {}  # those that are not HELD: what is looked through each second
+        self.stopping: dict[AttemptName, Attempt] = {}  # those whose slot is killed if they do not end
         self.waiting: dict[AttemptName, float] = {}  # since when, oldest first
         self.jobs: dict[JobId, JobHere] = {}
         self.pool = Pool(me.slots)
@@ -149,6 +151,10 @@ class Bench:
             self.send(said)
 
     # Attempts.
+
+    def add(self, attempt: Attempt) -> None:
+        """Follow an attempt."""
+        self.attempts[attempt.name] = self.open[attempt.name] = attempt
 
     def job_of(self, job: JobId) -> JobHere:
         """A job's record, made on first use."""
@@ -210,6 +216,7 @@ class Bench:
         self.waiting.pop(attempt.name, None)
         slot = self.pool.slots.get(attempt.slot) if attempt.slot is not None else None
         attempt.slot = attempt.stop_at_s = None
+        self.stopping.pop(attempt.name, None)
         if slot is None or slot.attempt != attempt.name:
             return
         slot.attempt = None
@@ -230,14 +237,19 @@ class Bench:
         """Tell a slot to end what it runs, and note when it is killed if it does not."""
         if attempt.stop_at_s is None and attempt.slot is not None:
             attempt.stop_at_s = self.now + self.settings.cancel_grace_s
+            self.stopping[attempt.name] = attempt
             self.out.append(out.TellSlot(attempt.slot, CancelTask(attempt.name.attempt)))
 
     def remove(self, attempt: Attempt) -> None:
         """Forget an attempt and delete what it left."""
         assert attempt.slot is None, f"{attempt.name} is still in a slot"
-        del self.attempts[attempt.name]
-        self.lines.pop(attempt.name, None)
+        self._forget(attempt)
         self.out.append(out.DeleteAttempt(attempt.name))
+
+    def _forget(self, attempt: Attempt) -> None:
+        del self.attempts[attempt.name]
+        self.open.pop(attempt.name, None)
+        self.lines.pop(attempt.name, None)
 
     # Slots.
 
@@ -272,8 +284,7 @@ class Bench:
                 self.kill(slot)
         for attempt in [each for each in self.attempts.values() if each.name.job == job]:
             self.leave_slot(attempt)
-            del self.attempts[attempt.name]
-            self.lines.pop(attempt.name, None)
+            self._forget(attempt)
         self.inputs.forget(job)
         if self.jobs.pop(job, None) is not None:
             self.out.append(out.DeleteJob(job))

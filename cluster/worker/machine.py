@@ -82,7 +82,7 @@ class Worker:
         self._bench = bench = Bench(me, settings if settings is not None else WorkerSettings(), now)
         for done in notes:
             attempt = found(done)
-            bench.attempts[attempt.name] = attempt
+            bench.add(attempt)
             bench.job_of(attempt.name.job)
         self.seen = bench.seen
 
@@ -155,6 +155,8 @@ class Worker:
         bench = self._bench
         for name, attempt in bench.attempts.items():
             assert attempt.name == name
+            assert (name in bench.open) == (attempt.state != states.HELD), (name, attempt.state)
+            assert (name in bench.stopping) == (attempt.stop_at_s is not None), name
             assert (name in bench.waiting) == (attempt.state == states.WAITING), (name, attempt.state)
             assert (attempt.done is not None) == (attempt.state in (states.DONE, states.HELD)), (name, attempt.state)
             assert (attempt.failed is not None) == (attempt.state == states.FAILED), (name, attempt.state)
@@ -162,6 +164,7 @@ class Worker:
             if attempt.slot is not None:
                 assert bench.pool.slots[attempt.slot].attempt == name, f"{name} is in a slot that has another"
             assert (attempt.slot is not None) or attempt.state not in states.IN_SLOT, f"{name} runs nowhere"
+        assert set(bench.open) <= set(bench.attempts) >= set(bench.stopping)
         running = 0
         for number, slot in bench.pool.slots.items():
             running += slot.state == slots.BUSY

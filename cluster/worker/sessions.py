@@ -159,6 +159,7 @@ def _sift(
     if attempt.state in (states.DONE, states.HELD):
         if attempt.name in keep or attempt.name in resend:  # what ran at HELLO may have ended since
             attempt.move(states.ASKED_AGAIN)
+            bench.open[attempt.name] = attempt
             bench.say_again(attempt)
         elif attempt.name in hold:
             answered(bench, attempt)
@@ -177,6 +178,7 @@ def _sift(
 def answered(bench: Bench, attempt: Attempt) -> None:
     """An output counts: its blocks are held; files that lie in the staging are no longer this worker's."""
     attempt.move(states.ANSWERED)
+    bench.open.pop(attempt.name, None)
     done = attempt.done
     if done is not None and not getattr(done.record.output, "vectors", b""):
         bench.remove(attempt)
@@ -225,9 +227,9 @@ def stop(bench: Bench, status: int, text: str) -> None:
 def beat(bench: Bench) -> None:
     """Say what is in hand, and again all that has not been answered."""
     bench.beat_s = bench.now + bench.settings.beat_s
-    progress = tuple(_progress(each) for each in bench.attempts.values() if each.state in states.REPORTED)
+    progress = tuple(_progress(each) for each in bench.open.values() if each.state in states.REPORTED)
     bench.send(Beat(progress[:8192], tuple(bench.jobs)[:4096], bench.sample.rss_bytes, bench.sample.disk_free_bytes))
-    open_ends = [each for each in bench.attempts.values() if each.state in (states.DONE, states.FAILED)]
+    open_ends = [each for each in bench.open.values() if each.state in (states.DONE, states.FAILED)]
     _say_some(bench, open_ends)
     for name, lines in list(bench.lines.items()):
         bench.send(Lines(name, tuple(islice(lines, bench.settings.lines_max))))
@@ -279,7 +281,7 @@ def end_work(bench: Bench) -> None:
     """After an hour without a master: end what runs, keep what is done."""
     bench.seen["orphan ended its slots"] += 1
     bench.out.append(out.Say("no master for too long: what runs here is ended, what is done is kept"))
-    for attempt in list(bench.attempts.values()):
+    for attempt in list(bench.open.values()):
         if attempt.state in states.IN_HAND:
             bench.discard(attempt)
 

@@ -58,7 +58,7 @@ def on_assign(bench: Bench, assign: Assign) -> None:
         bench.seen["ASSIGN of an unknown job"] += 1  # its Spec was lost: both come again
         return
     attempt = assigned(assign)
-    bench.attempts[attempt.name] = attempt
+    bench.add(attempt)
     bench.waiting[attempt.name] = bench.now
     bench.accept(attempt)
 
@@ -214,7 +214,8 @@ def on_slot_died(bench: Bench, event: SlotDied) -> None:
     bench.watches.pop(slot.number, None)
     if attempt is None:
         return
-    slot.attempt = attempt.slot = None
+    bench.stopping.pop(attempt.name, None)
+    slot.attempt = attempt.slot = attempt.stop_at_s = None
     failure = slot.killed_for or event.failure
     sample = event.sample if event.sample is not None else attempt.sample
     is_its = sample is not None and sample.attempt == attempt.name.attempt
@@ -297,8 +298,9 @@ def pass_time(bench: Bench) -> None:
     for slot in bench.pool.in_state(slots.STARTING, slots.OPENING):
         if slot.since_s + settings.start_s <= bench.now:
             bench.kill(slot, "HUNG")
-    for attempt in bench.attempts.values():
+    for attempt in list(bench.stopping.values()):
         if attempt.stop_at_s is not None and attempt.stop_at_s <= bench.now and attempt.slot is not None:
+            del bench.stopping[attempt.name]
             attempt.stop_at_s = None
             bench.kill(bench.pool.slots[attempt.slot], "CANCELLED")
     overdue = [
@@ -338,7 +340,7 @@ def _look(bench: Bench, sample: out.SlotSample) -> None:
 def next_deadline(bench: Bench) -> list[float]:
     """When pass_time has something to do that cannot wait for the next sample."""
     settings = bench.settings
-    due = [each.stop_at_s for each in bench.attempts.values() if each.stop_at_s is not None]
+    due = [each.stop_at_s for each in bench.stopping.values() if each.stop_at_s is not None]
     due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(slots.STARTING, slots.OPENING)]
     if bench.starts_failed and bench.start_at_s > bench.now:
         due.append(bench.start_at_s)

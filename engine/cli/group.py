@@ -34,6 +34,7 @@ COMMANDS = {
     "warm": ("engine.cli.warm", "warm", "Compile all kernels into the cache."),
     "config": ("engine.cli.house", "config", "List the settings, their values and where each was given."),
     "master": ("cluster.cli.master", "master", "Run the master of a cluster."),
+    "worker": ("cluster.cli.worker", "worker", "Be a worker of a cluster until told to go."),
     "keys": ("cluster.cli.keys", "keys", "Make, list and remove the keys of a cluster."),
     "jobs": ("cluster.cli.client", "jobs", "List the jobs of a cluster."),
     "workers": ("cluster.cli.client", "workers", "List the workers of a cluster."),
