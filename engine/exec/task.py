@@ -36,6 +36,7 @@ from kernelmill.engine.exec.usersteps import run_user_step, user_schema
 from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
+from kernelmill.engine.io.parquet_join import JoiningWriter, encode_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
 from kernelmill.engine.io.text import read_batches
@@ -299,6 +300,9 @@ def _run_steps(
                 schema = step.schema
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
+            case physical.EncodeRowGroups(to=to):
+                batches = encode_row_groups(batches, to)
+                schema = physical.ENCODED
             case _:
                 then = pipeline.steps[number + 1 : number + 2]
                 batches = run_user_step(batches, step, functions, context, then[0] if then else None, to_side)
@@ -349,12 +353,22 @@ def _write_part(
     path = context.part_path
     if path is None:
         raise error(Code.INTERNAL, "a sink task was given no place for its file")
-    with PartWriter(path, end) if isinstance(end, physical.ToParquet) else ArrowWriter(path, end.schema) as writer:
+    with _part_writer(path, end) as writer:
         for batch in batches:
             context.check_cancelled()
             writer.write(batch)
         part = writer.close()
     return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)
+
+
+def _part_writer(path: str, end: physical.ToParquet | physical.ToArrow) -> PartWriter | JoiningWriter | ArrowWriter:
+    match end:
+        case physical.ToOneParquet():
+            return JoiningWriter(path, end)
+        case physical.ToParquet():
+            return PartWriter(path, end)
+        case physical.ToArrow():
+            return ArrowWriter(path, end.schema)
 
 
 def _give_to_sink(batches: Iterator[pa.RecordBatch], task: Task, context: TaskContext) -> TaskResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -62,6 +62,88 @@ def stored_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns as they are written."""
+    return pa.schema([pa.field(field.name, stored_type(field.type), field.nullable) for field in schema])
+
+
+class RowGroups:
+    """Collects batches until a row group is full: `add` gives those that are, `rest` what is left.
+
+    waiting_bytes, taken_bytes: of the values that wait, and of all that were taken.
+    """
+
+    def __init__(self, operator: ToParquet) -> None:
+        self.schema = stored_schema(operator.schema)
+        self._rows_max = max(1, operator.row_group_rows)
+        self._rows = self.waiting_bytes = self.taken_bytes = 0
+        self._waiting: list[list[pa.Array[Any]]] = []
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
+        """Take the rows of a batch; columns go by position and must fit the operator's schema."""
+        columns = [_stored(column) for column in batch.columns]
+        start, rows = 0, batch.num_rows
+        while start < rows:
+            piece = [column.slice(start, self._rows_max - self._rows) for column in columns]
+            count = min(rows - start, self._rows_max - self._rows)
+            size_bytes = bytes_of(piece)
+            if self.waiting_bytes + size_bytes > ROW_GROUP_BYTES_MAX:
+                count = self._rows_that_fit(piece, count)
+                piece = [column.slice(0, count) for column in piece]
+                size_bytes = bytes_of(piece)
+            if count:
+                self._waiting.append(piece)
+                self._rows += count
+                self.waiting_bytes += size_bytes
+                self.taken_bytes += size_bytes
+                start += count
+            if start < rows or self._rows == self._rows_max:
+                yield from self.rest()
+
+    def rest(self) -> Iterator[pa.Table]:
+        """The rows that wait, if there are any, as one array a column."""
+        if not self._rows:
+            return
+        pieces = self._waiting
+        arrays = pieces[0] if len(pieces) == 1 else [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
+        self._rows = self.waiting_bytes = 0
+        self._waiting = []
+        yield pa.Table.from_arrays(cast("list[pa.Array[Any]]", arrays), schema=self.schema)
+
+    def _rows_that_fit(self, piece: Sequence[pa.Array[Any]], rows: int) -> int:
+        """How many rows the open row group still takes; a row larger than the bound has a row group to itself."""
+        sums = bytes_before(piece, rows)
+        fits = int(np.searchsorted(sums, ROW_GROUP_BYTES_MAX - self.waiting_bytes, side="right")) - 1
+        return max(fits, 0 if self._rows else 1)
+
+
+def opened_writer(sink: Any, operator: ToParquet) -> pq.ParquetWriter:
+    """pyarrow's writer with every setting pinned. Raises KM0107 for an unknown compression."""
+    codec, level = _CODECS[check_compression(operator.compression)]
+    schema = stored_schema(operator.schema)
+    pinned: dict[str, Any] = {
+        "version": FORMAT_VERSION,
+        "compression": codec,
+        "compression_level": level,
+        **_encodings(schema, operator.unique_columns),
+        "write_statistics": operator.statistics,
+        "data_page_version": "1.0",
+        "data_page_size": _PAGE_BYTES,
+        "write_batch_size": _WRITE_BATCH_ROWS,
+        "write_page_checksum": True,
+        "store_schema": False,
+    }
+    return pq.ParquetWriter(sink, schema, **pinned)
+
+
+def write_row_group(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    """Write the rows as one row group. Raises KM0207 for a value that Parquet cannot hold."""
+    try:
+        writer.write_table(table, row_group_size=table.num_rows)
+    except pa.ArrowInvalid as problem:
+        raise _unfit(table, problem) from problem
+
+
 class PartWriter:
     """Write batches to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
 
@@ -70,60 +152,24 @@ class PartWriter:
     """
 
     def __init__(self, path: str, operator: ToParquet) -> None:
-        codec, level = _CODECS[check_compression(operator.compression)]
+        check_compression(operator.compression)
         self.path = path
-        self._schema = pa.schema(
-            [pa.field(field.name, stored_type(field.type), field.nullable) for field in operator.schema]
-        )
-        self._group_rows = max(1, operator.row_group_rows)
-        self._rows = self._waiting_rows = self._waiting_bytes = 0
-        self._waiting: list[list[pa.Array[Any]]] = []
+        self._groups = RowGroups(operator)
+        self._rows = 0
         with output_errors("making a part file", path):
             self._sink = HashingFile(path)
-        pinned: dict[str, Any] = {
-            "version": FORMAT_VERSION,
-            "compression": codec,
-            "compression_level": level,
-            **_encodings(self._schema, operator.unique_columns),
-            "write_statistics": operator.statistics,
-            "data_page_version": "1.0",
-            "data_page_size": _PAGE_BYTES,
-            "write_batch_size": _WRITE_BATCH_ROWS,
-            "write_page_checksum": True,
-            "store_schema": False,
-        }
         sink: Any = self._sink
-        self._writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), self._schema, **pinned)
+        self._writer = opened_writer(pa.PythonFile(sink, mode="w"), operator)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows of a batch; columns go by position and must fit the operator's schema."""
-        columns = [_stored(column) for column in batch.columns]
-        start, rows = 0, batch.num_rows
-        while start < rows:
-            piece = [column.slice(start, self._group_rows - self._waiting_rows) for column in columns]
-            count = min(rows - start, self._group_rows - self._waiting_rows)
-            size_bytes = bytes_of(piece)
-            if self._waiting_bytes + size_bytes > ROW_GROUP_BYTES_MAX:
-                count = self._rows_that_fit(piece, count)
-                piece = [column.slice(0, count) for column in piece]
-                size_bytes = bytes_of(piece)
-            if count:
-                self._waiting.append(piece)
-                self._waiting_rows += count
-                self._waiting_bytes += size_bytes
-                start += count
-            if start < rows or self._waiting_rows == self._group_rows:
-                self._flush()
-
-    def _rows_that_fit(self, piece: Sequence[pa.Array[Any]], rows: int) -> int:
-        """How many rows the open row group still takes; a row larger than the bound has a row group to itself."""
-        sums = bytes_before(piece, rows)
-        fits = int(np.searchsorted(sums, ROW_GROUP_BYTES_MAX - self._waiting_bytes, side="right")) - 1
-        return max(fits, 0 if self._waiting_rows else 1)
+        for table in self._groups.add(batch):
+            self._write(table)
 
     def close(self) -> PartFile:
         """Write what waits and the footer, make the file durable, and describe it under its base name."""
-        self._flush()
+        for table in self._groups.rest():
+            self._write(table)
         with output_errors("finishing a part file", self.path):
             self._writer.close()
             self._sink.finish()
@@ -132,7 +178,6 @@ class PartWriter:
     def abort(self) -> None:
         """Give the file up and delete it. Does nothing after `close`."""
         if self._sink.open:
-            self._waiting.clear()
             self._sink.discard()
             self._writer.close()  # its footer goes nowhere; left open it would be written when it is forgotten
 
@@ -144,20 +189,10 @@ class PartWriter:
     ) -> None:
         self.abort()
 
-    def _flush(self) -> None:
-        if not self._waiting_rows:
-            return
-        pieces = self._waiting
-        arrays = pieces[0] if len(pieces) == 1 else [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
+    def _write(self, table: pa.Table) -> None:
         with output_errors("writing a part file", self.path):
-            table = pa.Table.from_arrays(cast("list[pa.Array[Any]]", arrays), schema=self._schema)
-            try:
-                self._writer.write_table(table, row_group_size=self._waiting_rows)
-            except pa.ArrowInvalid as problem:
-                raise _unfit(table, problem) from problem
-        self._rows += self._waiting_rows
-        self._waiting_rows = self._waiting_bytes = 0
-        self._waiting = []
+            write_row_group(self._writer, table)
+        self._rows += table.num_rows
 
 
 def join_parts(paths: Sequence[str], target: str) -> PartFile:
@@ -220,7 +255,7 @@ class HashingFile:
         self._bytes = 0
         self.open = True
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Append `data`; after `finish` or `discard` nothing."""
         if not self.open:
             return len(data)

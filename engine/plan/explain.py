@@ -218,6 +218,10 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return "ToArrow"
         case physical.ToSink():
             return "ToSink"
+        case physical.EncodeRowGroups(to=to):
+            return f"EncodeRowGroups {to.compression}, of {to.row_group_rows:,} rows"
+        case physical.ToOneParquet():
+            return "ToOneParquet"
         case physical.ToParquet():
             return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}"
 

@@ -6,6 +6,7 @@ A stage's operators are a source (none where the stage reads blocks), steps in o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -312,6 +313,25 @@ class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
     unique_columns: tuple[str, ...] = ()
 
 
+_ENCODED: list[pa.Field[Any]] = [
+    pa.field("rows", pa.int64(), nullable=False),
+    pa.field("is_parquet", pa.bool_(), nullable=False),
+    pa.field("body", pa.large_binary(), nullable=False),
+]
+ENCODED = pa.schema(_ENCODED)
+"""What EncodeRowGroups makes: the rows in a body; whether it is a Parquet file, else an Arrow IPC stream; its bytes."""
+
+
+class EncodeRowGroups(msgspec.Struct, frozen=True, tag="encode_row_groups"):
+    """Make row groups of the rows, as `to` says: bytes for a ToOneParquet, see `io/parquet_join`."""
+
+    to: ToParquet
+
+
+class ToOneParquet(ToParquet, frozen=True, tag="to_one_parquet"):
+    """Write what EncodeRowGroups made in other tasks to one file."""
+
+
 class ToArrow(msgspec.Struct, frozen=True, tag="to_arrow"):
     """Write the rows to one file as an Arrow IPC stream: how a cluster hands rows to the client that collects them."""
 
@@ -334,10 +354,11 @@ Step = (
     | MergeAggregate
     | Sort
     | Limit
+    | EncodeRowGroups
     | Sampling
     | UserStep
 )
-End = ToBlocks | ToRanges | ToParquet | ToArrow | ToSink
+End = ToBlocks | ToRanges | ToParquet | ToOneParquet | ToArrow | ToSink
 
 
 class Branch(msgspec.Struct, frozen=True):

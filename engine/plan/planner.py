@@ -4,13 +4,14 @@ Aggregate     partial rows -> hash by keys -> merge        (partitions: `partiti
 Sort          rows -> sample of keys -> splitters -> rows by range -> sort       (partitions: `partition_count`)
 Limit, top_k  each task its own first rows -> gather -> one task for all rows
 MapReduce     map, combine -> hash, range or the user's partition -> sort -> reduce
-one file      gather -> one writer
+one file      row groups, encoded by each task -> gather -> one writer
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -73,8 +74,9 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
     elif isinstance(plan, logical.SinkParquet):
         pipe = planner.open(plan.input)
         if plan.single_file and pipe.tasks > 1:
-            pipe = planner.gather(pipe)
-        planner.sink(pipe, plan, plan.input)
+            planner.sink_joined(pipe, plan)
+        else:
+            planner.sink(pipe, plan, plan.input)
     elif isinstance(plan, logical.SinkRows):
         planner.close(planner.open(plan.input), physical.ToSink(), 0)
     else:
@@ -113,6 +115,11 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             return ()
 
 
+def _written(sink: logical.SinkParquet, pipe: Pipe, plan: logical.LogicalPlan) -> tuple[Any, ...]:
+    """What a ToParquet says about the rows of `pipe`, which are those of `plan`."""
+    return sink.compression, sink.row_group_rows, sink.statistics, pipe.schema, unique_columns(plan)
+
+
 class _Planner:
     """Walks a plan from its scans up; holds the stages that are closed."""
 
@@ -125,8 +132,13 @@ class _Planner:
 
     def sink(self, pipe: Pipe, sink: logical.SinkParquet, plan: logical.LogicalPlan) -> int:
         """Close `pipe`, whose rows are those of `plan`, by writing files; the stage's number."""
-        options = sink.compression, sink.row_group_rows, sink.statistics
-        return self.close(pipe, physical.ToParquet(*options, pipe.schema, unique_columns(plan)), 0)
+        return self.close(pipe, physical.ToParquet(*_written(sink, pipe, plan)), 0)
+
+    def sink_joined(self, pipe: Pipe, sink: logical.SinkParquet) -> None:
+        """Close `pipe` by writing one file: each of its tasks encodes its own rows."""
+        written = _written(sink, pipe, sink.input)
+        encoded = pipe.then(physical.EncodeRowGroups(physical.ToParquet(*written)), physical.ENCODED)
+        self.close(self.gather(encoded), physical.ToOneParquet(*written), 0)
 
     def sink_several(self, sink: logical.SinkParquet) -> tuple[tuple[str, int, pa.Schema], ...]:
         """Plan one map stage for all outputs, and the stages after it for each, the main one's last.

@@ -16,6 +16,7 @@ from kernelmill.engine.exec import task as tasks
 from kernelmill.engine.exec.context import Scratch, TaskContext
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.io import parquet_join
 from kernelmill.engine.plan import logical
 from kernelmill.engine.plan.codec import decode_task, encode_task
 from kernelmill.engine.plan.planner import plan_job
@@ -214,6 +215,21 @@ def test_rows_are_gathered_in_the_order_of_tasks(text, tmp_path):
     (data,) = run_here(job, tmp_path / "out", memory=0).values()
     expected = [line for line in text.read_text().split("\n") if "7" in line][:50]
     assert pq.read_table(pa.BufferReader(data))["line"].to_pylist() == expected
+
+
+@pytest.mark.parametrize("bytes_min", [1, 1 << 20])
+def test_one_file_has_the_rows_of_all_tasks_in_order_wherever_their_row_groups_waited(
+    text, tmp_path, monkeypatch, bytes_min
+):
+    monkeypatch.setattr(parquet_join, "ENCODED_BYTES_MIN", bytes_min)
+    job = sunk(word_count(text), single_file=True)
+    (data,) = run_here(job, tmp_path / "one", memory=0).values()
+    assert [data] == list(run_here(job, tmp_path / "again").values())
+    parts = run_here(sunk(word_count(text)), tmp_path / "many")
+    tables = [pq.read_table(pa.BufferReader(parts[name])) for name in sorted(parts)]
+    assert pq.read_table(pa.BufferReader(data)) == pa.concat_tables(tables)
+    row_groups = pq.read_metadata(pa.BufferReader(data)).num_row_groups
+    assert row_groups == (len(parts) if bytes_min == 1 else 1)
 
 
 def test_no_input_rows_still_make_files_with_the_columns(tmp_path):

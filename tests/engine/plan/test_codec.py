@@ -49,6 +49,11 @@ SAMPLING = [
 ]
 ENDS = [physical.ToBlocks(("word",)), physical.ToParquet("zstd", 100, True, SCHEMA, ("word",))]
 PIPELINES = [Pipeline(source, tuple(STEPS), end, SCHEMA) for source in SOURCES for end in ENDS]
+WRITTEN = "zstd", 100, True, SCHEMA, ("word",)
+PIPELINES += [
+    Pipeline(None, (physical.EncodeRowGroups(physical.ToParquet(*WRITTEN)),), physical.ToBlocks(), physical.ENCODED),
+    Pipeline(None, (), physical.ToOneParquet(*WRITTEN), physical.ENCODED),
+]
 PIPELINES += [Pipeline(None, tuple(SAMPLING), physical.ToRanges((("n", True, False),)), SCHEMA)]
 TASKS = [
     Task(0, 3, b"operators", 8, TextSplit((FileRange(FILE, 0, 100), FileRange(FILE, 100, 1234)))),

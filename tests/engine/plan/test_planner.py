@@ -68,13 +68,15 @@ def test_word_count_is_two_stages(text):
         """)
 
 
-def test_one_file_is_written_by_one_task_that_reads_all(text):
+def test_one_file_is_written_by_one_task_that_reads_what_the_others_encoded(text):
     lazy = text.select(word=km.col("line").str.tokenize()).explode("word").group_by("word").len()
     job = sunk(lazy, "out.parquet", partitions=4)
     assert [(stage.tasks, stage.partitions) for stage in job.graph.stages] == [(1, 4), (4, 1), (1, 0)]
-    assert stages_text(job).splitlines()[-2:] == [
+    assert stages_text(job).splitlines()[-4:] == [
+        "  EncodeRowGroups zstd, of 1,048,576 rows",
+        "  ToBlocks",
         "stage 2: gather, 1 task, reads all of stage 1",
-        "  ToParquet zstd, row groups of 1,048,576",
+        "  ToOneParquet",
     ]
 
 
