@@ -8,7 +8,7 @@ import click
 
 from kernelmill.cluster.keys.bundle import read_bundle
 from kernelmill.cluster.roots import roots_given
-from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings, refuse_pickles
+from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings, raise_file_limit, refuse_pickles
 from kernelmill.engine.cli.console import common_options, say, size, the_console
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.settings import resolve
@@ -46,6 +46,7 @@ def worker(bundle: Path, slots: int | None, memory: int | None, scratch: Path | 
     are run elsewhere. Functions of users run in processes of their own, with this user's rights.
     """
     refuse_pickles()
+    raise_file_limit()
     given = resolve(threads=slots, memory=memory, spill_dir=str(scratch) if scratch is not None else None)
     if given.memory_bytes // given.threads < SLOT_BYTES_MIN:
         what = f"{format_bytes(given.memory_bytes)} are too little for {given.threads} slots"

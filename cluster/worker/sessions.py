@@ -76,6 +76,7 @@ def cut(bench: Bench) -> None:
 def greet(bench: Bench) -> None:
     """Say all that is here, by the page."""
     bench.count += 1
+    bench.is_refused = False
     bench.welcomes.clear()
     bench.hello_at_s = bench.now + bench.settings.hello_s
     running = [each.held for each in bench.attempts.values() if each.state in states.IN_HAND]
@@ -192,8 +193,10 @@ def on_refused(bench: Bench, refused: Refused) -> None:
     elif bench.link == REGISTERED:
         say_hello_again(bench)
     elif bench.link == GREETING and refused.code != "NO_SESSION":
-        bench.out.append(out.Say(f"the master refuses this worker for now: {refused.text}"))
-        bench.hello_at_s = bench.now + bench.settings.hello_s
+        if bench.seen[f"refused: {refused.code}"] == 1:
+            bench.out.append(out.Say(f"the master refuses this worker for now: {refused.text}"))
+        bench.is_refused = True
+        bench.hello_at_s = bench.now + bench.settings.refused_s
 
 
 def on_drain(bench: Bench, drain: Drain) -> None:
@@ -263,8 +266,11 @@ def pass_time(bench: Bench) -> None:
         bench.reconnect_at_s = None
         bench.out.append(out.Reconnect())
     if bench.link == GREETING and bench.hello_at_s is not None and bench.hello_at_s <= now:
-        bench.seen["HELLO unanswered"] += 1
-        cut(bench)
+        if bench.is_refused:
+            greet(bench)
+        else:
+            bench.seen["HELLO unanswered"] += 1
+            cut(bench)
     if bench.link == REGISTERED and bench.heard_s + settings.silent_s <= now:
         bench.seen["master silent"] += 1
         cut(bench)

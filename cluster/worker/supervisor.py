@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import secrets
 import signal
 import socket
@@ -36,7 +37,7 @@ from kernelmill.cluster.worker.machine import Worker
 from kernelmill.cluster.worker.scratch import PARTS, ScratchFolder
 from kernelmill.cluster.worker.slotframes import OpenJob
 from kernelmill.cluster.worker.slots import SlotProcess, resident_bytes
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import KernelmillError
 
 _MESSAGES_MAX: Final = 256
 _BYE_MS: Final = 1000
@@ -327,7 +328,11 @@ _PERFORM: Final[dict[type, Callable[[Supervisor, Any], None]]] = {
     ev.Exit: Supervisor._leave,
 }
 
-_NEVER: Final = ("pyarrow", "numba", "cloudpickle")
+
+def raise_file_limit() -> None:
+    """Let this process and its slots open as many files as the system allows without asking."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def refuse_pickles() -> None:
@@ -339,13 +344,6 @@ def refuse_pickles() -> None:
             os._exit(70)
 
     sys.addaudithook(look)
-
-
-def check_imports() -> None:
-    """Raise KM0901 if this process has loaded what a supervisor must not have."""
-    found = [name for name in _NEVER if name in sys.modules]
-    if found:
-        raise error(Code.INTERNAL, f"a supervisor has loaded {', '.join(found)}", hint="report this")
 
 
 def _wake_pair() -> tuple[socket.socket, socket.socket]:

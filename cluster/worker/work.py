@@ -293,6 +293,10 @@ def _start_slots(bench: Bench, wanted: int) -> None:
 def pass_time(bench: Bench) -> None:
     """Take samples; kill what hangs, what holds too much, what does not end; say HELLO for inputs that never came."""
     settings = bench.settings
+    if bench.now > bench.beat_s + settings.stopped_s:  # this process was stopped, and its slots perhaps with it
+        bench.seen["was stopped"] += 1
+        for watch in bench.watches.values():
+            watch.alive_s = bench.now
     for sample in bench.sample.slots:
         _look(bench, sample)
     for slot in bench.pool.in_state(slots.STARTING, slots.OPENING):

@@ -130,6 +130,8 @@ class SimWorker:
     def perform_one(self, action):
         world, now, rng = self.world, self.world.now, self.world.rng
         match action:
+            case ev.Send(body=m.Hello()) if world.fault(0.05):
+                world.seen["HELLO lost"] += 1
             case ev.Send(session=session, body=body):
                 self.up.send(world.from_worker, self.name, session, body)
                 if isinstance(body, m.Done) and world.fault(0.05):
@@ -314,7 +316,7 @@ class SimSlot:
         elif bad:
             self.break_down(world.rng.choice(["USER_ERROR", "SIGNALLED"]))
         elif world.fault(0.06):
-            self.break_down(world.rng.choice(["USER_ERROR", "HUNG", "DISK_FULL", "OUTPUT_FULL", "SIGNALLED"]))
+            self.break_down(world.rng.choice(["USER_ERROR", "HUNG", "HUNG", "DISK_FULL", "OUTPUT_FULL", "SIGNALLED"]))
         else:
             left_out = {(origin.at, origin.row) for origin in run.left_out}
             self.finish([row for row in rows if row[:2] not in left_out], consumed)

@@ -326,8 +326,8 @@ def test_a_refusal_that_waiting_does_not_mend_ends_the_worker(code, ends):
     rig.say(messages.Refused(b"", code, "because", ""), session=b"")
     assert bool(rig.ordered(ev.Exit)) == ends
     if not ends:
-        rig.wait(5.0)
-        assert rig.ordered(ev.Reconnect)
+        rig.wait(0.6)
+        assert rig.hellos() and not rig.ordered(ev.Reconnect), "it asks again over the same connection"
 
 
 def test_a_master_without_this_session_gets_a_hello():
@@ -377,6 +377,18 @@ def test_a_slot_without_signs_of_life_is_killed_as_hung():
     assert [order.slot for order in rig.ordered(ev.KillSlot)] == [slot]
     rig.do(ev.SlotDied(slot, "SIGNALLED", "killed by signal 9", rig.samples[0]))
     assert [(failed.code, failed.batch) for failed in rig.sent(messages.Failed)] == [("HUNG", 2)]
+
+
+def test_a_supervisor_that_was_stopped_does_not_take_its_slots_for_hung():
+    rig = Rig().with_job()
+    slot = rig.run(1)
+    rig.samples = (slot_sample(slot, 1, steps=9),)
+    rig.wait(1.0)
+    rig.now += 60.0
+    rig.do(ev.TimePassed(ev.Sample(1, 1 << 40, rig.samples), 0.5))
+    assert not rig.ordered(ev.KillSlot) and not rig.worker.session
+    rig.wait(31.0)
+    assert rig.ordered(ev.KillSlot), "it shows no sign of life afterwards either"
 
 
 def test_a_slot_that_waits_for_blocks_does_not_hang():
