@@ -43,4 +43,5 @@ class Canary:
     def close(self) -> None:
         """Take the canary away."""
         self._peer.disable_monitor()
+        self.socket.close(0)
         self._peer.close(0)

@@ -1,0 +1,162 @@
+"""Jobs on their way in: asked for piece by piece, given to the machine when all is durable, and never before."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import pytest
+
+from kernelmill.cluster import messages as m
+from kernelmill.cluster.fields import JobPart, Place, Policy, Sheet, SheetStage, Versions
+from kernelmill.cluster.master import intake as intaking
+from kernelmill.cluster.master.events import SubmitReceived
+from kernelmill.cluster.master.intake import Intake
+from kernelmill.cluster.master.partsfolder import PartsFolder
+
+VERSIONS = Versions("0.1.0", "3.11.7", "26.0.1", "0.68.1", "2.4.6")
+JOB, OTHER = b"j" * 16, b"k" * 16
+PLAN, CODE = b"plan" * 10, b"code" * 7
+
+
+def part(role, data):
+    return JobPart(role, hashlib.sha256(data).digest(), len(data))
+
+
+def submission(*parts, job=JOB, versions=VERSIONS):
+    policy = Policy("error", 0, "error", "signed", "tail", 4, False)
+    sheet = Sheet((SheetStage("one", 1, (), ()),), Place("data", ("out",)), policy, versions)
+    return m.Submit(job, sheet, parts, b"S" * 32, 1)
+
+
+BODY = submission(part("plan", PLAN), part("code", CODE))
+
+
+class Desk:
+    """An intake whose written parts are waited for."""
+
+    def __init__(self, folder):
+        self.rung = threading.Semaphore(0)
+        self.parts = PartsFolder(folder, self.rung.release)
+        self.intake = Intake(self.parts, VERSIONS)
+
+    def submit(self, body=BODY, client="ada", now=0.0):
+        return self.intake.submit(client, body, now)
+
+    def put(self, data, need, size=16, client="ada", now=0.0):
+        piece = data[need.offset : need.offset + size]
+        return self.intake.put(client, m.PutPart(need.job, need.sha256, need.offset, piece), now)
+
+    def put_all(self, data, need):
+        """Put a whole part; the answer to its last piece."""
+        digest = need.sha256
+        while isinstance(need, m.Need) and need.sha256 == digest:
+            need = self.put(data, need)
+        return need
+
+    def written(self):
+        assert self.rung.acquire(timeout=10)
+        return self.intake.take_written()
+
+
+@pytest.fixture
+def desk(tmp_path):
+    found = Desk(tmp_path / "parts")
+    yield found
+    found.parts.close()
+
+
+def test_a_job_is_given_on_when_its_last_part_is_durable(desk, tmp_path):
+    need = desk.submit()
+    assert need == m.Need(JOB, part("plan", PLAN).sha256, 0)
+    need = desk.put_all(PLAN, need)
+    assert (need.sha256, need.offset) == (part("code", CODE).sha256, 0)
+    assert desk.put_all(CODE, need) is None
+    found = desk.written()
+    while not found:
+        found = desk.written()
+    ((client, event),) = found
+    assert client == "ada" and isinstance(event, SubmitReceived)
+    assert event.sheet.job == JOB.hex() and event.sheet.accepted.parts == BODY.parts
+    names = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    assert names == {hashlib.sha256(data).hexdigest(): data for data in (PLAN, CODE)}
+    assert isinstance(desk.submit(submission(part("plan", PLAN), job=OTHER)), SubmitReceived)  # it is here already
+
+
+def test_a_submission_that_is_said_again_goes_on_where_it_was(desk):
+    need = desk.submit()
+    need = desk.put(PLAN, need)
+    assert need.offset == 16
+    assert desk.submit() == need
+    assert desk.put(PLAN, m.Need(JOB, need.sha256, 0)) == need  # a piece that came twice
+
+
+def test_what_was_not_asked_for_changes_nothing(desk):
+    need = desk.submit()
+    assert desk.put(PLAN, need, client="bob") is None
+    assert desk.intake.put("ada", m.PutPart(OTHER, need.sha256, 0, b"x"), 0.0) is None
+    assert desk.intake.put("ada", m.PutPart(JOB, b"x" * 32, 0, b"x"), 0.0) == need
+    assert desk.put(CODE, m.Need(JOB, part("code", CODE).sha256, 0)) == need  # not this one's turn
+    assert desk.submit(client="bob").code == "JOB_EXISTS"
+
+
+@pytest.mark.parametrize("data", [PLAN[:-1] + b"?", PLAN + b"more"])
+def test_a_part_that_is_not_what_was_signed_is_refused_and_forgotten(desk, data, tmp_path):
+    need = desk.submit()
+    answer = desk.put(data, need, size=100)
+    assert answer.code == "PROTOCOL"
+    assert desk.submit() == need
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (submission(part("plan", PLAN), versions=Versions("2", "3", "4", "5", "6")), "VERSION"),
+        (submission(part("code", CODE)), "PROTOCOL"),
+        (submission(*[JobPart("plan", bytes([n]) * 32, 64 << 20) for n in range(17)]), "TOO_LARGE"),
+    ],
+)
+def test_a_job_that_cannot_be_taken_is_refused_before_any_part_is_asked_for(desk, body, code):
+    assert desk.submit(body).code == code
+
+
+def test_what_comes_in_is_bounded_in_bytes_and_in_number(desk, monkeypatch):
+    monkeypatch.setattr(intaking, "BUFFER_BYTES_MAX", 30)
+    monkeypatch.setattr(intaking, "SUBMISSIONS_MAX", 1)
+    need = desk.submit(submission(part("plan", CODE)))  # 28 bytes
+    assert isinstance(desk.put(CODE, need), m.Need)
+    assert desk.submit(submission(part("plan", PLAN), job=OTHER), "bob").code == "TOO_MANY_JOBS"
+    monkeypatch.setattr(intaking, "SUBMISSIONS_MAX", 2)
+    assert desk.submit(submission(part("plan", PLAN), job=OTHER), "bob") is None  # asked for later
+
+
+def test_a_silent_clients_submission_is_forgotten(desk):
+    need = desk.submit(now=0.0)
+    assert desk.put(PLAN, need, now=1.0).offset == 16
+    desk.intake.pass_time(60.0)
+    assert desk.submit(now=60.0).offset == 16
+    desk.intake.pass_time(121.0)
+    assert desk.submit(now=121.0).offset == 0
+
+
+def test_a_disk_that_takes_no_parts_is_told_to_the_client(desk, tmp_path):
+    need = desk.put_all(PLAN, desk.submit(submission(part("plan", PLAN), part("code", CODE))))
+    (tmp_path / "parts").rename(tmp_path / "gone")
+    assert desk.put_all(CODE, need) is None
+    found = desk.written() + desk.written()
+    assert [(client, answer.code) for client, answer in found if isinstance(answer, m.Refused)] == [
+        ("ada", "JOURNAL_FULL")
+    ]
+
+
+def test_what_a_killed_master_was_writing_is_removed_and_the_rest_is_known(tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    whole, half = folder / ("ab" * 32), folder / ("cd" * 32 + ".new")
+    whole.write_bytes(b"x"), half.write_bytes(b"y")
+    parts = PartsFolder(folder, lambda: None)
+    assert parts.has(b"\xab" * 32) and not parts.has(b"\xcd" * 32) and not half.exists()
+    parts.drop_all_but({b"\xef" * 32})
+    assert not whole.exists() and not parts.has(b"\xab" * 32)
+    parts.close()

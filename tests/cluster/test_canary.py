@@ -1,0 +1,72 @@
+"""A canary dies where unknown keys are refused, and lives where the door is open or nobody answers."""
+
+import time
+
+import pytest
+import zmq
+
+from kernelmill.cluster import canary as birds
+from kernelmill.cluster.canary import Canary
+from kernelmill.cluster.keys.curve import make_pair
+from kernelmill.cluster.sockets import Door, bind_router, new_context
+
+
+@pytest.fixture
+def context():
+    found = new_context()
+    yield found
+    found.destroy(linger=0)
+
+
+def outcome(canary, door=None):
+    """What becomes of a canary, with the desk answering meanwhile."""
+    deadline = time.monotonic() + 20
+    poller = zmq.Poller()
+    poller.register(canary.socket, zmq.POLLIN)
+    if door is not None:
+        poller.register(door.socket, zmq.POLLIN)
+    while time.monotonic() < deadline:
+        ready = dict(poller.poll(100))
+        if door is not None and door.socket in ready:
+            door.answer()
+        if (found := canary.is_dead(time.monotonic())) is not None:
+            canary.close()
+            return found
+    raise AssertionError("nothing became of it")
+
+
+def test_an_unknown_key_is_refused_and_the_canary_dies(context, tmp_path):
+    door, pair = Door(context, lambda domain, key, address: None), make_pair()
+    endpoint = f"ipc://{tmp_path}/s"
+    router = bind_router(context, pair, "workers", endpoint, message_bytes_max=1000, queued_max=10)
+    assert outcome(Canary(context, endpoint, pair.public, time.monotonic()), door) is True
+    router.close(0)
+    door.close()
+
+
+def test_a_door_that_lets_everybody_in_is_found_out(context, tmp_path):
+    door, pair = Door(context, lambda domain, key, address: "anybody"), make_pair()
+    endpoint = f"ipc://{tmp_path}/s"
+    router = bind_router(context, pair, "workers", endpoint, message_bytes_max=1000, queued_max=10)
+    assert outcome(Canary(context, endpoint, pair.public, time.monotonic()), door) is False
+    router.close(0)
+    door.close()
+
+
+def test_a_socket_without_a_domain_is_found_out(context, tmp_path):
+    pair = make_pair()
+    router = context.socket(zmq.ROUTER)
+    router.curve_server, router.curve_secretkey = True, pair.secret.encode()
+    router.bind(f"ipc://{tmp_path}/s")
+    assert outcome(Canary(context, f"ipc://{tmp_path}/s", pair.public, time.monotonic())) is False
+    router.close(0)
+
+
+def test_a_desk_that_does_not_answer_is_found_out(context, tmp_path, monkeypatch):
+    monkeypatch.setattr(birds, "PATIENCE_S", 0.5)
+    door, pair = Door(context, lambda domain, key, address: None), make_pair()
+    endpoint = f"ipc://{tmp_path}/s"
+    router = bind_router(context, pair, "workers", endpoint, message_bytes_max=1000, queued_max=10)
+    assert outcome(Canary(context, endpoint, pair.public, time.monotonic())) is False  # nobody looks at the desk
+    router.close(0)
+    door.close()
