@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from kernelmill.cluster.client.connecting import Connection, connect
 from kernelmill.cluster.keys import folder as keys_folder
+from kernelmill.cluster.messages import JobRow
 from kernelmill.cluster.roots import SCRATCH
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.machine import usable_memory_bytes
@@ -31,6 +32,15 @@ _START_S = 30.0
 _LEAVING_S = 8.0
 _LOG_LINES = 12
 _POLL_S = 0.02
+_BROOM = """
+import os, shutil, sys, time
+os.read(int(sys.argv[1]), 1)
+for _ in range(100):
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+    if not os.path.lexists(sys.argv[2]):
+        break
+    time.sleep(0.2)
+"""
 ROOT = "files"
 """The root that is this machine's whole file system."""
 
@@ -54,11 +64,19 @@ class LocalCluster:
         self._connection: Connection | None = None
         self._read_end, self._write_end = os.pipe()
         self._slots = slots
+        self._start_broom()
         try:
             self._start(workers)
         except BaseException:
             self.close()
             raise
+
+    def _start_broom(self) -> None:
+        """Start what removes the folder if this process is killed: it waits for the pipe's end as the others do."""
+        command = [sys.executable, "-ISc", _BROOM, str(self._read_end), str(self.folder)]
+        self._broom = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=[self._read_end], start_new_session=True
+        )
 
     def _start(self, workers: int) -> None:
         keys = self.folder / "keys"
@@ -71,6 +89,20 @@ class LocalCluster:
             keys_folder.add(keys, "worker", f"w{number}")
             self.start_worker(f"w{number}")
         self._await(bundle, workers)
+
+    def workers(self) -> list[str]:
+        """The names of the workers that are there now."""
+        return self._connected.workers()
+
+    def jobs(self) -> list[JobRow]:
+        """The jobs that were run there, the newest first."""
+        return self._connected.jobs()
+
+    @property
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise error(Code.BAD_SETTING, "this cluster is closed")
+        return self._connection
 
     def start_master(self) -> None:
         """Start the master, or start it again after it was killed: it goes on with its journal."""
@@ -86,8 +118,9 @@ class LocalCluster:
 
     def close(self) -> None:
         """End all processes and remove all files of the cluster; more than once is fine."""
-        if self._connection is not None:
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
         # Workers first: without them the master has nothing to do, and without a master they would look for it.
         for name in sorted(self.processes, reverse=True):
             self._signal(name, signal.SIGINT)
@@ -103,6 +136,8 @@ class LocalCluster:
             if handle >= 0:
                 os.close(handle)
         self._read_end = self._write_end = -1
+        self._broom.kill()
+        self._broom.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -141,7 +176,7 @@ class LocalCluster:
         while not os.path.exists(f"{self.folder}/s"):
             self._check(until_s, "no master")
         self._connection = connect(bundle, roots=roots)
-        while len(self._connection.workers()) < workers:
+        while len(self.workers()) < workers:
             self._check(until_s, f"fewer than {workers} workers")
 
     def _check(self, until_s: float, awaited: str) -> None:

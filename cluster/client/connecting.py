@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kernelmill.cluster.client.asking import jobs_of, workers_of
 from kernelmill.cluster.client.ends import ClusterEnds
-from kernelmill.cluster.client.link import Link, ask
+from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import Bundle, check_address, read_bundle
-from kernelmill.cluster.messages import ListWorkers, Workers
+from kernelmill.cluster.messages import JobRow
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import new_context
 from kernelmill.engine import execute
@@ -38,9 +39,12 @@ class Connection:
     def workers(self) -> list[str]:
         """The names of the workers that are there now."""
         with self._link() as link:
-            found = ask(link, ListWorkers(), (Workers,))
-        assert isinstance(found, Workers)
-        return [one.name for one in found.workers]
+            return [one.name for one in workers_of(link)]
+
+    def jobs(self) -> list[JobRow]:
+        """The jobs of this client, the newest first."""
+        with self._link() as link:
+            return jobs_of(link)
 
     def close(self) -> None:
         """Let jobs run in this process again. Jobs that run are not ended; more than once is fine."""

@@ -183,10 +183,10 @@ class ClusterEnds:
                 progress.close()
 
     def _submitted(self, packed: PackedJob, place: str, watching: Watching) -> Result:
-        """Submit a job and wait for its end. A job that fails, or that nobody accepted, leaves no staging."""
+        """Submit a job and wait for its end. A job that nobody accepted leaves no staging."""
         make_staging(place, packed.job)
         submit = Submit(packed.job, packed.sheet, packed.parts, packed.signature, packed.expires_s)
-        is_over = False
+        was_accepted = False
         try:
             with self._open_link() as link:
                 talk = Talk(submit, packed.contents, link.say, time.monotonic())
@@ -197,9 +197,9 @@ class ClusterEnds:
                     _cancel(talk, link)
                     raise
                 finally:
-                    is_over = talk.state == OVER or not talk.was_accepted
+                    was_accepted = talk.was_accepted or talk.state == OVER
         finally:
-            if is_over:  # the storage process does it too, unless it never heard of the job
+            if not was_accepted:
                 shutil.rmtree(staging_of(place, packed.job), ignore_errors=True)
         assert talk.result is not None
         if talk.result.state != "COMMITTED":

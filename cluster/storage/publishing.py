@@ -107,7 +107,7 @@ def clean(order: Clean, roots: Roots) -> Cleaned:
                     os.rename(os.path.join(staging, OLD), target)
                 os.rename(staging, trash)  # from here on nobody finds a place to write in
         if os.path.lexists(trash):
-            shutil.rmtree(trash)
+            shutil.rmtree(trash, onerror=_if_there)
         return Cleaned(order.job, "")
     except (OSError, KernelmillError) as problem:
         return Cleaned(order.job, f"{staging}: {problem}"[:8192])
@@ -315,6 +315,12 @@ def _locked(staging: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _if_there(_function: object, _path: str, problem: tuple[type[BaseException], BaseException, object]) -> None:
+    """What rmtree cannot delete is an error, unless somebody else has deleted it."""
+    if not isinstance(problem[1], FileNotFoundError):
+        raise problem[1]
 
 
 def _read(path: str) -> bytes | None:

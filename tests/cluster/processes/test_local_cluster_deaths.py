@@ -1,0 +1,159 @@
+"""A local cluster whose processes are killed gives the same bytes; and it leaves nothing, however its program ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import kernelmill as km
+from kernelmill.engine import execute
+from kernelmill.engine.events import TaskFinished
+
+KJV = str(Path(__file__).resolve().parents[3] / "data" / "kjv" / "[01]*.txt")
+OPTIONS = {"split_size": "16KiB", "partitions": 3}
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(is_so, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.01)
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def pairs(line, emit):
+    for word in line.split():
+        emit(word.strip(".,;:!?()'").lower(), len(line))
+
+
+JOB = km.MapReduce(pairs, "sum", schema={"key": "string", "value": "int64"})
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expected") / "out"
+    with execute.in_this_process():
+        JOB.run(KJV, output=str(folder), progress=False, **OPTIONS)
+    return files_in(folder)
+
+
+@pytest.fixture
+def cluster():
+    with km.LocalCluster(workers=2, memory="1GiB") as made:
+        yield made
+
+
+class AfterSomeTasks:
+    """Calls `strike` once, in a thread of its own, when so many tasks of the job are done."""
+
+    def __init__(self, tasks, strike):
+        self.left, self.strike, self.thread = tasks, strike, None
+
+    def __call__(self, event):
+        if isinstance(event, TaskFinished):
+            self.left -= 1
+            if self.left == 0:
+                self.thread = threading.Thread(target=self.strike)
+                self.thread.start()
+
+    def join(self):
+        assert self.thread is not None, "the job was over before anything struck"
+        self.thread.join()
+
+
+def kill(cluster, name):
+    cluster.processes[name].kill()
+    cluster.processes[name].wait()
+
+
+@pytest.mark.parametrize("tasks", [3, 20])
+def test_a_worker_that_is_killed_is_done_without(cluster, expected, tmp_path, strikes, tasks):
+    def strike():
+        kill(cluster, "w1")
+        strikes.add("worker killed")
+
+    watch = AfterSomeTasks(tasks, strike)
+    JOB.run(KJV, output=str(tmp_path / "out"), progress=watch, **OPTIONS)
+    watch.join()
+    assert files_in(tmp_path / "out") == expected
+
+
+def test_a_worker_that_is_killed_and_started_again_is_used_again(cluster, expected, tmp_path, strikes):
+    def strike():
+        kill(cluster, "w2")
+        cluster.start_worker("w2")
+        strikes.add("worker killed")
+
+    watch = AfterSomeTasks(10, strike)
+    JOB.run(KJV, output=str(tmp_path / "out"), progress=watch, **OPTIONS)
+    watch.join()
+    assert files_in(tmp_path / "out") == expected
+    wait_until(lambda: cluster.workers() == ["w1", "w2"])
+
+
+@pytest.mark.parametrize("tasks", [1, 20])
+def test_a_master_that_is_killed_goes_on_when_it_is_started_again(cluster, expected, tmp_path, strikes, tasks):
+    def strike():
+        kill(cluster, "master")
+        cluster.start_master()
+        strikes.add("master killed")
+
+    watch = AfterSomeTasks(tasks, strike)
+    JOB.run(KJV, output=str(tmp_path / "out"), progress=watch, **OPTIONS)
+    watch.join()
+    assert files_in(tmp_path / "out") == expected
+    assert len(cluster.workers()) == 2
+
+
+PROGRAM = """
+    import sys, threading
+    import kernelmill as km
+    cluster = km.LocalCluster(workers=1, memory="1GiB")
+    print(cluster.folder, *(process.pid for process in cluster.processes.values()), flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_is_left_however_the_program_ends(number):
+    program = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PROGRAM)], stdout=subprocess.PIPE, text=True)
+    folder, *pids = program.stdout.readline().split()
+    assert len(pids) == 2
+    program.send_signal(number)
+    program.wait(timeout=20)
+    program.stdout.close()
+    wait_until(lambda: not any(is_running(int(pid)) for pid in pids))
+    wait_until(lambda: not os.path.exists(folder))
+
+
+def test_ctrl_c_cancels_the_job(cluster, tmp_path):
+    """As the terminal does it: the signal comes in the middle of the job."""
+
+    def slow(line, emit):
+        total = 0
+        for n in range(2_000):
+            total += n % 7
+        emit("x", total)
+
+    job = km.MapReduce(slow, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+    watch = AfterSomeTasks(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        job.run(KJV, output=str(tmp_path / "out"), progress=watch, **OPTIONS)
+    wait_until(lambda: os.listdir(tmp_path) == [])
+    assert cluster.jobs()[0].state == "CANCELLED"
