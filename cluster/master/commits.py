@@ -323,6 +323,9 @@ def on_fetch_failed(desk: Desk, event: FetchFailedReceived) -> None:
         return  # newer INPUTS are on their way
     if (source.stage, source.index) in job.pending:
         return
+    is_here = desk.sessions.get(desk.ledger.holder_of(job.ledger, source.stage, source.index)) is not None
+    if event.code == Failure.FETCH_UNREACHABLE.value and not is_here:
+        return  # lost, which is known: its output has until the grace is over to come back
     if event.code == Failure.CORRUPT_BLOCK.value or _is_confirmed(desk, job, number, event.worker):
         desk.seen["block healed by a map re-run"] += 1
         desk.record(OutputLost(job.id, source.stage, stage.gen, source.index, number, event.code))

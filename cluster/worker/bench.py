@@ -99,6 +99,7 @@ class WantHere(msgspec.Struct):
     want: Want | None  # None: nothing is being fetched
     code: str
     since_s: float
+    is_renewed: bool = False  # the master has named its place again since the fetch began
 
 
 class Bench:

@@ -58,9 +58,14 @@ def on_block_missed(bench: Bench, event: BlockMissed) -> None:
     for slot, here in _waiting_for(bench, event.want):
         attempt = bench.attempts[slot.attempt] if slot.attempt is not None else None
         bench.forget_want(here)
-        here.code, here.since_s = event.code, bench.now
         if attempt is None:
             continue
+        if here.is_renewed and event.code == "FETCH_UNREACHABLE":
+            bench.seen["fetched again"] += 1
+            here.code = ""
+            _fetch(bench, attempt, here)
+            continue
+        here.code, here.since_s = event.code, bench.now
         if event.code == "DISK_FULL":
             frame = here.frame
             gone = BlockHere(
@@ -77,7 +82,18 @@ def on_places_changed(bench: Bench, job: JobId, stage: int) -> None:
     for slot in [bench.pool.slots[number] for number in bench.wants]:
         if slot.job == job:
             for here in [each for each in bench.wants[slot.number].values() if each.frame.stage == stage]:
-                _redirect(bench, slot, here)
+                if not _redirect(bench, slot, here):
+                    _renew(bench, slot, here)
+
+
+def _renew(bench: Bench, slot: Slot, here: WantHere) -> None:
+    """The block is where it was, says the master, for its holder has come back: what failed before is void."""
+    here.is_renewed = True
+    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
+    if here.code == "FETCH_UNREACHABLE" and attempt is not None:
+        here.code = ""
+        if here.want is None:
+            _fetch(bench, attempt, here)
 
 
 def repeat(bench: Bench) -> None:
@@ -109,7 +125,7 @@ def _fetch(bench: Bench, attempt: Attempt, here: WantHere) -> None:
         frame.output,
         frame.partition,
     )
-    here.want = want
+    here.want, here.is_renewed = want, False
     here.since_s = bench.now
     bench.fetching[want] += 1
     if bench.fetching[want] == 1:

@@ -132,7 +132,7 @@ class Link:
 
 
 class World:
-    def __init__(self, seed, faults=None, crash_at=None, jobs=None, poison=False, fickle=False):
+    def __init__(self, seed, faults=None, crash_at=None, jobs=None, poison=False, fickle=False, crash_worker_at=None):
         self.rng = rng = random.Random(seed)
         self.now, self.queue, self.sequence, self.events = 0.0, [], 0, 0
         self.seen = Counter()
@@ -146,6 +146,7 @@ class World:
         self.started, self.files, self.damaged, self.is_open = set(), {}, set(), False
         self.published, self.results, self.accepted = {}, {}, set()
         self.effects, self.crash_at = 0, crash_at
+        self.worker_effects, self.crash_worker_at = 0, crash_worker_at
         self.workers = {}
         for number in range(rng.randint(2, 5)):
             self.workers[f"w{number}"] = SimWorker(self, f"w{number}")
@@ -396,6 +397,11 @@ class World:
             self.tell(ev.PeerDisconnected(worker.name, worker.session))
             self.seen["disconnected"] += 1
 
+    def see_it_go(self, worker):
+        """A process that ends on the master's host: its connection ends with it."""
+        if worker.session is not None:
+            self.at(self.now + 0.05, self.tell, ev.PeerDisconnected(worker.name, worker.session))
+
     def kill_worker(self):
         worker = self.any_worker()
         session = worker.session
@@ -425,6 +431,9 @@ class World:
     def return_drained(self, worker):
         if worker.is_drained:
             self.seen["drained and gone"] += 1
+            worker.start()
+        elif worker.is_up:  # it is needed still: whoever wanted it to go lets it stay
+            worker.kill()
             worker.start()
 
     def damage(self):

@@ -125,6 +125,13 @@ class SimWorker:
         for action in actions:
             if not self.is_up:
                 return
+            self.world.worker_effects += 1
+            if self.world.worker_effects == self.world.crash_worker_at:
+                self.world.seen["worker killed"] += 1
+                self.world.see_it_go(self)
+                self.kill()
+                self.world.at(self.world.now + 0.5, self.start)
+                return
             self.perform_one(action)
 
     def perform_one(self, action):
@@ -189,7 +196,7 @@ class SimWorker:
         if slot is not None:
             self.tell(ev.SlotDied(number, "SIGNALLED", text, slot.sample() if slot.run is not None else None))
 
-    def fetch(self, want, ticket):
+    def fetch(self, want, ticket, tries=3):
         """What a data plane does: the holder's answer to a ticket."""
         world, holder = self.world, self.world.workers[want.holder]
         place = want.job, want.stage, want.gen, want.output, want.partition, self.name
@@ -198,7 +205,9 @@ class SimWorker:
         if ticket != signing.ticket(holder.ticket_key, *place):
             world.seen["ticket refused"] += 1
             blocks = None
-        if blocks is None:
+        if blocks is None and tries > 1:
+            self.at(world.now + 1.0, self.fetch, want, ticket, tries - 1)
+        elif blocks is None:
             self.tell(ev.BlockMissed(want, "FETCH_UNREACHABLE"))
         elif name in world.damaged:
             self.tell(ev.BlockMissed(want, "CORRUPT_BLOCK"))

@@ -111,6 +111,25 @@ def test_a_master_killed_at_any_effect_loses_and_doubles_nothing(seed):
     assert seen["attempt adopted"] and seen["output re-adopted"] and seen["COMMITTING resumed"]
 
 
+def test_a_worker_killed_at_any_effect_and_restarted_with_its_disk_makes_nothing_again():
+    quiet = World(4, faults=0, jobs=1).run()
+    effects, seen = quiet.worker_effects, Counter()
+    for crash_at in range(1, effects + 1):
+        try:
+            world = World(4, faults=0, jobs=1, crash_worker_at=crash_at).run()
+            assert {state for state, _ in world.results.values()} == {"COMMITTED"}
+            facts = [fact for _, facts in world.journal for fact in facts]
+            commits = Counter((fact.stage, fact.task) for fact in facts if isinstance(fact, TaskCommitted))
+            assert set(commits.values()) == {1}, "a committed task was run again (L4)"
+        except BaseException:
+            print(f"killed at effect {crash_at} of {effects}")
+            raise
+        seen += world.seen
+    print(f"{effects} effects", dict(seen))
+    assert seen["worker killed"] == effects
+    assert seen["output re-adopted"], "outputs come back with their disk"
+
+
 def test_the_same_seed_gives_the_same_run():
     for seed in range(5):
         first, second = World(seed).run(), World(seed).run()
