@@ -40,6 +40,8 @@ class Code(enum.Enum):
     INTERPRETED = CodeInfo("KM0302", "INTERPRETED", "A user's function cannot be compiled, and compile='require'.")
     COMBINER_CONTRACT = CodeInfo("KM0303", "COMBINER_CONTRACT", "A combine is not associative and commutative.")
     NONDETERMINISTIC = CodeInfo("KM0304", "NONDETERMINISTIC", "A user's function gave two results for one record.")
+    FUNCTION_CRASHED = CodeInfo("KM0307", "FUNCTION_CRASHED", "A user's function ends its process at a record.")
+    FUNCTION_HUNG = CodeInfo("KM0308", "FUNCTION_HUNG", "A user's function does not return for a record.")
     VERIFY_DIFFERS = CodeInfo("KM0309", "VERIFY_DIFFERS", "verify() found rows that plain Python does not give.")
     MEMORY_LIMIT = CodeInfo("KM0401", "MEMORY_LIMIT", "The job cannot run in the memory it was given.")
     DISK_FULL = CodeInfo("KM0402", "DISK_FULL", "A disk is full: the output's, or the one used for spilling.")
@@ -282,6 +284,8 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.INTERPRETED: UserCodeError,
     Code.COMBINER_CONTRACT: UserCodeError,
     Code.NONDETERMINISTIC: UserCodeError,
+    Code.FUNCTION_CRASHED: UserCodeError,
+    Code.FUNCTION_HUNG: UserCodeError,
     Code.VERIFY_DIFFERS: UserCodeError,
     Code.MEMORY_LIMIT: MemoryLimitError,
     Code.DISK_FULL: DiskFullError,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kernelmill.cluster.fields import AttemptKey
-from kernelmill.cluster.worker.slotframes import BlockHere, BlockWanted, SourceInputs
+from kernelmill.cluster.worker.slotframes import HELD_MAX, BlockHere, BlockWanted, MapHeld, SourceInputs
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.stages import BlockRef
 
@@ -85,6 +85,22 @@ class BlockDesk:
         if found is None:
             raise error(Code.INTERNAL, f"nobody said who holds the output of task {ref.stage}.{ref.task}")
         return found
+
+    def known(self) -> list[SourceInputs]:
+        """All that was told of holders, for another process of this slot."""
+        with self._changed:
+            by_stage: dict[tuple[int, int], list[tuple[int, Holding]]] = {}
+            for (stage, task), held in self._held.items():
+                by_stage.setdefault((stage, held.gen), []).append((task, held))
+        frames = []
+        for (stage, gen), own in by_stage.items():
+            for start in range(0, len(own), HELD_MAX):
+                page = own[start : start + HELD_MAX]
+                holders = tuple(sorted({held.holder for _, held in page}))
+                number_of = {holder: number for number, holder in enumerate(holders)}
+                told = (MapHeld(task, held.attempt, number_of[held.holder]) for task, held in page)
+                frames.append(SourceInputs(stage, gen, holders, tuple(told)))
+        return frames
 
     def want(self, refs: Iterable[BlockRef]) -> None:
         """Ask for these blocks before they are read, in this order, some at a time."""

@@ -7,7 +7,7 @@ into which the supervisor fetched them. One store serves one attempt.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,7 +24,7 @@ from kernelmill.engine.exec.rowsums import RowSums
 from kernelmill.engine.plan.stages import BlockRef, Task
 from kernelmill.engine.shuffle.room import Room
 from kernelmill.engine.shuffle.spillfile import SpillFile
-from kernelmill.engine.shuffle.writer import OutputWriter
+from kernelmill.engine.shuffle.writer import OnDisk, OutputWriter
 
 _UNLIMITED = 1 << 62
 CORRUPT = "CORRUPT_BLOCK"
@@ -67,6 +67,19 @@ class _Unwatched:
         pass
 
     def batch(self, rows: int, size_bytes: int) -> None:
+        pass
+
+
+class _Nothing:
+    bytes = 0
+
+    def write(self, partition: int, batches: Sequence[pa.RecordBatch]) -> None:
+        pass
+
+    def finish(self) -> OnDisk:
+        return OnDisk(Path(), pa.schema([]), [])
+
+    def discard(self) -> None:
         pass
 
 
@@ -114,6 +127,10 @@ class ClusterStore:
         file = AttemptFile(stem, id_, schema, partitions, self._room.charge)
         self._files.append(file)
         return OutputWriter(schema, partitions, self._room, lambda: file, lambda _: None, is_shared=True)
+
+    def open_nothing(self, schema: pa.Schema, partitions: int) -> OutputWriter:
+        """A writer whose rows go nowhere, for tasks that are run to see whether they end."""
+        return OutputWriter(schema, partitions, self._room, _Nothing, lambda _: None, is_shared=True)
 
     def spill_file(self, schema: pa.Schema) -> SpillFile:
         """A file for rows that the task cannot hold."""

@@ -21,8 +21,10 @@ import time
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.store import ScratchPlace
 from kernelmill.cluster.failpoints import failpoint
+from kernelmill.cluster.fields import AttemptKey
 from kernelmill.cluster.jobspec.opening import open_job
 from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.worker.isolation import Isolation
 from kernelmill.cluster.worker.progresspage import ProgressPage
 from kernelmill.cluster.worker.slotframes import (
     BlockHere,
@@ -57,7 +59,9 @@ class Slot:
         self._sending = threading.Lock()
         self._orders: queue.SimpleQueue[OpenJob | RunTask] = queue.SimpleQueue()
         self._desk = BlockDesk(self.send)
+        self._opening: OpenJob | None = None
         self._job: SlotJob | None = None
+        self._isolation: Isolation | None = None
 
     def serve(self) -> None:
         """Work until the supervisor ends this process, or is gone."""
@@ -93,14 +97,22 @@ class Slot:
                     case SourceInputs():
                         self._desk.take_inputs(frame)
                     case BlockHere():
-                        self._desk.take_answer(frame)
+                        isolation = self._isolation
+                        if isolation is None or not isolation.forward(frame):
+                            self._desk.take_answer(frame)
                     case CancelTask():
-                        if self._job is not None:
-                            self._job.cancel(frame.attempt)
+                        self._cancel(frame.attempt)
                     case EndSlot():
                         os._exit(0)
                     case _:
                         self._orders.put(frame)
+
+    def _cancel(self, attempt: AttemptKey) -> None:
+        isolation = self._isolation
+        if isolation is not None and isolation.attempt == attempt:
+            isolation.cancel()
+        elif self._job is not None:
+            self._job.cancel(attempt)
 
     def _open(self, order: OpenJob) -> None:
         """Open the job: the only place of a cluster where code is unpickled, after its signature."""
@@ -120,6 +132,7 @@ class Slot:
             )
             place = ScratchPlace(order.scratch, order.worker)
             self._job = SlotJob(opened, place, order.memory_bytes, self._desk, self._whereabouts)
+            self._opening = order
         except Exception as problem:
             self.send(JobRefused(order.job, told_as(_refusal(problem))))
             os._exit(0)
@@ -129,7 +142,14 @@ class Slot:
         failpoint("slot.task.begun")
         if self._job is None:
             raise error(Code.INTERNAL, "a task came before its job")
-        done: TaskDone | TaskFailed = self._job.run(order)
+        done: TaskDone | TaskFailed
+        if order.is_isolating:
+            assert self._opening is not None
+            self._isolation = Isolation(order, self._opening, self._job, self._desk, self._whereabouts, self.send)
+            done = self._isolation.run()
+            self._isolation = None
+        else:
+            done = self._job.run(order)
         failpoint("slot.task.ended")
         self.send(done)
 

@@ -90,13 +90,29 @@ class SourceInputs(Bounded, frozen=True, tag=2):
     held: Annotated[tuple[MapHeld, ...], Meta(max_length=HELD_MAX)]
 
 
+class Only(Bounded, frozen=True):
+    """A probe's rows, from `first` to `last`: numbers of rows in the order of reading, or with `by_key` hashes of keys.
+
+    What a probe makes is thrown away. is_naming: it runs nothing, but says what its only row, or group, is.
+    """
+
+    first: Annotated[int, Meta(ge=0)]
+    last: Annotated[int, Meta(ge=0)]
+    by_key: bool
+    is_naming: bool
+
+
 class RunTask(Bounded, frozen=True, tag=3):
-    """Run this attempt, leaving out these rows; is_isolating: find the rows that it fails for."""
+    """Run this attempt, leaving out these rows; is_isolating: find the rows that it fails for.
+
+    `only` is of slots that a slot starts itself to find such rows.
+    """
 
     attempt: AttemptKey
     task: TaskKey
     left_out: Annotated[tuple[Origin, ...], Meta(max_length=8192)]
     is_isolating: bool
+    only: Only | None = None
 
 
 class BlockHere(Bounded, frozen=True, tag=4):

@@ -7,7 +7,13 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.store import BlockGoneError, ClusterStore, ScratchPlace
@@ -24,6 +30,7 @@ from kernelmill.cluster.fields import (
 from kernelmill.cluster.jobspec.opening import OpenJob
 from kernelmill.cluster.storage.layout import describe_file, tail_of, write_rejects
 from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
+from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, Selection, group_keys, key_hashes
 from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
 from kernelmill.engine.compiling import for_run
 from kernelmill.engine.durable import fsync_folder, output_error, output_errors
@@ -33,7 +40,7 @@ from kernelmill.engine.exec.needs import kernels_of
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import plan_grants
 from kernelmill.engine.ids import AttemptId, TaskId
-from kernelmill.engine.io.context import Place
+from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.settings import Settings
 from kernelmill.kernels import _jit
 
@@ -61,6 +68,9 @@ _FAILURES: Mapping[Code, str] = {
 """What the master does about an error; all others are the task's: tried again, some times."""
 
 
+_NOTHING = TaskRecord((), (), FilesOutput(()), ())
+
+
 class Whereabouts:
     """Where the attempt is, as its progress page says. The task's thread writes, once a batch and at every step."""
 
@@ -80,6 +90,10 @@ class Whereabouts:
         if self._now.phase != name:
             self._put(self._now._replace(phase=name, steps=self._now.steps + 1))
 
+    def rows(self, first: int, count: int) -> None:
+        """These rows of the task go through its steps now."""
+        self._put(self._now._replace(phase="run", first_row=first, rows=count, steps=self._now.steps + 1))
+
     def step(self) -> None:
         """A sign of life."""
         self._put(self._now._replace(phase="run", steps=self._now.steps + 1))
@@ -87,9 +101,13 @@ class Whereabouts:
     def batch(self, rows: int, size_bytes: int) -> None:
         """The batch before is done; the next has `rows`, as far as that is known; so many bytes were read in all."""
         now = self._now
-        first = now.first_row + now.rows
-        self._put(now._replace(phase="run", batch=now.batch + 1, first_row=first, rows=rows, size_bytes=size_bytes))
-        self.step()
+        place = {"first_row": now.first_row + now.rows, "rows": rows} if rows else {}
+        steps = now.steps + 1
+        self._put(now._replace(phase="run", batch=now.batch + 1, size_bytes=size_bytes, steps=steps, **place))
+
+    def mirror(self, place: SlotPlace) -> None:
+        """Say where another process of this slot is, which runs the attempt."""
+        self._put(place)
 
     @property
     def place(self) -> SlotPlace:
@@ -104,9 +122,25 @@ class Whereabouts:
 class SlotContext(TaskContext):
     """A task's context that keeps the progress page."""
 
-    def __init__(self, whereabouts: Whereabouts, attempt: AttemptId, **given: object) -> None:
+    def __init__(self, whereabouts: Whereabouts, order: RunTask, keys: tuple[str, ...], **given: object) -> None:
+        attempt = AttemptId(TaskId(order.task.stage, order.task.index), order.attempt.number)
         super().__init__(attempt, **given)  # type: ignore[arg-type]
         self._whereabouts = whereabouts
+        self.selection = Selection(keys, order.left_out, order.only, self.reject)
+
+    def selected(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows of the split that this attempt takes."""
+        first = 0
+        for batch in batches:
+            place = self.take_place()
+            self._whereabouts.rows(first, batch.num_rows)
+            taken, which = self.selection.taken(batch, first, place, self.origin)
+            first += batch.num_rows
+            if taken.num_rows:
+                self.rows_from(place if isinstance(which, slice) else partial(_place_of, place, which))
+                yield taken
+            if self.selection.is_past(first):
+                return
 
     def check_cancelled(self) -> None:
         """Raise KM0701 if the attempt is cancelled; a sign of life."""
@@ -121,6 +155,19 @@ class SlotContext(TaskContext):
         """Say where rows come from; a sign of life."""
         self._whereabouts.step()
         super().rows_from(place)
+
+
+def _place_of(place: Place, which: NDArray[np.int64], row: int) -> RowPlace:
+    return place(int(which[row]))
+
+
+class _Discarded:
+    """In a probe, in place of a user's sink."""
+
+    def write(self, part: int, batches: Iterator[pa.RecordBatch]) -> bytes:
+        for _ in batches:
+            pass
+        return b""
 
 
 class SlotJob:
@@ -151,6 +198,28 @@ class SlotJob:
             if self._running == attempt:
                 self._desk.cancel()
 
+    @property
+    def sets_bad_rows_aside(self) -> bool:
+        """Whether a row that cannot be processed is rejected, rather than the end of the job."""
+        return self._job.on_bad == "reject"
+
+    def distinct_keys(self, order: RunTask) -> list[int] | None:
+        """The hashes of the keys of all groups that a task begins with, sorted; None if it does not begin with groups.
+
+        No user's code runs.
+        """
+        keys = group_keys(self._job.plan.pipelines[order.task.stage])
+        if not keys:
+            return None
+        self._desk.begin()
+        task = self._job.task(order.task.stage, order.task.index)
+        store = ClusterStore(self._place, order.task, order.attempt, task, self._desk, self._whereabouts)
+        found = np.empty(0, np.uint64)
+        for ref in (ref for edge in task.inputs for ref in edge.blocks()):
+            for batch in store.read(ref):
+                found = np.union1d(found, key_hashes(batch, keys))
+        return [int(one) for one in found]
+
     def run(self, order: RunTask) -> TaskDone | TaskFailed:
         """Run an attempt to its end, whatever that is."""
         began = self._clock()
@@ -173,29 +242,30 @@ class SlotJob:
             self._whereabouts.end()
 
     def _run(self, order: RunTask) -> tuple[TaskRecord, tuple[Consumed, ...], int, int]:
-        key = order.task
-        if order.is_isolating or order.left_out:
-            raise error(Code.INTERNAL, "rows cannot be left out")
-        job = self._job
-        task = job.task(key.stage, key.index)
-        _jit.load(kernels_of([job.plan.pipelines[key.stage]]), lambda name: self._whereabouts.phase("compile"))
+        key, job = order.task, self._job
+        task, pipeline = job.task(key.stage, key.index), job.plan.pipelines[key.stage]
+        _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
         files = _AttemptFolder(job.attempt_folder(order.attempt))
-        writes_files = job.writes_files(key.stage)
         store = ClusterStore(self._place, key, order.attempt, task, self._desk, self._whereabouts)
         store.prefetch()
+        is_probe = order.only is not None
         context = SlotContext(
             self._whereabouts,
-            AttemptId(TaskId(key.stage, key.index), order.attempt.number),
+            order,
+            group_keys(pipeline),
             scratch=self._scratch,
-            part_path=files.path(job.part_name(key.stage)) if writes_files else None,
+            part_path=self._part_path(key.stage, files, is_probe),
             is_cancelled=lambda: order.attempt in self._cancelled,
             on_bad=job.on_bad,
             max_rejects=job.max_rejects,
             memory_bytes_max=self._held_bytes[key.stage],
-            sink=job.sink,
+            sink=_Discarded() if is_probe else job.sink,
         )
+        blocks = SelectedBlocks(store, task, context.selection, is_probe, self._whereabouts.rows)
         plan = job.plan
-        result = run_task(task, store, context, plan.tables, self._functions, plan.sources)
+        result = run_task(task, blocks, context, plan.tables, self._functions, plan.sources)
+        if is_probe:
+            return _NOTHING, (), 0, 0
         self._whereabouts.phase("write")
         record = self._record(key.stage, result, files, store)
         consumed = tuple(
@@ -207,6 +277,16 @@ class SlotJob:
         read = self._whereabouts.place
         rows = sum(each.rows for each in consumed) or read.first_row + read.rows
         return record, consumed, rows, read.size_bytes
+
+    def _part_path(self, stage: int, files: _AttemptFolder, is_probe: bool) -> str | None:
+        if not self._job.writes_files(stage):
+            return None
+        if not is_probe:
+            return files.path(self._job.part_name(stage))
+        path = os.path.join(self._place.scratch, self._place.worker, f"probe-{os.getpid()}")
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return path
 
     def _record(self, stage: int, result: TaskResult, files: _AttemptFolder, store: ClusterStore) -> TaskRecord:
         output: BlocksOutput | FilesOutput = BlocksOutput(*store.made())
@@ -227,6 +307,9 @@ class SlotJob:
     def _failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
         place = self._whereabouts.place
         batch = place.batch if place.phase == "run" else None
+        if isinstance(problem, RowNamed):
+            named = Problem(Code.FUNCTION_CRASHED.value.wire, *_texts(problem.text, str(problem.place), ""))
+            return TaskFailed(order.attempt, "POISON", "", named, None, (problem.origin,))
         told = as_typed(problem)
         code = _FAILURES.get(told.code, "USER_ERROR")
         if isinstance(problem, BlockGoneError):
@@ -283,8 +366,11 @@ def as_typed(problem: BaseException) -> KernelmillError:
 
 def told_as(problem: KernelmillError) -> Problem:
     """The error as it travels."""
-    texts = (_clipped(text, TEXT_CHARACTERS_MAX) for text in (problem.what, problem.where, problem.hint))
-    return Problem(problem.code.value.wire, *texts)
+    return Problem(problem.code.value.wire, *_texts(problem.what, problem.where, problem.hint))
+
+
+def _texts(*texts: str) -> list[str]:
+    return [_clipped(text, TEXT_CHARACTERS_MAX) for text in texts]
 
 
 def _clipped(text: str, characters_max: int) -> str:

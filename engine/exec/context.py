@@ -95,6 +95,10 @@ class TaskContext:
         """Say where the rows of the batch come from that is handed on next; None: a sort or a shuffle made them."""
         self._place = place
 
+    def selected(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows of a task's split that it is to take: all of them here."""
+        return batches
+
     def take_place(self) -> Place:
         """Where the rows of the batch just handed over come from: the task's `origin` if nobody said more."""
         place, self._place = self._place, None

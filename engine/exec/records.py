@@ -130,14 +130,18 @@ class _InterpretedMap:
         return map(self._make_row, zip(*columns, strict=True))
 
     def _described(self, batch: pa.RecordBatch, first: int, place: Place, begin: int, number: int) -> Record:
-        found = place(first + begin + number)
-        values = batch.slice(begin + number, 1).to_pylist()[0]
-        value = next(iter(values.values()))
-        if len(values) == 1 and found.offset is not None and isinstance(value, str | bytes):  # a line of text
-            data = value.encode() if isinstance(value, str) else value
-        else:
-            data = json.dumps(values, default=str, ensure_ascii=False).encode(errors="backslashreplace")
-        return Record(found, data, f"the record is {shown(value if len(values) == 1 else values)}")
+        return record_of(batch, begin + number, place(first + begin + number))
+
+
+def record_of(batch: pa.RecordBatch, row: int, found: RowPlace) -> Record:
+    """Describe the record in this row of a batch, which comes from `found`."""
+    values = batch.slice(row, 1).to_pylist()[0]
+    value = next(iter(values.values()))
+    if len(values) == 1 and found.offset is not None and isinstance(value, str | bytes):  # a line of text
+        data = value.encode() if isinstance(value, str) else value
+    else:
+        data = json.dumps(values, default=str, ensure_ascii=False).encode(errors="backslashreplace")
+    return Record(found, data, f"the record is {shown(value if len(values) == 1 else values)}")
 
 
 def _side(pairs: NamedPairs) -> Side:

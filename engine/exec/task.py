@@ -81,6 +81,8 @@ def _run(
 ) -> TaskResult:
     pipeline = _pipeline(task.operators)
     source = _source(task, pipeline, store, context, tables, sources)
+    if task.split is not None and not isinstance(pipeline.source, physical.CountTokens):
+        source = context.selected(source)
     schema = _input_schema(task, pipeline, store)
     run = partial(_run_steps, source, schema, task, pipeline, store, context, functions)
     match pipeline.end:

@@ -1,0 +1,307 @@
+"""Finding the rows that end, or hold up, the process of a user's function: by halving, in processes of their own.
+
+A slot that is told to isolate runs the attempt in a slot of its own, its child, whose frames it passes on. If that ends
+well, so does the attempt. If the child dies or hangs, rows are halved, each half tried by a child that throws away what
+it makes, down to one row, or one group of a reduce, which must fail alone; then a last child, which runs nothing, says
+what it is. A child that comes through is used for the next try.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+
+from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.blockindex import attempt_folder
+from kernelmill.cluster.fields import Origin, Problem
+from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace, new_page
+from kernelmill.cluster.worker.slotframes import (
+    BlockHere,
+    BlockWanted,
+    JobOpened,
+    Only,
+    OpenJob,
+    RunTask,
+    SlotReady,
+    TaskDone,
+    TaskFailed,
+    ToSlot,
+    ToSupervisor,
+    frame_bytes,
+    from_slot,
+)
+from kernelmill.cluster.worker.slottask import SlotJob, Whereabouts
+from kernelmill.engine.errors import Code, error
+
+HUNG_S = 15.0
+"""Without a sign of life for so long a child hangs: less than what a supervisor gives a slot."""
+PROBE_S = 3.0
+"""How long a try of some of the rows may be silent at least, where the whole task was held up."""
+FOUND_MAX = 16
+"""Rows that one attempt names at most; the next one goes on from there."""
+_TURN_S = 0.05
+_HEADROOM_BYTES = 512 << 20
+
+
+class Death(NamedTuple):
+    """How a child ended: a failure's name, and what to say of it."""
+
+    failure: str
+    text: str
+
+
+class _Child:
+    """A slot of the slot; dies with it."""
+
+    def __init__(self, opening: OpenJob, known: list[ToSlot]) -> None:
+        self.link, theirs = socket.socketpair()
+        handle = new_page()
+        self.page = ProgressPage(handle)
+        command = [sys.executable, "-m", "kernelmill.cluster.worker.process", str(theirs.fileno()), str(handle)]
+        try:
+            self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), handle), stdin=subprocess.DEVNULL)
+        finally:
+            theirs.close()
+            os.close(handle)
+        self._reader = from_slot()
+        self._frames: list[ToSupervisor] = []
+        for frame in (opening, *known):
+            self.tell(frame)
+
+    def tell(self, frame: ToSlot) -> None:
+        with suppress(OSError):  # it has ended: whoever waits for its answer finds out
+            self.link.sendall(frame_bytes(frame))
+
+    def frame(self, wait_s: float) -> ToSupervisor | None:
+        """The next frame, None if none comes in time. Raises EOFError if the child has ended."""
+        if not self._frames and select.select([self.link], [], [], wait_s)[0]:
+            try:
+                data = self.link.recv(1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise EOFError
+            self._frames += self._reader.feed(data)
+        return self._frames.pop(0) if self._frames else None
+
+    def resident_bytes(self) -> int:
+        try:
+            with open(f"/proc/{self.process.pid}/statm") as file:
+                return int(file.read().split()[1]) * resource.getpagesize()
+        except (OSError, IndexError):
+            return 0
+
+    def end(self) -> int:
+        """Kill it and wait for it; its exit status."""
+        self.process.kill()
+        status = self.process.wait()
+        self.link.close()
+        self.page.close()
+        return status
+
+
+class Isolation:
+    """Runs one attempt in children of this process; `send` passes frames on to the supervisor.
+
+    hung_s, probe_s: see HUNG_S and PROBE_S.
+    """
+
+    def __init__(
+        self,
+        order: RunTask,
+        opening: OpenJob,
+        job: SlotJob,
+        desk: BlockDesk,
+        whereabouts: Whereabouts,
+        send: Callable[[ToSupervisor], None],
+        *,
+        hung_s: float = HUNG_S,
+        probe_s: float = PROBE_S,
+    ) -> None:
+        self.attempt, self._order = order.attempt, order
+        self._opening, self._job, self._desk, self._whereabouts = opening, job, desk, whereabouts
+        self._send, self._hung_s, self._probe_s = send, hung_s, probe_s
+        self._memory_bytes_max = opening.memory_bytes + _HEADROOM_BYTES
+        self._last = SlotPlace()
+        self._child: _Child | None = None
+        self._is_cancelled = threading.Event()
+
+    # By the reading thread -------------------------------------------------------------------------------------------
+
+    def forward(self, frame: BlockHere) -> bool:
+        """Give an answer to the child that asked; whether there is one."""
+        child = self._child
+        if child is None:
+            return False
+        child.tell(frame)
+        return True
+
+    def cancel(self) -> None:
+        """End the attempt as soon as the child is looked at."""
+        self._is_cancelled.set()
+
+    # By the task's thread --------------------------------------------------------------------------------------------
+
+    def run(self) -> TaskDone | TaskFailed:
+        """Run the attempt; POISON with the rows to blame if it kills or hangs the process that it runs in."""
+        order = self._order
+        whole = msgspec.structs.replace(order, is_isolating=False)
+        try:
+            began = time.monotonic()
+            ended = self._try(whole, self._hung_s)
+            if not isinstance(ended, Death):
+                return ended
+            seconds = time.monotonic() - began
+            last = self._last
+            self._throw_away(order)
+            found = self._search(whole, last, ended, seconds)
+        except _Cancelled:
+            told = Problem(Code.CANCELLED.value.wire, "the task was cancelled", "", "")
+            return TaskFailed(order.attempt, "CANCELLED", "", told, None, ())
+        finally:
+            self._end_child()
+            self._whereabouts.end()
+        if not found:
+            hint = "no row does so alone; look at the job's log, and at the memory of the workers"
+            told = Problem(Code.TASK_LOST.value.wire, f"the task's process {ended.text}", "", hint)
+            return TaskFailed(order.attempt, ended.failure, "", told, last.batch, ())
+        origins = tuple(origin for origin, _, _ in found)
+        return TaskFailed(order.attempt, "POISON", "", self._problem(ended, *found[0][1:]), last.batch, origins)
+
+    def _problem(self, ended: Death, text: str, where: str) -> Problem:
+        code = Code.FUNCTION_HUNG if ended.failure == "HUNG" else Code.FUNCTION_CRASHED
+        hint = f"{text}; mend the function, or set such records aside with on_bad='reject'"
+        return Problem(
+            code.value.wire, f"the process of a function that was given this record {ended.text}", where, hint
+        )
+
+    def _search(self, whole: RunTask, last: SlotPlace, ended: Death, seconds: float) -> list[tuple[Origin, str, str]]:
+        """The rows that fail alone: origin, text and place of each."""
+        keys = self._job.distinct_keys(whole)
+        probe_s = self._hung_s
+        if ended.failure == "HUNG":
+            probe_s = min(probe_s, max(self._probe_s, 2 * (seconds - self._hung_s)))
+        if keys is None:
+            ranges = [(last.first_row, last.first_row + last.rows), (0, last.first_row + last.rows)]
+        else:
+            ranges = [(0, len(keys))]
+        found: list[tuple[Origin, str, str]] = []
+        while len(found) < (FOUND_MAX if self._job.sets_bad_rows_aside else 1):
+            order = msgspec.structs.replace(whole, left_out=(*whole.left_out, *(origin for origin, _, _ in found)))
+            bad = next((each for each in ranges if self._fails(order, each, keys, probe_s)), None)
+            if bad is None:
+                break
+            row, is_seen = self._narrow(order, bad, keys, probe_s)
+            is_sure = is_seen and probe_s == self._hung_s
+            if not is_sure and not self._fails(order, (row, row + 1), keys, self._hung_s):
+                break  # it takes several rows together, or it was not their fault
+            named = self._try(msgspec.structs.replace(order, only=_only(row, row + 1, keys, is_naming=True)), probe_s)
+            if not isinstance(named, TaskFailed) or not named.origins or named.problem is None:
+                break
+            found.append((named.origins[0], named.problem.what, named.problem.where))
+        return found
+
+    def _narrow(self, order: RunTask, bad: tuple[int, int], keys: list[int] | None, probe_s: float) -> tuple[int, bool]:
+        """The only row that can be to blame for a range that fails, and whether it was seen to fail alone."""
+        (start, stop), is_seen = bad, bad[1] - bad[0] == 1
+        while stop - start > 1:
+            middle = (start + stop) // 2
+            is_first = self._fails(order, (start, middle), keys, probe_s)
+            start, stop = (start, middle) if is_first else (middle, stop)
+            is_seen = is_first and stop - start == 1
+        return start, is_seen
+
+    def _fails(self, order: RunTask, rows: tuple[int, int], keys: list[int] | None, probe_s: float) -> bool:
+        if rows[0] >= rows[1]:
+            return False
+        only = _only(*rows, keys, is_naming=False)
+        return isinstance(self._try(msgspec.structs.replace(order, only=only), probe_s), Death)
+
+    def _try(self, order: RunTask, hung_s: float) -> TaskDone | TaskFailed | Death:
+        """Run this in a child, until it ends or hangs."""
+        if self._child is None:
+            self._child = _Child(self._opening, list(self._desk.known()))
+        child = self._child
+        child.tell(order)
+        self._last, alive_s = SlotPlace(), time.monotonic()
+        while True:
+            if self._is_cancelled.is_set():
+                raise _Cancelled
+            try:
+                frame = child.frame(_TURN_S)
+            except EOFError:
+                self._look(child)
+                return _death(self._end_child())
+            match frame:
+                case BlockWanted():
+                    self._send(frame)
+                case TaskDone() | TaskFailed():
+                    self._look(child)
+                    return frame
+                case SlotReady() | JobOpened():
+                    alive_s = time.monotonic()
+                case None:
+                    pass
+                case _:
+                    raise error(Code.INTERNAL, f"a child of a slot said {type(frame).__name__}")
+            if self._look(child):
+                alive_s = time.monotonic()
+            if self._last.epoch == 0 or self._last.phase in ("compile", "fetch"):
+                alive_s = time.monotonic()  # it starts, compiles, or waits for others
+            if time.monotonic() >= alive_s + hung_s:
+                self._end_child()
+                return Death("HUNG", f"was held up: no sign of life for {hung_s:.0f} s")
+            if child.resident_bytes() > self._memory_bytes_max:
+                self._end_child()
+                return Death("OOM_KILLED", f"took more than {self._memory_bytes_max:,} bytes of memory")
+
+    def _look(self, child: _Child) -> bool:
+        """Read where the child is, and say so in this slot's page; whether it has moved."""
+        place = child.page.read()
+        has_moved = place is not None and place.epoch != 0 and place != self._last
+        if has_moved and place is not None:
+            self._last = place
+            self._whereabouts.mirror(place)
+        return has_moved
+
+    def _throw_away(self, order: RunTask) -> None:
+        """What the child that died left behind: nothing of it counts."""
+        opening = self._opening
+        shutil.rmtree(attempt_folder(opening.scratch, opening.worker, order.task.job, order.attempt), True)
+
+    def _end_child(self) -> int:
+        child, self._child = self._child, None
+        return child.end() if child is not None else 0
+
+
+class _Cancelled(Exception):
+    """The attempt is not wanted any more."""
+
+
+def _only(start: int, stop: int, keys: list[int] | None, *, is_naming: bool) -> Only:
+    if keys is None:
+        return Only(start, stop - 1, False, is_naming)
+    return Only(keys[start], keys[stop - 1], True, is_naming)
+
+
+def _death(status: int) -> Death:
+    if status >= 0:
+        return Death("SIGNALLED", f"ended itself with status {status}")
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return Death("SIGNALLED", f"was ended by {name}")

@@ -1,0 +1,189 @@
+"""Rows that end or hold up their process: found by halving, named with their place, and left out by later attempts."""
+
+import os
+
+import pytest
+from slots import SlotProcess, pack_here
+from traveling import KEY
+
+import kernelmill as km
+from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.store import ScratchPlace
+from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.cluster.jobspec.opening import open_job
+from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.storage.layout import read_rejects
+from kernelmill.cluster.worker.isolation import Isolation
+from kernelmill.cluster.worker.progresspage import ProgressPage, new_page
+from kernelmill.cluster.worker.slotframes import (
+    JobOpened,
+    MapHeld,
+    OpenJob,
+    RunTask,
+    SourceInputs,
+    TaskDone,
+    TaskFailed,
+)
+from kernelmill.cluster.worker.slottask import SlotJob, Whereabouts
+
+TYPED = {"key": "string", "value": "int64"}
+ROWS = 16
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.txt").write_text("".join(f"line {i} of k{i % 10}\n" for i in range(ROWS)))
+    return folder
+
+
+def crash(line, emit):
+    import os
+    import signal
+
+    words = line.split()
+    if words[1] in ("3", "12"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    emit(words[3], 1)
+
+
+def isolate(slot, job, stage, index, number, left_out=()):
+    slot.tell(RunTask(AttemptKey(1, number), TaskKey(job.job, stage, 0, index), tuple(left_out), True))
+    return slot.frame()
+
+
+def plan_of(data, function, **given):
+    frame = km.scan_text(str(data / "a.txt"))
+    return frame.pipe(km.MapReduce(function, "sum", schema=TYPED, compile="never", **given))
+
+
+def test_rows_that_crash_are_named_left_out_and_set_aside(data, tmp_path):
+    from kernelmill.engine.settings import Settings
+
+    settings = Settings(progress="off", memory_bytes=1 << 30, on_bad="reject")
+    job, parts = pack_here(plan_of(data, crash), data, tmp_path / "parts", settings=settings)
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        failed = isolate(slot, job, 0, 0, 1)
+        assert isinstance(failed, TaskFailed) and failed.code == "POISON", failed
+        assert [origin.row for origin in failed.origins] == [3, 12]
+        offset = sum(len(f"line {i} of k{i % 10}\n") for i in range(3))
+        assert failed.origins[0].at == offset and f"{offset:,}" in failed.problem.where
+        assert failed.problem.code == "FUNCTION_CRASHED" and "line 3 of k3" in failed.problem.hint
+        done = isolate(slot, job, 0, 0, 2, failed.origins)
+        assert isinstance(done, TaskDone), done
+        plain = slot.run(job, 0, 0, 3)
+        assert plain is None  # without what was found, the slot dies
+    (file,) = done.record.reject_files
+    staging = data / f".out.km-{job.job.hex()}" / "attempts" / "1-2"
+    rejects = read_rejects(os.path.join(staging, file.name), file)
+    assert (rejects[0].offset, rejects[0].record, len(rejects)) == (offset, b"line 3 of k3", 2)
+    assert [one.count for one in done.record.rejects] == [2]
+
+
+def test_an_attempt_that_does_not_fail_any_more_is_done(data, tmp_path):
+    def fine(line, emit):
+        emit(line.split()[3], 1)
+
+    job, parts = pack_here(plan_of(data, fine), data, tmp_path / "parts")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        done = isolate(slot, job, 0, 0, 1)
+        assert isinstance(done, TaskDone)
+        again = slot.run(job, 0, 0, 2)
+        assert isinstance(again, TaskDone) and again.record.output == done.record.output
+
+
+def test_a_group_that_crashes_its_reduce_is_named_by_its_key(data, tmp_path):
+    def by_last(line, emit):
+        emit(line.split()[3], int(line.split()[1]))
+
+    def total(key, values, emit):
+        import os
+
+        if key == "k7":
+            os._exit(3)
+        emit(key, sum(values))
+
+    frame = km.scan_text(str(data / "a.txt"))
+    job_of = km.MapReduce(by_last, total, schema=TYPED, compile="never")
+    job, parts = pack_here(frame.pipe(job_of), data, tmp_path / "parts")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        assert isinstance(slot.run(job, 0, 0, 0), TaskDone)
+        slot.tell(SourceInputs(0, 0, (slot.worker,), (MapHeld(0, AttemptKey(1, 0), 0),)))
+        failed = isolate(slot, job, 1, 0, 1)
+        assert isinstance(failed, TaskFailed) and failed.code == "POISON", failed
+        (origin,) = failed.origins
+        assert origin.key_xxh3 and "k7" in failed.problem.hint and "status 3" in failed.problem.what
+        done = isolate(slot, job, 1, 0, 2, failed.origins)
+        assert isinstance(done, TaskDone) and done.record.output.files[0].rows == 9
+        assert done.record.rejects[0].count == 1
+
+
+def in_this_process(job, parts, data, scratch, **given):
+    """An Isolation of the job's first task, with shorter patience than a slot's."""
+    keyed = {"code_key": KEY, "now_s": job.expires_s - 60}
+    opened = open_job(
+        job.job, job.sheet, job.parts, job.signature, job.expires_s, folder=parts, roots=Roots({"data": data}), **keyed
+    )
+    handle = new_page()
+    whereabouts, desk = Whereabouts(ProgressPage(handle)), BlockDesk(lambda wanted: None)
+    os.close(handle)
+    opening = OpenJob(
+        job.job,
+        job.sheet,
+        job.parts,
+        parts,
+        job.signature,
+        job.expires_s,
+        KEY,
+        (("data", str(data)),),
+        given.pop("memory_bytes", 1 << 30),
+        str(scratch),
+        "w1",
+    )
+    slot_job = SlotJob(opened, ScratchPlace(str(scratch), "w1"), 1 << 30, desk, whereabouts)
+    order = RunTask(AttemptKey(1, 1), TaskKey(job.job, 0, 0, 0), (), True)
+    return Isolation(order, opening, slot_job, desk, whereabouts, lambda frame: None, **given)
+
+
+def test_a_row_for_which_a_function_does_not_return_is_named(data, tmp_path):
+    def stuck(line, emit):
+        while line.split()[1] == "5":
+            pass
+        emit(line, 1)
+
+    (data / "a.txt").write_text("".join(f"line {i}\n" for i in range(8)))
+    job, parts = pack_here(plan_of(data, stuck), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path, hung_s=2.0, probe_s=1.0).run()
+    assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [5]
+    assert failed.problem.code == "FUNCTION_HUNG"
+
+
+def test_a_row_that_takes_all_memory_is_named(data, tmp_path):
+    def greedy(line, emit):
+        held = []
+        while line.split()[1] == "5":
+            held.append(bytearray(1 << 20))
+        emit(line, 1)
+
+    job, parts = pack_here(plan_of(data, greedy), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path, memory_bytes=1 << 28).run()
+    assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [5]
+    assert "memory" in failed.problem.what
+
+
+def test_a_crash_that_no_row_causes_alone_is_told_as_it_was(data, tmp_path):
+    def sometimes(line, emit, seen=[]):  # noqa: B006 - on purpose: it is the number of calls that ends it
+        import os
+
+        seen.append(1)
+        if len(seen) > 10:
+            os._exit(9)
+        emit(line, 1)
+
+    job, parts = pack_here(plan_of(data, sometimes), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path).run()
+    assert failed.code == "SIGNALLED" and failed.problem.code == "TASK_LOST" and failed.origins == ()
