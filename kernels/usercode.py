@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
@@ -198,6 +199,8 @@ def _parts_of(value: Any, seen: set[int]) -> Iterator[bytes]:
             yield f"{type(value).__name__} {value!r}".encode(errors="surrogatepass")
         case SideRef() | RefusedSide():
             yield repr(value).encode()
+        case re.Pattern():
+            yield f"pattern {value.pattern!r} {value.flags}".encode(errors="surrogatepass")
         case tuple() | list() | frozenset():
             yield f"{type(value).__name__} {len(value)}".encode()
             for one in sorted(value, key=repr) if isinstance(value, frozenset) else value:

@@ -5,6 +5,7 @@ A word is a run of A-Z a-z 0-9 and _; its postings are, in order, the offsets of
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import Any
@@ -14,16 +15,8 @@ import kernelmill as km
 
 def postings(row: Any, emit: Any) -> None:
     """Each word of a line, with the line's offset."""
-    line, start = row.line, -1
-    for i, c in enumerate(line):
-        if c.isascii() and (c.isalnum() or c == "_"):
-            if start < 0:
-                start = i
-        elif start >= 0:
-            emit(line[start:i], row.at)
-            start = -1
-    if start >= 0:
-        emit(line[start:], row.at)
+    for word in re.findall("[A-Za-z0-9_]+", row.line):
+        emit(word, row.at)
 
 
 def main(path: str, target: str, codec: str, threads: str) -> None:

@@ -22,7 +22,7 @@ from kernelmill.kernels.functions.reasons import explained
 from kernelmill.kernels.functions.side import with_side_and_defaults
 from kernelmill.kernels.text import jitting
 from kernelmill.kernels.text.jitting import helper
-from kernelmill.kernels.text.library import TEXT, text_of
+from kernelmill.kernels.text.library import TEXT, text_of_row
 from kernelmill.kernels.usercode import CannotCompileError, Input, Output
 
 KINDS = {"text": TEXT, "int64": types.int64, "float64": types.float64, "boolean": types.boolean}
@@ -90,15 +90,14 @@ def column_values(inputs: Sequence[Input], stem: str = "") -> tuple[list[str], l
         at = f"{stem}{number}"
         if column.kind == "text":
             names += [f"data{at}", f"offsets{at}", f"valid{at}", f"ascii{at}"]
-            size = f"offsets{at}[row + 1] - offsets{at}[row]"
-            value = f"text_of(data{at}, offsets{at}[row], {size}, ascii{at}, arena)"
+            value = f"text_of_row(data{at}, offsets{at}[row], offsets{at}[row + 1], ascii{at}, arena)"
         else:
             names += [f"values{at}", f"valid{at}"]
             value = f"values{at}[row]" + (" != 0" if column.kind == "boolean" else "")
         values.append(f"optional{at}({value}, valid{at}, row)" if column.nullable else value)
     # a function for each column: one alone would have one type of value
     namespace: dict[str, Any] = {f"optional{stem}{n}": _optional for n, one in enumerate(inputs) if one.nullable}
-    return names, values, {"text_of": text_of, **namespace}
+    return names, values, {"text_of_row": text_of_row, **namespace}
 
 
 def unified(kinds: Iterable[Any], place: str) -> Output:

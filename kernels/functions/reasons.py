@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from kernelmill.kernels.functions.unbound import unbound_reads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
+from kernelmill.kernels.text.patterns import TOO_MUCH
 from kernelmill.kernels.usercode import CannotCompileError
 
 _NOT = "not supported in compiled functions"
@@ -112,6 +113,7 @@ _WORDS = (
 
 
 _SIDE_WORDS = (
+    (rf"({re.escape(TOO_MUCH)})", "{}"),
     (r"getiter with parameters \(SideSet", "a loop over a set is not supported: its order is another in each process"),
     (r"setitem\((?:Side|readonly)", "what a function looks up cannot be changed"),
     (r"getitem\(Side\w+\(.*\), slice", "slices of a list that a function looks up are not supported"),
@@ -243,12 +245,16 @@ def _of_value(name: str, value: Any, attribute: str | None) -> tuple[str, bool]:
         module = f"{module}.{attribute}"
     if module in _RANDOM or type(getattr(value, "__self__", None)).__module__ == "random":
         return f"{title} is {_NOT}: its numbers would be others", True
+    if value is re and attribute in ("findall", None):
+        return "", False
     if isinstance(value, ModuleType):
         return ("" if module in _KNOWN_MODULES else f"{title} is {_NOT}"), False
     if isinstance(value, RefusedSide):
         return value.why, False
     if isinstance(value, dict | list | set | frozenset | bytearray):
         return f"{name} is a {type(value).__name__}, which is {_NOT} here", False
+    if isinstance(value, re.Pattern) and attribute in ("findall", None):
+        return "", False
     is_plain = isinstance(value, None | bool | int | float | complex | str | bytes | tuple | FunctionType)
     if is_plain or type(value).__module__ in ("numpy", "numba.core.registry", "builtins", SideRef.__module__):
         is_class = isinstance(value, type) and value.__module__ not in ("builtins", "numpy")

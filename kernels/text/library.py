@@ -6,6 +6,7 @@ Equal to `str`, to the last character and with the same exceptions, but for thes
     int(text)          OverflowError beyond 64 bits
     text.split()       the pieces, found when asked for: they iterate, unpack, compare by `in`, have len, indexes and
                        slices as lists have, but are none: nothing can be appended; list(text.split()) is one
+    re.findall(...)    of a pattern that is one class of characters, repeated; the same
     str(5)             one of numba's strings, which may stand beside a Text in ==, +, in, join, find and all others
     "a" if x else "b"  the same; "a" if x else text is a Text
     "a" if x else text in a function that has no Text among its arguments cannot grow: + and its like are a RuntimeError
@@ -29,6 +30,7 @@ from kernelmill.kernels.text import (
     floats,
     integers,
     optionals,
+    patterns,
     piecelists,
     searching,
     slicing,
@@ -40,11 +42,11 @@ from kernelmill.kernels.text.jitting import keep, result_type, user_function
 from kernelmill.kernels.text.pieces import CHARACTERS, LINES, SEPARATED, SPACED, TABLE
 from kernelmill.kernels.text.registering import refuse, variants
 from kernelmill.kernels.text.texttype import TEXT
-from kernelmill.kernels.text.views import address, is_ascii, size, text_of, text_of_int, text_of_str
+from kernelmill.kernels.text.views import address, is_ascii, size, text_of, text_of_int, text_of_row, text_of_str
 
 MODULES = (
-    building, casing, classifying, comparing, encoded, floats, integers, optionals, piecelists, searching, slicing,
-    splitting, trimming,
+    building, casing, classifying, comparing, encoded, floats, integers, optionals, patterns, piecelists, searching,
+    slicing, splitting, trimming,
 )  # fmt: skip
 """The modules whose methods and operators numba knows now."""
 
@@ -60,6 +62,7 @@ __all__ = [
     "size",
     "text_of",
     "text_of_int",
+    "text_of_row",
     "text_of_str",
     "user_function",
     "warm",

@@ -24,6 +24,16 @@ def text_of(buffer: Any, start: Any, length: Any, is_ascii: Any, arena_state: An
 
 
 @helper
+def text_of_row(buffer: Any, start: Any, stop: Any, is_ascii: Any, arena_state: Any) -> Any:
+    """Make the Text over buffer[start:stop], as `text_of` does; `is_ascii` tells of the whole buffer.
+
+    Where that is not all ASCII, most texts in it are: looking at each once makes its slices, indexes and len cheap.
+    """
+    data = bytes_of(buffer, start)
+    return make_text(data, stop - start, is_ascii or all_ascii(data, stop - start), words_of(arena_state))
+
+
+@helper
 def is_ascii(buffer: Any, start: Any, stop: Any) -> Any:
     """True if no byte of buffer[start:stop] is >= 0x80; SLACK_BYTES past it must be readable."""
     return all_ascii(bytes_of(buffer, start), stop - start)

@@ -1,6 +1,7 @@
 """Compiled and interpreted runs of one job: the same rows, counters, rejects and errors."""
 
 import datetime as dt
+import re
 import warnings
 
 import pyarrow as pa
@@ -288,3 +289,39 @@ def test_float_and_int_take_numbers_that_may_be_none():
     job = km.MapReduce(converted, value=("a", "b"), order=None, schema=types, compile="require")(frame)
     made = job.collect(on_bad="reject")
     assert made.rows() == [(1, 1.0, 1), (5, 5.0, -2)] and made.rejects.height == 3
+
+
+WORDS = re.compile(r"\w{2,}")
+
+
+def test_words_by_a_pattern_are_those_of_re_and_another_pattern_is_compiled_anew():
+    lines = ["one, two; ünïcode", None, "", "x yy zzz", "日本 go_1 é"]
+    frame = km.from_arrow(pa.table({"line": lines, "n": range(5)})).filter(km.col("line").is_not_null())
+
+    def job(pattern, literal):
+        def found(row, emit):
+            if literal:
+                for word in re.findall("[a-z]+", row.line):
+                    emit(word, row.n)
+            for word in pattern.findall(row.line):
+                emit(word, row.n)
+
+        return km.MapReduce(found, "list", order=None, compile="require")
+
+    for pattern, literal in ((WORDS, True), (WORDS, False), (re.compile("[^a-z]+"), False)):
+        expected: dict[str, list[int]] = {}
+        for n, line in enumerate(lines):
+            for word in (re.findall("[a-z]+", line or "") if literal else []) + pattern.findall(line or ""):
+                expected.setdefault(word, []).append(n)
+        assert dict(job(pattern, literal)(frame).collect().rows()) == expected
+
+
+def test_a_pattern_that_is_not_compiled_is_named_with_its_line_and_runs_as_python():
+    def found(line, emit):
+        for word in re.findall("ab?c", line):
+            emit(word, 1)
+
+    frame = km.from_arrow(pa.table({"line": ["abc ac", "bc"]}))
+    job = km.MapReduce(found, "sum", schema={"key": "string", "value": "int64"})
+    with pytest.warns(InterpretedFunctionWarning, match="one class of characters"):
+        assert job(frame).collect().rows() == [("abc", 1), ("ac", 1)]
