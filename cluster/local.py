@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from kernelmill.cluster.client.connecting import Connection, connect
 from kernelmill.cluster.keys import folder as keys_folder
-from kernelmill.cluster.messages import JobRow
+from kernelmill.cluster.messages import JobRow, LogRow
 from kernelmill.cluster.roots import SCRATCH
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.machine import usable_memory_bytes
@@ -97,6 +97,10 @@ class LocalCluster:
     def jobs(self) -> list[JobRow]:
         """The jobs that were run there, the newest first."""
         return self._connected.jobs()
+
+    def log(self, job: bytes) -> list[LogRow]:
+        """The lines that a job's tasks wrote to standard output and error."""
+        return self._connected.log(job)
 
     @property
     def _connected(self) -> Connection:

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kernelmill.cluster.client.asking import jobs_of, workers_of
+from kernelmill.cluster.client.asking import jobs_of, log_of, workers_of
 from kernelmill.cluster.client.ends import ClusterEnds
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import Bundle, check_address, read_bundle
-from kernelmill.cluster.messages import JobRow
+from kernelmill.cluster.messages import JobRow, LogRow
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import new_context
 from kernelmill.engine import execute
@@ -45,6 +45,11 @@ class Connection:
         """The jobs of this client, the newest first."""
         with self._link() as link:
             return jobs_of(link)
+
+    def log(self, job: bytes) -> list[LogRow]:
+        """The lines that a job's tasks wrote to standard output and error, as far as the master kept them."""
+        with self._link() as link:
+            return log_of(link, job)[0]
 
     def close(self) -> None:
         """Let jobs run in this process again. Jobs that run are not ended; more than once is fine."""

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.messages import PROTOCOL, ClientToMaster, Envelope, MasterToClient
@@ -15,6 +16,9 @@ from kernelmill.cluster.wire import FRAME_BYTES_MAX, MASTER_TO_CLIENT, encode
 from kernelmill.engine.errors import Code, error
 
 _QUEUED_MAX = 64
+_REFUSED_S = 4.0
+PATIENCE_S = 15.0
+"""How long `ask` waits for an answer."""
 _NOBODY = bytes(16)
 """The cluster's id before the master has told it: bundles do not hold it."""
 
@@ -27,6 +31,8 @@ class Link:
         self._cluster, self._epoch, self._life = _NOBODY, 0, bytes(8)
         self._said = self._heard = 0
         self._waiting: list[bytes] = []
+        self._refused_since_s: float | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
         self._socket = self._connected()
 
     def __enter__(self) -> Self:
@@ -35,7 +41,7 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close(linger=200)  # a cancel that was said last should arrive
+        self._close(linger_ms=200)  # a cancel that was said last should arrive
 
     def say(self, message: ClientToMaster) -> None:
         """Send a message, or drop it where the master is not there: whoever says something says it again."""
@@ -46,21 +52,26 @@ class Link:
         self._send_waiting()
 
     def hear(self, wait_s: float) -> MasterToClient | None:
-        """The next message, None if none comes within `wait_s`. What is no message of this version is KM0607."""
+        """The next message, None if none comes within `wait_s`.
+
+        Raises KM0607 for what is no message of this version, KM0602 if the master's door stays closed for this key.
+        """
         until_s = time.monotonic() + wait_s
         while True:
             self._send_waiting()
             left_ms = max(0, int((until_s - time.monotonic()) * 1000) + 1) if wait_s > 0 else 0
             # before the handshake is over nothing can be sent: look again soon
-            found = self._socket.poll(min(left_ms, 50) if self._waiting else left_ms)
+            found = self._socket.poll(min(left_ms, 50 if self._waiting else 1000))
             if found:
+                self._refused_since_s = None
                 return self._received()
+            self._check_refused()
             if time.monotonic() >= until_s:
                 return None
 
     def reconnect(self) -> None:
         """Forget this connection and what waits to be sent, and make a new one."""
-        self._socket.close(linger=0)
+        self._close(linger_ms=0)
         self._waiting.clear()
         self._socket = self._connected()
 
@@ -72,7 +83,33 @@ class Link:
             self._address,
             message_bytes_max=FRAME_BYTES_MAX,
             queued_max=_QUEUED_MAX,
+            before_connect=self._watch,
         )
+
+    def _watch(self, socket: zmq.Socket[bytes]) -> None:
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._monitor.linger = 0
+
+    def _check_refused(self) -> None:
+        """Raise KM0602 when the door has been closed for some seconds: a new key is not known at once."""
+        assert self._monitor is not None
+        while True:
+            try:
+                recv_monitor_message(self._monitor, zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            self._refused_since_s = self._refused_since_s or time.monotonic()
+        if self._refused_since_s is not None and time.monotonic() - self._refused_since_s > _REFUSED_S:
+            what = f"the cluster at {self._address} does not let {self._bundle.name} in"
+            hint = "its key must be in the master's clients.allow: kernelmill keys add-client makes one that is"
+            raise error(Code.REFUSED, what, hint=hint)
+
+    def _close(self, *, linger_ms: int) -> None:
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
+            self._monitor = None
+        self._socket.close(linger=linger_ms)
 
     def _send_waiting(self) -> None:
         while self._waiting:
@@ -89,9 +126,9 @@ class Link:
         return envelope.body
 
 
-def ask(link: Link, message: ClientToMaster, kinds: tuple[type, ...], *, patience_s: float = 15.0) -> MasterToClient:
+def ask(link: Link, message: ClientToMaster, kinds: tuple[type, ...]) -> MasterToClient:
     """Say a message until one of these kinds comes back, and return that. Raises KM0601 if none does."""
-    until_s = time.monotonic() + patience_s
+    until_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < until_s:
         link.say(message)
         again_s = time.monotonic() + 1.0
@@ -100,6 +137,6 @@ def ask(link: Link, message: ClientToMaster, kinds: tuple[type, ...], *, patienc
             if heard is not None and isinstance(heard, kinds):
                 return heard
         link.reconnect()
-    what = f"the cluster's master has not answered for {patience_s:.0f} s"
+    what = f"the cluster's master has not answered for {PATIENCE_S:.0f} s"
     hint = "is it running, is the address right, and is this client still in its clients.allow?"
     raise error(Code.UNREACHABLE, what, hint=hint)

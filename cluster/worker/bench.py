@@ -168,7 +168,7 @@ class Bench:
         """Let a slot that has the job run an attempt, after it was told of the inputs."""
         assign = attempt.assign
         assert assign is not None and slot.job == attempt.name.job
-        attempt.slot, slot.attempt = slot.number, attempt.name
+        attempt.slot, slot.attempt, slot.writer = slot.number, attempt.name, attempt.name
         for frame in self._inputs_for(attempt, slot):
             self.out.append(out.TellSlot(slot.number, frame))
         task = TaskKey(attempt.name.job, attempt.name.stage, attempt.gen, attempt.name.index)
@@ -253,7 +253,6 @@ class Bench:
     def _forget(self, attempt: Attempt) -> None:
         del self.attempts[attempt.name]
         self.open.pop(attempt.name, None)
-        self.lines.pop(attempt.name, None)
 
     # Slots.
 

@@ -47,14 +47,15 @@ NEXT_SLOT: Final[dict[tuple[str, str], str]] = {
 
 
 class Slot:
-    """One process. `attempt` is what it runs, or what it opens its job for."""
+    """One process. `attempt` is what it runs, or what it opens its job for; `writer` is whose lines come out of it."""
 
-    __slots__ = ("attempt", "job", "killed_for", "number", "since_s", "state", "told")
+    __slots__ = ("attempt", "job", "killed_for", "number", "since_s", "state", "told", "writer")
 
     def __init__(self, number: int, now: float) -> None:
         self.number, self.state, self.since_s = number, STARTING, now
         self.job: JobId | None = None
         self.attempt: AttemptName | None = None
+        self.writer: AttemptName | None = None  # also after its end: lines come by another pipe, and later
         self.killed_for = ""  # the failure that its attempt is reported with
         self.told: dict[int, tuple[int, int]] = {}  # stage -> (session's count, version) of the inputs it was sent
 

@@ -173,6 +173,8 @@ def _die_with_supervisor() -> None:
 def main(link_handle: int, page_handle: int) -> None:
     """Run a slot over these inherited file descriptors; does not return."""
     _die_with_supervisor()
+    for stream in (sys.stdout, sys.stderr):  # what users print goes to the job's log, and soon
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()  # what a crash leaves on stderr goes to the job's log
     link = socket.socket(fileno=link_handle)
     link.setblocking(True)

@@ -42,6 +42,7 @@ from kernelmill.engine.errors import KernelmillError
 _MESSAGES_MAX: Final = 256
 _BYE_MS: Final = 1000
 _POLL_MS_MAX: Final = 60_000
+_READS_MAX = 8
 _RSS_OVER_GRANT: Final = 512 << 20
 """What a slot's process holds beside the memory that its tasks are granted: libraries, compiled functions, slack."""
 
@@ -166,14 +167,18 @@ class Supervisor:
             self._tell(event)
 
     def _take_frames(self, slot: SlotProcess) -> None:
-        for said in slot.receive():
+        frames = slot.receive()
+        self._take_output(slot)  # what a task printed is there before it is said that it is done
+        for said in frames:
             self._tell(said)
 
     def _take_output(self, slot: SlotProcess) -> None:
-        wrote = slot.read_output()
-        if wrote is not None:
+        for _ in range(_READS_MAX):  # one that prints without end must not keep the others waiting
+            wrote = None if slot.is_silent else slot.read_output()
+            if wrote is None:
+                break
             self._tell(wrote)
-        elif slot.is_silent:
+        if slot.is_silent:
             self._unwatch(slot.output.fileno())
 
     def _take_death(self, slot: SlotProcess) -> None:

@@ -35,6 +35,7 @@ from kernelmill.cluster.worker.slotframes import (
 )
 
 LINE_CHARS_MAX = 1024
+WRITERS_MAX = 256  # attempts whose lines wait for the next beat
 
 
 # What the master says.
@@ -192,9 +193,9 @@ def on_task_failed(bench: Bench, slot: Slot, frame: TaskFailed) -> None:
 def on_slot_wrote(bench: Bench, event: SlotWrote) -> None:
     """Keep lines for the next beat; what an attempt writes beyond some hundred a second is dropped, and counted."""
     slot = bench.pool.slots.get(event.slot)
-    if slot is None or slot.attempt is None:
+    if slot is None or slot.writer is None or (slot.writer not in bench.lines and len(bench.lines) >= WRITERS_MAX):
         return
-    lines = bench.lines.setdefault(slot.attempt, deque(maxlen=bench.settings.lines_max))
+    lines = bench.lines.setdefault(slot.writer, deque(maxlen=bench.settings.lines_max))
     bench.seen["line dropped"] += max(0, len(lines) + len(event.lines) - bench.settings.lines_max)
     lines.extend(line[:LINE_CHARS_MAX] for line in event.lines)
 
