@@ -1,15 +1,16 @@
 # make help lists the targets. Each needs Python 3.11+, make and a package index once; then everything is in .venv.
-# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest.
+# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; SEEDS=100000 is for make soak.
 
 PYTHON ?=
 PYTEST_ARGS ?=
+SEEDS ?= 10000
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-nojit test-faults lint bench dist clean
+.PHONY: help demo test test-fast test-nojit test-faults soak lint bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +32,10 @@ test-nojit: $(VENV)/.installed-test ## the kernels' tests with the compiler off
 
 test-faults: $(VENV)/.installed-test ## all faults of a cluster: processes killed, hosts cut off, hostile peers
 	@$(BIN)/kernelmill warm
-	$(BIN)/python -m pytest tests/cluster/faults tests/cluster/netns $(PYTEST_ARGS)
+	SIMULATION_SEEDS=400 $(BIN)/python -m pytest tests/cluster/faults tests/cluster/netns tests/cluster/simulation $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-test ## the simulated cluster under SEEDS seeds, 16 a second
+	SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/cluster/simulation --timeout 0 $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

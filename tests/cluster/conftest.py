@@ -12,6 +12,7 @@ _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE), str(_HERE / "faults"), str(_HERE / "netns")]
 
 _STRUCK: dict[str, Counter[str]] = {}
+_PASSED = pytest.StashKey[bool]()
 
 
 class Strikes:
@@ -35,8 +36,19 @@ def strikes(request):
     """Counts the faults of this test; the test fails if none struck."""
     found = Strikes()
     yield found
+    if not request.node.stash.get(_PASSED, False):
+        return  # what did not strike is not what is wrong
     assert found.counts.total() > 0, "no fault struck: nothing was tested"
     _STRUCK[request.node.nodeid] = found.counts
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let fixtures know whether their test has passed."""
+    report = yield
+    if call.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
 
 
 def pytest_terminal_summary(terminalreporter):

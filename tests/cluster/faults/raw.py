@@ -273,6 +273,12 @@ class RawSession:
                 return found.body
         return None
 
+    def workers(self) -> list[str]:
+        """The workers that the master lists, by name: for a client."""
+        self.say(messages.ListWorkers())
+        found = self.hear(messages.Workers)
+        return [] if found is None else sorted(row.name for row in found.workers)
+
     def __enter__(self) -> RawSession:
         return self
 

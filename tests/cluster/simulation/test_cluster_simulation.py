@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -9,7 +10,8 @@ from cluster_world import World
 
 from kernelmill.cluster.master.facts import EpochBegun, TaskCommitted
 
-SEEDS = 100
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "100"))
+"""`make test-faults` takes more, `make soak` many more."""
 
 SOMETIMES = [  # a campaign that never sees one of these is void
     "two DONEs raced",
