@@ -71,9 +71,16 @@ def on_done(desk: Desk, event: DoneReceived) -> None:
 def is_sealed(desk: Desk, job: JobRun, attempt: AttemptId, gen: int, seal: bytes, worker: str) -> bool:
     """Tell whether this master, or one before it, assigned the attempt to that worker; count it if not."""
     task = attempt.task
+    run = job.attempts.get(attempt.number)
+    if run is not None and run.seal and (run.id, run.gen, run.worker) == (attempt, gen, worker):
+        return compare_digest(seal, run.seal) or _forged(desk)
     is_task = 0 <= task.stage < len(job.sheet.stages) and 0 <= task.index < job.sheet.stages[task.stage].tasks
     if is_task and compare_digest(seal, desk.seal_of(job.id, attempt, gen, worker)):
         return True
+    return _forged(desk)
+
+
+def _forged(desk: Desk) -> bool:
     desk.seen[FORGED] += 1
     return False
 
@@ -141,6 +148,10 @@ def _commit(desk: Desk, job: JobRun, run: AttemptRun | None, event: DoneReceived
     )
     job.rows_read[task.stage] += event.rows
     job.bytes_read[task.stage] += event.size_bytes
+    before = job.ahead
+    if job.note_time(task.stage, event.millis):
+        # Of another stage's tasks nothing is known yet, and long ones must not wait where short ones might.
+        desk.share_all_soon() if job.ahead > before else desk.take_ahead(job)
     if attempt_epoch(number) < desk.ledger.epoch:
         desk.seen["DONE accepted by a new epoch"] += 1
     desk.record(*facts)

@@ -156,7 +156,7 @@ class Desk:
         trouble = job.troubles.get((task.stage, task.index))
         poison = job.ledger.poison.get((task.stage, task.index), ())
         run.poison = len(poison)
-        seal = self.seal_of(job.id, run.id, run.gen, run.worker)
+        seal = run.seal = run.seal or self.seal_of(job.id, run.id, run.gen, run.worker)
         is_isolating = bool(poison) or (trouble is not None and trouble.is_isolating)
         self.out.append(out.Assign(run.worker, session.id, job.id, run.id, run.gen, seal, inputs, poison, is_isolating))
         run.assigned_s = self.now
@@ -283,6 +283,15 @@ class Desk:
         if not any(isinstance(fact, Committing) and fact.job == job.id for _, fact, _ in self.queue):
             job.publish_since_s = self.now
             self.out.append(out.Publish(job.id, job.ledger.winners()))
+
+    def take_ahead(self, job: JobRun) -> None:
+        """Give a job no more than slots from now on, before another event starts what would have to wait."""
+        for worker, grant in job.grants.items():
+            session = self.sessions.get(worker)
+            if session is not None and grant > session.slots:
+                job.grants[worker] = session.slots
+                self.tell(job, schedule.SlotsChanged(worker, session.slots))
+        self.share_all_soon()
 
     def share_all_soon(self) -> None:
         """Share all slots out anew when this event is over."""

@@ -71,7 +71,7 @@ class Consumed(msgspec.Struct, frozen=True):
 class DoneReceived(msgspec.Struct, frozen=True):
     """The attempt's output is complete and lies on a disk. Said again every second until it is answered.
 
-    rows, size_bytes: what it read, for people.
+    rows, size_bytes: what it read, for people; millis: how long it ran.
     """
 
     worker: str
@@ -89,6 +89,7 @@ class DoneReceived(msgspec.Struct, frozen=True):
     reject_files: tuple[OutputFile, ...] = ()
     rows: int = 0
     size_bytes: int = 0
+    millis: int = 0
 
 
 class FailedReceived(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ An attempt has a record while it may report; of those that ended, the ledger kno
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, Final
 
 from kernelmill.cluster.fields import Problem
@@ -103,15 +104,24 @@ NEXT_ATTEMPT: Final[dict[tuple[str, str], str | None]] = {
 }
 
 
+# Attempts that a worker is given beyond its slots, while tasks are so short that the way to the master would be most
+# of their time: they wait at the worker. As many as cover AHEAD_MS, and at most AHEAD_MAX a slot.
+AHEAD_MS: Final = 20.0
+AHEAD_TASK_MS_MAX: Final = 100.0
+AHEAD_MAX: Final = 8
+_AHEAD_SAMPLES: Final = 8
+
+
 class AttemptRun:
     """An attempt that may still report."""
 
-    __slots__ = ("assigned_s", "gen", "id", "is_void", "poison", "state", "worker")
+    __slots__ = ("assigned_s", "gen", "id", "is_void", "poison", "seal", "state", "worker")
 
     def __init__(self, attempt: AttemptId, worker: str, gen: int, state: str, assigned_s: float) -> None:
         self.id, self.worker, self.gen, self.state, self.assigned_s = attempt, worker, gen, state, assigned_s
         self.poison = 0  # how many rows of its task it was told to leave out
         self.is_void = False  # a roll-back or a poison row: its output must not count
+        self.seal = b""  # as it was sent; empty if the attempt came along with its worker
 
     def move(self, cause: str) -> None:
         """Follow the table; KeyError is a bug of the caller."""
@@ -147,6 +157,9 @@ class JobRun:
         self.rows_read = [0] * len(sheet.stages)  # by committed attempts of this master, for people
         self.bytes_read = [0] * len(sheet.stages)
         self.failures = [0] * len(sheet.stages)  # attempts
+        self.ahead = 0  # attempts a slot that may wait at a worker, for the stage that runs
+        self._task_ms = [0.0] * len(sheet.stages)  # mean of late, and of how many
+        self._timed = [0] * len(sheet.stages)
         self.grants: dict[str, int] = {}  # slots by worker, as the scheduler was told
 
     @property
@@ -186,6 +199,17 @@ class JobRun:
     def runs_at(self, stage: int, task: int) -> list[AttemptRun]:
         """The attempts at a task, as they are now."""
         return [self.attempts[number] for number in sorted(self.runs_of_task.get((stage, task), ()))]
+
+    def note_time(self, stage: int, millis: int) -> bool:
+        """Note how long a task ran; tell whether `ahead` is another one now."""
+        self._timed[stage] += 1
+        share = max(1 / self._timed[stage], 1 / _AHEAD_SAMPLES)
+        self._task_ms[stage] += share * (millis - self._task_ms[stage])
+        before, mean_ms = self.ahead, max(self._task_ms[stage], 1.0)
+        is_short = self._timed[stage] >= _AHEAD_SAMPLES and mean_ms < AHEAD_TASK_MS_MAX
+        is_last = self.ledger.stages[stage].committed == self.sheet.stages[stage].tasks
+        self.ahead = min(AHEAD_MAX, ceil(AHEAD_MS / mean_ms)) if is_short and not is_last else 0
+        return self.ahead != before
 
     def trouble_of(self, stage: int, task: int) -> Trouble:
         """The task's troubles, made on first use."""

@@ -1,7 +1,8 @@
 """How slots are shared between jobs: in equal parts of each worker, among the jobs that have tasks to start.
 
 A job alone gets all. With several, one that has nothing to start keeps what it runs; while none has, all are asked
-alike, for their backups' sake. Nothing is taken from what runs: a share grows only into slots that are really free.
+alike, for their backups' sake. Nothing is taken from what runs: a share grows only into slots that are really free. A
+job alone whose tasks are short gets more than the slots: some wait at the worker (jobs.py, `ahead`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ def share(desk: Desk, session: Session) -> None:
     running = {job.id: len(job.runs_of_worker.get(worker, ())) for job in desk.jobs.values()}
     able = [job for job in jobs if job.is_schedulable]
     asking = [job for job in able if job.scheduler.has_ready_tasks] or able
+    if len(jobs) == 1 and asking:  # what waits at a worker cannot be shared out any more
+        slots *= 1 + asking[0].ahead
     parts = _parts(slots, asking, running, worker)
     for job in jobs:
         part = parts.get(job.id, running[job.id] if job.is_schedulable and slots else 0)

@@ -133,6 +133,8 @@ class MasterShell:
         self._rights: dict[str, frozenset[bytes]] = {}  # worker -> parts that it may have; replaced, never changed
         self._asking: tuple[Route, int] | None = None
         self._canaries: list[Canary] = []
+        self._poller = zmq.Poller()
+        self._watched: dict[Any, int] = {}
         self._perform: dict[type, Callable[[Any], None]] = {
             told.Record: self._record,
             told.Refuse: self._refuse,
@@ -204,6 +206,9 @@ class MasterShell:
         self._do(self._master.start(self._me.epoch, self._me.life, now))
         self._parts.drop_all_but(self._master.parts_in_use())
         self._tell(told.TimePassed())
+        self._poller.register(self._door.socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(self._bell.fileno(), zmq.POLLIN)
         refresh_s = canary_s = now
         while True:
             now = time.monotonic()
@@ -214,44 +219,51 @@ class MasterShell:
                 self._part_server.check()
             if now >= canary_s:
                 canary_s = now + EVERY_S
-                self._canaries += [Canary(self._context, one, self._key.public_key, now) for one in self._endpoints]
-            due = [refresh_s, canary_s, self._watch_canaries(now)]
-            due += [self._storage.pass_time(now), self._desk.pass_time(now), self._master.next_deadline()]
-            self._wait(min(at for at in due if at is not None) - now)
+                self._send_canaries(now)
             deadline = self._master.next_deadline()
-            if deadline is not None and deadline <= time.monotonic():
+            if deadline is not None and deadline <= now:
                 self._tell(told.TimePassed())
+                self._flush()
+                deadline = self._master.next_deadline()
+            due = [refresh_s, canary_s, deadline, self._watch_canaries(now)]
+            due += [self._storage.pass_time(now), self._desk.pass_time(now)]
+            self._wait(min(at for at in due if at is not None) - now)
 
     def _wait(self, seconds: float) -> None:
         """Wait for what comes first, and take what has come."""
-        poller = zmq.Poller()
-        poller.register(self._door.socket, zmq.POLLIN)
-        poller.register(self._monitor, zmq.POLLIN)
-        poller.register(self._bell.fileno(), zmq.POLLIN)
-        for canary in self._canaries:
-            poller.register(canary.socket, zmq.POLLIN)
-        if not self._journal.writer.is_behind:  # peers wait while the disk does not follow
-            poller.register(self._workers.socket, zmq.POLLIN)
-            poller.register(self._clients.socket, zmq.POLLIN)
-        if self._storage.fileno() >= 0:
-            poller.register(self._storage.fileno(), zmq.POLLIN | (zmq.POLLOUT if self._storage.is_writing else 0))
-        ready = dict(poller.poll(max(0, int(seconds * 1000) + 1)))
+        is_behind = self._journal.writer.is_behind  # then peers wait, for the disk does not follow
+        for post in (self._workers, self._clients):
+            self._watch(post.socket, 0 if is_behind else zmq.POLLIN)
+        storage = self._storage.fileno()
+        if storage >= 0:
+            self._watch(storage, zmq.POLLIN | (zmq.POLLOUT if self._storage.is_writing else 0))
+        ready = dict(self._poller.poll(max(0, int(seconds * 1000) + 1)))
         if self._door.socket in ready:
             self._door.answer()
         if self._bell.fileno() in ready:
             self._bell.silence()
-        self._take_reports()
-        self._desk.take_written()
+            self._take_reports()
+            self._desk.take_written()
         if self._monitor in ready:
             self._take_disconnects()
         if self._workers.socket in ready:
             for mail in self._workers.receive(MESSAGES_MAX):
                 self._take_worker(mail)
+        self._flush()
         if self._clients.socket in ready:
             for mail in self._clients.receive(MESSAGES_MAX):
                 self._desk.take(mail, time.monotonic())
-        if self._storage.fileno() in ready:
+        if storage in ready:
             self._take_storage()
+            if self._storage.fileno() != storage:
+                self._watch(storage, 0)  # it has ended
+        self._flush()
+
+    def _watch(self, what: Any, flags: int) -> None:
+        """Have the poller watch a socket or descriptor so from now on; 0 for not at all."""
+        if self._watched.get(what, 0) != flags:
+            self._poller.register(what, flags)  # with 0 it is unregistered
+            self._watched[what] = flags
 
     def _tell(self, event: told.Event) -> None:
         """Tell the machine, and do what it orders; what that brings to light is told to it next."""
@@ -327,17 +339,21 @@ class MasterShell:
     def _send(self, letter: Letter) -> None:
         if letter.session is None:
             if self._asking is not None:
-                self._workers.send(self._asking[0].id, letter.body, ack=self._asking[1])
+                self._workers.post(self._asking[0].id, letter.body, ack=self._asking[1])
             return
         way = self._ways.get(letter.session)
         if way is None:
             return  # a session that is over
         if isinstance(letter.body, m.Spec):
             self._grant_parts(letter)
-        session = letter.session.to_bytes(8, "little")
-        if not self._workers.send(way.route.id, letter.body, session=session):
-            del self._ways[letter.session]
-            self._found.append(told.PeerGone(letter.worker, letter.session, "unreachable"))
+        self._workers.post(way.route.id, letter.body, session=letter.session.to_bytes(8, "little"))
+
+    def _flush(self) -> None:
+        """Send what was posted to workers; the sessions of those who cannot be reached are over."""
+        while dead := set(self._workers.flush()):
+            for session, way in [one for one in self._ways.items() if one[1].route.id in dead]:
+                del self._ways[session]
+                self._tell(told.PeerGone(way.worker, session, "unreachable"))
 
     def _may_have(self, worker: str, sha256: bytes) -> bool:
         """What the thread of the parts' socket asks: a worker may have the parts of jobs whose Spec it was sent."""
@@ -446,12 +462,19 @@ class MasterShell:
 
     # Canaries.
 
+    def _send_canaries(self, now: float) -> None:
+        for endpoint in self._endpoints:
+            canary = Canary(self._context, endpoint, self._key.public_key, now)
+            self._canaries.append(canary)
+            self._poller.register(canary.socket, zmq.POLLIN)
+
     def _watch_canaries(self, now: float) -> float | None:
         """Look how the canaries are; tell when the next one is due. Raises KM0615 if one was let in."""
         for canary in [*self._canaries]:
             is_dead = canary.is_dead(now)
             if is_dead is None:
                 continue
+            self._poller.unregister(canary.socket)
             canary.close()
             self._canaries.remove(canary)
             if not is_dead:

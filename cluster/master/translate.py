@@ -292,6 +292,7 @@ def _done(worker: str, session: int, body: m.Done) -> told.Event:
         record.reject_files,
         body.rows,
         body.size_bytes,
+        body.millis,
     )
 
 
