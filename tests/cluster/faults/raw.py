@@ -252,6 +252,7 @@ class RawSession:
     def __init__(self, endpoint: str, bundle: Bundle, link: wire.Link[Any]) -> None:
         self.peer = RawPeer(endpoint, server_key=bundle.master_key, pair=bundle.pair)
         self._link = link
+        self._heard: list[bytes] = []
         self.envelope: list[Any] = [messages.PROTOCOL, bytes(16), 0, bytes(8), b"", 0, 0]
 
     def say(self, body: Any) -> None:
@@ -266,8 +267,11 @@ class RawSession:
     def hear(self, *kinds: type, wait_s: float = 5.0) -> Any:
         """The next message of one of these kinds (of any, if none is given), or None; learns from its envelope."""
         deadline = time.monotonic() + wait_s
-        while (left_s := deadline - time.monotonic()) > 0 and (frames := self.peer.answer(left_s)):
-            found = self._link.decode(frames[0])
+        while (left_s := deadline - time.monotonic()) > 0:
+            self._heard += (not self._heard and self.peer.answer(left_s)) or []  # a turn's messages come together
+            if not self._heard:
+                return None
+            found = self._link.decode(self._heard.pop(0))
             self.envelope[1:5] = [found.cluster, found.epoch, found.life, found.session or self.envelope[4]]
             if not kinds or isinstance(found.body, kinds):
                 return found.body
