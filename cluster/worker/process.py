@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.store import ScratchPlace
@@ -65,7 +66,7 @@ class Slot:
 
     def serve(self) -> None:
         """Work until the supervisor ends this process, or is gone."""
-        threading.Thread(target=self._read, name="frames", daemon=True).start()
+        threading.Thread(target=self._read_or_end, name="frames", daemon=True).start()
         self.send(SlotReady(os.getpid()))
         while True:
             order = self._orders.get()
@@ -82,6 +83,13 @@ class Slot:
                 self._link.sendall(data)
             except OSError:
                 os._exit(0)  # the supervisor is gone, and nobody else wants to hear of it
+
+    def _read_or_end(self) -> None:
+        try:
+            self._read()
+        finally:  # a slot that hears nothing any more is of no use, whatever happened
+            traceback.print_exc()
+            os._exit(70)
 
     def _read(self) -> None:
         reader = from_supervisor()

@@ -28,7 +28,7 @@ from kernelmill.cluster.fields import (
     TaskRecord,
 )
 from kernelmill.cluster.jobspec.opening import OpenJob
-from kernelmill.cluster.storage.layout import describe_file, tail_of, write_rejects
+from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_rejects
 from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
 from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, Selection, group_keys, key_hashes
 from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
@@ -283,7 +283,7 @@ class SlotJob:
             return None
         if not is_probe:
             return files.path(self._job.part_name(stage))
-        path = os.path.join(self._place.scratch, self._place.worker, f"probe-{os.getpid()}")
+        path = os.path.join(self._place.scratch, self._place.worker, self._job.job.hex(), f"probe-{os.getpid()}")
         with suppress(FileNotFoundError):
             os.unlink(path)
         return path
@@ -316,7 +316,7 @@ class SlotJob:
             code = problem.failure
         if order.attempt in self._cancelled:
             code = "CANCELLED"
-        if code == "DISK_FULL" and told.where.startswith(os.path.dirname(self._job.target)):
+        if code == "DISK_FULL" and told.where.startswith(staging_of(self._job.target, self._job.job)):
             code = "OUTPUT_FULL"
         if code == "USER_ERROR" and not isinstance(problem, KernelmillError):
             traceback.print_exception(problem)  # to the job's log: it is a bug, ours or a library's
