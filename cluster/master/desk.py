@@ -38,7 +38,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
     lost_s: float = 5.0
     disconnect_s: float = 1.0
     rejoin_grace_s: float = 5.0
-    recovery_s: float = 3.0
+    recovery_s: float = 2.0
     no_workers_s: float = 60.0
     output_stuck_s: float = 60.0
     pause_retry_s: float = 5.0
@@ -71,6 +71,7 @@ class Desk:
         self.ordered = self.durable = 0  # numbers of Record
         self.queue: deque[tuple[int, Fact, Voided]] = deque()
         self.recovering_until_s: float | None = None
+        self.awaited: set[str] = set()  # workers without whom recovering goes on until then
         self.dirty: dict[str, None] = {}  # workers whose slots must be shared out anew, in order
         self.share_all_at_s: float | None = None
         self.peers_at_s: float | None = None

@@ -16,7 +16,7 @@ journal says. registrations.py, commits.py and lives.py take the events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from kernelmill.cluster.fields import Count, OutputFile
@@ -86,8 +86,11 @@ class Master:
         self._desk = Desk(ledger, seal_of, settings if settings is not None else MasterSettings())
         self.seen = self._desk.seen
 
-    def start(self, epoch: int, life: bytes, now: float) -> list[told.Action]:
-        """Begin an epoch: go on with the journal's jobs, and hear for a while who is there before work is given out."""
+    def start(self, epoch: int, life: bytes, now: float, expected: Iterable[str] = ()) -> list[told.Action]:
+        """Begin an epoch: go on with the journal's jobs, and hear for a while who is there before work is given out.
+
+        The while is over at once when all `expected` workers are there: those that may come, as far as that is known.
+        """
         desk = self._begin(now)
         desk.record(EpochBegun(epoch, life))
         desk.numbers.next = epoch << ATTEMPT_BITS
@@ -95,6 +98,7 @@ class Master:
             lives.restore(desk, job)
         if desk.jobs:
             desk.recovering_until_s = now + desk.settings.recovery_s
+            desk.awaited = set(expected)
         return desk.out
 
     def handle(self, event: told.Event, now: float) -> list[told.Action]:

@@ -44,6 +44,9 @@ def on_hello(desk: Desk, event: HelloReceived) -> None:
         return
     if old is not None:
         desk.declare_lost(old, "displaced")
+    if desk.recovering_until_s is not None and desk.awaited == {event.worker}:
+        desk.recovering_until_s = desk.now  # the last one
+    desk.awaited.discard(event.worker)
     session = Session(event.worker, event.session, event.nonce, event.count, event.slots)
     desk.sessions.register(session, desk.now)
     desk.note_peers()

@@ -38,6 +38,7 @@ from kernelmill.cluster.keys.bundle import MasterKey, read_master_key
 from kernelmill.cluster.keys.curve import KeyPair
 from kernelmill.cluster.master import events as told
 from kernelmill.cluster.master.clientdesk import ClientDesk
+from kernelmill.cluster.master.desk import MasterSettings
 from kernelmill.cluster.master.facts import (
     Committing,
     EpochBegun,
@@ -65,6 +66,10 @@ from kernelmill.engine.errors import Code, error
 MESSAGES_MAX: Final = 256  # of one socket before the others have their turn
 QUEUED_MAX: Final = 8192  # messages that wait for one peer
 REFRESH_S: Final = 2.0
+DISCONNECT_S: Final = 0.8
+"""What a worker has to come back whose connection ended; a new one takes it 0.1 s where nothing is wrong."""
+IPC_DISCONNECT_S: Final = 0.3
+"""The same where no network can have ended it: its process is gone, or has just closed its socket to open another."""
 _FILES_WANTED: Final = 65536
 _SESSION_BITS: Final = 63
 _log = logging.getLogger("kernelmill.cluster")
@@ -119,7 +124,8 @@ class MasterShell:
         self._journal = open_journal(state, versions_here(), self._bell.ring)
         failpoint("master.epoch.durable")
         self._me = Me(self._journal.cluster, self._journal.epoch, self._journal.life)
-        self._master = Master(self._journal.ledger, seal_with(self._journal.secret))
+        settings = MasterSettings(disconnect_s=IPC_DISCONNECT_S if addresses.is_ipc(self.address) else DISCONNECT_S)
+        self._master = Master(self._journal.ledger, seal_with(self._journal.secret), settings)
         self._mail = WorkerMail(self._master, self.address)
         self._logs = LogBook()
         self._parts = PartsFolder(state / "parts", self._bell.ring)
@@ -203,7 +209,8 @@ class MasterShell:
         for job, accepted in self._journal.ended_lately:
             self._storage.order(frames.Clean(job, accepted.sheet))
         self._accepted = self._master.accepted_jobs()
-        self._do(self._master.start(self._me.epoch, self._me.life, now))
+        expected = self._gate.worker_names().values()
+        self._do(self._master.start(self._me.epoch, self._me.life, now, expected))
         self._parts.drop_all_but(self._master.parts_in_use())
         self._tell(told.TimePassed())
         self._poller.register(self._door.socket, zmq.POLLIN)

@@ -26,12 +26,12 @@ def vector(rows, total=5, xor=3, size_bytes=10):
 class Bench:
     """Tells the machine things and keeps what it ordered; `commit` makes all records durable, until none follow."""
 
-    def __init__(self, facts=(), epoch=1, settings=None):
+    def __init__(self, facts=(), epoch=1, settings=None, expected=()):
         self.facts, self.now, self.ordered, self.durable = list(facts), 0.0, 0, 0
         self.orders = []
         self.pending = []
         self.master = Master(Ledger.of(self.facts), seal_of, settings)
-        self._take(self.master.start(epoch, b"life", self.now))
+        self._take(self.master.start(epoch, b"life", self.now, expected))
         self.commit()
 
     def tell(self, event, after_s=0.0):
@@ -95,9 +95,9 @@ class Bench:
     def failed(self, order, code, **more):
         return self.tell(ev.FailedReceived(order.worker, order.session, order.job, order.attempt, code, "why", **more))
 
-    def restart(self):
+    def restart(self, expected=()):
         """Kill the master and start the next one on what was durable."""
-        return Bench(self.facts, epoch=self.master._desk.ledger.epoch + 1)
+        return Bench(self.facts, epoch=self.master._desk.ledger.epoch + 1, expected=expected)
 
 
 def only(kind, orders):

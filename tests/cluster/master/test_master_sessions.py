@@ -166,7 +166,7 @@ def test_a_done_that_a_new_master_has_not_heard_is_asked_for_again(bench, half_d
 def test_outputs_whose_holder_does_not_come_back_in_the_grace_are_made_again(bench, half_done, tools):
     new = bench.restart()
     new.hello("b", session=9)
-    assert tools.only(ev.Assign, new.pass_time(2.9)) == []
+    assert tools.only(ev.Assign, new.pass_time(1.9)) == []
     for _ in range(5):
         new.pass_time(1.0)
         new.tell(ev.BeatReceived("b", 9, (), (), 1 << 40))
@@ -190,3 +190,22 @@ def test_a_job_being_committed_is_published_again_by_a_new_master(bench, half_do
     assert tools.only(ev.Publish, new.orders) == [publish]
     new.tell(ev.Published("j"))
     assert tools.only(ev.TellResult, new.commit())[0].state == "COMMITTED"
+
+
+def test_a_new_master_waits_no_longer_than_for_all_workers_that_may_come(bench, sheet, tools):
+    bench.hello("a", slots=1)
+    bench.submit(sheet)
+    new = bench.restart(expected=("a", "b"))
+    new.hello("a", slots=1)
+    assert tools.only(ev.Assign, new.orders + new.pass_time(1.0)) == []
+    new.hello("b", slots=1)
+    assert len(tools.only(ev.Assign, new.pass_time(0.0))) == 2
+
+
+def test_a_new_master_does_not_wait_for_ever_for_workers_that_do_not_come(bench, sheet, tools):
+    bench.hello("a", slots=1)
+    bench.submit(sheet)
+    new = bench.restart(expected=("a", "b"))
+    new.hello("a", slots=1)
+    assert tools.only(ev.Assign, new.pass_time(1.9)) == []
+    assert len(tools.only(ev.Assign, new.pass_time(0.2))) == 1

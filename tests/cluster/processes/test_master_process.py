@@ -134,7 +134,7 @@ def test_a_master_that_was_killed_goes_on_and_runs_nothing_again_that_is_held(ru
         assert seen(client, JOB, lambda one: one.stages[0].committed == 2)
 
 
-def test_a_worker_whose_process_ends_is_noticed_within_a_second_or_two(running):
+def test_a_worker_whose_process_ends_is_noticed_by_its_connection(running):
     ada, bundle = running.add("client", "ada"), running.add("worker", "w1")
     with running.client(ada) as client:
         worker, _ = registered(running, bundle)
@@ -143,7 +143,7 @@ def test_a_worker_whose_process_ends_is_noticed_within_a_second_or_two(running):
         worker.peer.close()
         began_s = time.monotonic()
         until(lambda: client.say(m.ListWorkers()) or client.hear(m.Workers).workers == ())
-        assert time.monotonic() - began_s < 2.5  # the connection's end, and a second to come back; silence takes 5
+        assert time.monotonic() - began_s < 2.0  # 0.3 s to come back, on a machine that has nothing else to do
 
 
 def test_a_key_that_is_taken_from_the_list_loses_its_session(running):
