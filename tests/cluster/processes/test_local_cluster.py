@@ -244,3 +244,25 @@ def test_commands_ask_the_cluster(cluster):
     assert late.returncode != 0
     assert ask("cancel", "ffff").stderr.startswith("ClusterError [KM0616]")
     assert ask("logs", job).returncode == 0
+
+
+def failing(line, emit):
+    emit(line, 1 // (0 if "vengeance upon them with furious" in line else 1))
+
+
+def same_error(job, here, tmp_path):
+    with pytest.raises(KernelmillError) as there:
+        job.run(KJV, output=str(tmp_path / "there"), **OPTIONS)
+    with here(), pytest.raises(KernelmillError) as local:
+        job.run(KJV, output=str(tmp_path / "here"), **OPTIONS)
+    assert there.value.code is local.value.code
+    assert type(there.value) is type(local.value)
+    assert (there.value.what, there.value.where) == (local.value.what, local.value.where)
+    wait_until(lambda: os.listdir(tmp_path) == [])
+    return there.value
+
+
+def test_an_error_of_a_function_names_line_and_record_as_a_local_run_does(cluster, here, tmp_path):
+    problem = same_error(km.MapReduce(failing, "sum", schema=TYPES), here, tmp_path)
+    assert problem.code is Code.FUNCTION_FAILED
+    assert f"test_local_cluster.py:{failing.__code__.co_firstlineno + 1}" in problem.what
