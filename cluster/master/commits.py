@@ -259,6 +259,8 @@ def on_failed(desk: Desk, event: FailedReceived) -> None:
     desk.discard(event.worker, job.id, run.id)
     job.failures[run.id.task.stage] += 1
     trouble = job.trouble_of(run.id.task.stage, run.id.task.index)
+    if reaction is Reaction.CHARGED and job.sheet.on_bad != "reject" and trouble.is_known(failure, event.problem):
+        reaction = Reaction.ENDS_JOB  # it names its record: nothing is left to be found out
     if reaction is Reaction.CHARGED:
         trouble.note(failure, event.text, event.worker, event.batch, event.problem)
     elif reaction is Reaction.ENDS_JOB:

@@ -90,6 +90,10 @@ class Trouble:
         self.is_isolating = False
         self.last: tuple[Failure, str, Problem | None] = (Failure.WORKER_LOST, "its worker was lost", None)
 
+    def is_known(self, failure: Failure, problem: Problem | None) -> bool:
+        """Whether a function raised just what it raised the last time: it will do so wherever it runs."""
+        return failure is Failure.USER_ERROR and problem is not None and problem == self.last[2]
+
     def note(self, failure: Failure, text: str, worker: str, batch: int, problem: Problem | None = None) -> None:
         """Note a charged failure, and isolate the task from now on if its rows are to blame."""
         self.last = failure, text, problem

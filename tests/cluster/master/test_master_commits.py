@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernelmill.cluster.fields import Origin
+from kernelmill.cluster.fields import Origin, Problem
 from kernelmill.cluster.master import events as ev
 from kernelmill.cluster.master.facts import OutputLost, Poisoned, RolledBack, TaskCommitted
 from kernelmill.engine.ids import AttemptId, TaskId
@@ -205,6 +205,26 @@ def test_a_batch_that_failed_on_two_workers_is_isolated_and_its_row_left_out_onc
     (fourth,) = tools.only(ev.Assign, bench.commit())
     assert isinstance(bench.facts[-1], Poisoned) and fourth.poison == (row,)
     assert [o.attempt for o in tools.only(ev.Discard, bench.orders)].count(third.attempt) == 1
+
+
+@pytest.mark.parametrize("wants_rejects", [False, True])
+def test_what_a_function_raises_twice_ends_a_job_that_does_not_want_rejects(tools, sheet, wants_rejects):
+    problem = Problem("FUNCTION_FAILED", "map function 'f' raised KeyError: 'x'", "a.txt, byte 3, line 1", "")
+    bench = tools.Bench()
+    for worker in ("a", "b"):
+        bench.hello(worker, slots=1)
+    on_bad = "reject" if wants_rejects else "error"
+    orders = tools.only(ev.Assign, bench.submit(msgspec.structs.replace(sheet, on_bad=on_bad)))
+    bench.done(orders[1])
+    bench.commit()
+    (second,) = tools.only(ev.Assign, bench.failed(orders[0], "USER_ERROR", batch=3, problem=problem))
+    again = tools.only(ev.Assign, bench.failed(second, "USER_ERROR", batch=3, problem=problem))
+    results = tools.only(ev.TellResult, bench.commit())
+    if wants_rejects:
+        assert again[0].is_isolating and results == []
+    else:
+        assert again == [] and [one.code for one in results] == ["USER_ERROR"]
+        assert bench.facts[-1].problem == problem
 
 
 def test_a_poison_row_ends_a_job_that_does_not_want_rejects(bench, maps, tools):
