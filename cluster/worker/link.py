@@ -17,6 +17,8 @@ from kernelmill.cluster.wire import FRAME_BYTES_MAX, MASTER_TO_WORKER, encode
 from kernelmill.engine.errors import KernelmillError
 
 _QUEUED_MAX = 1000
+FRAMES_MAX = 256
+"""Messages that are sent as the frames of one, at most; the master takes no more."""
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 NO_CLUSTER = bytes(16)
 
@@ -36,6 +38,8 @@ class Link:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], bundle: Bundle, endpoint: str) -> None:
         self._context, self._bundle, self._endpoint = context, bundle, endpoint
         self._seq = self._ack = 0
+        self._posted: list[bytes] = []
+        self._passed: list[str] = []  # failpoints of what was posted
         self.cluster = NO_CLUSTER
         self.dropped = self.malformed = 0
         self.socket: zmq.Socket[bytes] | None = None
@@ -45,6 +49,7 @@ class Link:
         """Close the socket and open another; what was not sent is gone."""
         self.close()
         self._seq = self._ack = 0
+        self._posted, self._passed = [], []
         self.socket = connect_dealer(
             self._context,
             self._bundle.pair,
@@ -59,21 +64,28 @@ class Link:
         self.monitor = socket.get_monitor_socket(_EVENTS)
         self.monitor.linger = 0
 
-    def send(self, epoch: int, life: bytes, session: bytes, body: WorkerToMaster) -> None:
-        """Send a message, if the socket takes it now."""
-        if self.socket is None:
-            return
+    def post(self, epoch: int, life: bytes, session: bytes, body: WorkerToMaster) -> None:
+        """Put a message with those that `flush` sends together: one a frame, for each costs as much as its sending."""
         self._seq += 1
-        frame = encode(Envelope(PROTOCOL, self.cluster, epoch, life, session, self._seq, self._ack, body))
-        try:
-            self.socket.send(frame, zmq.DONTWAIT)
-        except zmq.Again:
-            self.dropped += 1
-            return
+        self._posted.append(encode(Envelope(PROTOCOL, self.cluster, epoch, life, session, self._seq, self._ack, body)))
         if isinstance(body, Done):
-            failpoint("worker.done.sent")
+            self._passed.append("worker.done.sent")
         elif isinstance(body, Hello):
-            failpoint("worker.hello.sent")
+            self._passed.append("worker.hello.sent")
+
+    def flush(self) -> None:
+        """Send what was posted, as far as the socket takes it now."""
+        posted, passed, self._posted, self._passed = self._posted, self._passed, [], []
+        for start in range(0, len(posted), FRAMES_MAX):
+            frames = posted[start : start + FRAMES_MAX]
+            try:
+                if self.socket is None:
+                    raise zmq.Again
+                self.socket.send_multipart(frames, zmq.DONTWAIT)
+            except zmq.Again:
+                self.dropped += len(frames)
+        for name in passed:
+            failpoint(name)
 
     def receive(self, messages_max: int) -> News:
         """Take what has come, at most so many messages."""

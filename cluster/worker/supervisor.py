@@ -128,6 +128,7 @@ class Supervisor:
         due = self._machine.next_deadline()
         if due is not None and due <= time.monotonic():
             self._tell(ev.TimePassed(self._sample(), random.random()))
+        self._link.flush()
 
     def _tell(self, event: ev.Event) -> None:
         if self._exit is None:
@@ -195,7 +196,7 @@ class Supervisor:
             _PERFORM[type(action)](self, action)
 
     def _send(self, action: ev.Send) -> None:
-        self._link.send(self._machine.epoch, self._machine.life, action.session, action.body)
+        self._link.post(self._machine.epoch, self._machine.life, action.session, action.body)
 
     def _reconnect(self, _: ev.Reconnect) -> None:
         for each in (self._link.socket, self._link.monitor):

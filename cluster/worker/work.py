@@ -220,7 +220,10 @@ def on_slot_died(bench: Bench, event: SlotDied) -> None:
     failure = slot.killed_for or event.failure
     sample = event.sample if event.sample is not None else attempt.sample
     is_its = sample is not None and sample.attempt == attempt.name.attempt
-    problem = bench.problem(failure, "no progress for too long" if failure == "HUNG" else event.text)
+    text = "no progress for too long" if failure == "HUNG" else event.text
+    if failure != "CANCELLED":
+        bench.out.append(out.Say(f"job {attempt.name.job.hex()}, task {attempt.name}: {failure}: {text}"))
+    problem = bench.problem(failure, text)
     batch = sample.batch if is_its and sample is not None else None
     bench.end_failed(attempt, Failed(attempt.name, failure, "", problem, batch, ()), states.BROKE)
 

@@ -13,7 +13,7 @@ from kernelmill.cluster.keys.curve import make_pair
 from kernelmill.cluster.messages import PROTOCOL, Envelope
 from kernelmill.cluster.sockets import Door, bind_router, new_context
 from kernelmill.cluster.wire import WORKER_TO_MASTER, encode
-from kernelmill.cluster.worker.link import NO_CLUSTER, Link
+from kernelmill.cluster.worker.link import FRAMES_MAX, NO_CLUSTER, Link
 
 SECONDS = 10.0
 
@@ -97,7 +97,8 @@ def test_messages_carry_the_session_and_count(sides):
     master, link = sides
     connect(master, link)
     for number in (1, 2):
-        link.send(3, b"l" * 8, b"S" * 8, messages.Bye())
+        link.post(3, b"l" * 8, b"S" * 8, messages.Bye())
+        link.flush()
         _, frame = turn_until(master, link, lambda: receive_at(master))
         envelope = WORKER_TO_MASTER.decode(frame)
         assert (envelope.epoch, envelope.session, envelope.seq) == (3, b"S" * 8, number)
@@ -107,7 +108,8 @@ def test_messages_carry_the_session_and_count(sides):
 def test_what_is_no_message_or_of_another_cluster_is_counted_and_dropped(sides):
     master, link = sides
     connect(master, link)
-    link.send(0, b"l" * 8, b"", messages.Bye())
+    link.post(0, b"l" * 8, b"", messages.Bye())
+    link.flush()
     peer, _ = turn_until(master, link, lambda: receive_at(master))
 
     def envelope(cluster, body):
@@ -132,5 +134,21 @@ def test_what_nobody_takes_is_dropped_at_once(sides):
     master, link = sides
     master.close()
     link.reconnect()
-    link.send(0, b"l" * 8, b"", messages.Bye())
-    assert link.dropped == 1
+    for _ in range(3):
+        link.post(0, b"l" * 8, b"", messages.Bye())
+    link.flush()
+    assert link.dropped == 3
+
+
+def test_messages_of_one_turn_go_together_and_in_order(sides):
+    master, link = sides
+    connect(master, link)
+    for _ in range(FRAMES_MAX + 3):
+        link.post(0, b"l" * 8, b"", messages.Bye())
+    link.flush()
+    counts, numbers = [], []
+    for _ in range(2):
+        _, *frames = turn_until(master, link, lambda: receive_at(master))
+        counts.append(len(frames))
+        numbers += [WORKER_TO_MASTER.decode(frame).seq for frame in frames]
+    assert counts == [FRAMES_MAX, 3] and numbers == list(range(1, FRAMES_MAX + 4))
