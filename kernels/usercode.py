@@ -159,12 +159,14 @@ def require_bound(bound: Bound) -> None:
 
 
 def column_parameters(inputs: Sequence[Input]) -> list[Scalar | Array]:
-    """What a driver takes for columns: of texts bytes, offsets, validity, is all ASCII; of numbers values, validity."""
+    """What a driver takes for columns: of numbers their values, of texts the bytes, where each begins, where it ends;
+    validity; and of texts whether all are ASCII.
+    """
     return [one for column in inputs for one in _PARAMETERS[column.kind]]
 
 
 _PARAMETERS: dict[str, tuple[Scalar | Array, ...]] = {
-    "text": (_jit.u8_in, _jit.i32_in, _jit.u8_in, _jit.boolean),
+    "text": (_jit.u8_in, _jit.i32_in, _jit.i32_in, _jit.u8_in, _jit.boolean),
     "int64": (_jit.i64_in, _jit.u8_in),
     "float64": (_jit.f64_in, _jit.u8_in),
     "boolean": (_jit.u8_in, _jit.u8_in),

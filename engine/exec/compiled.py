@@ -20,6 +20,7 @@ from kernelmill.engine.exec.keys import Repeated, StagedText
 from kernelmill.engine.exec.namedstages import NamedStages, ToSide
 from kernelmill.engine.exec.stages import Stage, staged_batch, staged_column
 from kernelmill.engine.io.context import Place, RowPlace
+from kernelmill.engine.io.linesinplace import LinesInPlace
 from kernelmill.engine.plan.physical import MapRecords
 from kernelmill.engine.userfunctions import UserFunction
 from kernelmill.kernels import usermaps
@@ -27,8 +28,9 @@ from kernelmill.kernels.usermaps import CompiledMap
 
 Mapped = Iterator[tuple[Any, Place]]
 """Rows of step.schema, as a RecordBatch or a StagedBatch, and where each row's record comes from."""
-MapRunner = Callable[[pa.RecordBatch, Place], Mapped]
-"""Maps one batch of records, whose places are given. Counters and rejects go to the task's context."""
+Records = pa.RecordBatch | LinesInPlace
+MapRunner = Callable[[Any, Place], Mapped]
+"""Maps one batch of Records, whose places are given. Counters and rejects go to the task's context."""
 
 
 class StagedBatch:
@@ -70,10 +72,10 @@ def compiled_map(
     outputs goes to `to_side`.
     """
 
-    def rows(batch: pa.RecordBatch, place: Place) -> Mapped:
+    def rows(batch: Records, place: Place) -> Mapped:
         form = compiled_form(function, batch.schema)
         if form is None or not emits_as(form, step):
-            return as_python(batch, place)
+            return as_python(batch.batch() if isinstance(batch, LinesInPlace) else batch, place)
         if step.flows:
             return _named_rows(batch, place, step, form, context, as_python)
         return _rows(batch, place, step, form, context, as_python, staged_key, to_side)
@@ -92,7 +94,7 @@ def emits_as(form: CompiledMap, step: MapRecords) -> bool:
 
 
 def _rows(
-    batch: pa.RecordBatch,
+    batch: Records,
     place: Place,
     step: MapRecords,
     form: CompiledMap,
@@ -105,7 +107,7 @@ def _rows(
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
     named = NamedStages(form, step, to_side)
-    arguments = driver_columns(map(batch.column, form.columns))
+    arguments = _arguments(batch, form)
     with context.scratch.lend(Stage) as stage:
         for rows, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
             if rows and staged_key is not None:
@@ -115,8 +117,12 @@ def _rows(
             yield from made
 
 
+def _arguments(batch: Records, form: CompiledMap) -> list[Any]:
+    return batch.arguments if isinstance(batch, LinesInPlace) else driver_columns(map(batch.column, form.columns))
+
+
 def _named_rows(
-    batch: pa.RecordBatch,
+    batch: Records,
     place: Place,
     step: MapRecords,
     form: CompiledMap,
@@ -132,7 +138,7 @@ def _named_rows(
     def call_again(record: int) -> Mapped:
         return as_python(batch.slice(record, 1), _shifted(place, record))
 
-    named, arguments = NamedStages(form, step, to_side, step.flows), driver_columns(map(batch.column, form.columns))
+    named, arguments = NamedStages(form, step, to_side, step.flows), _arguments(batch, form)
     with context.scratch.lend(Stage) as stage:
         for _, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
             for rows in found:

@@ -52,7 +52,7 @@ def driver_columns(columns: Iterable[pa.Array[Any]]) -> list[Any]:
                 padded[: end - first] = data[first:end]
                 data, offsets, first, end = padded, offsets - offsets[0], 0, end - first
             is_ascii = int(data[first:end].max(initial=0)) < 0x80
-            arguments += [data, offsets, validity_bytes(column), is_ascii]
+            arguments += [data, offsets[:-1], offsets[1:], validity_bytes(column), is_ascii]
         elif pa.types.is_boolean(column.type):
             arguments += [np.asarray(column.cast(pa.uint8()).fill_null(0)), validity_bytes(column)]
         else:

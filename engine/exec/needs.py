@@ -72,7 +72,7 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         yield from (lowercase.lower_ascii, lowercase.lower_utf8) if source.lowercase else ()
         yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
     if isinstance(source, physical.ReadText):
-        yield from (utf8.find_invalid_utf8, line_kernels.split_lines)
+        yield from (utf8.find_invalid_utf8, line_kernels.split_lines, line_kernels.find_lines)
     for step in pipeline.steps:
         match step:
             case physical.PartialAggregate():

@@ -32,7 +32,7 @@ from kernelmill.engine.exec.placing import Functions, function_of, user_placing
 from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
-from kernelmill.engine.exec.usersteps import run_user_step, user_schema
+from kernelmill.engine.exec.usersteps import run_user_step, takes_lines, user_schema
 from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
@@ -163,7 +163,8 @@ def _source(
             placed = _placed_partitions(task, pipeline, not pipeline.steps)
             return count_tokens(split, source, schema, context, placed)
         case physical.ReadText(), TextSplit():
-            return read_batches(split, source.options, source.schema, context)
+            in_place = bool(pipeline.steps) and takes_lines(pipeline.steps[0])
+            return read_batches(split, source.options, source.schema, context, in_place=in_place)
         case physical.ReadParquet(), ParquetSplit():
             return read_row_groups(split, source, context)
         case physical.ReadTable(), TableSplit():

@@ -52,6 +52,11 @@ def run_user_step(
             raise error(Code.INTERNAL, f"{type(step).__name__} is a step of the key table")
 
 
+def takes_lines(step: physical.Step) -> bool:
+    """Whether lines of text may come to this step as LinesInPlace."""
+    return isinstance(step, physical.MapRecords) and not step.named
+
+
 def _staged_key(step: physical.MapRecords, then: physical.Step | None) -> str | None:
     """The text column by which the next step groups all that is emitted, if it needs no other text as a column."""
     match then:

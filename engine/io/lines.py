@@ -15,11 +15,12 @@ from kernelmill.engine.batch import buffer_of, concatenated, view_of
 from kernelmill.engine.io.blocks import FileReader, TextBlock
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
+from kernelmill.engine.io.linesinplace import LinesInPlace
 from kernelmill.engine.io.source import arrow_path
 from kernelmill.engine.plan.physical import TextOptions
 from kernelmill.engine.splits import FileRange, TextSplit
 from kernelmill.kernels.intrinsics import SLACK_BYTES
-from kernelmill.kernels.lines import count_characters_before, split_lines, split_records
+from kernelmill.kernels.lines import count_characters_before, find_lines, split_lines, split_records
 from kernelmill.kernels.utf8 import repair_utf8
 
 BATCH_ROWS = 64 << 10
@@ -30,8 +31,8 @@ _STRING_BYTES_MAX = (1 << 31) - 1
 
 
 def read_batches(
-    split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext
-) -> Iterator[pa.RecordBatch]:
+    split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext, *, in_place: bool = False
+) -> Iterator[Any]:
     r"""Read the lines that begin in the split as batches of `schema`, at most 64 Ki rows or about 2 MiB each.
 
     Columns: `options.path_column` (string, or a dictionary, which costs 4 bytes a row), `options.offset_column`
@@ -39,13 +40,24 @@ def read_batches(
     `invalid="binary"`. A \r before the separator \n is dropped; with `whole_file` nothing is. An empty file has no
     lines, but is one document. No empty batches. Raises what `read_blocks` raises, and KM0209 for a line over
     `max_line_bytes`.
+
+    With `in_place`, what may be is left where it was read, as LinesInPlace, for a next step that knows these.
     """
-    for batch, place in _joined(_batches(split, options, schema, context)):
+    in_place = in_place and _may_stay(options, schema)
+    for batch, place in _joined(_batches(split, options, schema, context, in_place)):
         context.rows_from(place)
         yield batch
 
 
-Located = tuple[pa.RecordBatch, Place]
+def _may_stay(options: TextOptions, schema: pa.Schema) -> bool:
+    """Whether rows are nothing but lines as `find_lines` finds them."""
+    extra = {options.path_column, options.offset_column}
+    is_lines = len(schema) == 1 and schema.field(0).type == pa.string() and schema.names[0] not in extra
+    return is_lines and options.separator == b"\n" and not options.whole_file
+
+
+Located = tuple[Any, Place]
+"""A RecordBatch, or LinesInPlace."""
 
 
 def _joined(batches: Iterator[Located]) -> Iterator[Located]:
@@ -55,7 +67,11 @@ def _joined(batches: Iterator[Located]) -> Iterator[Located]:
     waiting: list[Located] = []
     rows = size = 0
     for batch, place in batches:
-        if not waiting and (batch.num_rows >= _JOIN_BELOW_ROWS or batch.nbytes >= _JOIN_BELOW_BYTES):
+        is_in_place = isinstance(batch, LinesInPlace)
+        if is_in_place and waiting:
+            yield _one_of(waiting)
+            waiting, rows, size = [], 0, 0
+        if is_in_place or (not waiting and (batch.num_rows >= _JOIN_BELOW_ROWS or batch.nbytes >= _JOIN_BELOW_BYTES)):
             yield batch, place
             continue
         if waiting and (rows + batch.num_rows > BATCH_ROWS or size + batch.nbytes > 2 * BATCH_BYTES):
@@ -82,14 +98,16 @@ def _one_of(parts: Sequence[Located]) -> Located:
     return concatenated(batches), place
 
 
-def _batches(split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext) -> Iterator[Located]:
+def _batches(
+    split: TextSplit, options: TextOptions, schema: pa.Schema, context: ReadContext, in_place: bool
+) -> Iterator[Located]:
     done_bytes = 0
     for part in split.ranges:
         with InputFile(part.file) as file:
             reader = FileReader(file, part, options, context, done_bytes)
             rows = _Rows(reader, part, options, schema, context)
             try:
-                yield from rows.documents() if options.whole_file else rows.lines()
+                yield from rows.documents() if options.whole_file else rows.lines(in_place)
                 file.check()
             finally:
                 reader.close()
@@ -111,18 +129,42 @@ class _Rows:
         self._ends = np.frombuffer(context.buffer("line_ends", 4 * (rows + 1)), np.int32)[: rows + 1]
         self._starts = np.frombuffer(context.buffer("line_starts", 8 * (rows + 1)), np.int64)[: rows + 1]
 
-    def lines(self) -> Iterator[Located]:
-        """A row a line."""
+    def lines(self, in_place: bool) -> Iterator[Located]:
+        """A row a line; `in_place`: those of blocks that are large and without fault stay where they are."""
         for block in self._reader.blocks(BATCH_BYTES, None, self._length_max):
             bad = -1 if self._options.invalid == "binary" else self._reader.find_invalid(block, block.start)
             if bad >= 0 and self._options.invalid == "error":
                 raise self._reader.encoding_error(block, bad)
+            size = block.stop - block.start
+            is_plain = bad < 0 and not block.offset_counts_characters
+            if in_place and is_plain and _JOIN_BELOW_BYTES <= size <= self._length_max:
+                yield from self._in_place(block)
+                continue
             at = block.start
             while at < block.stop:
                 begin = at
                 rows, at, data = self._cut(block, begin)
                 bad_rows, bad = self._bad_rows(block, rows, at, bad)
                 yield from self._batch(block, rows, at, data, bad_rows)
+
+    def _in_place(self, block: TextBlock) -> Iterator[Located]:
+        at = block.start
+        starts, ends, found = self._starts.view(np.int32)[:BATCH_ROWS], self._ends[:BATCH_ROWS], np.zeros(2, np.int64)
+        while at < block.stop:
+            rows = int(find_lines(block.data, at, block.stop, starts, ends, found))
+            lines = LinesInPlace(self._schema, block.data[at:], starts[:rows], ends[:rows], found[1] == 0)
+            yield lines, self._place_in(block, at, starts[:rows])
+            at = int(found[0])
+
+    def _place_in(self, block: TextBlock, start: int, starts: NDArray[np.int32]) -> Place:
+        """As `_place`, for rows that begin at data[start + starts]."""
+        first, path = block.offset_of(start), block.file.path
+
+        def place(row: int) -> RowPlace:
+            offset = first + int(starts[row])
+            return RowPlace(path, offset, None, lambda: self._reader.line_for_error(offset))
+
+        return place
 
     def documents(self) -> Iterator[Located]:
         """One row: the whole file."""

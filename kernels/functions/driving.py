@@ -89,8 +89,8 @@ def column_values(inputs: Sequence[Input], stem: str = "") -> tuple[list[str], l
     for number, column in enumerate(inputs):
         at = f"{stem}{number}"
         if column.kind == "text":
-            names += [f"data{at}", f"offsets{at}", f"valid{at}", f"ascii{at}"]
-            value = f"text_of_row(data{at}, offsets{at}[row], offsets{at}[row + 1], ascii{at}, arena)"
+            names += [f"data{at}", f"starts{at}", f"ends{at}", f"valid{at}", f"ascii{at}"]
+            value = f"text_of_row(data{at}, starts{at}[row], ends{at}[row], ascii{at}, arena)"
         else:
             names += [f"values{at}", f"valid{at}"]
             value = f"values{at}[row]" + (" != 0" if column.kind == "boolean" else "")

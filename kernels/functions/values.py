@@ -33,7 +33,7 @@ def _read(of_type: Any) -> Any:
 
 
 _COLUMN: dict[str, tuple[Any, ...]] = {
-    "text": (_read(types.uint8), _read(types.int32), _read(types.uint8), types.boolean),
+    "text": (_read(types.uint8), _read(types.int32), _read(types.int32), _read(types.uint8), types.boolean),
     "int64": (_read(types.int64), _read(types.uint8)),
     "float64": (_read(types.float64), _read(types.uint8)),
     "boolean": (_read(types.uint8), _read(types.uint8)),

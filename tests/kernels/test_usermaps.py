@@ -29,7 +29,7 @@ def text_column(texts):
     lengths = [len(text.encode()) for text in texts]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     padded = np.frombuffer(data + bytes(usercode.TEXT_SLACK_BYTES), np.uint8)
-    return padded, offsets, np.empty(0, np.uint8), data.isascii()
+    return padded, offsets[:-1], offsets[1:], np.empty(0, np.uint8), data.isascii()
 
 
 class Staged:
@@ -82,9 +82,9 @@ def test_several_columns_nulls_tuples_floats_and_booleans():
     inputs = [Input("city", "text", True), Input("n", "int64", False), Input("ratio", "float64", False)]
     made = compiled_map(rows, inputs, {})
     assert made.outputs == (Output("int64", False), Output("text", True), Output("float64", False))
-    data, offsets, _, is_ascii = text_column(["oslo", "", "köln"])
+    data, starts, ends, _, is_ascii = text_column(["oslo", "", "köln"])
     stage = Staged(3)
-    columns = (data, offsets, np.array([1, 0, 1], np.uint8), is_ascii)
+    columns = (data, starts, ends, np.array([1, 0, 1], np.uint8), is_ascii)
     numbers = (np.array([1, 2, 3]), np.empty(0, np.uint8), np.array([1.0, 2.0, 3.0]), np.empty(0, np.uint8))
     assert made.drive(*columns, *numbers, 0, 3, stage.arena, stage.rows, stage.state) == 3
     assert stage.words(0, 0).tolist() == [1, 2, 3]

@@ -42,6 +42,35 @@ def test_rows_counters_and_rejects_are_those_of_plain_python(tmp_path, options):
     assert compiled[1]["lines"] == len(LINES) - compiled[2].num_rows and compiled[2].num_rows > 1500
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_records_of_a_file_that_fail_are_named_by_their_places(tmp_path, threads):
+    """The file is read in large blocks, whose lines compiled code reads where they are."""
+    lines, counted = LINES * 2, {}
+    for line in lines:
+        if line.split(" ")[1] != "x":
+            counted[line[:5]] = counted.get(line[:5], 0) + 1
+    path, offset, places = tmp_path / "t.txt", 0, []
+    path.write_text("\n".join(lines))
+    for line in lines:
+        if line.split(" ")[1] == "x":
+            places.append((offset, line.encode()))
+        offset += len(line) + 1
+
+    def counts(line, emit):
+        n = line.split(" ")[1]
+        emit(line[:5], 1 if int(n) >= 0 else 2)
+
+    job = km.MapReduce(counts, "sum", key="key", value="n", compile="require")
+    output = tmp_path / "out"
+    frame = job(km.scan_text(path))
+    options = {"on_bad": "reject", "max_rejects": 10_000, "split_size": "2MiB", "threads": threads}
+    frame.sink_parquet(output, progress=False, **options)
+    rejects = km.read_parquet(sorted((output / "_rejects").glob("*.parquet"))).to_arrow().to_pylist()
+    assert [(one["offset"], one["record"]) for one in rejects] == places
+    rows = km.read_parquet(f"{output}/*.parquet").to_arrow().to_pylist()
+    assert {row["key"]: row["n"] for row in rows} == counted
+
+
 def test_rejected_records_do_not_part_the_rows_that_a_table_gets(monkeypatch):
     """39 rejected records among 4,000 would make 40 small batches of rows, each dearer than its rows."""
     batches = []
