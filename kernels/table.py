@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernelmill.kernels import counting, hashing, keytable, staged, tablerows
+from kernelmill.kernels import counting, keytable, staged, tablerows
 from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_FULL, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Groups = NDArray[np.int32]
 Order = NDArray[np.uint32]
+Strings = tuple[Bytes, NDArray[np.int32], Bytes, int]
+"""Bytes, offsets, one validity byte each, and the number of nulls."""
 
 NO_MASK: Bytes = np.empty(0, np.uint8)
 """Stands for "every value is valid" wherever a kernel takes a validity of one byte a row."""
@@ -207,7 +209,7 @@ class KeyTable:
         nulls = tablerows.read_words(self.rows, first, last, values, validity)
         return values, validity, nulls
 
-    def strings(self, first: int, last: int) -> tuple[Bytes, NDArray[np.int32], Bytes, int]:
+    def strings(self, first: int, last: int) -> Strings:
         """Strings of groups [first, last): data (16 slack bytes at the end), offsets, validity bytes, nulls."""
         offsets, validity = np.empty(last - first + 1, np.int32), np.empty(last - first, np.uint8)
         nulls = tablerows.read_offsets(self.rows, first, last, offsets, validity)
@@ -221,25 +223,22 @@ class KeyTable:
         tablerows.read_counts(self.rows, first, counts)
         return counts
 
-    def string_hashes(self, first: int, last: int) -> Words:
-        """The partition hashes of string keys of groups [first, last)."""
-        hashes = hashing.first_seeds(last - first)
-        tablerows.hash_strings_of_groups(self.rows, self.arena, first, np.zeros(32, np.uint8), hashes)
-        return hashes
+    def partitions_of_strings(self, first: int, last: int, partitions: int) -> tuple[Order, NDArray[np.int64], int]:
+        """The partition of each string of groups [first, last), the groups of each partition, the strings' bytes."""
+        parts, groups_of_part = np.empty(last - first, np.uint32), np.empty(partitions, np.int64)
+        scratch = np.zeros(32, np.uint8)
+        place = (self.rows, self.arena, first, scratch, partitions)
+        return parts, groups_of_part, tablerows.partition_groups(*place, parts, groups_of_part)
 
-    def placed_strings(self, first: int, order: Order) -> tuple[Bytes, NDArray[np.int32], Bytes, int]:
-        """As `strings`, for the groups first + order: no copy in first-seen order is made on the way."""
+    def placed_strings(self, first: int, order: Order, key_bytes: int) -> tuple[Strings, NDArray[np.uint32]]:
+        """As `strings`, and as `counts`, for the groups first + order, whose strings have `key_bytes`.
+
+        No copy in first-seen order is made on the way.
+        """
         offsets, validity = np.empty(order.size + 1, np.int32), np.empty(order.size, np.uint8)
-        nulls = tablerows.place_offsets(self.rows, first, order, offsets, validity)
-        data = np.empty(int(offsets[-1]) + tablerows.KEY_SLACK_BYTES, np.uint8)
-        tablerows.place_strings(self.rows, self.arena, first, order, offsets, data)
-        return data, offsets, validity, nulls
-
-    def placed_counts(self, first: int, order: Order) -> NDArray[np.uint32]:
-        """As `counts`, for the groups first + order."""
-        counts = np.empty(order.size, np.uint32)
-        tablerows.place_counts(self.rows, first, order, counts)
-        return counts
+        data, counts = np.empty(key_bytes + tablerows.KEY_SLACK_BYTES, np.uint8), np.empty(order.size, np.uint32)
+        nulls = tablerows.place_groups(self.rows, self.arena, first, order, offsets, validity, data, counts)
+        return (data, offsets, validity, nulls), counts
 
 
 def _records(count: int) -> Words:

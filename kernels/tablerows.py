@@ -11,6 +11,7 @@ from kernelmill.kernels._jit import (
     i32_in,
     i32_out,
     i64,
+    i64_out,
     kernel,
     u8_in,
     u8_out,
@@ -20,8 +21,8 @@ from kernelmill.kernels._jit import (
     u64_out,
     void,
 )
-from kernelmill.kernels.hashing import xxh64_bytes, xxh64_null, xxh64_short
-from kernelmill.kernels.intrinsics import prefetch, store_u64
+from kernelmill.kernels.hashing import PARTITION_SEED, xxh64_bytes, xxh64_null, xxh64_short
+from kernelmill.kernels.intrinsics import multiply_high, prefetch, store_u64
 from kernelmill.kernels.keytable import LOW, NULL_LENGTH, ROW_AHEAD, SHIFT, append
 
 _SIXTEEN = np.uint64(16)
@@ -76,16 +77,6 @@ def read_offsets(rows: Any, first: Any, last: Any, offsets: Any, validity: Any) 
     return nulls
 
 
-@kernel(i64(u64_2d_in, i64, u32_in, i32_out, u8_out))
-def place_offsets(rows: Any, first: Any, order: Any, offsets: Any, validity: Any) -> Any:
-    """As `read_offsets`, for the groups first + order[i]."""
-    nulls = 0
-    offsets[0] = 0
-    for i in range(order.size):
-        nulls += _add_offset(rows, np.uint64(first + order[i]), np.uint64(i), offsets, validity)
-    return nulls
-
-
 @kernel(void(u64_2d_in, u8_in, i64, i64, i32_in, u8_out))
 def read_strings(rows: Any, arena: Any, first: Any, last: Any, offsets: Any, data: Any) -> None:
     """The bytes of the strings of groups [first, last) at their `offsets`; `data` ends in KEY_SLACK_BYTES more."""
@@ -94,17 +85,28 @@ def read_strings(rows: Any, arena: Any, first: Any, last: Any, offsets: Any, dat
         _write_key(rows, arena, np.uint64(i), at, np.int64(offsets[np.uint64(i - first + 1)]) - at, data)
 
 
-@kernel(void(u64_2d_in, u8_in, i64, u32_in, i32_in, u8_out))
-def place_strings(rows: Any, arena: Any, first: Any, order: Any, offsets: Any, data: Any) -> None:
-    """As `read_strings`, for the groups first + order[i]: from the records straight to their partition's place."""
+@kernel(i64(u64_2d_in, u8_in, i64, u32_in, i32_out, u8_out, u8_out, u32_out))
+def place_groups(
+    rows: Any, arena: Any, first: Any, order: Any, offsets: Any, validity: Any, data: Any, counts: Any
+) -> Any:
+    """Strings, offsets (from 0), validity and fused counts of the groups first + order; returns how many are null.
+
+    Shapes: order u32[n]; offsets i32[n + 1]; validity u8[n], 1 valid; counts u32[n]; data u8 with KEY_SLACK_BYTES more
+    than the strings have, below 2 GiB. One pass, for each step fetches a record from anywhere.
+    """
     last = order.size - 1
+    nulls = 0
+    offsets[0] = 0
     for i in range(order.size):
         prefetch(rows, np.int64(first + order[min(i + ROW_AHEAD, last)]))
         soon = np.uint64(first + order[min(i + _KEY_AHEAD, last)])
         prefetch(arena, np.int64(rows[soon, 0]) if (rows[soon, 3] & LOW) > _SIXTEEN else 0)
-        at = np.int64(offsets[np.uint64(i)])
-        length = np.int64(offsets[np.uint64(i + 1)]) - at
-        _write_key(rows, arena, np.uint64(first + order[i]), at, length, data)
+        at, group = np.uint64(i), np.uint64(first + order[i])
+        nulls += _add_offset(rows, group, at, offsets, validity)
+        start = np.int64(offsets[at])
+        _write_key(rows, arena, group, start, np.int64(offsets[np.uint64(i + 1)]) - start, data)
+        counts[at] = np.uint32(rows[group, 3] >> SHIFT)
+    return nulls
 
 
 @kernel(void(u64_2d_in, i64, u32_out))
@@ -114,27 +116,32 @@ def read_counts(rows: Any, first: Any, counts: Any) -> None:
         counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + i), 3] >> SHIFT)
 
 
-@kernel(void(u64_2d_in, i64, u32_in, u32_out))
-def place_counts(rows: Any, first: Any, order: Any, counts: Any) -> None:
-    """As `read_counts`, for the groups first + order[i]."""
-    for i in range(order.size):
-        counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + order[i]), 3] >> SHIFT)
+@kernel(i64(u64_2d_in, u8_in, i64, u8_out, i64, u32_out, i64_out))
+def partition_groups(
+    rows: Any, arena: Any, first: Any, scratch: Any, partitions: Any, part_of_group: Any, groups_of_part: Any
+) -> Any:
+    """The partition (`hashing`, `partitioning`) of the strings of groups from `first` on; returns their bytes.
 
-
-@kernel(void(u64_2d_in, u8_in, i64, u8_out, u64_out))
-def hash_strings_of_groups(rows: Any, arena: Any, first: Any, scratch: Any, hashes: Any) -> None:
-    """The partition hash (`hashing`) of the strings of groups from `first` on; `hashes` holds the seeds on entry.
-
-    scratch u8[32]: a short key lies there while it is hashed.
+    Shapes: part_of_group u32[n] and groups_of_part i64[partitions], both filled; scratch u8[32]: a short key lies there
+    while it is hashed.
     """
-    for i in range(hashes.size):
+    factor = np.uint64(partitions)
+    bytes_ = np.int64(0)
+    for i in range(part_of_group.size):
         group = np.uint64(first + i)
         length = rows[group, 3] & LOW
         if length == NULL_LENGTH:
-            hashes[i] = xxh64_null(hashes[i])
+            hashed = xxh64_null(PARTITION_SEED)
         elif length > _SIXTEEN:
-            hashes[i] = xxh64_bytes(arena, np.int64(rows[group, 0]), np.int64(length), hashes[i])
+            hashed = xxh64_bytes(arena, np.int64(rows[group, 0]), np.int64(length), PARTITION_SEED)
+            bytes_ += np.int64(length)
         else:
             store_u64(scratch, 0, rows[group, 0])
             store_u64(scratch, 8, rows[group, 1])
-            hashes[i] = xxh64_short(scratch, 0, np.int64(length), hashes[i])
+            hashed = xxh64_short(scratch, 0, np.int64(length), PARTITION_SEED)
+            bytes_ += np.int64(length)
+        part_of_group[np.uint64(i)] = np.uint32(multiply_high(hashed, factor))
+    groups_of_part[:] = 0
+    for i in range(part_of_group.size):
+        groups_of_part[np.uint64(part_of_group[np.uint64(i)])] += 1
+    return bytes_

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from kernelmill.engine.batch import (
 )
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.exchange import Placed, partition_rows, take_columns
+from kernelmill.engine.exec.exchange import Placed, in_order, take_columns
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns, Repeated, StagedText
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom
@@ -46,6 +46,14 @@ KeyOf = Callable[[int], list[Any]]
 MakeStates = Callable[[KeyOf], list[State]]
 
 
+class Placing(NamedTuple):
+    """Groups in order of partition, where each partition's begin, and the bytes of their keys."""
+
+    order: Order
+    bounds: NDArray[np.int64]
+    key_bytes: int
+
+
 class _Grouping:
     """A key table, its key columns and the aggregates' states: rows in, columns out."""
 
@@ -56,6 +64,7 @@ class _Grouping:
         self._groups: Groups = np.empty(0, np.int32)
         self._used = 0 if keys else 1  # without keys there is one group, even of no rows
         self._weights: list[int] = []
+        self._has_added = False
 
     def __len__(self) -> int:
         return self._used
@@ -83,6 +92,7 @@ class _Grouping:
         if weights:
             yield from self._count(key_columns, weights, rows)
             return
+        self._has_added = True
         value_columns = [[c.array() if isinstance(c, Repeated) else c for c in columns] for columns in value_columns]
         if self._groups.size < rows:
             self._groups = np.empty(rows, np.int32)
@@ -139,16 +149,24 @@ class _Grouping:
         """The keys of groups [first, last)."""
         return [] if self._keys is None else self._keys.columns(self._table, first, last)
 
-    def placing(self, first: int, last: int, partitions: int) -> tuple[Order, NDArray[np.int64]] | None:
-        """Groups [first, last) in order of partition, and the partitions' bounds; None if keys must be read first."""
+    def placing(self, first: int, last: int, partitions: int) -> Placing | None:
+        """Groups [first, last) in order of partition; None if keys must be read first."""
         if partitions == 1 or self._keys is None or not self._keys.is_one_string:
             return None
-        return partition_rows(self._table.string_hashes(first, last), partitions)
+        parts, groups_of_part, key_bytes = self._table.partitions_of_strings(first, last, partitions)
+        return Placing(*in_order(parts, groups_of_part), key_bytes)
 
-    def placed_keys(self, first: int, order: Order) -> list[pa.Array[Any]]:
-        """The keys of groups first + order."""
+    def placed(self, first: int, last: int, placing: Placing) -> list[pa.Array[Any]]:
+        """The key and the partial columns of groups first + order."""
         assert self._keys is not None
-        return self._keys.placed_columns(self._table, first, order)
+        keys, counts = self._keys.placed(self._table, first, placing.order, placing.key_bytes)
+        if self._weights and not self._has_added:  # all there is to know of a group is how often it came
+            weighted = zip(self.states, self._weights, strict=True)
+            return keys + [
+                state.weighted(counts, weight) for state, weight in weighted if isinstance(state, Count | Sum)
+            ]
+        self.settle()
+        return keys + _placed_values(self.states, first, last, placing.order)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Ranges of groups whose keys stay below the size of one batch."""
@@ -163,6 +181,7 @@ class _Grouping:
         for state in self.states:
             state.clear(self._used)
         self._table.clear()
+        self._weights, self._has_added = [], False
         self._used = 0 if self._keys else 1
         if self._keys is not None:
             self._keys.forget()
@@ -241,16 +260,15 @@ def _plain(column: Any) -> Any:
 
 
 def _flush(grouping: _Grouping, schema: pa.Schema, partitions: int) -> Iterator[pa.RecordBatch | Placed]:
-    grouping.settle()
     for first, last in grouping.pieces():
         placing = grouping.placing(first, last, partitions)
         if placing is None:
+            grouping.settle()
             values = [column for state in grouping.states for column in state.partial(first, last)]
             yield pa.RecordBatch.from_arrays([*grouping.key_columns(first, last), *values], schema=schema)
         else:
-            order, bounds = placing
-            columns = [*grouping.placed_keys(first, order), *_placed_values(grouping.states, first, last, order)]
-            yield Placed(pa.RecordBatch.from_arrays(columns, schema=schema), bounds)
+            columns = grouping.placed(first, last, placing)
+            yield Placed(pa.RecordBatch.from_arrays(columns, schema=schema), placing.bounds)
     grouping.clear()
 
 

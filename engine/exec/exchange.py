@@ -45,14 +45,15 @@ def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int
     part_of_row = np.empty(hashes.size, np.uint32)
     rows_of_part = np.zeros(partitions, np.int64)
     partitioning.partition_of_hashes(hashes, partitions, part_of_row, rows_of_part)
-    return _ordered(part_of_row, rows_of_part)
+    return in_order(part_of_row, rows_of_part)
 
 
-def _in_order(part_of_row: Rows, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
-    return _ordered(part_of_row, np.bincount(part_of_row, minlength=partitions).astype(np.int64))
+def _counted(part_of_row: Rows, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
+    return in_order(part_of_row, np.bincount(part_of_row, minlength=partitions).astype(np.int64))
 
 
-def _ordered(part_of_row: Rows, rows_of_part: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
+def in_order(part_of_row: Rows, rows_of_part: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
+    """As `partition_rows`, from the partition of each row and the rows of each partition."""
     bounds = np.zeros(rows_of_part.size + 1, np.int64)
     np.cumsum(rows_of_part, out=bounds[1:])
     order = np.empty(part_of_row.size, np.uint32)
@@ -95,7 +96,7 @@ def to_partitions(
             if placing is None:
                 order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
             else:
-                order, bounds = _in_order(placing(batch, partitions), partitions)
+                order, bounds = _counted(placing(batch, partitions), partitions)
             placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
         for part in range(partitions):
             if bounds[part + 1] > bounds[part]:

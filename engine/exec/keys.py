@@ -99,9 +99,12 @@ class KeyColumns:
         """True if groups can be placed by partition straight from the table's records."""
         return len(self._fields) == 1 and is_string_like(self._fields[0].type)
 
-    def placed_columns(self, table: KeyTable, first: int, order: Order) -> list[pa.Array[Any]]:
-        """The key column of groups first + order, for `is_one_string`."""
-        return [array_of_strings(*table.placed_strings(first, order), self._fields[0].type)]
+    def placed(
+        self, table: KeyTable, first: int, order: Order, key_bytes: int
+    ) -> tuple[list[pa.Array[Any]], NDArray[np.uint32]]:
+        """The key column of groups first + order, for `is_one_string`, and what the table counted for them."""
+        strings, counts = table.placed_strings(first, order, key_bytes)
+        return [array_of_strings(*strings, self._fields[0].type)], counts
 
     def _group_codes(self, table: KeyTable, column: pa.DictionaryArray[Any, Any], first: int, groups: Groups) -> int:
         values = column.dictionary

@@ -36,7 +36,7 @@ _SCATTER = [
     gathering.gather_string_lengths,
     gathering.gather_strings,
 ]
-_PLACED_STRINGS = [tablerows.hash_strings_of_groups, tablerows.place_offsets, tablerows.place_strings]
+_PLACED_STRINGS = [tablerows.partition_groups, tablerows.place_groups]
 _STRING_KEYS = [keytable.group_strings, tablerows.read_offsets, tablerows.read_strings, keytable.fill_slots]
 _WORD_KEYS = [keytable.group_words, tablerows.read_words, keytable.fill_slots]
 _SEVERAL_KEYS = [rowkeys.put_words, rowkeys.put_strings, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
@@ -68,7 +68,7 @@ def kernels_of(pipelines: Iterable[physical.Pipeline]) -> list[Kernel]:
 def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
     source = pipeline.source
     if isinstance(source, physical.CountTokens):
-        yield from (counting.count_tokens, keytable.fill_slots, *_PLACED_STRINGS, tablerows.place_counts)
+        yield from (counting.count_tokens, keytable.fill_slots, *_PLACED_STRINGS)
         yield from (lowercase.lower_ascii, lowercase.lower_utf8) if source.lowercase else ()
         yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
     if isinstance(source, physical.ReadText):

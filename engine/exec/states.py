@@ -100,6 +100,10 @@ class Count:
         """Add `weight` to each group as often as `counts` says."""
         self._counts.cover(counts.size)[: counts.size] += counts * weight
 
+    def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
+        """The partial column of groups that had `weight` added so often, and nothing else."""
+        return _fixed(counts * np.uint32(weight), pa.uint32())
+
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         return [_fixed(self._counts.cover(last)[first:last].astype(np.uint32), pa.uint32())]
 
@@ -138,10 +142,18 @@ class Sum:
 
     def add_rows(self, counts: NDArray[np.int64], weight: int) -> None:
         """As `Count.add_rows`."""
-        if abs(weight) * int(counts.max(initial=0)) > np.iinfo(np.int64).max:
-            raise self._overflow()
+        self._check_product(counts, weight)
         groups = np.arange(counts.size, dtype=np.int32)
         if combining.add_integers(groups, counts * weight, NO_MASK, self._sums.cover(counts.size)) >= 0:
+            raise self._overflow()
+
+    def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
+        """As `Count.weighted`."""
+        self._check_product(counts, weight)
+        return _fixed(counts.astype(np.int64) * weight, self._type)
+
+    def _check_product(self, counts: NDArray[Any], weight: int) -> None:
+        if abs(weight) * int(counts.max(initial=0)) > np.iinfo(np.int64).max:
             raise self._overflow()
 
     def _overflow(self) -> KernelmillError:

@@ -15,7 +15,7 @@ from kernelmill.engine.batch import Bytes, array_of_strings, buffer_of, strings_
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.aggregate import FLUSH_GROUPS, FLUSH_KEY_BYTES, OUTPUT_ROWS
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.exchange import Placed, partition_rows
+from kernelmill.engine.exec.exchange import Placed, in_order
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX
 from kernelmill.engine.io.text import read_blocks
 from kernelmill.engine.nodes import Tokenize
@@ -60,8 +60,9 @@ def _counted(table: KeyTable, schema: pa.Schema, copies: int, partitions: int) -
     while first < len(table):
         last = table.cut(first, OUTPUT_ROWS, STRINGS_BYTES_MAX)
         if partitions > 1:
-            order, bounds = partition_rows(table.string_hashes(first, last), partitions)
-            keys, counts = table.placed_strings(first, order), table.placed_counts(first, order)
+            parts, groups_of_part, key_bytes = table.partitions_of_strings(first, last, partitions)
+            order, bounds = in_order(parts, groups_of_part)
+            keys, counts = table.placed_strings(first, order, key_bytes)
         else:
             keys, counts = table.strings(first, last), table.counts(first, last)
         column = pa.Array.from_buffers(pa.uint32(), last - first, [None, buffer_of(counts)], 0)

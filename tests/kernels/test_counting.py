@@ -116,7 +116,7 @@ def test_text_of_many_calls_goes_into_one_table(made, scratch):
         assert made.count_tokens(padded(raw), 0, len(raw), tokenize.WHITESPACE, separates, scratch) == len(raw)
     assert made.counts(0, len(made)).tolist() == [3, 2, 1]
     assert made.counts(1, 3).tolist() == [2, 1]
-    assert made.placed_counts(1, np.array([1, 0], np.uint32)).tolist() == [1, 2]
+    assert made.placed_strings(1, np.array([1, 0], np.uint32), 2)[1].tolist() == [1, 2]
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="many chunks are slow without the JIT")

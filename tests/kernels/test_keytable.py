@@ -12,6 +12,7 @@ from kernelmill.kernels import keytable, table
 from kernelmill.kernels._jit import JIT_DISABLED
 from kernelmill.kernels.hashing import PARTITION_SEED
 from kernelmill.kernels.table import KeyTable
+from kernelmill.kernels.tablerows import KEY_SLACK_BYTES
 
 EXAMPLES = settings(max_examples=15 if JIT_DISABLED else 60)
 MANY = 9_000 if JIT_DISABLED else 60_000
@@ -416,14 +417,19 @@ def test_runs_of_groups_are_cut_by_key_bytes_and_join_to_all(reused, keys, key_b
 
 @EXAMPLES
 @given(st.lists(KEYS, min_size=1, max_size=40, unique=True), st.data())
-def test_groups_are_placed_and_hashed_as_their_keys_are(reused, keys, data):
+def test_groups_are_placed_and_partitioned_as_their_keys_are(reused, keys, data):
     grouping = fresh(made=reused)
     group_strings(grouping, keys)
     first = data.draw(st.integers(0, len(keys)))
     order = np.array(data.draw(st.permutations(range(len(keys) - first))), np.uint32)
-    text, offsets, validity, nulls = grouping.placed_strings(first, order)
+    partitions = data.draw(st.integers(1, 5))
+    parts, groups_of_part, key_bytes = grouping.partitions_of_strings(first, len(keys), partitions)
+    hashes = [contract_hash(key, int(PARTITION_SEED)) for key in keys[first:]]
+    assert parts.tolist() == [(hashed * partitions) >> 64 for hashed in hashes]
+    assert groups_of_part.tolist() == [parts.tolist().count(part) for part in range(partitions)]
+    (text, offsets, validity, nulls), counts = grouping.placed_strings(first, order, key_bytes)
     found = [text[a:b].tobytes() if v else None for a, b, v in zip(offsets, offsets[1:], validity, strict=False)]
     assert found == [keys[first + i] for i in order]
     assert nulls == found.count(None)
-    expected = [contract_hash(key, int(PARTITION_SEED)) for key in keys[first:]]
-    assert grouping.string_hashes(first, len(keys)).tolist() == expected
+    assert text.size - KEY_SLACK_BYTES == key_bytes == int(offsets[-1])
+    assert counts.tolist() == [0] * order.size

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec.exchange import hash_rows
+from kernelmill.engine.exec.exchange import hash_rows, in_order, partition_rows
 from kernelmill.engine.exec.keys import KeyColumns, decode_rows, encode_rows
 from kernelmill.kernels.table import KeyTable
 
@@ -75,8 +75,10 @@ def test_rows_are_numbered_as_their_values_are_first_seen(drawn):
         column.validate(full=True)
     if grouping.is_one_string and order:
         turned = np.arange(len(order), dtype=np.uint32)[::-1].copy()
-        assert rows_of(grouping.placed_columns(table, 0, turned)) == order[::-1]
-        assert table.string_hashes(0, len(order)).tolist() == hash_rows(back).tolist()
+        *parts, key_bytes = table.partitions_of_strings(0, len(order), 3)
+        assert rows_of(grouping.placed(table, 0, turned, key_bytes)[0]) == order[::-1]
+        for found, wanted in zip(in_order(*parts), partition_rows(hash_rows(back), 3), strict=True):
+            assert found.tolist() == wanted.tolist()
 
 
 @settings(max_examples=60)
