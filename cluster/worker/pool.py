@@ -88,9 +88,9 @@ class Pool:
         return next((slot for slot in self.slots.values() if slot.state == IDLE and slot.job == job), None)
 
     @property
-    def has_room(self) -> bool:
-        """Whether one more attempt may run: those that are being ended count until they have ended."""
-        return sum(slot.state in (BUSY, OPENING) for slot in self.slots.values()) < self.size
+    def room(self) -> int:
+        """How many more attempts may run: those that are being ended count until they have ended."""
+        return self.size - sum(slot.state in (BUSY, OPENING) for slot in self.slots.values())
 
     def missing(self, wanted: int) -> int:
         """How many processes to start if `wanted` attempts wait for one, and how many more for what comes next.

@@ -61,6 +61,9 @@ def on_assign(bench: Bench, assign: Assign) -> None:
     attempt = assigned(assign)
     bench.add(attempt)
     bench.waiting[attempt.name] = bench.now
+    if not job.has_parts and not job.is_bringing:
+        job.is_bringing = True
+        bench.out.append(out.BringParts(job.spec))
     bench.accept(attempt)
 
 
@@ -235,13 +238,13 @@ def settle(bench: Bench) -> None:
     """Start what can start, open jobs for what waits, and see that there are processes enough."""
     if bench.is_over:
         return
-    wanted = 0
+    wanted = 0  # attempts that may run and find no process
     for name in list(bench.waiting):
+        if bench.pool.room <= wanted:
+            break  # others wait for one of those that run, and need no process of their own
         attempt = bench.attempts[name]
-        if attempt.slot is not None or not _is_ready(bench, attempt):
-            continue
-        if not bench.pool.has_room or not _find_slot(bench, attempt):
-            wanted += 1
+        if attempt.slot is None and _is_ready(bench, attempt):
+            wanted += not _find_slot(bench, attempt)
     _start_slots(bench, wanted)
 
 
@@ -250,9 +253,6 @@ def _is_ready(bench: Bench, attempt: Attempt) -> bool:
     spec, assign = job.spec, attempt.assign
     assert spec is not None and assign is not None
     if not job.has_parts:
-        if not job.is_bringing:
-            job.is_bringing = True
-            bench.out.append(out.BringParts(spec))
         return False
     inputs = bench.inputs
     if any(inputs.version_of(spec.job, each.stage) < each.version for each in assign.inputs):

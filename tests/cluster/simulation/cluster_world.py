@@ -276,7 +276,8 @@ class World:
             case ev.Record(number, facts):
                 assert number == len(self.in_flight) + len(self.journal) - self.first_number + 1
                 self.in_flight.append((number, facts))
-                self.durable_s = max(self.durable_s, self.now) + self.rng.uniform(0.0002, 0.01)
+                slow = self.rng.choice([0.01] * 19 + [0.8])  # a disk that is busy with something else
+                self.durable_s = max(self.durable_s, self.now) + self.rng.uniform(0.0002, slow)
                 self.at(self.durable_s, self.make_durable, self.incarnation, number)
             case ev.Accept(job=job):
                 assert job in self.durable_ledger().jobs, "accepted before it was durable (S2)"

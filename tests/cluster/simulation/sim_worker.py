@@ -344,7 +344,7 @@ class SimSlot:
 
     def fail(self, code, origins=()):
         key, self.run = self.run.attempt, None
-        problem = Problem("FUNCTION_FAILED", "it broke", "", "")
+        problem = Problem("FUNCTION_FAILED", f"it broke at {self.world.now}", "", "")  # never the same twice
         self.say(slotframes.TaskFailed(key, code, "ValueError", problem, 0, origins))
 
     def finish(self, rows, consumed):

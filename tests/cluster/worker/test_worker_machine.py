@@ -63,6 +63,29 @@ def test_a_slot_runs_one_task_after_the_other_of_its_job():
     assert {each.slot for each in rig.ordered(ev.TellSlot)} == {slot}
 
 
+def test_attempts_beyond_the_slots_wait_for_one_and_get_no_process_of_their_own():
+    rig = Rig(slots=1).with_job()
+    slot = rig.run(1)
+    rig.say(messages.Heard())
+    before = len(rig.worker._bench.pool.slots)
+    for number in range(2, 9):
+        rig.say(assign(number))
+        assert not rig.ordered(ev.StartSlot) and not rig.frames(slotframes.RunTask)
+    assert len(rig.worker._bench.pool.slots) == before
+    for number in range(1, 8):
+        rig.finish(slot, number)
+        assert [frame.attempt.number for frame in rig.frames(slotframes.RunTask)] == [number + 1]
+
+
+def test_the_parts_of_a_job_are_fetched_while_another_runs():
+    rig = Rig(slots=1).with_job()
+    rig.run(1)
+    other = b"k" * 16
+    rig.with_job(other)
+    rig.say(assign(2, job=other))
+    assert [order.spec.job for order in rig.ordered(ev.BringParts)] == [other]
+
+
 def test_a_second_job_gets_a_process_of_its_own():
     rig = Rig(slots=2).with_job()
     first = rig.run(1)
