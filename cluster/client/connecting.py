@@ -17,6 +17,7 @@ from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import new_context
 from kernelmill.engine import execute
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.options import one_of
 
 
 class Connection:
@@ -25,10 +26,10 @@ class Connection:
     Connections nest: the one made last is used. Raises KM0601 if the master does not answer.
     """
 
-    def __init__(self, bundle: Bundle, address: str, roots: Roots) -> None:
+    def __init__(self, bundle: Bundle, address: str, roots: Roots, verify_output: str = "tail") -> None:
         self._bundle, self.address, self.roots = bundle, address, roots
         self._context = new_context()
-        self._ends = ClusterEnds(self._link, roots, bytes.fromhex(bundle.code_key))
+        self._ends = ClusterEnds(self._link, roots, bytes.fromhex(bundle.code_key), verify_output)
         try:
             self.workers()
         except BaseException:
@@ -77,19 +78,22 @@ def connect(
     *,
     bundle: str | os.PathLike[str] | None = None,
     roots: Mapping[str, str | os.PathLike[str]] | None = None,
+    verify_output: str = "tail",
 ) -> Connection:
     """Run all that follows on a cluster: `with km.connect("me.bundle", roots={"data": "/mnt/data"}): ...`.
 
     where: the bundle that `kernelmill keys add-client` made, or an address as "tcp://10.0.0.1:7440" with the bundle
     beside it. roots: the folders that this process and the workers share, by the names that the workers know: inputs
-    and outputs must lie in them; rows that are collected come through the one called "scratch".
+    and outputs must lie in them; rows that are collected come through the one called "scratch". verify_output: what is
+    read of each part before an output is published: its "tail", or "full": all of it, in case a disk changed a byte.
 
     Raises KM0601 if the master does not answer, KM0615 for a bundle that is none, KM0107 for roots that are no folders.
     """
+    one_of("verify_output", verify_output, ("tail", "full"))
     text = os.fspath(where)
     is_place = "://" in text
     if is_place and bundle is None:
         hint = f"give this client's keys: km.connect({text!r}, bundle='me.bundle')"
         raise error(Code.BAD_SETTING, "an address alone does not let anybody in", where=text, hint=hint)
     keys = read_bundle(Path(bundle if is_place and bundle is not None else text).expanduser(), "client")
-    return Connection(keys, check_address(text) if is_place else keys.address, Roots(dict(roots or {})))
+    return Connection(keys, check_address(text) if is_place else keys.address, Roots(dict(roots or {})), verify_output)

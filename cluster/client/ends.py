@@ -56,8 +56,9 @@ class _Ended(NamedTuple):
 class ClusterEnds:
     """Runs jobs on one cluster. `open_link` connects anew for each job, in the thread that runs it."""
 
-    def __init__(self, open_link: Callable[[], Link], roots: Roots, code_key: bytes) -> None:
+    def __init__(self, open_link: Callable[[], Link], roots: Roots, code_key: bytes, verify_output: str) -> None:
         self._open_link, self._roots, self._code_key = open_link, roots, code_key
+        self._verify_output = verify_output
 
     def run_sink(self, job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
         """Run a job whose last stage writes files, and publish them at `target`, all or nothing."""
@@ -167,6 +168,7 @@ class ClusterEnds:
             roots=self._roots,
             code_key=self._code_key,
             now_s=time.time(),
+            verify_output=self._verify_output,
             sink=sink,
         )
         progress = progress_sink(settings)

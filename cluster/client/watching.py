@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from kernelmill.cluster.messages import Status
@@ -18,6 +19,8 @@ from kernelmill.engine.events import (
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import StageGraph
 
+_log = logging.getLogger("kernelmill.cluster")
+
 
 class Watching:
     """Feed `take` each Status, and `finish` at the end; `emit` gets what changed since the one before.
@@ -27,7 +30,7 @@ class Watching:
 
     def __init__(self, job: bytes, graph: StageGraph, emit: Callable[[Event], None]) -> None:
         self._job, self._graph, self._emit = job, graph, emit
-        self._is_started = False
+        self._is_started, self._paused = False, ""
         self._begun: set[int] = set()
         self._committed = [0] * len(graph.stages)
         self._failed = [0] * len(graph.stages)
@@ -46,6 +49,11 @@ class Watching:
     def take(self, status: Status) -> None:
         """Say what is new."""
         self.start(status.slots)
+        paused = status.code if status.state == "PAUSED" else ""
+        if paused != self._paused:
+            self._paused = paused
+            said = f"paused, {paused}: {status.text}" if paused else "goes on"
+            _log.warning("job %s %s", self._job.hex()[:12], said)
         for number, counts in enumerate(status.stages[: len(self._committed)]):
             if number not in self._begun and (counts.running or counts.committed):
                 self._begun.add(number)

@@ -10,7 +10,7 @@ from itertools import islice
 import msgspec
 import pyarrow as pa
 
-from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet
+from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet, Versions
 from kernelmill.cluster.jobspec.code import Contents, unpack_code
 from kernelmill.cluster.jobspec.parts import (
     CODE,
@@ -27,6 +27,7 @@ from kernelmill.cluster.jobspec.tables import SentRows, unpack_table
 from kernelmill.cluster.keys.signing import check_signature
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage.layout import attempt_folder
+from kernelmill.cluster.versions import versions_here
 from kernelmill.engine import origin
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import physical
@@ -83,9 +84,15 @@ def open_job(
     """Open the job whose parts lie in `folder` under their SHA-256 in hex. Only in a task process: it runs users' code.
 
     Raises KM0609, before anything is unpickled, unless a holder of the code key signed exactly this spec and the parts
-    are those of it; KM0607 for parts that make no sense.
+    are those of it; KM0603 for other versions than those here, KM0607 for parts that make no sense.
     """
     check_signature(signature, code_key, spec_digest(job, sheet, parts, expires_s), expires_s, now_s)
+    if sheet.policy.code != "signed":
+        hint = "this kernelmill runs code that is signed, and has no list of other code"
+        raise error(Code.CODE_REFUSED, f"the job wants its code to be {sheet.policy.code}", hint=hint)
+    if sheet.versions != versions_here():
+        what = f"the job was planned with {_listed(sheet.versions)}, this process has {_listed(versions_here())}"
+        raise error(Code.VERSION, what, hint="output bytes depend on them: install the same everywhere")
     plan_part = decode_plan(_only(parts, PLAN, folder))
     inputs = decode_inputs(_only(parts, INPUTS, folder))
     tables = _tables(plan_part, [part for part in parts if part.role == TABLE], folder)
@@ -117,6 +124,10 @@ def part_name(pipeline: physical.Pipeline) -> str:
             return "part.json"
         case _:
             return "part.parquet"
+
+
+def _listed(versions: Versions) -> str:
+    return ", ".join(f"{name} {getattr(versions, name)}" for name in versions.__struct_fields__)
 
 
 _PART_HINT = "submit the job again; if it comes back, look at the disk of this process's scratch folder"

@@ -73,9 +73,12 @@ def pack(
     roots: Roots,
     code_key: bytes,
     now_s: float,
+    verify_output: str = "tail",
     sink: HeldSink | None = None,
 ) -> PackedJob:
     """Make the parts of a job, its sheet, and the signature over all of it; `now_s` counts from 1970.
+
+    verify_output: what is read of a part before it is published: its "tail", or all of it ("full").
 
     Raises KM0107 for inputs outside the roots, functions that cannot travel, and jobs too large to be sent.
     """
@@ -99,7 +102,9 @@ def pack(
     if len(bodies) > _PARTS_MAX:
         raise _too_large(f"it is sent in {len(bodies)} parts", str(_PARTS_MAX))
     parts = tuple(part_of(role, body) for role, body in bodies)
-    sheet = Sheet(tuple(map(_sheet_stage, plan.graph.stages)), output, _policy(settings, mode), versions_here())
+    sheet = Sheet(
+        tuple(map(_sheet_stage, plan.graph.stages)), output, _policy(settings, mode, verify_output), versions_here()
+    )
     expires_s = int(now_s) + EXPIRY_S
     signature = sign_spec(code_key, spec_digest(job, sheet, parts, expires_s), expires_s)
     contents = {part.sha256: body for part, (_, body) in zip(parts, bodies, strict=True)}
@@ -113,13 +118,13 @@ def _sheet_stage(stage: Stage) -> SheetStage:
     return SheetStage(stage.label[:_LABEL_CHARACTERS_MAX], stage.tasks, partitions, edges)
 
 
-def _policy(settings: Settings, mode: str) -> Policy:
+def _policy(settings: Settings, mode: str, verify_output: str) -> Policy:
     return Policy(
         on_bad="reject" if settings.on_bad == "reject" else "error",
         rejects_max=settings.max_rejects,
         mode="overwrite" if mode == "overwrite" else "error",
         code="signed",
-        verify_output="tail",
+        verify_output="full" if verify_output == "full" else "tail",
         attempts_max=min(32, settings.max_attempts),
         fails_without_workers=False,
     )

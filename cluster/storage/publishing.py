@@ -33,7 +33,15 @@ from kernelmill.cluster.storage.layout import (
     staging_of,
     tail_of,
 )
-from kernelmill.engine.commit import MANIFEST_NAME, REJECTS_FOLDER, Manifest, PartFile, decode_manifest, encode_manifest
+from kernelmill.engine.commit import (
+    MANIFEST_NAME,
+    REJECTS_FOLDER,
+    Manifest,
+    PartFile,
+    checksum_of,
+    decode_manifest,
+    encode_manifest,
+)
 from kernelmill.engine.durable import exchange, fsync_folder, link_new, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.ids import TaskId
@@ -129,7 +137,7 @@ def _prepare(order: Publish, plan: PlanPart, target: str, staging: str) -> bytes
         if name:
             os.makedirs(os.path.join(final, name), exist_ok=True)
         made.append([
-            _moved(winner, file, staging, os.path.join(name, f"part-{winner.task:05d}{_PART_NAMES[file.name]}"))
+            _moved(order, winner, file, staging, os.path.join(name, f"part-{winner.task:05d}{_PART_NAMES[file.name]}"))
             for winner, file in _parts_of(order.winners, stage)
         ])  # fmt: skip
         if name:
@@ -158,7 +166,7 @@ def _prepare_single(order: Publish, plan: PlanPart, rejects: RejectWriter, targe
     pairs = list(_parts_of(order.winners, len(plan.stages) - 1))
     if len(pairs) != 1:
         raise error(Code.INTERNAL, f"an output that is one file was given {len(pairs)} parts", where=target)
-    part = _moved(*pairs[0], staging, SINGLE, folder="")
+    part = _moved(order, *pairs[0], staging, SINGLE, folder="")
     files = [msgspec.structs.replace(part, name=os.path.basename(target))]
     rejected: list[PartFile] = []
     if rejects.rows:
@@ -175,29 +183,32 @@ def _parts_of(winners: Sequence[Winner], stage: int) -> Iterator[tuple[Winner, O
                 yield winner, file
 
 
-def _moved(winner: Winner, file: OutputFile, staging: str, name: str, folder: str = FINAL) -> PartFile:
+def _moved(order: Publish, winner: Winner, file: OutputFile, staging: str, name: str, folder: str = FINAL) -> PartFile:
     """Give a winner's file its name, if it has not got it already. Raises BadPartError."""
     source = os.path.join(staging, ATTEMPTS, str(winner.attempt), file.name)
     there = os.path.join(staging, folder, name)
     is_there = os.path.lexists(source)
-    _check(winner, file, source if is_there else there)
+    _check(winner, file, source if is_there else there, is_full=order.sheet.policy.verify_output == "full")
     if is_there:
         os.replace(source, there)
         failpoint("storage.part.renamed")
     return PartFile(name, file.rows, file.size_bytes, file.xxh3.hex())
 
 
-def _check(winner: Winner, file: OutputFile, path: str) -> None:
+def _check(winner: Winner, file: OutputFile, path: str, *, is_full: bool) -> None:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise BadPartError(winner, f"{path} is no file")
         size, tail = tail_of(path)
+        checksum = checksum_of(path)[1] if is_full else file.xxh3.hex()
     except FileNotFoundError:
         raise BadPartError(winner, f"{path} is not there") from None
     if size != file.size_bytes:
         raise BadPartError(winner, f"{path} has {size} bytes, its record says {file.size_bytes}")
     if tail != file.tail_xxh3:
         raise BadPartError(winner, f"the last bytes of {path} are not those of its record")
+    if checksum != file.xxh3.hex():
+        raise BadPartError(winner, f"the bytes of {path} are not those of its record")
 
 
 def _rejects_of(order: Publish, staging: str) -> RejectWriter:

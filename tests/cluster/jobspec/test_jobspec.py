@@ -224,6 +224,22 @@ def test_nothing_is_unpickled_of_a_job_that_was_not_signed_so(data, tmp_path):
     assert (tmp_path / "marker").exists()
 
 
+@pytest.mark.parametrize("change", ["code", "versions"])
+def test_code_of_another_policy_or_version_is_not_run(data, tmp_path, change):
+    made = packed(words_of(data), data)
+    sheet = made.sheet
+    if change == "code":
+        policy = msgspec.structs.replace(sheet.policy, code="registered")
+        sheet, expected = msgspec.structs.replace(sheet, policy=policy), Code.CODE_REFUSED
+    else:
+        versions = msgspec.structs.replace(sheet.versions, pyarrow="1.0")
+        sheet, expected = msgspec.structs.replace(sheet, versions=versions), Code.VERSION
+    signature = sign_spec(traveling.KEY, spec_digest(made.job, sheet, made.parts, made.expires_s), made.expires_s)
+    with pytest.raises(KernelmillError) as caught:
+        opened(made, written(made, tmp_path / "parts"), data, sheet=sheet, signature=signature)
+    assert caught.value.code is expected
+
+
 @pytest.mark.filterwarnings("ignore::kernelmill.InterpretedFunctionWarning")
 def test_what_cannot_travel_is_named(data):
     lock = threading.Lock()

@@ -15,7 +15,7 @@ import kernelmill as km
 from kernelmill.cluster.fields import AttemptKey, Count
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, PublishFailed, Winner, answers, encode
-from kernelmill.cluster.storage.layout import describe_file, staging_of, write_rejects
+from kernelmill.cluster.storage.layout import TAIL_BYTES, describe_file, staging_of, tail_of, write_rejects
 from kernelmill.cluster.storage.process import answer
 from kernelmill.engine import durable
 from kernelmill.engine.plan.logical import SinkParquet
@@ -237,6 +237,27 @@ def test_a_bad_file_of_a_winner_is_named(data, tmp_path, harm):
     winners = tuple(msgspec.structs.replace(one, attempt=other) if one == winner else one for one in job.order.winners)
     assert isinstance(answer(msgspec.structs.replace(job.order, winners=winners), job.roots), Published)
     assert job.published() == job.local(tmp_path / "local")
+
+
+def test_a_bit_in_the_middle_of_a_part_is_noticed_where_that_is_wanted(data, tmp_path):
+    job = Prepared(data, tmp_path)
+    winner = next(one for one in job.order.winners if one.files[0].name == "part.parquet")
+    path = Path(staging_of(str(job.target), JOB)) / "attempts" / str(winner.attempt) / "part.parquet"
+    assert path.stat().st_size < TAIL_BYTES
+    body = bytearray(path.read_bytes())
+    whole = msgspec.structs.replace(winner.files[0], tail_xxh3=tail_of(str(path))[1])
+    body[20] ^= 1
+    path.write_bytes(body)
+    # parts here are all tail: as of a part whose tail is as it was
+    file = msgspec.structs.replace(whole, tail_xxh3=tail_of(str(path))[1])
+    other = msgspec.structs.replace(winner, files=(file,))
+    winners = tuple(other if one == winner else one for one in job.order.winners)
+    order = msgspec.structs.replace(job.order, winners=winners)
+    policy = msgspec.structs.replace(order.sheet.policy, verify_output="full")
+    sheet = msgspec.structs.replace(order.sheet, policy=policy)
+    failed = answer(msgspec.structs.replace(order, sheet=sheet), job.roots)
+    assert failed.bad == (winner.stage, winner.task, winner.attempt)
+    assert isinstance(answer(order, job.roots), Published)
 
 
 def test_an_output_that_came_in_between_is_left_alone(data, tmp_path):
