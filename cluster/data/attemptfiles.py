@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -35,6 +35,8 @@ _DOING = "writing shuffle blocks"
 class AttemptFile:
     """The data and index file of one output of an attempt: new files, visible to readers once the index is whole.
 
+    Without rows there is no data file.
+
     They are not made durable: after a crash of the host what is missing or damaged is found by checksums, and made
     again. charge: told of bytes before they are written; raises KM0402 where there are too many.
     """
@@ -46,8 +48,7 @@ class AttemptFile:
         self._blocks: list[list[Piece]] = [[] for _ in range(partitions)]
         self._is_finished = False
         self.bytes = 0
-        with output_errors(_DOING, stem):
-            self._file = open(stem + DATA, "xb", buffering=1 << 20)  # noqa: SIM115 - held while the task runs
+        self._file: IO[bytes] | None = None
 
     def write(self, partition: int, batches: Sequence[pa.RecordBatch]) -> None:
         """Write rows behind those of the partition that are there. Raises KM0402 for a full disk."""
@@ -58,6 +59,8 @@ class AttemptFile:
             length = sum(map(len, chunks))
             self._charge(length)
             with output_errors(_DOING, self._stem):
+                if self._file is None:
+                    self._file = open(self._stem + DATA, "xb", buffering=1 << 20)  # noqa: SIM115 - see finish
                 for chunk in chunks:
                     self._file.write(chunk)
             sums = RowSums()
@@ -70,7 +73,8 @@ class AttemptFile:
     def finish(self) -> OnDisk:
         """Write the index: the output is there."""
         with output_errors(_DOING, self._stem):
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
             with open(self._stem + INDEX, "xb") as index:
                 index.write(encode_index(self._id, self._schema.serialize().to_pybytes(), self._blocks))
         self._is_finished = True
@@ -81,7 +85,8 @@ class AttemptFile:
         if self._is_finished:
             return
         with suppress(OSError):  # what a full disk did not take
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
         for suffix in (DATA, INDEX):
             Path(self._stem + suffix).unlink(missing_ok=True)
 

@@ -121,6 +121,8 @@ class PartFiles:
 
 
 def _read(path: str, head: bytes, pieces: list[Piece], offset: int, length: int) -> bytes:
+    if not pieces:  # then there is no data file
+        return head[offset : offset + length]
     found = []
     with open(path, "rb") as file:
         for one in stream_ranges(head, pieces, offset, length):
@@ -132,6 +134,8 @@ def _read(path: str, head: bytes, pieces: list[Piece], offset: int, length: int)
 
 
 def _check(path: str, pieces: list[Piece]) -> None:
+    if not pieces:
+        return
     with open(path, "rb") as file:
         for piece in pieces:
             piece.check(memoryview(os.pread(file.fileno(), piece.length, piece.offset)), where=path)

@@ -103,8 +103,6 @@ class ClusterStore:
         self._files: list[AttemptFile] = []
         self._found: dict[BlockRef, Block] = {}
         self._used: set[BlockRef] = set()
-        with output_errors("making a folder for blocks", self._folder):
-            os.makedirs(self._folder, exist_ok=True)
 
     def prefetch(self) -> None:
         """Ask for the blocks of the task that are not on this host, before it reads the first."""
@@ -121,7 +119,11 @@ class ClusterStore:
         if not self._files:
             folder = attempt_folder(self._place.scratch, self._place.worker, self._key.job, self._attempt)
             with output_errors("making a folder for blocks", folder):
-                os.mkdir(folder)
+                try:
+                    os.mkdir(folder)
+                except FileNotFoundError:  # the first output of the job here
+                    os.makedirs(self._folder, exist_ok=True)
+                    os.mkdir(folder)
         stem = output_stem(self._place.scratch, self._place.worker, self._key.job, self._attempt, output)
         id_ = OutputId(self._key.job, stage, self._key.gen, task, output, self._attempt)
         file = AttemptFile(stem, id_, schema, partitions, self._room.charge)
@@ -134,6 +136,8 @@ class ClusterStore:
 
     def spill_file(self, schema: pa.Schema) -> SpillFile:
         """A file for rows that the task cannot hold."""
+        with output_errors("making a folder for spilled rows", self._folder):
+            os.makedirs(self._folder, exist_ok=True)
         return SpillFile(Path(self._folder), schema, self._room.charge_task)
 
     def made(self) -> tuple[int, bytes]:

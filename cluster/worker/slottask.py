@@ -283,7 +283,9 @@ class SlotJob:
             return None
         if not is_probe:
             return files.path(self._job.part_name(stage))
-        path = os.path.join(self._place.scratch, self._place.worker, self._job.job.hex(), f"probe-{os.getpid()}")
+        folder = os.path.join(self._place.scratch, self._place.worker, self._job.job.hex())
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, f"probe-{os.getpid()}")
         with suppress(FileNotFoundError):
             os.unlink(path)
         return path

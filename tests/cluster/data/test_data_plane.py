@@ -107,6 +107,17 @@ def test_blocks_of_another_host_come_whole_and_are_read_as_those_in_place(two):
     assert not any(os.path.exists(path) for path in paths)
 
 
+def test_a_block_without_rows_comes_as_one(two):
+    write_map(two[0].scratch, "w1", 0, ATTEMPT, rows=lambda task, part: [])
+    want = want_of(0, 1)
+    two[1].plane.want(want, ticket_of(want))
+    (came,) = two[1].outcomes(1)
+    store, desk, _ = reader(two[1].scratch, 1, [(0, ATTEMPT, "w1")], maps=1)
+    desk.want(refs(1, 1))
+    desk.take_answer(BlockHere(0, 0, 0, 1, ATTEMPT, "w1", came.path, ""))
+    assert list(store.read(refs(1, 1)[0])) == [] and store.consumed() == [(1, (0, 0, 0))]
+
+
 def test_a_stream_of_many_megabytes_comes_in_pieces_whatever_order_they_were_written_in(two, monkeypatch):
     from kernelmill.engine.shuffle import writer
 
