@@ -36,11 +36,16 @@ _RESULTS: dict[str, Any] = {
 
 
 def can_run(calls: Iterable[str]) -> bool:
-    """True if code that calls these names can be linked here: LLVM would abort the process at one it does not know."""
+    """True if code that calls these names can be linked and called here."""
+    return headers_are_known() and not missing_names(calls)
+
+
+def missing_names(calls: Iterable[str]) -> list[str]:
+    """Those of the names that are nowhere in this process: LLVM would abort it at code that calls one."""
     missing = [name for name in calls if llvm.address_of_symbol(name) is None]
     if missing:
         _runtime.provide(missing)
-    return _headers_are_known() and all(llvm.address_of_symbol(name) is not None for name in missing)
+    return [name for name in missing if llvm.address_of_symbol(name) is None]
 
 
 def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[..., Any] | None:
@@ -97,7 +102,7 @@ def _engine() -> Any:
 
 
 @cache
-def _headers_are_known() -> bool:
+def headers_are_known() -> bool:
     """True if numpy's arrays are laid out as the entry points read them."""
     sample = np.zeros((3, 5), np.uint16)
     sample.flags.writeable = False

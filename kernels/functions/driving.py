@@ -14,7 +14,7 @@ from numba.core.registry import cpu_target
 
 from kernelmill.kernels._cache import Code
 from kernelmill.kernels._compile import Compiler
-from kernelmill.kernels._loader import can_run
+from kernelmill.kernels._loader import headers_are_known, missing_names
 from kernelmill.kernels._signature import Signature
 from kernelmill.kernels.functions import builtins  # noqa: F401 - it tells numba
 from kernelmill.kernels.functions.keeping import keep_helpers
@@ -47,10 +47,16 @@ def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any
 
 
 def entry_point(driver: Callable[..., Any], signature: Signature, symbol: str) -> tuple[Code | None, Any]:
-    """The driver's code, or a function of numba's where it calls what is in no library. Raises CannotCompileError."""
+    """The driver's code, or a function of numba's where ours cannot be called. Raises CannotCompileError.
+
+    It does so too where the code calls a name that nothing here has: linking it would end the process.
+    """
     try:
         code = Code(*Compiler({}).object_code(driver, signature, symbol))
-        return (code, None) if can_run(code.calls) else (None, Compiler({}).dispatcher(driver, signature))
+        missing = missing_names(code.calls)
+        if missing:
+            raise CannotCompileError(f"its machine code lacks what it calls: {', '.join(missing)[:200]}")
+        return (code, None) if headers_are_known() else (None, Compiler({}).dispatcher(driver, signature))
     except errors.NumbaError as problem:
         raise explained(problem, None) from problem
 

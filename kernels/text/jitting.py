@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from llvmlite import binding as llvm
@@ -53,7 +53,7 @@ class _Unfinished(JITCodeLibrary):
 
 
 class _Helper(NamedTuple):
-    """A function compiled for some types, and all the libraries that a caller must link."""
+    """A function compiled for some types, and all the libraries that a caller must link, callers before callees."""
 
     descriptor: Any
     signature: Any
@@ -120,7 +120,17 @@ def _joined(key: Key, descriptor: Any, made_signature: Any, library: _Unfinished
     """The helper with the libraries of those it calls."""
     library.called = called = list(dict.fromkeys(called))
     libraries = [library, *(one for callee in called for one in _compiled(callee).libraries)]
-    return _Helper(descriptor, made_signature, tuple(dict.fromkeys(libraries)))
+    return _Helper(descriptor, made_signature, tuple(_last_of_each(libraries)))
+
+
+def _last_of_each(libraries: Iterable[Any]) -> list[Any]:
+    """The libraries once each, those that are called behind all that call them.
+
+    LLVM links a function of a library only if something before it calls that: of one that comes too early it takes
+    nothing, and the name is missing. A helper's libraries are in that order, and complete; so is the last of each in a
+    row of several such lists.
+    """
+    return list(dict.fromkeys(reversed(list(libraries))))[::-1]
 
 
 # What is kept of a helper: its key, descriptor, signature, keys and symbols of those it calls, and its code -----------
@@ -171,6 +181,7 @@ def call(context: Any, builder: Any, function: Any, arg_types: Any, values: Any)
         library.called.append(key)
     else:
         context.add_linking_libs(made.libraries)
+        library._linking_libraries[:] = _last_of_each(library._linking_libraries)
     return context.call_internal(builder, made.descriptor, made.signature, values)
 
 

@@ -326,7 +326,7 @@ def test_a_kernel_runs_beside_others_in_threads():
 
 
 def test_numpys_arrays_are_laid_out_as_entry_points_read_them():
-    assert _loader._headers_are_known()
+    assert _loader.headers_are_known()
 
 
 def test_the_packages_code_leaves_no_name_to_numba():
