@@ -289,7 +289,11 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def _unique(values: list[Any]) -> list[Any]:
-    return list({identity(value): value for value in reversed(values)}.values())[::-1]
+    """Each value once, in the order in which they were first seen."""
+    found: dict[Any, Any] = {}
+    for value in values:
+        found.setdefault(identity(value), value)
+    return list(found.values())
 
 
 _REDUCES: Mapping[str, Callable[[list[Any]], Any]] = {

@@ -23,7 +23,7 @@ from kernelmill.engine.userfunctions import UserFunction, shown
 
 _REJECTS_MAX = 1 << 30
 _SPLITS, _PARTITIONS = 5, 3
-_KEYS_COMBINED_MAX = 1000
+_KEYS_COMBINED_MAX, _VALUES_COMBINED_MAX = 1000, 6
 _TOLERANCE = 1e-9
 
 
@@ -152,11 +152,19 @@ def _check_combine(recipe: Recipe, table: pa.Table) -> None:
             continue
         for key, value in found[0][""]:
             held = values_of_key.setdefault(identity(key), (key, []))[1]
-            if len(held) < 3:
+            if len(held) < 2 or (len(held) < _VALUES_COMBINED_MAX and value not in held):
                 held.append(value)
     several = [group for group in values_of_key.values() if len(group[1]) > 1]
     for key, values in several[:_KEYS_COMBINED_MAX]:
-        _try_combine(recipe.combine, key, values)
+        for three in _triples(values):
+            _try_combine(recipe.combine, key, three)
+
+
+def _triples(values: list[Any]) -> list[list[Any]]:
+    """Three of the values in several orders, different ones as far as there are: `(a + b) / 2` is right for a, b, a."""
+    different = [value for number, value in enumerate(values) if value not in values[:number]]
+    three = [*different[-3:], *values[:2]][:3]
+    return [three, [*three[1:], three[0]], [three[2], *three[:2]]]
 
 
 def _try_combine(combine: UserFunction, key: Any, values: list[Any]) -> None:
@@ -164,12 +172,11 @@ def _try_combine(combine: UserFunction, key: Any, values: list[Any]) -> None:
         _try_combiner(combine, key, values)
         return
     call = combine.call
-    a, b = values[:2]
+    a, b, c = values
     _same_combined(combine, key, ("combine(a, b)", call(a, b)), ("combine(b, a)", call(b, a)), values)
-    if len(values) > 2:
-        left, right = call(call(a, b), values[2]), call(a, call(b, values[2]))
-        names = "combine(combine(a, b), c)", "combine(a, combine(b, c))"
-        _same_combined(combine, key, (names[0], left), (names[1], right), values)
+    names = "combine(combine(a, b), c)", "combine(a, combine(b, c))"
+    left, right = call(call(a, b), c), call(a, call(b, c))
+    _same_combined(combine, key, (names[0], left), (names[1], right), values)
 
 
 def _try_combiner(combine: UserFunction, key: Any, values: list[Any]) -> None:
@@ -188,11 +195,10 @@ def _try_combiner(combine: UserFunction, key: Any, values: list[Any]) -> None:
     whole = result(state(0, 1))
     _same_combined(combine, key, ("of one state", whole), ("merge(a, b)", result(merge(state(0), state(1)))), values)
     _same_combined(combine, key, ("of one state", whole), ("merge(b, a)", result(merge(state(1), state(0)))), values)
-    if len(values) > 2:
-        left = result(merge(merge(state(0), state(1)), state(2)))
-        right = result(merge(state(0), merge(state(1), state(2))))
-        names = "merge(merge(a, b), c)", "merge(a, merge(b, c))"
-        _same_combined(combine, key, (names[0], left), (names[1], right), values)
+    left = result(merge(merge(state(0), state(1)), state(2)))
+    right = result(merge(state(0), merge(state(1), state(2))))
+    names = "merge(merge(a, b), c)", "merge(a, merge(b, c))"
+    _same_combined(combine, key, (names[0], left), (names[1], right), values)
 
 
 def _same_combined(

@@ -10,6 +10,7 @@ from typing import Any
 
 from numba.core.registry import cpu_target
 
+from kernelmill.kernels.functions.characters import user_chr
 from kernelmill.kernels.functions.counting import user_enumerate
 from kernelmill.kernels.functions.guards import guard
 from kernelmill.kernels.functions.hashes import user_hash
@@ -20,7 +21,7 @@ from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
 
-_OWN: dict[str, Any] = {"enumerate": user_enumerate, "hash": user_hash, "sorted": user_sorted}
+_OWN: dict[str, Any] = {"chr": user_chr, "enumerate": user_enumerate, "hash": user_hash, "sorted": user_sorted}
 """Builtins that users' functions have from here; names that they give themselves stay theirs."""
 
 

@@ -57,6 +57,26 @@ def test_a_combine_that_is_not_associative_and_commutative_is_found(combine):
     assert code_of(mapreduce(parse, combine=combine, schema=PAIRS)) is Code.COMBINER_CONTRACT
 
 
+@pytest.mark.parametrize("values", [[1, 3, 1], [1, 3], [1, 1, 1, 3], [2, 4, 6, 8]])
+def test_a_mean_of_two_is_found_whatever_values_meet(values):
+    frame = km.from_arrow(pa.table({"line": [f"k {n}" for n in values]}))
+    job = mapreduce(
+        lambda line, emit: emit(line[0], float(line[2:])),
+        combine=lambda a, b: (a + b) / 2,
+        schema={"key": "string", "value": "float64"},
+    )
+    assert code_of(job, frame) is Code.COMBINER_CONTRACT
+
+
+@pytest.mark.parametrize("order", ["key", "value", None])
+def test_unique_values_are_in_the_order_of_the_first_of_each(order):
+    frame = km.from_arrow(pa.table({"line": [f"k{n % 3} {n * n % 11}" for n in range(200)]}))
+    job = mapreduce(parse, "unique", schema=PAIRS, order=order)
+    assert job.verify(frame).rows == 3
+    found = dict(frame.pipe(job).collect(threads=2, split_size="1KiB").rows())["k0"]
+    assert found == ([0, 1, 3, 4, 5, 9] if order == "value" else [0, 9, 3, 4, 1, 5])
+
+
 def test_a_map_that_depends_on_what_it_saw_is_found():
     numbers = itertools.count()
     job = mapreduce(lambda line, emit: emit(line, next(numbers)), "sum", schema=PAIRS)
