@@ -77,6 +77,26 @@ def test_attempts_beyond_the_slots_wait_for_one_and_get_no_process_of_their_own(
         assert [frame.attempt.number for frame in rig.frames(slotframes.RunTask)] == [number + 1]
 
 
+def test_a_spare_for_the_next_job_is_started_when_no_slot_is_busy():
+    rig = Rig(slots=1).with_job()
+    slot = rig.run(1)
+    rig.wait(3.0)
+    assert not rig.ordered(ev.StartSlot), "its start would take time from what runs"
+    rig.finish(slot, 1)
+    assert not rig.ordered(ev.StartSlot), "the next task may come at once"
+    rig.wait(0.5)
+    assert len(rig.ordered(ev.StartSlot)) == 1
+
+
+def test_a_slot_is_started_at_once_for_what_waits_for_it():
+    rig = Rig(slots=2).with_job()
+    for number in (1, 2):
+        rig.run(number)
+    rig.do(ev.SlotDied(rig.worker._bench.attempts[name_of(1)].slot, "SIGNALLED", "", None))
+    rig.say(assign(3))
+    assert rig.ordered(ev.StartSlot)
+
+
 def test_the_parts_of_a_job_are_fetched_while_another_runs():
     rig = Rig(slots=1).with_job()
     rig.run(1)
