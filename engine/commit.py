@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.leftovers import clean_folder, clean_target, staging_path
 
 MANIFEST_NAME = "_manifest.json"

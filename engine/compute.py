@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
+from kernelmill.engine import lazymodules
 from kernelmill.engine.promotion import is_text
 
-pc: Any = pyarrow.compute  # its stubs know fewer argument types than it takes
+pc: Any = lazymodules.pc  # its stubs know fewer argument types than it takes
 Datum = Any  # pa.Array or pa.Scalar, of any type
 
 _FAR = 1 << 40  # no text or list is as long; Arrow's slices go wrong near the ends of 64 bits

@@ -28,9 +28,8 @@ class Function(NamedTuple):
 
 
 def _arrow(name: str, **fixed: Any) -> Apply:
-    """pyarrow's function `name` with the arguments as they come."""
-    function = getattr(pc, name)
-    return lambda args, options: function(*args, **fixed)
+    """pyarrow's function `name` with the arguments as they come; looked up when it is called, as all are here."""
+    return lambda args, options: getattr(pc, name)(*args, **fixed)
 
 
 def _own(function: Callable[..., Datum]) -> Apply:
@@ -43,8 +42,7 @@ def _invert(args: list[Datum], options: Options) -> Datum:
 
 
 def _logic(kleene: str, bitwise: str) -> Apply:
-    on_booleans, on_bits = getattr(pc, kleene), getattr(pc, bitwise)
-    return lambda args, options: (on_bits if pa.types.is_integer(args[0].type) else on_booleans)(*args)
+    return lambda args, options: getattr(pc, bitwise if pa.types.is_integer(args[0].type) else kleene)(*args)
 
 
 def _add(args: list[Datum], options: Options) -> Datum:
@@ -56,21 +54,19 @@ def _add(args: list[Datum], options: Options) -> Datum:
 
 def _same_or(function: str) -> Apply:
     """pyarrow's rounding `function` for floats; integers are round already."""
-    rounding = getattr(pc, function)
-    return lambda args, options: args[0] if pa.types.is_integer(args[0].type) else rounding(args[0])
+    return lambda args, options: args[0] if pa.types.is_integer(args[0].type) else getattr(pc, function)(args[0])
 
 
 def _search(literal: str, regex: str) -> Apply:
-    on_text, on_regex = getattr(pc, literal), getattr(pc, regex)
-    return lambda args, o: (on_text if o["literal"] else on_regex)(args[0], pattern=o["pattern"])
+    return lambda args, o: getattr(pc, literal if o["literal"] else regex)(args[0], pattern=o["pattern"])
 
 
 def _strip(side: str) -> Apply:
-    blanks, these = getattr(pc, f"utf8_{side}_whitespace"), getattr(pc, f"utf8_{side}")
-
     def apply(args: list[Datum], options: Options) -> Datum:
         characters = options["characters"]
-        return blanks(args[0]) if characters is None else these(args[0], characters=characters)
+        if characters is None:
+            return getattr(pc, f"utf8_{side}_whitespace")(args[0])
+        return getattr(pc, f"utf8_{side}")(args[0], characters=characters)
 
     return apply
 

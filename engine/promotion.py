@@ -10,8 +10,8 @@ from functools import lru_cache, reduce
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from kernelmill.engine.lazymodules import pc
 from kernelmill.engine.nodes import Literal, Node
 
 _UNITS = ("s", "ms", "us", "ns")

@@ -41,6 +41,7 @@ from kernelmill.engine.grants import Grants, plan_grants
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectWriter
+from kernelmill.engine.lazymodules import load_parquet
 from kernelmill.engine.plan.physical import Pipeline, ToParquet
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.plan.stages import task_of
@@ -123,6 +124,8 @@ class LocalRunner:
         self._slots = self._slots_after(None)
         self._handle(schedule.WorkerJoined(_WORKER, self._slots))
         self._load_kernels(later)  # while the first tasks run: this thread has nothing else to do yet
+        if self._staging is not None:
+            load_parquet()
         while True:
             while given_out < last.tasks and TaskId(last.number, given_out) in self._results:
                 yield given_out

@@ -21,7 +21,6 @@ from typing import Any, Literal, Self
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kernelmill.engine.commit import (
     MANIFEST_NAME,
@@ -36,6 +35,7 @@ from kernelmill.engine.commit import (
 from kernelmill.engine.durable import exchange, fsync_folder, link_new, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.parquet_write import FORMAT_VERSION, join_parts
+from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.leftovers import (
     FINAL,
     OLD,

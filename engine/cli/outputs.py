@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import click
-import pyarrow.parquet as pq
 
 import kernelmill as km
 from kernelmill.engine.cli.console import common_options, print_json, print_text, say, the_console
@@ -14,6 +13,7 @@ from kernelmill.engine.commit import MANIFEST_NAME, Manifest, read_manifest
 from kernelmill.engine.commit import check as check_output
 from kernelmill.engine.commit import clean as clean_leftovers
 from kernelmill.engine.io.source import list_files
+from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.sizes import format_bytes, format_count, format_things
 
 

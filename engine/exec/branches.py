@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from kernelmill.engine.lazymodules import pc
 
 HELD_ROWS_MAX, HELD_BYTES_MAX = 1 << 20, 32 << 20
 _SMALL_MAX = 256

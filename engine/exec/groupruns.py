@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kernelmill.engine.batch import concatenated, is_string_like, key_words, plain, validity_bytes
+from kernelmill.engine.lazymodules import pc
 
 Positions = NDArray[np.int64]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kernelmill.engine.batch import concatenated
 from kernelmill.engine.errors import Code, error
@@ -25,6 +24,7 @@ from kernelmill.engine.exec.emits import Shape, Staging
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, Positions, group_runs
 from kernelmill.engine.exec.pycolumns import values_of
 from kernelmill.engine.io.context import RowPlace
+from kernelmill.engine.lazymodules import pc
 from kernelmill.engine.plan.physical import ReduceGroups
 from kernelmill.engine.shuffle.spillfile import SpillFile, SpillPlace
 from kernelmill.engine.userfunctions import UserFunction, shown

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kernelmill.engine.batch import validity_bytes
@@ -21,6 +20,7 @@ from kernelmill.engine.exec.evaluate import evaluate, split_bad_rows
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.tokens import tokenize
 from kernelmill.engine.io.context import Place, Reject
+from kernelmill.engine.lazymodules import pc
 from kernelmill.engine.plan import physical
 from kernelmill.engine.pyvalues import python_values
 from kernelmill.engine.typing import type_of

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kernelmill.engine.batch import (
@@ -24,6 +23,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
     view_of,
 )
+from kernelmill.engine.lazymodules import pc
 from kernelmill.kernels import hashing
 
 ROW_SEED = np.uint64(0x726F77636865636B)

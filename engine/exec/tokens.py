@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kernelmill.engine.batch import Bytes, array_of_strings, buffer_of, strings_view, validity_bytes
@@ -18,6 +17,7 @@ from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, in_order
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX
 from kernelmill.engine.io.text import read_blocks
+from kernelmill.engine.lazymodules import pc
 from kernelmill.engine.nodes import Tokenize
 from kernelmill.engine.plan.physical import CountTokens
 from kernelmill.engine.splits import TextSplit

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
 from kernelmill.engine.io.parquet_footer import ParquetInfo, RowGroup, parquet_info, system_error
 from kernelmill.engine.io.parquet_pages import worth_a_dictionary
 from kernelmill.engine.io.widening import unify_schemas
+from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.plan.physical import ReadParquet
 from kernelmill.engine.splits import FileStamp, ParquetSplit
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.pruning import ColumnStats
+from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.splits import FileStamp
 
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"

@@ -14,13 +14,13 @@ from typing import Any, Final, Self, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.rowbytes import bytes_before, bytes_of
+from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.plan.physical import ToParquet
 
 FORMAT_VERSION: Final = "2.6"

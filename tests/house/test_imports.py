@@ -20,7 +20,11 @@ def modules(*folders):
 
 def loaded_by(statement):
     """The top-level packages in sys.modules after running `statement` in a fresh interpreter."""
-    report = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    return {name.split(".")[0] for name in modules_loaded_by(statement)}
+
+
+def modules_loaded_by(statement):
+    report = "import sys; print(*sys.modules, file=sys.stderr)"
     code = f"{statement}\n{report}"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
@@ -54,6 +58,13 @@ def test_building_a_plan_does_not_load_numba():
         "frame.select(word=km.col('line').str.tokenize()).explode('word').group_by('word').agg(km.len()).explain()"
     )
     assert loaded_by(statement) & {"numba", "llvmlite", "zmq"} == set()
+
+
+def test_a_plan_of_verbs_on_text_loads_no_part_of_arrow_that_it_has_no_use_for():
+    text = str(ROOT / "data" / "kjv" / "65-jude.txt")
+    plan = f"km.scan_text({text!r}).select(w=km.col('line').str.tokenize()).explode('w').group_by('w').agg(km.len())"
+    statement = f"import kernelmill as km; import kernelmill.engine.execute; {plan}.explain()"
+    assert modules_loaded_by(statement) & {"pyarrow.compute", "pyarrow.parquet"} == set()
 
 
 @pytest.mark.parametrize(
