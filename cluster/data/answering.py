@@ -42,10 +42,14 @@ class Answering:
                 frames = self._router.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 return
-            if len(frames) != 2:
+            try:
+                reader = str(frames[-1].get(USER_ID))
+            except zmq.ZMQError:  # nobody's: the desk lets no such peer in
+                reader = ""
+            if len(frames) != 2 or not reader:
                 self._count("nonsense")
                 continue
-            self._answer(frames[0].bytes, str(frames[1].get(USER_ID)), frames[1].bytes)
+            self._answer(frames[0].bytes, reader, frames[1].bytes)
 
     def _answer(self, peer: bytes, reader: str, frame: bytes) -> None:
         try:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from kernelmill.cluster.data.blockindex import (
     DATA,
     HEAD_BYTES,
     INDEX,
+    BlockIndex,
     OutputId,
     Piece,
     decode_index,
@@ -96,12 +97,16 @@ class AttemptFile:
 
 
 class Block(NamedTuple):
-    """One partition of one output: a file, where pieces begin in it, and the pieces."""
+    """One partition of one output: a file, where pieces begin in it, and the pieces.
+
+    is_foreign: another host made it, so its offsets and texts are looked at too before a kernel reads them.
+    """
 
     path: str
     base: int
     schema: pa.Schema
     pieces: list[Piece]
+    is_foreign: bool
 
     @property
     def sums(self) -> RowSums:
@@ -126,6 +131,8 @@ class Block(NamedTuple):
                     file.seek(self.base + piece.offset)
                     data = file.read_buffer(piece.length)
                     batches = decode_piece(data, self.schema, where=where, check=piece.check)
+                    for batch in batches if self.is_foreign else ():
+                        batch.validate(full=True)
                 except (OSError, pa.ArrowException) as problem:
                     raise _unreadable(problem, where) from problem
                 yield from batches
@@ -142,7 +149,7 @@ def block_in_place(stem: str, id_: OutputId, partition: int) -> Block:
         raise _unreadable(problem, path) from problem
     if index.id != id_:
         raise error(Code.CORRUPT_BLOCK, f"these are the blocks of {index.id}, not of {id_}", where=path)
-    return _block(stem + DATA, 0, index, partition, path)
+    return _block(stem + DATA, 0, index, partition, path, is_foreign=False)
 
 
 def block_of_stream(path: str, id_: OutputId, partition: int) -> Block:
@@ -156,16 +163,20 @@ def block_of_stream(path: str, id_: OutputId, partition: int) -> Block:
         raise _unreadable(problem, path) from problem
     if index.id != id_:
         raise error(Code.CORRUPT_BLOCK, f"these are the blocks of {index.id}, not of {id_}", where=path)
-    return _block(path, length, index, partition, path)
+    return _block(path, length, index, partition, path, is_foreign=True)
 
 
-def _block(path: str, base: int, index: Any, partition: int, where: str) -> Block:
+def _block(path: str, base: int, index: BlockIndex, partition: int, where: str, *, is_foreign: bool) -> Block:
     try:
         pieces = index.pieces(partition)
     except IndexError:
         what = f"{index.partitions} partitions, and number {partition} was asked for"
         raise error(Code.CORRUPT_BLOCK, what, where=where, hint="report this") from None
-    return Block(path, base, pa.ipc.read_schema(pa.py_buffer(index.schema)), pieces)
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(index.schema))
+    except (OSError, pa.ArrowException) as problem:
+        raise _unreadable(problem, where) from problem
+    return Block(path, base, schema, pieces, is_foreign)
 
 
 def _unreadable(problem: Exception, where: str) -> Exception:

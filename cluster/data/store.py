@@ -7,7 +7,7 @@ into which the supervisor fetched them. One store serves one attempt.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -84,7 +84,10 @@ class _Nothing:
 
 
 class ClusterStore:
-    """The blocks of one attempt: those it makes and those it reads. Satisfies engine's TaskBlocks."""
+    """The blocks of one attempt: those it makes and those it reads. Satisfies engine's TaskBlocks.
+
+    schema_of: the columns that the plan says a block has; one with others is taken for damaged.
+    """
 
     def __init__(
         self,
@@ -94,9 +97,11 @@ class ClusterStore:
         task: Task,
         desk: BlockDesk,
         watch: Watch | None = None,
+        schema_of: Callable[[BlockRef], pa.Schema] | None = None,
     ) -> None:
         self._place, self._key, self._attempt, self._task, self._desk = place, key, attempt, task, desk
         self._watch: Watch = watch or _Unwatched()
+        self._schema_of = schema_of
         self._read_bytes = 0
         self._folder = os.path.join(place.scratch, place.worker, key.job.hex())
         self._room = Room(memory_bytes_max=0, spill_bytes_max=_UNLIMITED, spill_dir=self._folder)
@@ -213,10 +218,15 @@ class ClusterStore:
 
     def _open(self, ref: BlockRef, path: str) -> Block:
         if path:
-            return block_of_stream(path, self._id_of(ref), ref.partition)
-        held = self._desk.holding(ref)
-        stem = output_stem(self._place.scratch, held.holder, self._key.job, held.attempt, ref.output)
-        return block_in_place(stem, self._id_of(ref), ref.partition)
+            block = block_of_stream(path, self._id_of(ref), ref.partition)
+        else:
+            held = self._desk.holding(ref)
+            stem = output_stem(self._place.scratch, held.holder, self._key.job, held.attempt, ref.output)
+            block = block_in_place(stem, self._id_of(ref), ref.partition)
+        if self._schema_of is not None and not block.schema.equals(self._schema_of(ref)):
+            what = "a shuffle block has other columns than the plan says"
+            raise CorruptBlockError(Code.CORRUPT_BLOCK, what, where=block.path)
+        return block
 
     def _give_up(self, ref: BlockRef, problem: CorruptBlockError) -> None:
         """Have a damaged block made again: wait for the new one, or end the attempt if rows of the old one are used."""

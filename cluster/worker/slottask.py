@@ -41,6 +41,7 @@ from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import plan_grants
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.io.context import Place, RowPlace
+from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.settings import Settings
 from kernelmill.kernels import _jit
 
@@ -213,7 +214,9 @@ class SlotJob:
             return None
         self._desk.begin()
         task = self._job.task(order.task.stage, order.task.index)
-        store = ClusterStore(self._place, order.task, order.attempt, task, self._desk, self._whereabouts)
+        store = ClusterStore(
+            self._place, order.task, order.attempt, task, self._desk, self._whereabouts, self._schema_of
+        )
         found = np.empty(0, np.uint64)
         for ref in (ref for edge in task.inputs for ref in edge.blocks()):
             for batch in store.read(ref):
@@ -246,7 +249,7 @@ class SlotJob:
         task, pipeline = job.task(key.stage, key.index), job.plan.pipelines[key.stage]
         _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
         files = _AttemptFolder(job.attempt_folder(order.attempt))
-        store = ClusterStore(self._place, key, order.attempt, task, self._desk, self._whereabouts)
+        store = ClusterStore(self._place, key, order.attempt, task, self._desk, self._whereabouts, self._schema_of)
         store.prefetch()
         is_probe = order.only is not None
         context = SlotContext(
@@ -277,6 +280,10 @@ class SlotJob:
         read = self._whereabouts.place
         rows = sum(each.rows for each in consumed) or read.first_row + read.rows
         return record, consumed, rows, read.size_bytes
+
+    def _schema_of(self, ref: BlockRef) -> pa.Schema:
+        pipeline = self._job.plan.pipelines[ref.stage]
+        return pipeline.branches[ref.output - 1].schema if ref.output else pipeline.schema
 
     def _part_path(self, stage: int, files: _AttemptFolder, is_probe: bool) -> str | None:
         if not self._job.writes_files(stage):

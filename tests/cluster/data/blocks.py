@@ -37,7 +37,7 @@ def write_map(scratch, worker, map_task, attempt, *, gen=0, rows=rows_of):
     return store.made()
 
 
-def reader(scratch, partition, held, *, maps, worker="reader", gen=0, ask=None):
+def reader(scratch, partition, held, *, maps, worker="reader", gen=0, ask=None, schema_of=None):
     """A store of the task that reads a partition of `maps` map tasks; held: [(map task, attempt, holder)].
 
     Returns it with its desk and the questions it asked.
@@ -49,7 +49,7 @@ def reader(scratch, partition, held, *, maps, worker="reader", gen=0, ask=None):
     desk.take_inputs(SourceInputs(0, gen, holders, told))
     task = Task(1, partition, b"", 0, None, (TaskInput(0, EdgeKind.HASH, partition, 0, maps),))
     place = ScratchPlace(str(scratch), worker)
-    store = ClusterStore(place, TaskKey(JOB, 1, 0, partition), AttemptKey(1, 900), task, desk)
+    store = ClusterStore(place, TaskKey(JOB, 1, 0, partition), AttemptKey(1, 900), task, desk, None, schema_of)
     return store, desk, asked
 
 

@@ -5,15 +5,19 @@ import random
 import struct
 import threading
 
+import pyarrow as pa
 import pytest
 from blocks import PARTITIONS, SCHEMA, batch_of, reader, refs, rows_of, write_map
 
-from kernelmill.cluster.data.blockindex import attempt_folder, read_index
+from kernelmill.cluster.data.attemptfiles import block_of_stream
+from kernelmill.cluster.data.blockindex import OutputId, Piece, attempt_folder, encode_index, read_index
 from kernelmill.cluster.data.store import BlockGoneError
 from kernelmill.cluster.fields import AttemptKey
 from kernelmill.cluster.worker.slotframes import BlockHere
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec.rowsums import RowSums, row_sums
+from kernelmill.engine.shuffle.block import encode_piece
+from kernelmill.engine.shuffle.piecehead import head_sum_of
 
 JOB = bytes(range(16))
 
@@ -197,3 +201,37 @@ def test_a_reader_that_is_sent_to_another_host_asks_there(tmp_path):
     store, desk, _ = reader(tmp_path, 0, [(1, AttemptKey(1, 1), "far")], maps=2, ask=ask)
     assert list(store.read(refs(2, 0)[1])) == rows_of(1, 0)
     assert asked == [(1, "far", ""), (2, "farther", "")]
+
+
+def test_a_block_of_another_host_whose_offsets_lie_is_refused(tmp_path):
+    """All checksums are right: whoever made it made it so."""
+    offsets = pa.array([0, 1 << 30, 5], pa.int32()).buffers()[1]
+    text = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"hello")])
+    bad = pa.RecordBatch.from_arrays([text, pa.array([1, 2])], schema=SCHEMA)
+    stem, id_ = str(tmp_path / "0"), OutputId(JOB, 0, 0, 1, 0, AttemptKey(1, 1))
+    piece = b"".join(map(bytes, encode_piece([bad])))
+    place = Piece(0, len(piece), 2, 50, 0, 0, head_sum_of(piece))
+    index = encode_index(id_, SCHEMA.serialize().to_pybytes(), [[place]])
+    with open(stem, "wb") as file:
+        file.write(index + piece)
+    with pytest.raises(KernelmillError) as raised:
+        list(block_of_stream(stem, id_, 0).batches())
+    assert raised.value.code is Code.CORRUPT_BLOCK
+
+
+def test_a_block_with_other_columns_than_the_plans_is_refused(tmp_path):
+    attempt, asked = AttemptKey(1, 1), []
+    write_map(tmp_path, "w0", 1, attempt)
+
+    def ask(wanted):
+        asked.append(wanted.code)
+        desk.cancel()
+
+    for schema, codes in ((SCHEMA, []), (pa.schema([("s", pa.string()), ("n", pa.int32())]), ["CORRUPT_BLOCK"])):
+        store, desk, _ = reader(tmp_path, 0, [(1, attempt, "w0")], maps=2, ask=ask, schema_of=lambda _, s=schema: s)
+        if codes:
+            with pytest.raises(KernelmillError):
+                list(store.read(refs(2, 0)[1]))
+        else:
+            assert list(store.read(refs(2, 0)[1])) == rows_of(1, 0)
+        assert asked == codes
