@@ -80,6 +80,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     stopped_s: float = 3.0
     refetch_s: float = 3.0
     resaid_max: int = 256
+    waiting_max: int = 32  # attempts a slot
     starts_failed_max: int = 5
     lines_max: int = 128
     slot_rss_bytes_max: int = 1 << 62

@@ -119,6 +119,13 @@ class BlockMissed(msgspec.Struct, frozen=True):
     code: str
 
 
+class NoteRead(msgspec.Struct, frozen=True):
+    """The note of an attempt, or None if there is none any more."""
+
+    attempt: AttemptName
+    done: Done | None
+
+
 class DrainAsked(msgspec.Struct, frozen=True):
     """Whoever runs this worker wants it to finish and go."""
 
@@ -145,6 +152,7 @@ Event = (
     | PartsMissed
     | BlockCame
     | BlockMissed
+    | NoteRead
     | DrainAsked
     | StopAsked
     | TimePassed
@@ -216,6 +224,12 @@ class KeepNote(msgspec.Struct, frozen=True):
     done: Done
 
 
+class ReadNote(msgspec.Struct, frozen=True):
+    """Read the note of an attempt whose record is not kept in memory; then say NoteRead."""
+
+    attempt: AttemptName
+
+
 class DeleteAttempt(msgspec.Struct, frozen=True):
     """Delete what an attempt left in the scratch folder, its note among it."""
 
@@ -258,6 +272,7 @@ Action = (
     | WantBlock
     | ForgetBlock
     | KeepNote
+    | ReadNote
     | DeleteAttempt
     | DeleteJob
     | LearnPeers

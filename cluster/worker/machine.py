@@ -59,6 +59,7 @@ _ON: Final[dict[type, Callable[[Bench, Any], None]]] = {
     told.SlotDied: work.on_slot_died,
     told.PartsCame: work.on_parts_came,
     told.PartsMissed: work.on_parts_missed,
+    told.NoteRead: sessions.on_note_read,
     told.BlockCame: blocks.on_block_came,
     told.BlockMissed: blocks.on_block_missed,
 }
@@ -158,7 +159,7 @@ class Worker:
             assert (name in bench.open) == (attempt.state != states.HELD), (name, attempt.state)
             assert (name in bench.stopping) == (attempt.stop_at_s is not None), name
             assert (name in bench.waiting) == (attempt.state == states.WAITING), (name, attempt.state)
-            assert (attempt.done is not None) == (attempt.state in (states.DONE, states.HELD)), (name, attempt.state)
+            assert attempt.done is None or attempt.state == states.DONE, (name, attempt.state)
             assert (attempt.failed is not None) == (attempt.state == states.FAILED), (name, attempt.state)
             assert name.job in bench.jobs, f"{name} of a job that is not here"
             if attempt.slot is not None:

@@ -19,6 +19,7 @@ import os
 import queue
 import secrets
 import shutil
+import stat
 import threading
 from pathlib import Path
 from typing import IO, Final
@@ -53,6 +54,7 @@ class ScratchFolder:
         self.path = scratch / worker
         with output_errors("making the scratch folder", str(self.path)):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_owner()
             self._lock = self._take_lock()
             for name in (PARTS, SPOOL, _TRASH):
                 shutil.rmtree(self.path / name, ignore_errors=True)
@@ -96,11 +98,18 @@ class ScratchFolder:
         """What an earlier life left complete, in order of attempts; all else of it is deleted."""
         notes = []
         for job in [each for each in self.path.iterdir() if each.is_dir() and _is_job(each.name)]:
-            found = [done for attempt in job.iterdir() if (done := self._note_in(job, attempt)) is not None]
-            if not found:
+            found = {folder: self._note_in(folder) for folder in job.iterdir()}
+            for folder in [folder for folder, done in found.items() if done is None]:
+                self._doom(folder)
+            whole = [done for done in found.values() if done is not None]
+            if not whole:
                 self._doom(job)
-            notes += found
+            notes += whole
         return sorted(notes, key=lambda done: done.attempt)
+
+    def read_note(self, attempt: AttemptName) -> Done | None:
+        """The note of one attempt; None if there is none, or it is damaged."""
+        return self._note_in(self._folder_of(attempt))
 
     def keep_note(self, done: Done) -> None:
         """Note that an attempt is done. Raises KM0402 or KM0502 if the disk does not take it."""
@@ -125,20 +134,25 @@ class ScratchFolder:
         for sha256 in parts:
             (self.path / PARTS / sha256.hex()).unlink(missing_ok=True)
 
-    def _note_in(self, job: Path, attempt: Path) -> Done | None:
+    def _note_in(self, folder: Path) -> Done | None:
         try:
-            data = (attempt / NOTE).read_bytes()
+            data = (folder / NOTE).read_bytes()
             body = data[_DIGEST_BYTES:]
             done = _DECODER.decode(body) if data[:_DIGEST_BYTES] == xxhash.xxh3_128_digest(body) else None
         except (OSError, ValueError):  # none, or cut off: the attempt was not complete
             done = None
-        if done is None or self._folder_of(done.attempt) != attempt:
-            self._doom(attempt)
-            return None
-        return done
+        return done if done is not None and self._folder_of(done.attempt) == folder else None
 
     def _folder_of(self, attempt: AttemptName) -> Path:
         return Path(attempt_folder(str(self.scratch), self.worker, attempt.job, attempt.attempt))
+
+    def _check_owner(self) -> None:
+        """Blocks and parts of jobs are read as they lie here: nobody else may put any."""
+        found = self.path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            what = "the scratch folder of this worker belongs to somebody else, or is open to others"
+            hint = "give another --scratch, or: chmod 700 and chown it to the worker's user"
+            raise error(Code.BAD_SETTING, what, where=str(self.path), hint=hint)
 
     def _take_lock(self) -> IO[bytes]:
         lock = open(self.path / _LOCK, "ab")  # noqa: SIM115 - held as long as the supervisor lives

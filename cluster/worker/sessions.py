@@ -13,7 +13,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from kernelmill.cluster.fields import AttemptName
+from kernelmill.cluster.fields import AttemptName, BlocksOutput
 from kernelmill.cluster.messages import (
     HELD_PAGE,
     Beat,
@@ -161,6 +161,8 @@ def _sift(
         if attempt.name in keep or attempt.name in resend:  # what ran at HELLO may have ended since
             attempt.move(states.ASKED_AGAIN)
             bench.open[attempt.name] = attempt
+            if attempt.done is None:
+                bench.out.append(out.ReadNote(attempt.name))
             bench.say_again(attempt)
         elif attempt.name in hold:
             answered(bench, attempt)
@@ -180,9 +182,23 @@ def answered(bench: Bench, attempt: Attempt) -> None:
     """An output counts: its blocks are held; files that lie in the staging are no longer this worker's."""
     attempt.move(states.ANSWERED)
     bench.open.pop(attempt.name, None)
-    done = attempt.done
-    if done is not None and not getattr(done.record.output, "vectors", b""):
+    # Its record has 32 bytes a partition: it stays on the disk alone, for a master that asks for it again.
+    done, attempt.done = attempt.done, None
+    if done is not None and not isinstance(done.record.output, BlocksOutput):
         bench.remove(attempt)
+
+
+def on_note_read(bench: Bench, event: out.NoteRead) -> None:
+    """Say again what the master asked for; one whose note is gone was no output any more."""
+    attempt = bench.attempts.get(event.attempt)
+    if attempt is None or attempt.state != states.DONE:
+        return
+    if event.done is None:
+        bench.seen["note gone"] += 1
+        bench.discard(attempt)
+    else:
+        attempt.done = event.done
+        bench.say_again(attempt)
 
 
 def on_refused(bench: Bench, refused: Refused) -> None:

@@ -267,6 +267,9 @@ class Supervisor:
             self._settings.say(f"{problem}")
         failpoint("worker.done.noted")
 
+    def _read_note(self, action: ev.ReadNote) -> None:
+        self._tell(ev.NoteRead(action.attempt, self._scratch.read_note(action.attempt)))
+
     def _delete_job(self, action: ev.DeleteJob) -> None:
         self._scratch.delete_job(action.job)
         self._plane.forget_parts(action.job)
@@ -327,6 +330,7 @@ _PERFORM: Final[dict[type, Callable[[Supervisor, Any], None]]] = {
     ev.WantBlock: lambda worker, action: worker._plane.want(action.want, action.ticket),
     ev.ForgetBlock: lambda worker, action: worker._plane.forget(action.want),
     ev.KeepNote: Supervisor._keep_note,
+    ev.ReadNote: Supervisor._read_note,
     ev.DeleteAttempt: lambda worker, action: worker._scratch.delete_attempt(action.attempt),
     ev.DeleteJob: Supervisor._delete_job,
     ev.LearnPeers: lambda worker, action: worker._plane.set_peers(action.peers.peers),

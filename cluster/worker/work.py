@@ -58,6 +58,9 @@ def on_assign(bench: Bench, assign: Assign) -> None:
     if job is None or job.spec is None or assign.attempt.stage >= len(job.spec.sheet.stages):
         bench.seen["ASSIGN of an unknown job"] += 1  # its Spec was lost: both come again
         return
+    if len(bench.waiting) >= bench.settings.waiting_max * bench.me.slots:
+        bench.seen["ASSIGN beyond the queue"] += 1  # it comes again if it was meant
+        return
     attempt = assigned(assign)
     bench.add(attempt)
     bench.waiting[attempt.name] = bench.now

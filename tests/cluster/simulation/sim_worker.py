@@ -165,6 +165,9 @@ class SimWorker:
                 self.at(now + rng.uniform(0.01, 0.2), self.fetch, want, ticket)
             case ev.KeepNote(done=done):
                 self.notes[done.attempt] = done
+            case ev.ReadNote(attempt=name):
+                world.seen["note read again"] += 1
+                self.tell(ev.NoteRead(name, self.notes.get(name)))
             case ev.DeleteAttempt(attempt=name):
                 self.delete(name)
             case ev.DeleteJob(job=job):

@@ -102,3 +102,16 @@ def test_the_key_of_tickets_is_as_old_as_the_blocks(tmp_path):
     last = ScratchFolder(tmp_path, "w1")
     assert last.ticket_key() != key
     last.close()
+
+
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path):
+    (tmp_path / "w1").mkdir(mode=0o700)
+    (tmp_path / "w1").chmod(0o770)
+    with pytest.raises(KernelmillError) as caught:
+        ScratchFolder(tmp_path, "w1")
+    assert caught.value.code is Code.BAD_SETTING
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "w2").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KernelmillError) as caught:
+        ScratchFolder(tmp_path, "w2")
+    assert caught.value.code is Code.BAD_SETTING

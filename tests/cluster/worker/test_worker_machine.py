@@ -308,6 +308,40 @@ def test_notes_of_an_earlier_life_are_offered():
     assert beat.jobs == (JOB,) and not again.sent(messages.Done)
 
 
+def test_the_record_of_a_held_output_lies_on_the_disk_and_is_said_again_from_there():
+    rig = Rig().with_job()
+    rig.finish(rig.run(1), 1)
+    (note,) = rig.ordered(ev.KeepNote)
+    rig.say(messages.CommitAck(name_of(1)))
+    assert rig.worker._bench.attempts[name_of(1)].done is None, "32 bytes a partition"
+    rig.do(ev.Disconnected())
+    rig.wait(0.2)
+    rig.welcome(resend=[name_of(1)], session=b"T" * 8)
+    (order,) = rig.ordered(ev.ReadNote)
+    rig.do(ev.NoteRead(order.attempt, note.done))
+    assert rig.sent(messages.Done) == [note.done]
+
+
+def test_an_output_whose_note_is_gone_is_none():
+    rig = Rig().with_job()
+    rig.finish(rig.run(1), 1)
+    rig.say(messages.CommitAck(name_of(1)))
+    rig.do(ev.Disconnected())
+    rig.wait(0.2)
+    rig.welcome(resend=[name_of(1)], session=b"T" * 8)
+    rig.do(ev.NoteRead(name_of(1), None))
+    assert rig.ordered(ev.DeleteAttempt)
+    rig.wait(1.0)
+    assert [beat.attempts for beat in rig.sent(messages.Beat)] == [()]
+
+
+def test_assignments_beyond_the_queue_are_not_taken():
+    rig = Rig(slots=1, waiting_max=2).with_job()
+    for number in range(5):
+        rig.say(assign(number))
+    assert len(rig.worker._bench.attempts) == 2 and rig.worker.seen["ASSIGN beyond the queue"] == 3
+
+
 def test_a_silent_master_is_left_after_five_seconds_and_work_goes_on():
     rig = Rig().with_job()
     slot = rig.run(1)
