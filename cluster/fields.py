@@ -21,7 +21,12 @@ OUTPUTS_MAX = 64
 PART_BYTES_MAX = 64 << 20
 """Bytes of one job part: plan, inputs and splits, or a function's blob."""
 
+COUNTS_MAX = 1024
+"""Names of counters, or reasons of rejects, of one task or job."""
+
 _I63 = (1 << 63) - 1
+COUNT_MAX = _I63
+"""The largest count; the smallest is as far below 0."""
 
 JobId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 ClusterId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -154,7 +159,7 @@ class Count(Bounded, frozen=True):
     count: Annotated[int, Meta(ge=-_I63, le=_I63)]
 
 
-Counts = Annotated[tuple[Count, ...], Meta(max_length=1024)]
+Counts = Annotated[tuple[Count, ...], Meta(max_length=COUNTS_MAX)]
 
 
 class TaskRecord(Bounded, frozen=True):

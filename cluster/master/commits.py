@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hmac import compare_digest
 
-from kernelmill.cluster.fields import Origin
+from kernelmill.cluster.fields import COUNTS_MAX, Origin
 from kernelmill.cluster.master import jobs as states
 from kernelmill.cluster.master.desk import FORGED, STRANGE, ZOMBIE, Desk, Voided
 from kernelmill.cluster.master.events import DoneReceived, FailedReceived, FetchFailedReceived
@@ -118,6 +118,11 @@ def _flaw_of(job: JobRun, event: DoneReceived) -> str:
 def _commit(desk: Desk, job: JobRun, run: AttemptRun | None, event: DoneReceived) -> None:
     task, number = event.attempt.task, event.attempt.number
     stage = job.ledger.stages[task.stage]
+    job.counter_names.update(each.name for each in event.counters)
+    if len(job.counter_names) > COUNTS_MAX:
+        desk.stop_job(job, Failure.USER_ERROR, f"more than {COUNTS_MAX} counters: count by key, with a combine")
+        _reject(desk, job, run, event)
+        return
     facts: list[Fact] = []
     old = stage.winners[task.index]
     if old >= 0:

@@ -28,6 +28,8 @@ from kernelmill.engine.schedule.state import BackupPolicy
 SealOf = Callable[[str, AttemptId, int, str], bytes]
 """(job, attempt, gen, worker) -> seal: an HMAC under the master's secret, with a function's promise to be pure."""
 
+TEXT_MAX: Final = 8000  # of what is written down and sent: a little less than a text may have
+
 Voided = tuple[tuple[int, int, int], ...]
 
 
@@ -243,6 +245,7 @@ class Desk:
         """Order the record of a job's end, with what was published if anything was."""
         job.move(cause, state)
         job.publish_since_s = None
+        job.text = job.text[:TEXT_MAX]
         left = (made.rows, made.size_bytes, made.manifest_xxh3) if made is not None else (0, 0, b"")
         self.record(JobEnded(job.id, state, job.code, job.text, job.problem, *left))
         self.share_all_soon()

@@ -23,7 +23,8 @@ ATTEMPT_BITS: Final = 32
 # Limits of a sheet (CLUSTER.md section 3): what the master keeps in memory follows from them.
 TASKS_MAX: Final = 1 << 20
 PARTITIONS_MAX: Final = 1 << 14
-CELLS_MAX: Final = 1 << 23  # map tasks x partitions
+JOB_TASKS_MAX: Final = 1 << 21  # of all stages
+CELLS_MAX: Final = 1 << 23  # tasks x partitions, of all stages
 
 
 def attempt_epoch(attempt: int) -> int:

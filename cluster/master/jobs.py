@@ -160,6 +160,9 @@ class JobRun:
         self.ahead = 0  # attempts a slot that may wait at a worker, for the stage that runs
         self._task_ms = [0.0] * len(sheet.stages)  # mean of late, and of how many
         self._timed = [0] * len(sheet.stages)
+        self.counter_names = {
+            each.name for stage in ledger.stages for aside in stage.asides.values() for each in aside.counters
+        }
         self.grants: dict[str, int] = {}  # slots by worker, as the scheduler was told
 
     @property

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from operator import add, sub, xor
 from typing import Final, NamedTuple, Self
 
-from kernelmill.cluster.fields import Count, Origin, OutputFile, Place
+from kernelmill.cluster.fields import COUNT_MAX, COUNTS_MAX, Count, Origin, OutputFile, Place
 from kernelmill.cluster.journal.records import JobEnded as Ended
 from kernelmill.cluster.master.facts import (
     VECTOR_BYTES,
@@ -384,4 +384,10 @@ class Ledger:
 
 
 def _counts(counter: Counter[str]) -> tuple[Count, ...]:
-    return tuple(Count(name, counter[name]) for name in sorted(counter))
+    """By name; what is more than a message holds is one sum at the end (of reasons: counters are bounded before)."""
+    names = sorted(counter)
+    shown, others = names[: COUNTS_MAX - 1], names[COUNTS_MAX - 1 :]
+    counts = [(name, counter[name]) for name in shown]
+    if others:
+        counts.append((others[0] if len(others) == 1 else "(others)", sum(counter[name] for name in others)))
+    return tuple(Count(name, max(-COUNT_MAX, min(count, COUNT_MAX))) for name, count in counts)

@@ -14,6 +14,7 @@ from kernelmill.cluster.master.events import (
 )
 from kernelmill.cluster.master.facts import (
     CELLS_MAX,
+    JOB_TASKS_MAX,
     PARTITIONS_MAX,
     TASKS_MAX,
     Committing,
@@ -78,6 +79,10 @@ def _flaw_of(sheet: JobSheet, client: str) -> str:
         return "the sheet names another client"
     if not sheet.stages:
         return "a job without stages"
+    if sum(stage.tasks for stage in sheet.stages) > JOB_TASKS_MAX:
+        return f"more than {JOB_TASKS_MAX} tasks"
+    if sum(stage.tasks * stage.cells for stage in sheet.stages) > CELLS_MAX:
+        return f"more than {CELLS_MAX} blocks"
     read = set()
     for number, stage in enumerate(sheet.stages):
         what = f"stage {number}"
@@ -87,8 +92,6 @@ def _flaw_of(sheet: JobSheet, client: str) -> str:
             return f"{what}: an output of no partitions, or of more than {PARTITIONS_MAX}"
         if stage.cells > PARTITIONS_MAX:
             return f"{what}: {stage.cells} partitions of all outputs, {PARTITIONS_MAX} are possible"
-        if stage.tasks * stage.cells > CELLS_MAX:
-            return f"{what}: more than {CELLS_MAX} blocks"
         for edge in stage.inputs:
             if not 0 <= edge.source < number or edge.output not in range(len(sheet.stages[edge.source].partitions)):
                 return f"{what} reads stage {edge.source}, output {edge.output}, which it cannot"

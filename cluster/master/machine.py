@@ -206,13 +206,6 @@ class Master:
         number = self._desk.ledger.jobs[job].stages[task.stage].winners[task.index]
         return AttemptId(task, number) if number >= 0 else None
 
-    def attempt_of(self, number: int) -> tuple[str, AttemptId] | None:
-        """Find the job and task of an attempt that has not ended, for messages that name only the attempt."""
-        for name, job in self._desk.jobs.items():
-            if number in job.attempts:
-                return name, job.attempts[number].id
-        return None
-
     def check(self) -> None:
         """Assert every invariant. Takes time in all tasks."""
         check_master(self._desk)

@@ -20,7 +20,7 @@ from kernelmill.cluster.master.machine import Master
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import EdgeKind
 
-HELLO_PAGES_MAX: Final = 256
+HELLO_PAGES_MAX: Final = 64
 _INPUTS_PAGE: Final = 16384
 
 

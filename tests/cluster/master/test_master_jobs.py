@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from kernelmill.cluster.fields import Count
 from kernelmill.cluster.master import events as ev
 from kernelmill.cluster.master import jobs as states
-from kernelmill.cluster.master.facts import StageSheet
+from kernelmill.cluster.master.facts import JobSheet, StageSheet
 from kernelmill.cluster.master.failures import REACTIONS, Failure, Reaction
 from kernelmill.engine.errors import InternalError
 from kernelmill.engine.plan.stages import Edge, EdgeKind
@@ -154,3 +155,48 @@ def test_a_full_or_stuck_output_pauses_the_job_and_it_is_published_later(bench, 
 def test_a_record_that_was_never_ordered_cannot_be_durable(bench):
     with pytest.raises(InternalError):
         bench.tell(ev.Recorded(99))
+
+
+def test_counters_are_summed_over_the_commits_that_count_and_bounded_in_number(bench, sheet, tools):
+    bench.hello("a", slots=2)
+    maps = tools.only(ev.Assign, bench.submit(sheet))
+    bench.done(maps[0], counters=(Count("lines", 3), Count("words", 1 << 62)))
+    bench.done(maps[1], counters=(Count("lines", 4), Count("words", 1 << 62)))
+    (reduce,) = tools.only(ev.Assign, bench.commit())
+    bench.done(reduce, counters=(Count("groups", 1),))
+    (publish,) = tools.only(ev.Publish, bench.commit())
+    assert [each.name for each in bench.master.counters_of("j")] == ["groups", "lines", "words"]
+    bench.tell(ev.Published(publish.job, 7, 70, b"M" * 16))
+    bench.commit()
+    ended = bench.master.desk.ledger.ended["j"]
+    assert {each.name: each.count for each in ended.counters} == {"groups": 1, "lines": 7, "words": (1 << 63) - 1}
+    assert (ended.rows, ended.size_bytes, ended.manifest_xxh3) == (7, 70, b"M" * 16)
+
+
+def test_a_job_of_more_counters_than_a_message_holds_ends_and_says_so(bench, sheet, tools):
+    bench.hello("a", slots=2)
+    maps = tools.only(ev.Assign, bench.submit(sheet))
+    bench.done(maps[0], counters=tuple(Count(f"a{n}", 1) for n in range(1000)))
+    said = bench.done(maps[1], counters=tuple(Count(f"b{n}", 1) for n in range(1000))) + bench.commit()
+    (result,) = tools.only(ev.TellResult, said)
+    assert result.code == "USER_ERROR" and "1024 counters" in result.text
+
+
+def test_reasons_that_are_more_than_a_message_holds_are_one_sum(bench, sheet, tools):
+    bench.hello("a", slots=2)
+    maps = tools.only(ev.Assign, bench.submit(sheet))
+    for order, name in zip(maps, "ab", strict=True):
+        bench.done(order, rejects=tuple(Count(f"{name}{n:04}", 1) for n in range(1000)))
+    bench.commit()
+    rejects = bench.master.desk.ledger.jobs["j"].sums()[1]
+    assert len(rejects) == 1024 and rejects[-1] == Count("(others)", 977)
+    assert sum(each.count for each in rejects) == 2000
+
+
+def test_a_job_that_would_not_fit_the_master_is_refused(bench, tools):
+    huge = tuple(StageSheet(1 << 20, ()) for _ in range(3))
+    wide = (StageSheet(1 << 10, (1 << 14,)), StageSheet(1 << 14, (), (Edge(0, EdgeKind.HASH),)))
+    for number, stages in enumerate((huge, wide)):
+        bench.submit(JobSheet(f"k{number}", "ada", b"d", stages))
+        refused = tools.only(ev.Refuse, bench.orders)[-1]
+        assert refused.code == "PROTOCOL" and "more than" in refused.text
