@@ -270,10 +270,10 @@ def test_the_parts_of_jobs_come_checked_and_only_once(parts, tmp_path):
 def test_a_part_that_is_damaged_at_the_master_or_not_allowed_or_gone_is_missed(parts):
     worker, made, contents, folder, allowed, server = parts
     (folder / made[2].sha256.hex()).write_bytes(contents[2][:-1] + b"?")
-    worker.plane.want_parts(JOB, made)
     allowed.discard(made[0].sha256)
-    worker.plane.want_parts(b"k" * 16, made[:1])
     os.unlink(folder / made[3].sha256.hex())
+    worker.plane.want_parts(JOB, made[1:3])
+    worker.plane.want_parts(b"k" * 16, made[:1])
     worker.plane.want_parts(b"l" * 16, made[3:])
     missed = worker.outcomes(3)
     assert {type(each) for each in missed} == {PartsMissed} and len({each.job for each in missed}) == 3
