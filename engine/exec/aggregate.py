@@ -33,12 +33,13 @@ FLUSH_LIST_BYTES = 64 << 20
 The counts of partial rows are uint32: more rows might not fit.
 """
 
-MERGE_ROWS_MAX, MERGE_BYTES_MAX, MERGE_LIST_BYTES_MAX = 1 << 21, 128 << 20, 32 << 20
+MERGE_ROWS_MAX, MERGE_BYTES_MAX = 1 << 21, 128 << 20
+MERGE_LIST_BYTES_MAX, MERGE_WORD_LIST_BYTES_MAX = 32 << 20, 64 << 20
 """A partition of more partial rows is merged in sub-partitions, one after the other: how many follows from its blocks
 alone, never from free memory, for it decides the order of rows in the file (I1)."""
 
 OUTPUT_ROWS = 1 << 20
-LIST_COPIES = 3  # as they came, in one column, and in order of group
+LIST_COPIES, WORD_LIST_COPIES = 3, 2  # as they came, in order of group, and of any values in one column between
 
 
 KeyOf = Callable[[int], list[Any]]
@@ -73,6 +74,12 @@ class _Grouping:
     def list_bytes(self) -> int:
         """Bytes that wait to become lists."""
         return sum(state.held_bytes for state in self.states if isinstance(state, Lists))
+
+    @property
+    def list_bytes_made(self) -> int:
+        """Bytes of all copies of them, once they are lists."""
+        lists = [state for state in self.states if isinstance(state, Lists)]
+        return sum(state.held_bytes * (WORD_LIST_COPIES if state.are_words else LIST_COPIES) for state in lists)
 
     def too_long(self, names: Sequence[str]) -> KernelmillError:
         """KM0401 for lists that do not fit the memory: names the key with the longest."""
@@ -318,7 +325,7 @@ def merge_in_table(
                 at += width
             for _ in grouping.add(batch.columns[: len(keys)], values, batch.num_rows):
                 raise error(Code.INTERNAL, "a merge table asked for a flush")
-            if grouping.list_bytes * LIST_COPIES > context.memory_bytes_max:
+            if grouping.list_bytes_made > context.memory_bytes_max:
                 raise grouping.too_long(keys)
         for first, last in grouping.pieces():
             context.check_cancelled()

@@ -41,6 +41,11 @@ class Lists:
         """Bytes of the values that are held, and of their groups' numbers."""
         return self._any.held_bytes + (self._words.held_bytes if self._words is not None else 0)
 
+    @property
+    def are_words(self) -> bool:
+        """True if all values so far have 64 bits and none is null."""
+        return self._words is not None
+
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
         """See State."""
         return [(columns[0], NO_MASK)]

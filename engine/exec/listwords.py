@@ -17,7 +17,10 @@ from kernelmill.engine.batch import buffer_of, fixed_view
 from kernelmill.kernels import listing
 from kernelmill.kernels.table import Groups, Order
 
-_FIRST_ROWS = 1 << 12
+_FIRST_ROWS = 1 << 16
+_ROOM_ROWS = 6 << 20
+"""Rows that a map task has when its lists are flushed, and some more: it is reserved at once, for a copy of what has
+come so far would touch as much memory again. What is not used of it takes none."""
 
 
 def is_word(dtype: pa.DataType) -> bool:
@@ -36,7 +39,7 @@ class WordRoom:
         """Make room for `rows`, and keep the first `used` of those that are there."""
         if rows > self.words.size:
             words, groups = self.words, self.groups
-            size = max(rows, 4 * words.size if words.size < 1 << 20 else 2 * words.size)
+            size = max(rows, 2 * words.size, _ROOM_ROWS)
             self.words, self.groups = np.empty(size, np.uint64), np.empty(size, np.uint32)
             self.words[:used], self.groups[:used] = words[:used], groups[:used]
 
@@ -46,7 +49,7 @@ class _Words(ABC):
 
     def __init__(self, dtype: Any) -> None:
         self._type = dtype
-        self._lengths: NDArray[np.int64] = np.zeros(_FIRST_ROWS, np.int64)
+        self._lengths: NDArray[np.int64] = np.zeros(1 << 12, np.int64)
         self.held_bytes = 0
 
     def _cover(self, groups: int) -> NDArray[np.int64]:

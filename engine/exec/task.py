@@ -20,6 +20,7 @@ from kernelmill.engine.exec.aggregate import (
     MERGE_BYTES_MAX,
     MERGE_LIST_BYTES_MAX,
     MERGE_ROWS_MAX,
+    MERGE_WORD_LIST_BYTES_MAX,
     merge_aggregate,
     partial_aggregate,
 )
@@ -27,6 +28,7 @@ from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.folds import combine_rows, merge_combined
+from kernelmill.engine.exec.listwords import is_word
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of, user_placing
 from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
@@ -330,8 +332,9 @@ def _merge(
     """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
     sizes = store.rows(iter(_refs(task)))
     rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
-    makes_lists = isinstance(step, physical.MergeAggregate) and physical.has_lists(step.aggs)
-    size_max = MERGE_LIST_BYTES_MAX if makes_lists else MERGE_BYTES_MAX
+    lists = [step.schema.field(agg.name).type for agg in _aggs(step) if agg.kind == "list"]
+    are_words = all(is_word(dtype.value_type) for dtype in lists)
+    size_max = MERGE_BYTES_MAX if not lists else MERGE_WORD_LIST_BYTES_MAX if are_words else MERGE_LIST_BYTES_MAX
     pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // size_max), 1) if step.keys else 1
     for piece in range(pieces):
 
@@ -341,6 +344,10 @@ def _merge(
                     yield batch if pieces == 1 else _sub_partition(batch, step.keys, piece, pieces)
 
         yield from merge(blocks(), rows, size)
+
+
+def _aggs(step: physical.MergeAggregate | physical.MergeCombined) -> tuple[physical.AggSpec, ...]:
+    return step.aggs if isinstance(step, physical.MergeAggregate) else ()
 
 
 def _sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pieces: int) -> pa.RecordBatch:

@@ -21,7 +21,7 @@ _OFFSET_BYTES = 4
 
 
 def bytes_of(columns: Sequence[pa.Array[Any]]) -> int:
-    """Sum the value bytes of all rows; constant time for columns that are not nested."""
+    """Sum the value bytes of all rows; constant time but for structs with texts or lists in them."""
     return sum(_bytes_of(column) for column in columns)
 
 
@@ -38,9 +38,12 @@ def _bytes_of(array: Any) -> int:
     if width is not None:
         return width * len(array)
     ends = _ends(array)  # not widened: looking at two of them costs nothing
-    if ends is not None and not pa.types.is_nested(array.type):
-        return int(ends[-1]) - int(ends[0]) + _OFFSET_BYTES * len(array)
-    return int(_sums_of(array)[-1])
+    if ends is None:
+        return int(_sums_of(array)[-1])
+    first, last, heads = int(ends[0]), int(ends[-1]), _OFFSET_BYTES * len(array)
+    if pa.types.is_nested(array.type):
+        return _bytes_of(array.values.slice(first, last - first)) + heads
+    return last - first + heads
 
 
 def _sums_of(array: Any) -> Sums:
@@ -57,6 +60,9 @@ def _sums_of(array: Any) -> Sums:
         return np.arange(rows + 1) * _UNKNOWN_BYTES
     heads = np.arange(rows + 1) * _OFFSET_BYTES
     if pa.types.is_nested(kind):
+        width = _fixed_width(array.type.value_type) if not pa.types.is_map(kind) else None
+        if width is not None:
+            return (ends.astype(np.int64) - int(ends[0])) * width + heads
         inside = _sums_of(array.values)
         sums: Sums = inside[ends] - inside[ends[0]] + heads
     else:

@@ -141,9 +141,24 @@ def test_a_file_given_up_is_deleted_and_an_existing_one_is_not_touched(tmp_path)
 NESTED = st.lists(st.one_of(st.none(), st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=4)), max_size=20)
 
 
+def as_numbers(lists):
+    """The same lists with numbers in place of texts."""
+    return [None if one is None else [None if text is None else len(text) for text in one] for one in lists]
+
+
+KINDS = {
+    "texts": (pa.list_(pa.string()), lambda lists: lists),
+    "numbers": (pa.list_(pa.int64()), as_numbers),
+    "lists": (pa.list_(pa.list_(pa.int16())), lambda lists: [one and [one] for one in as_numbers(lists)]),
+    "maps": (pa.map_(pa.string(), pa.int64()), lambda lists: [[(t or "", 1) for t in one or ()] for one in lists]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(lists=NESTED, start=st.integers(0, 5))
-def test_bytes_of_rows_are_those_of_their_slices(lists, start):
-    array = pa.array(lists, pa.list_(pa.string()))
+def test_bytes_of_rows_are_those_of_their_slices(kind, lists, start):
+    dtype, made_of = KINDS[kind]
+    array = pa.array(made_of(lists), dtype)
     whole = bytes_before([array], len(array))
     part = array.slice(start)
     copied = pa.array(part.to_pylist(), array.type)
