@@ -25,7 +25,7 @@ from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.jobspec.packing import PackedJob, for_collecting, pack
 from kernelmill.cluster.messages import Result, Submit
 from kernelmill.cluster.roots import SCRATCH, Roots
-from kernelmill.cluster.storage.layout import make_staging, staging_of
+from kernelmill.cluster.storage.layout import make_staging, staging_of, trash_of
 from kernelmill.engine.caching import MEMORY_SHARE, CachedRows, cached_bytes
 from kernelmill.engine.commit import MANIFEST_NAME, Manifest, decode_manifest
 from kernelmill.engine.errors import Code, error
@@ -43,6 +43,7 @@ from kernelmill.engine.staging import check_parent, check_target, resolved_targe
 
 OnEvent = Callable[[Event], None] | None
 _CANCEL_PATIENCE_S = 10.0
+_CLEANING_S, _POLL_S = 2.0, 0.005
 
 
 class _Ended(NamedTuple):
@@ -204,6 +205,7 @@ class ClusterEnds:
             if not was_accepted:
                 shutil.rmtree(staging_of(place, packed.job), ignore_errors=True)
         assert talk.result is not None
+        _await_cleaning(staging_of(place, packed.job))
         if talk.result.state != "COMMITTED":
             raise error_of_result(talk.result)
         return talk.result
@@ -219,6 +221,16 @@ def _talk_until_over(talk: Talk, link: Link, watching: Watching) -> None:
                 watching.take(talk.status)
         if talk.tick(now):
             link.reconnect()
+
+
+def _await_cleaning(staging: str) -> None:
+    """Wait a moment for the storage process to remove a job's staging: nothing is left beside an output that is there.
+
+    It does so right after the result was told; where it takes longer nobody needs to wait.
+    """
+    until_s = time.monotonic() + _CLEANING_S
+    while time.monotonic() < until_s and any(map(os.path.lexists, (staging, trash_of(staging)))):
+        time.sleep(_POLL_S)
 
 
 def _cancel(talk: Talk, link: Link) -> None:

@@ -34,6 +34,12 @@ def staging_of(target: str, job: bytes) -> str:
     return os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.km-{job.hex()}")
 
 
+def trash_of(staging: str) -> str:
+    """Name what a staging folder is called while it is deleted."""
+    parent, name = os.path.split(staging)
+    return os.path.join(parent, name.replace(".km-", ".km-trash-"))
+
+
 def attempt_folder(target: str, job: bytes, attempt: AttemptKey) -> str:
     """Name the folder of one attempt; the slot makes it with os.mkdir, which fails once the job is over."""
     return os.path.join(staging_of(target, job), ATTEMPTS, str(attempt))

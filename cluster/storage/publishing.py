@@ -32,6 +32,7 @@ from kernelmill.cluster.storage.layout import (
     read_rejects,
     staging_of,
     tail_of,
+    trash_of,
 )
 from kernelmill.engine.commit import (
     MANIFEST_NAME,
@@ -62,7 +63,6 @@ from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import check_target, exists_error, manifest_of, write_durably
 
 _LOCK = "lock"
-_TRASH_INFIX = ".km-trash-"
 _PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json"}
 
 
@@ -105,7 +105,7 @@ def clean(order: Clean, roots: Roots) -> Cleaned:
     """Remove a job's staging. What an unfinished publication left is undone first; an output that is public stays."""
     target = roots.path_of(order.sheet.output)
     staging = staging_of(target, order.job)
-    trash = staging.replace(".km-", _TRASH_INFIX)
+    trash = trash_of(staging)
     try:
         if os.path.lexists(staging):
             with _locked(staging):
