@@ -1,7 +1,7 @@
 """`km.LocalCluster`: a whole cluster on this machine, over ipc, for tests, notebooks, and functions that may crash.
 
-All that it makes lies in one folder of mode 0700: keys for the occasion, sockets, journal, scratch, logs. Its processes
-end with this one, however that ends.
+All that it makes lies in one folder of mode 0700 below spill_dir: keys for the occasion, sockets, journal, scratch,
+logs. Its processes end with this one, however that ends.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from kernelmill.cluster.roots import SCRATCH
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.machine import usable_memory_bytes
 from kernelmill.engine.options import whole_number
+from kernelmill.engine.settings import resolve
 from kernelmill.engine.sizes import parse_bytes
 
 _WORKERS_MAX = 64
+_SOCKET_FOLDER_BYTES_MAX = 80  # a socket's path has 107
 _START_S = 30.0
 _LEAVING_S = 8.0
 _LOG_LINES = 12
@@ -36,8 +38,9 @@ _BROOM = """
 import os, shutil, sys, time
 os.read(int(sys.argv[1]), 1)
 for _ in range(100):
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
-    if not os.path.lexists(sys.argv[2]):
+    for folder in sys.argv[2:]:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not any(map(os.path.lexists, sys.argv[2:])):
         break
     time.sleep(0.2)
 """
@@ -59,7 +62,9 @@ class LocalCluster:
             raise error(Code.BAD_SETTING, f"workers={workers} is too many for one machine", hint="up to 64")
         share = usable_memory_bytes() // 2 // workers
         self._memory_bytes = share if memory is None else parse_bytes(memory, name="memory", where="LocalCluster")
-        self.folder = Path(tempfile.mkdtemp(prefix="km-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="km-", dir=resolve().spill_dir))
+        is_short = len(bytes(self.folder)) <= _SOCKET_FOLDER_BYTES_MAX
+        self._sockets = self.folder if is_short else Path(tempfile.mkdtemp(prefix="km-", dir="/tmp"))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._connection: Connection | None = None
         self._read_end, self._write_end = os.pipe()
@@ -73,14 +78,14 @@ class LocalCluster:
 
     def _start_broom(self) -> None:
         """Start what removes the folder if this process is killed: it waits for the pipe's end as the others do."""
-        command = [sys.executable, "-ISc", _BROOM, str(self._read_end), str(self.folder)]
+        command = [sys.executable, "-ISc", _BROOM, str(self._read_end), str(self.folder), str(self._sockets)]
         self._broom = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=[self._read_end], start_new_session=True
         )
 
     def _start(self, workers: int) -> None:
         keys = self.folder / "keys"
-        keys_folder.init(keys, f"ipc://{self.folder}/s")
+        keys_folder.init(keys, f"ipc://{self._sockets}/s")
         bundle = keys_folder.add(keys, "client", "here", is_admin=True)
         for name in ("state", "scratch", SCRATCH + "-rows", "log"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
@@ -112,7 +117,7 @@ class LocalCluster:
         """Start the master, or start it again after it was killed: it goes on with its journal."""
         keys = self.folder / "keys"
         told = ["--state", str(self.folder / "state"), "--keys", str(keys / "master")]
-        self._run("master", ["master", *told, "--listen", f"ipc://{self.folder}/s", *self._root_options()])
+        self._run("master", ["master", *told, "--listen", f"ipc://{self._sockets}/s", *self._root_options()])
 
     def start_worker(self, name: str) -> None:
         """Start a worker, or start it again after it was killed: it offers what it still has."""
@@ -142,7 +147,8 @@ class LocalCluster:
         self._read_end = self._write_end = -1
         self._broom.kill()
         self._broom.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in {self.folder, self._sockets}:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +183,7 @@ class LocalCluster:
         """Wait until the master answers and all workers are there."""
         roots: dict[str, Any] = {ROOT: "/", SCRATCH: f"{self.folder / SCRATCH}-rows"}
         until_s = time.monotonic() + _START_S
-        while not os.path.exists(f"{self.folder}/s"):
+        while not os.path.exists(f"{self._sockets}/s"):
             self._check(until_s, "no master")
         self._connection = connect(bundle, roots=roots)
         while len(self.workers()) < workers:

@@ -85,7 +85,8 @@ def pack(
     cached = {name: source for name, source in plan.sources.items() if isinstance(source, CachedRows)}
     others = {name: source for name, source in plan.sources.items() if name not in cached}
     tables, pieces = pack_tables(plan.tables, cached, settings.memory_bytes)
-    splits = tuple(tuple(_placed(split, roots) for split in stage.splits) for stage in plan.graph.stages)
+    files: dict[FileStamp, FileStamp] = {}  # a large file is in many splits
+    splits = tuple(tuple(_placed(split, roots, files) for split in stage.splits) for stage in plan.graph.stages)
     named = tuple(NamedPart(name, stage, schema) for name, stage, schema in plan.named)
     bare = tuple(msgspec.structs.replace(stage, splits=()) for stage in plan.graph.stages)
     folder = _working_folder()
@@ -130,21 +131,24 @@ def _policy(settings: Settings, mode: str, verify_output: str) -> Policy:
     )
 
 
-def _placed(split: Split, roots: Roots) -> Split:
+def _placed(split: Split, roots: Roots, files: dict[FileStamp, FileStamp]) -> Split:
     """A split whose files are also named by root and parts."""
     match split:
         case TextSplit(ranges=ranges):
-            moved = tuple(msgspec.structs.replace(one, file=_placed_file(one.file, roots)) for one in ranges)
+            moved = tuple(msgspec.structs.replace(one, file=_placed_file(one.file, roots, files)) for one in ranges)
             return TextSplit(moved)
         case ParquetSplit(file=file):
-            return msgspec.structs.replace(split, file=_placed_file(file, roots))
+            return msgspec.structs.replace(split, file=_placed_file(file, roots, files))
         case _:
             return split
 
 
-def _placed_file(file: FileStamp, roots: Roots) -> FileStamp:
-    place = roots.place_of(os.path.realpath(file.path))
-    return msgspec.structs.replace(file, place=f"{place.root}:{'/'.join(place.parts)}")
+def _placed_file(file: FileStamp, roots: Roots, files: dict[FileStamp, FileStamp]) -> FileStamp:
+    found = files.get(file)
+    if found is None:
+        place = roots.place_of(os.path.realpath(file.path))
+        found = files[file] = msgspec.structs.replace(file, place=f"{place.root}:{'/'.join(place.parts)}")
+    return found
 
 
 def _working_folder() -> str:

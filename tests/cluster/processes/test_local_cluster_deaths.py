@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import kernelmill as km
@@ -157,3 +158,14 @@ def test_ctrl_c_cancels_the_job(cluster, tmp_path):
         job.run(KJV, output=str(tmp_path / "out"), progress=watch, **OPTIONS)
     wait_until(lambda: os.listdir(tmp_path) == [])
     assert cluster.jobs()[0].state == "CANCELLED"
+
+
+def test_a_cluster_whose_folder_has_a_long_name_and_two_slots(tmp_path, monkeypatch):
+    long = tmp_path / ("a-rather-long-name-" * 5)
+    long.mkdir()
+    monkeypatch.setenv("KERNELMILL_SPILL_DIR", str(long))
+    with km.LocalCluster(workers=1, slots=2, memory="1GiB") as made:
+        assert made.folder.parent == long
+        found = km.from_arrow(pa.table({"n": [1, 2, 3]})).select(km.col("n").sum()).collect(progress=False)
+        assert found.to_arrow().column(0).to_pylist() == [6]
+    assert list(long.iterdir()) == []
