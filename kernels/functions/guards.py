@@ -117,6 +117,30 @@ def _divides_exactly(a, b):
 
 
 @helper
+def _has_whole_quotient(a, b):
+    """For // and % of whole numbers: the one quotient of two int64 that is none."""
+    if b == -1 and a == -9223372036854775808:
+        raise OverflowError("no int64")
+    return True
+
+
+@helper
+def _has_opposite(value):
+    """For abs(value) of a whole number."""
+    if value == -9223372036854775808:
+        raise OverflowError("no int64")
+    return True
+
+
+@helper
+def _is_a_float(value):
+    """For min and max of whole numbers and floats, which numba makes floats first."""
+    if not -_EXACT <= value <= _EXACT:
+        raise OverflowError("beyond the whole numbers of a float")
+    return True
+
+
+@helper
 def _rounds_exactly(value, digits):
     """For round(value, digits): not near the middle of two decimals, where numba looks at a product that is rounded."""
     if math.isfinite(value):
@@ -180,6 +204,17 @@ def _check(context: Any, builder: Any, operation: Any, kinds: Any, values: Any) 
     elif operation is operator.truediv:
         if are_whole:
             run(_divides_exactly, *arguments)
+    elif operation in _QUOTIENTS:
+        if are_whole:
+            run(_has_whole_quotient, *arguments)
+    elif operation is abs:
+        if are_whole:
+            run(_has_opposite, arguments[0])
+    elif operation in (min, max):
+        if not are_whole:
+            for one in arguments:
+                if isinstance(one[0], types.Integer):
+                    run(_is_a_float, one)
     elif operation in _WHOLE:
         if operation is round and are_whole and len(arguments) == 1:  # numba's goes by way of a float
             return context.cast(builder, arguments[0][1], arguments[0][0], kind)
@@ -218,8 +253,9 @@ _MATH = [
 ]
 _OTHER_DIGITS = (math.gamma, math.lgamma, math.hypot)
 """Python has algorithms of its own for them, numba the C library's: they are left to Python."""
-_OPERATORS = (operator.pow, operator.lshift, operator.rshift, operator.truediv)
-for _operation in (*_WHOLE, *_MATH, *_OPERATORS, pow):
+_QUOTIENTS = (operator.floordiv, operator.mod, divmod)
+_OPERATORS = (operator.pow, operator.lshift, operator.rshift, operator.truediv, *_QUOTIENTS)
+for _operation in (*_WHOLE, *_MATH, *_OPERATORS, pow, abs, min, max):
     _register(_operation)
 
 

@@ -73,6 +73,7 @@ _FUNCTIONS: dict[str, Any] = {}
 _NAMES: dict[Any, str] = {}
 _ATTRIBUTES: dict[Any, tuple[str, ...]] = {}
 _USERS: set[Any] = set()
+_COMPILING: list[Any] = []
 _MAKERS: dict[Any, Callable[[], Any]] = {}
 _KEPT: list[tuple[Read, Write]] = []
 
@@ -107,7 +108,11 @@ def _compile(key: Key) -> _Helper:
     # Code that allocates nothing is the same with the runtime; what helpers borrow must not be counted, though.
     flags.nrt = function in _USERS or any(isinstance(one, types.List) for one in arg_types)
     flags.boundscheck = function in _USERS
-    made = compiler.compile_internal(cpu_target.typing_context, target, library, source, arg_types, None, flags, {})
+    _COMPILING.append(function)
+    try:
+        made = compiler.compile_internal(cpu_target.typing_context, target, library, source, arg_types, None, flags, {})
+    finally:
+        _COMPILING.pop()
     library._ensure_finalized()
     for attribute in _ATTRIBUTES.get(function, ()):
         library.get_function(made.fndesc.mangled_name).add_function_attribute(attribute)
@@ -242,6 +247,11 @@ def user_function(function: Function) -> Function:
     """
     _USERS.add(function)
     return _registered(function, f"{function.__qualname__} {len(_FUNCTIONS)}")  # users may give two functions one name
+
+
+def compiles_users_function() -> bool:
+    """True while a user's function is compiled, and not a helper that it calls."""
+    return bool(_COMPILING) and _COMPILING[-1] in _USERS
 
 
 def made_when_called(function: Function) -> Callable[[Callable[[], Any]], Function]:

@@ -1,0 +1,102 @@
+"""Comparisons of an int with a float in users' functions: exact, as Python's. numba makes the int a float first.
+
+Importing this module tells numba. They serve users' functions alone, before numba's own.
+"""
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
+
+from kernelmill.kernels.text.jitting import call, compiles_users_function, helper
+from kernelmill.kernels.usercode import CannotCompileError
+
+_EXACT = 1 << 53
+"""Up to here each whole number is a float."""
+
+_INT_FIRST, _FLOAT_FIRST = (types.int64, types.float64), (types.float64, types.int64)
+_FIRST = {"target": "cpu"}
+"""numba tries what is for this target before what is for any."""
+_TURNED = {
+    operator.lt: operator.gt,
+    operator.le: operator.ge,
+    operator.gt: operator.lt,
+    operator.ge: operator.le,
+    operator.eq: operator.eq,
+    operator.ne: operator.ne,
+}
+
+
+@helper
+def order_of(whole: Any, other: Any) -> Any:
+    """Below 0, 0 or above 0 as an int64 is below, at or above a float64; NaN where that is NaN."""
+    if -_EXACT <= whole <= _EXACT or other != other:
+        return float(whole) - other  # 0 only if both are the same: IEEE 754 has subnormals for that
+    if other >= 9223372036854775808.0:
+        return -1.0
+    if other < -9223372036854775808.0:
+        return 1.0
+    there = np.int64(other)  # a float with a fraction is far below or above such an int
+    return -1.0 if whole < there else 1.0 if whole > there else 0.0
+
+
+def _register(operation: Any) -> None:
+    class Template(AbstractTemplate):
+        key = operation
+        metadata = _FIRST
+
+        def generic(self, args, kws):
+            if kws or len(args) != 2 or not compiles_users_function():
+                return None
+            _refuse_tuples(*args)
+            for kinds in (_INT_FIRST, _FLOAT_FIRST):
+                if all(_is_passed_as(kind, one) for kind, one in zip(kinds, args, strict=True)):
+                    return signature(types.boolean, *kinds)
+            return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any, compare: Any = operation, turn: bool = False) -> Any:
+        values = args[::-1] if turn else args
+        found = call(context, builder, order_of, _INT_FIRST, values)
+        zero = context.get_constant(types.float64, 0.0)
+        both = signature(types.boolean, types.float64, types.float64)
+        return context.get_function(compare, both)(builder, (found, zero))
+
+    def lower_turned(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return lower(context, builder, sig, args, _TURNED[operation], turn=True)
+
+    infer_global(operation)(Template)
+    lower_builtin(operation, *_INT_FIRST)(lower)
+    lower_builtin(operation, *_FLOAT_FIRST)(lower_turned)
+
+
+def _refuse_tuples(first: Any, second: Any) -> None:
+    """Raise CannotCompileError for tuples whose items numba would change to compare them, or fail to."""
+    if not isinstance(first, types.BaseTuple) or not isinstance(second, types.BaseTuple):
+        return
+    for one, other in zip(first, second, strict=False):
+        _refuse_tuples(one, other)
+        bare = [kind.type if isinstance(kind, types.Optional) else kind for kind in (one, other)]
+        if not all(isinstance(kind, types.Number | types.Boolean) for kind in bare):
+            continue
+        if bare != [one, other]:
+            raise CannotCompileError("tuples with a number that may be None are compared: compare their items")
+        if isinstance(one, types.Float) != isinstance(other, types.Float):
+            raise CannotCompileError("tuples with an int and a float in one place are compared: compare their items")
+
+
+def _is_passed_as(kind: Any, given: Any) -> bool:
+    """True if it is an int or a float, as `kind` is, or may be None: of None compiled code raises."""
+    given = given.type if isinstance(given, types.Optional) else given
+    if kind == types.float64:
+        return isinstance(given, types.Float)
+    return isinstance(given, types.Integer) and (given.signed or given.bitwidth < 64)
+
+
+for _operation in _TURNED:
+    _register(_operation)
