@@ -6,7 +6,7 @@ int64 are what Python makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,8 @@ from kernelmill.kernels.usermaps import CompiledMap
 Mapped = Iterator[tuple[Any, Place]]
 """Rows of step.schema, as a RecordBatch or a StagedBatch, and where each row's record comes from."""
 Records = pa.RecordBatch | LinesInPlace
+FAILED_MIN, FAILED_EVERY, IN_PYTHON_MIN = 16, 50, 4096
+"""Once so many records failed in compiled code, of each so many at least one, so many are called as plain Python."""
 MapRunner = Callable[[Any, Place], Mapped]
 """Maps one batch of Records, whose places are given. Counters and rejects go to the task's context."""
 
@@ -103,8 +105,8 @@ def _rows(
     staged_key: str | None,
     to_side: ToSide | None,
 ) -> Mapped:
-    def call_again(record: int) -> Mapped:
-        return as_python(batch.slice(record, 1), _shifted(place, record))
+    def call_again(first: int, count: int) -> Mapped:
+        return as_python(batch.slice(first, count), _shifted(place, first))
 
     named = NamedStages(form, step, to_side)
     arguments = _arguments(batch, form)
@@ -135,8 +137,8 @@ def _named_rows(
     def to_side(output: int, rows: pa.RecordBatch) -> None:
         found.append(rows)
 
-    def call_again(record: int) -> Mapped:
-        return as_python(batch.slice(record, 1), _shifted(place, record))
+    def call_again(first: int, count: int) -> Mapped:
+        return as_python(batch.slice(first, count), _shifted(place, first))
 
     named, arguments = NamedStages(form, step, to_side, step.flows), _arguments(batch, form)
     with context.scratch.lend(Stage) as stage:
@@ -153,23 +155,31 @@ def drive(
     form: CompiledMap,
     stage: Stage,
     context: TaskContext,
-    call_again: Callable[[int], Mapped],
+    call_again: Callable[[int, int], Mapped],
     named: NamedStages | None = None,
-) -> Iterator[tuple[int, list[tuple[Any, Place]]]]:
+) -> Iterator[tuple[int, Iterable[tuple[Any, Place]]]]:
     """Run the driver over `last` records, or groups, in its `arguments`.
 
-    Yields how many rows are staged now, and what a record gave then as plain Python; also after each time that `named`
-    handed on rows.
+    Yields how many rows are staged now, and what records gave then as plain Python, of which `call_again` makes some in
+    a row; also after each time that `named` handed on rows. Whoever takes these goes on after the last of them.
     A record that gives no rows as Python, most often a rejected one, leaves the staged rows where they are: handing on
-    a few rows at a time would cost more than calling it.
+    a few rows at a time would cost more than calling it. Where many records fail, those that follow are called as
+    Python together, for a while: one alone costs as much as a hundred.
     """
     stage.begin(form)
     if named is not None:
         named.begin(stage)
     state, arena = stage.state, stage.arena
     row, kept = 0, 0
+    began, failed, in_python = 0, 0, IN_PYTHON_MIN
     while row < last:
         context.check_cancelled()
+        if failed >= FAILED_MIN and failed * FAILED_EVERY >= row - began:
+            count = min(in_python, last - row)
+            yield kept, call_again(row, count)
+            row, kept, failed, in_python = row + count, 0, 0, 2 * in_python
+            began = row
+            continue
         stage.clear(kept)
         record: int | None = None
         try:
@@ -184,12 +194,12 @@ def drive(
         wants_rows, wants_bytes = bool(state[usermaps.OVERFULL]), int(arena[usermaps.ARENA_WANTED])
         # before Python has the record, for that emits to the same outputs
         drained = named.drain(stage, without_last=not is_done) if named is not None else 0
-        made = [] if record is None else list(call_again(record))
+        made = [] if record is None else list(call_again(record, 1))
         kept = rows if record is not None and not made else 0
         if made or drained or (rows and not kept):
             yield (0 if kept else rows), made
         if record is not None:
-            row = record + 1
+            row, failed = record + 1, failed + 1
         elif not rows and not drained and wants_rows:
             stage.grow_full()
         elif not rows and not drained and wants_bytes:

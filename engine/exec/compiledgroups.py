@@ -70,10 +70,11 @@ def _rows(
     starts, ends = np.ascontiguousarray(bounds[0]), np.ascontiguousarray(bounds[1])
     arguments = [*driver_columns(keys.columns), *driver_columns(values.columns), starts, ends, cursor]
 
-    def call_again(group: int) -> Iterator[tuple[Any, Place]]:
-        for batch in as_python(group):
-            if batch.num_rows:
-                yield batch, lambda _: RowPlace(context.origin)
+    def call_again(first: int, count: int) -> Iterator[tuple[Any, Place]]:
+        for group in range(first, first + count):
+            for batch in as_python(group):
+                if batch.num_rows:
+                    yield batch, lambda _: RowPlace(context.origin)
 
     with context.scratch.lend(Stage) as stage:
         for rows, made in drive(arguments, keys.num_rows, form, stage, context, call_again):

@@ -91,6 +91,30 @@ def test_rejected_records_do_not_part_the_rows_that_a_table_gets(monkeypatch):
     assert (found.height, found.rejects.height, batches) == (3961, 39, [3961])
 
 
+@pytest.mark.parametrize("every", [2, 40, 200])
+def test_where_many_records_fail_those_that_follow_are_called_together(monkeypatch, every):
+    """A record that fails costs as much as a hundred others: it ends a batch, and makes one of its own."""
+    batches = []
+
+    def counted(*arguments):
+        for batch in records.map_records(*arguments):
+            batches.append(batch.num_rows)
+            yield batch
+
+    def numbers(line, emit):
+        try:
+            emit(line, int(line))
+        except ValueError:
+            emit("none", -1)
+
+    texts = [f"n{n}" if n % every == 1 and n < 15_000 else str(n) for n in range(20_000)]
+    monkeypatch.setattr(usersteps, "map_records", counted)
+    job = km.MapReduce(numbers, key="text", value="n", order=None, compile="require")
+    found = job(km.from_arrow(pa.table({"line": texts}))).collect(threads=1).rows()
+    assert found == [("none", -1) if text[0] == "n" else (text, int(text)) for text in texts]
+    assert len(batches) < 200
+
+
 class Wordless(Exception):
     """Of a user whose own __str__ and __repr__ are wrong."""
 
