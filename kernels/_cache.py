@@ -9,6 +9,8 @@ numba, llvmlite, numpy and Python, numba's settings, and the CPU with its featur
 
 One process compiles at a time, under a file lock, so that two that start together do not do the same work twice. The
 lock saves work and keeps nothing right: a process does without it where it cannot be had, or is held for too long.
+
+A checksum is no seal, and cached code is run: so folders and files count only where this user alone may write.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import stat
 import sys
 import time
 import warnings
@@ -99,12 +102,12 @@ class Cache:
         root = cache_root()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if root.stat().st_uid != os.getuid():
-                raise PermissionError("it belongs to another user")
+            _require_own(root.stat(), root)
             directory = root / f"kernels-{cache_key()}"
             if not directory.is_dir():
                 _prune(root)
             directory.mkdir(mode=0o700, exist_ok=True)
+            _require_own(directory.lstat(), directory)
         except OSError as problem:
             text = f"no kernel cache in {root}: {problem}; kernels are compiled anew in each process"
             warnings.warn(text, KernelCacheWarning, stacklevel=2)
@@ -158,9 +161,9 @@ class Cache:
         return self.directory.stat().st_mtime_ns
 
     def read(self, name: str) -> Code | None:
-        """The code of a kernel if it is here, and as it was written."""
+        """The code of a kernel if it is here, this user's alone to write, and as it was written."""
         try:
-            data = (self.directory / name).read_bytes()
+            data = _own_bytes(self.directory / name)
         except OSError:
             return None
         checksum, _, content = data.partition(b"\n")
@@ -174,7 +177,8 @@ class Cache:
         content = " ".join(code.calls).encode() + b"\n" + code.object_file
         fresh = self.directory / f"{name}.{os.getpid()}"
         try:
-            fresh.write_bytes(self._checksum(name, content) + b"\n" + content)
+            with open(fresh, "wb", opener=_created) as file:
+                file.write(self._checksum(name, content) + b"\n" + content)
             fresh.replace(self.directory / name)
         except OSError as problem:
             with suppress(OSError):
@@ -203,6 +207,32 @@ class Cache:
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(text, KernelCacheWarning, stacklevel=5)
+
+
+def _require_own(status: os.stat_result, path: Path) -> None:
+    """PermissionError unless this user alone may write there: what is cached is run, and helpers are unpickled."""
+    if stat.S_ISLNK(status.st_mode):
+        raise PermissionError(f"{path} is a link")
+    if status.st_uid != os.getuid():
+        raise PermissionError(f"{path} belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"other users may write to {path}: chmod go-w it")
+
+
+def _own_bytes(path: Path) -> bytes:
+    """What a file of this user's has. OSError for other files; what is no file, a FIFO for example, holds up nobody."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(opened, "rb") as file:
+        status = os.fstat(opened)
+        _require_own(status, path)
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(f"{path} is no file")
+        return file.read()
+
+
+def _created(path: str, flags: int) -> int:
+    """Open a new file that this user alone may read and write, whatever the umask is."""
+    return os.open(path, flags, 0o600)
 
 
 def _lock_now(file: FileIO) -> bool:

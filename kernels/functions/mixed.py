@@ -79,7 +79,7 @@ def _refuse_tuples(first: Any, second: Any) -> None:
     """Raise CannotCompileError for tuples whose items numba would change to compare them, or fail to."""
     if not isinstance(first, types.BaseTuple) or not isinstance(second, types.BaseTuple):
         return
-    for one, other in zip(first, second, strict=False):
+    for one, other in zip(_items(first), _items(second), strict=False):
         _refuse_tuples(one, other)
         bare = [kind.type if isinstance(kind, types.Optional) else kind for kind in (one, other)]
         if not all(isinstance(kind, types.Number | types.Boolean) for kind in bare):
@@ -90,12 +90,16 @@ def _refuse_tuples(first: Any, second: Any) -> None:
             raise CannotCompileError("tuples with an int and a float in one place are compared: compare their items")
 
 
+def _items(kind: Any) -> tuple[Any, ...]:
+    return tuple(kind)
+
+
 def _is_passed_as(kind: Any, given: Any) -> bool:
     """True if it is an int or a float, as `kind` is, or may be None: of None compiled code raises."""
-    given = given.type if isinstance(given, types.Optional) else given
+    bare: Any = given.type if isinstance(given, types.Optional) else given
     if kind == types.float64:
-        return isinstance(given, types.Float)
-    return isinstance(given, types.Integer) and (given.signed or given.bitwidth < 64)
+        return isinstance(bare, types.Float)
+    return isinstance(bare, types.Integer) and bare != types.uint64
 
 
 for _operation in _TURNED:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kernelmill.kernels import _cache, _jit, _loader, combining
-from kernelmill.kernels._cache import Cache, Code
+from kernelmill.kernels._cache import Cache, Code, KernelCacheWarning
 
 pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED, reason="nothing is compiled without the JIT")
 
@@ -181,6 +181,72 @@ def test_without_a_place_to_write_kernels_run_after_one_warning(source, tmp_path
         cache = cache / "deeper" if obstacle == "below a file" else cache
     compiled, answers, said, place, *_ = run(source, cache)
     assert (sorted(compiled), answers, said, place) == (sorted(BOTH), ANSWERS, ["KernelCacheWarning"], None)
+
+
+@pytest.mark.parametrize("writers", [0o020, 0o002])
+def test_a_folder_that_others_may_write_to_is_no_cache(tmp_path, monkeypatch, writers):
+    monkeypatch.setattr(_cache, "_GIVEN_ROOT", [str(tmp_path)])
+    opened = Cache.open()
+    assert opened is not None
+    for place in (tmp_path, opened.directory):
+        place.chmod(0o700 | writers)
+        with pytest.warns(KernelCacheWarning, match=f"write to {place}: chmod go-w"):
+            assert Cache.open() is None
+        place.chmod(0o700)
+    assert Cache.open() is not None
+
+
+def test_a_folder_of_another_users_is_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(_cache, "_GIVEN_ROOT", [str(tmp_path)])
+    assert Cache.open() is not None
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.warns(KernelCacheWarning, match="belongs to another user"):
+        assert Cache.open() is None
+
+
+def test_a_linked_folder_is_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(_cache, "_GIVEN_ROOT", [str(tmp_path)])
+    opened = Cache.open()
+    other = tmp_path / "other"
+    opened.directory.rename(other)
+    opened.directory.symlink_to(other)
+    with pytest.warns(KernelCacheWarning, match="is a link"):
+        assert Cache.open() is None
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A cache with the file `kernel`, written under a umask that lets all write."""
+    cache, before = Cache(tmp_path), os.umask(0)
+    try:
+        cache.write("kernel", Code(b"code", ["name"]))
+    finally:
+        os.umask(before)
+    assert cache.read("kernel") == Code(b"code", ["name"])
+    return cache
+
+
+def test_files_that_others_may_write_or_own_are_not_read(cached, monkeypatch):
+    file = cached.directory / "kernel"
+    for mode in (0o620, 0o602):
+        file.chmod(mode)
+        assert cached.read("kernel") is None
+    file.chmod(0o600)
+    monkeypatch.setattr(os, "getuid", lambda: file.stat().st_uid + 1)
+    assert cached.read("kernel") is None
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_file_is_not_read_and_nobody_waits_for_it(cached):
+    file = cached.directory / "kernel"
+    file.rename(cached.directory / "other")
+    file.symlink_to(cached.directory / "other")
+    assert cached.read("kernel") is None
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    assert cached.read("kernel") is None
+    cached.write("kernel", Code(b"code", []))
+    assert cached.read("kernel") == Code(b"code", [])
 
 
 def test_another_kernels_code_or_another_machines_is_compiled_anew(source, warmed, tmp_path):
