@@ -146,7 +146,7 @@ class Desk:
         session = self.sessions.get(worker)
         assert session is not None, f"{worker} is not here"
         run = AttemptRun(attempt, worker, job.ledger.stages[attempt.task.stage].gen, states.ASSIGNED, self.now)
-        job.add(run)
+        self.follow(job, run)
         if action.backup:
             self.seen["backup started"] += 1
         self.assign(job, run, session)
@@ -165,11 +165,15 @@ class Desk:
         run.assigned_s = self.now
 
     def tell_inputs(self, job: JobRun, stage: int, session: Session) -> tuple[tuple[int, int], ...]:
-        """Make sure that the worker was told of a stage's inputs in their newest version; return those versions."""
+        """Make sure that the worker was told of a stage's inputs in their newest version; return those versions.
+
+        While an output is missing nothing is told: the next version comes with it, and whoever waits for this one
+        takes that instead.
+        """
         versions = []
         for source in job.ledger.wide_sources[stage]:
-            version = job.versions.get(source, 0)
-            if session.inputs_told.get((job.id, source), 0) < version:
+            version, made = job.versions.get(source, 0), job.ledger.stages[source]
+            if made.committed == made.sheet.tasks and session.inputs_told.get((job.id, source), 0) < version:
                 session.inputs_told[job.id, source] = version
                 self.out.append(out.TellInputs(session.worker, session.id, job.id, source, version))
             versions.append((source, version))
@@ -288,8 +292,15 @@ class Desk:
             job.publish_since_s = self.now
             self.out.append(out.Publish(job.id, job.ledger.winners()))
 
+    def follow(self, job: JobRun, run: AttemptRun) -> None:
+        """Follow an attempt from now on; once one runs that reads blocks, nothing may wait at workers any more."""
+        job.add(run)
+        if job.ahead and job.readers_running:
+            self.take_ahead(job)
+
     def take_ahead(self, job: JobRun) -> None:
         """Give a job no more than slots from now on, before another event starts what would have to wait."""
+        job.ahead = 0
         for worker, grant in job.grants.items():
             session = self.sessions.get(worker)
             if session is not None and grant > session.slots:

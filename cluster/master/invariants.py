@@ -42,6 +42,8 @@ def _check_state(desk: Desk, job: JobRun) -> None:
 def _check_attempts(desk: Desk, job: JobRun) -> None:
     on_workers = {number for runs in job.runs_of_worker.values() for number in runs}
     assert on_workers == set(job.attempts), "attempts by number and by worker"
+    readers = sum(bool(job.sheet.stages[run.id.task.stage].inputs) for run in job.attempts.values())
+    assert job.readers_running == readers and not (readers and job.ahead), "attempts that read blocks, and what waits"
     assert job.scheduler.attempts_running == len(job.attempts), "an attempt that only one of the two follows"
     for number, run in job.attempts.items():
         what = f"attempt {run.id} of {job.id}, {run.state}"

@@ -261,18 +261,24 @@ class Master:
                 desk.share_all_soon()
         if is_staff_changed or desk.dirty or desk.share_all_at_s is not None:
             lives.watch_staff(desk)
-        if desk.share_all_at_s is not None and desk.share_all_at_s <= desk.now:
-            desk.share_all_at_s = None
-            for session in desk.sessions:
-                share(desk, session)
-            desk.dirty.clear()
-        while desk.dirty:
-            found = desk.sessions.get(desk.dirty.popitem()[0])
-            if found is not None:
-                share(desk, found)
+        self._share_out()
         if desk.peers_at_s is not None and desk.peers_at_s <= desk.now:
             desk.peers_at_s = None
             desk.out.append(told.TellPeers(desk.sessions.peers_version))
+
+    def _share_out(self) -> None:
+        """Share out the slots of all workers, or of those for whom something changed, until nothing changes more."""
+        desk = self._desk
+        while desk.dirty or (desk.share_all_at_s is not None and desk.share_all_at_s <= desk.now):
+            if desk.share_all_at_s is not None and desk.share_all_at_s <= desk.now:
+                desk.share_all_at_s = None
+                desk.dirty.clear()
+                for session in desk.sessions:
+                    share(desk, session)
+            else:
+                found = desk.sessions.get(desk.dirty.popitem()[0])
+                if found is not None:
+                    share(desk, found)
 
     def _is_any_over(self) -> bool:
         return any(job.is_over for job in self._desk.jobs.values())

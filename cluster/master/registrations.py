@@ -119,7 +119,7 @@ def _adopt(desk: Desk, job: JobRun, held: Held, worker: str) -> bool:
     desk.tell(job, schedule.AttemptFound(held.attempt, worker), worker)
     if not job.scheduler.is_running(held.attempt):
         return False
-    job.add(AttemptRun(held.attempt, worker, held.gen, states.RUNNING, desk.now))
+    desk.follow(job, AttemptRun(held.attempt, worker, held.gen, states.RUNNING, desk.now))
     desk.seen["attempt adopted"] += 1
     return True
 

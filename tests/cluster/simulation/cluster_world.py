@@ -64,10 +64,10 @@ def vector_of(blocks):
     return b"".join(struct.pack("<4Q", 16 * len(rows), *sums_of(rows)) for rows in blocks)
 
 
-def sheets(rng, count, poison):
+def sheets(rng, count, poison, brisk):
     found = []
     for number in range(count):
-        maps, reduces = rng.randint(2, 6), rng.randint(1, 4)
+        maps, reduces = rng.randint(20, 40) if brisk else rng.randint(2, 6), rng.randint(1, 4)
         stages = [StageSheet(maps, (reduces,)), StageSheet(reduces, (), (Edge(0, EdgeKind.HASH),))]
         shape = rng.random()
         if shape < 0.3:  # a stage in the middle
@@ -132,12 +132,22 @@ class Link:
 
 
 class World:
-    def __init__(self, seed, faults=None, crash_at=None, jobs=None, poison=False, fickle=False, crash_worker_at=None):
+    def __init__(
+        self,
+        seed,
+        faults=None,
+        crash_at=None,
+        jobs=None,
+        poison=False,
+        fickle=False,
+        brisk=False,
+        crash_worker_at=None,
+    ):
         self.rng = rng = random.Random(seed)
         self.now, self.queue, self.sequence, self.events = 0.0, [], 0, 0
         self.seen = Counter()
         self.faults_left = rng.randint(0, 14) if faults is None else faults
-        self.sheets = {sheet.job: sheet for sheet in sheets(rng, jobs or rng.choice([1, 1, 2, 3]), poison)}
+        self.sheets = {sheet.job: sheet for sheet in sheets(rng, jobs or rng.choice([1, 1, 2, 3]), poison, brisk)}
         self.poison = {(job, 0, row) for job in self.sheets for row in range(rng.randint(1, 3))} if poison else set()
         self.fickle = {(job, rng.randint(0, 1)) for job in self.sheets} if fickle else set()
         self.master, self.epoch, self.incarnation = None, 0, 0
