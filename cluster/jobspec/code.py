@@ -1,8 +1,4 @@
-"""Users' functions, sources and sinks as bytes, and back.
-
-`pack_code` runs in the client. `unpack_code` is the only place of the package that unpickles what another process
-sent; `opening.py` calls it once the signature over these very bytes was checked, in a task process.
-"""
+"""Users' functions, sources and sinks as bytes: in the client. `unpickling.py` has the way back."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import contextlib
 import importlib
 import linecache
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
@@ -22,7 +17,8 @@ from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.userfunctions import UserFunction
 
 _SOURCE_BYTES_MAX = 1 << 20
-_FIELDS = ("given", "role", "name", "where", "keywords", "compile", "parts")
+FIELDS = ("given", "role", "name", "where", "keywords", "compile", "parts")
+"""What travels of a UserFunction: not what is known of it by now, which is of this process."""
 
 
 class Contents(NamedTuple):
@@ -36,7 +32,7 @@ class Contents(NamedTuple):
 def pack_code(contents: Contents) -> bytes:
     """Pickle the user's objects, those of modules that workers lack by value. Raises KM0107 for what cannot travel."""
     cloudpickle = importlib.import_module("cloudpickle")
-    functions = tuple(tuple(getattr(one, name) for name in _FIELDS) for one in contents.functions)
+    functions = tuple(tuple(getattr(one, name) for name in FIELDS) for one in contents.functions)
     sources = _sources_of(contents.functions)
     with _by_value(cloudpickle, _local_modules()):
         for one, fields in zip(contents.functions, functions, strict=True):
@@ -46,20 +42,6 @@ def pack_code(contents: Contents) -> bytes:
         except Exception as problem:
             raise _cannot_travel("a source or sink", "", problem) from problem
     return data
-
-
-def unpack_code(data: bytes) -> Contents:
-    """Unpickle what `pack_code` made. It runs code: only for bytes whose signature was checked. Raises KM0609."""
-    try:
-        functions, sources, sink, texts = pickle.loads(data)
-    except Exception as problem:
-        what = f"the job's functions cannot be opened here: {type(problem).__name__}: {problem}"
-        hint = "install the modules that they import on the workers, in the client's versions"
-        raise error(Code.CODE_REFUSED, what, hint=hint) from problem
-    for path, text in texts.items():  # compiling and messages look at lines of files that are not here
-        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    made = tuple(UserFunction(**dict(zip(_FIELDS, fields, strict=True))) for fields in functions)
-    return Contents(made, sources, sink)
 
 
 def _try_to_pickle(cloudpickle: Any, fields: tuple[Any, ...], function: UserFunction) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet, Versions
-from kernelmill.cluster.jobspec.code import Contents, unpack_code
+from kernelmill.cluster.jobspec.code import Contents
 from kernelmill.cluster.jobspec.parts import (
     CODE,
     INPUTS,
@@ -24,6 +24,7 @@ from kernelmill.cluster.jobspec.parts import (
     spec_digest,
 )
 from kernelmill.cluster.jobspec.tables import SentRows, unpack_table
+from kernelmill.cluster.jobspec.unpickling import unpack_code
 from kernelmill.cluster.keys.signing import check_signature
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage.layout import attempt_folder
