@@ -28,6 +28,7 @@ from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.blockindex import attempt_folder
 from kernelmill.cluster.fields import Origin, Problem
 from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace, new_page
+from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
     BlockHere,
     BlockWanted,
@@ -43,7 +44,7 @@ from kernelmill.cluster.worker.slotframes import (
     frame_bytes,
     from_slot,
 )
-from kernelmill.cluster.worker.slottask import SlotJob, Whereabouts
+from kernelmill.cluster.worker.slottask import SlotJob
 from kernelmill.engine.errors import Code, error
 
 HUNG_S = 15.0

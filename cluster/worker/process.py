@@ -27,6 +27,7 @@ from kernelmill.cluster.jobspec.opening import open_job
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.worker.isolation import Isolation
 from kernelmill.cluster.worker.progresspage import ProgressPage
+from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
     BlockHere,
     CancelTask,
@@ -43,7 +44,7 @@ from kernelmill.cluster.worker.slotframes import (
     frame_bytes,
     from_supervisor,
 )
-from kernelmill.cluster.worker.slottask import SlotJob, Whereabouts, as_typed, told_as
+from kernelmill.cluster.worker.slottask import SlotJob, as_typed, told_as
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.settings import resolve
 from kernelmill.kernels import _jit

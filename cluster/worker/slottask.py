@@ -9,11 +9,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.store import BlockGoneError, ClusterStore, ScratchPlace
@@ -29,18 +27,16 @@ from kernelmill.cluster.fields import (
 )
 from kernelmill.cluster.jobspec.opening import OpenJob
 from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_rejects
-from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
-from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, Selection, group_keys, key_hashes
+from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, group_keys, key_hashes
+from kernelmill.cluster.worker.slotcontext import SlotContext, Whereabouts
 from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
 from kernelmill.engine.compiling import for_run
 from kernelmill.engine.durable import fsync_folder, output_error, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.exec.context import Scratch, TaskContext, TaskResult
+from kernelmill.engine.exec.context import Scratch, TaskResult
 from kernelmill.engine.exec.needs import kernels_of
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import plan_grants
-from kernelmill.engine.ids import AttemptId, TaskId
-from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.settings import Settings
 from kernelmill.kernels import _jit
@@ -70,96 +66,6 @@ _FAILURES: Mapping[Code, str] = {
 
 
 _NOTHING = TaskRecord((), (), FilesOutput(()), ())
-
-
-class Whereabouts:
-    """Where the attempt is, as its progress page says. The task's thread writes, once a batch and at every step."""
-
-    def __init__(self, page: ProgressPage) -> None:
-        self._page, self._now = page, SlotPlace()
-
-    def begin(self, attempt: AttemptKey) -> None:
-        """A task begins; until its first step it counts as compiling."""
-        self._put(SlotPlace(attempt.epoch, attempt.number, "compile"))
-
-    def end(self) -> None:
-        """No task runs."""
-        self._put(SlotPlace())
-
-    def phase(self, name: str) -> None:
-        """What the attempt does from now on."""
-        if self._now.phase != name:
-            self._put(self._now._replace(phase=name, steps=self._now.steps + 1))
-
-    def rows(self, first: int, count: int) -> None:
-        """These rows of the task go through its steps now."""
-        self._put(self._now._replace(phase="run", first_row=first, rows=count, steps=self._now.steps + 1))
-
-    def step(self) -> None:
-        """A sign of life."""
-        self._put(self._now._replace(phase="run", steps=self._now.steps + 1))
-
-    def batch(self, rows: int, size_bytes: int) -> None:
-        """The batch before is done; the next has `rows`, as far as that is known; so many bytes were read in all."""
-        now = self._now
-        place = {"first_row": now.first_row + now.rows, "rows": rows} if rows else {}
-        steps = now.steps + 1
-        self._put(now._replace(phase="run", batch=now.batch + 1, size_bytes=size_bytes, steps=steps, **place))
-
-    def mirror(self, place: SlotPlace) -> None:
-        """Say where another process of this slot is, which runs the attempt."""
-        self._put(place)
-
-    @property
-    def place(self) -> SlotPlace:
-        """What the page says."""
-        return self._now
-
-    def _put(self, place: SlotPlace) -> None:
-        self._now = place
-        self._page.write(place)
-
-
-class SlotContext(TaskContext):
-    """A task's context that keeps the progress page."""
-
-    def __init__(self, whereabouts: Whereabouts, order: RunTask, keys: tuple[str, ...], **given: object) -> None:
-        attempt = AttemptId(TaskId(order.task.stage, order.task.index), order.attempt.number)
-        super().__init__(attempt, **given)  # type: ignore[arg-type]
-        self._whereabouts = whereabouts
-        self.selection = Selection(keys, order.left_out, order.only, self.reject)
-
-    def selected(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows of the split that this attempt takes."""
-        first = 0
-        for batch in batches:
-            place = self.take_place()
-            self._whereabouts.rows(first, batch.num_rows)
-            taken, which = self.selection.taken(batch, first, place, self.origin)
-            first += batch.num_rows
-            if taken.num_rows:
-                self.rows_from(place if isinstance(which, slice) else partial(_place_of, place, which))
-                yield taken
-            if self.selection.is_past(first):
-                return
-
-    def check_cancelled(self) -> None:
-        """Raise KM0701 if the attempt is cancelled; a sign of life."""
-        self._whereabouts.step()
-        super().check_cancelled()
-
-    def progress(self, bytes_done: int) -> None:
-        """Report input bytes: a batch more."""
-        self._whereabouts.batch(0, bytes_done)
-
-    def rows_from(self, place: Place | None) -> None:
-        """Say where rows come from; a sign of life."""
-        self._whereabouts.step()
-        super().rows_from(place)
-
-
-def _place_of(place: Place, which: NDArray[np.int64], row: int) -> RowPlace:
-    return place(int(which[row]))
 
 
 class _Discarded:

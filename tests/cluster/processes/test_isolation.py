@@ -15,6 +15,7 @@ from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage.layout import read_rejects
 from kernelmill.cluster.worker.isolation import Isolation
 from kernelmill.cluster.worker.progresspage import ProgressPage, new_page
+from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
     JobOpened,
     MapHeld,
@@ -24,7 +25,7 @@ from kernelmill.cluster.worker.slotframes import (
     TaskDone,
     TaskFailed,
 )
-from kernelmill.cluster.worker.slottask import SlotJob, Whereabouts
+from kernelmill.cluster.worker.slottask import SlotJob
 
 TYPED = {"key": "string", "value": "int64"}
 ROWS = 16
