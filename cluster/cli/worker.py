@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -45,6 +46,9 @@ def worker(bundle: Path, slots: int | None, memory: int | None, scratch: Path | 
     The first SIGTERM lets it finish what others need and go; a second one, or Ctrl-C, ends it at once, and its tasks
     are run elsewhere. Functions of users run in processes of their own, with this user's rights.
     """
+    if not sys.platform.startswith("linux"):
+        hint = "run workers on Linux, or in a container; masters and clients run elsewhere too"
+        raise error(Code.VERSION, f"a worker needs Linux, this is {sys.platform}", hint=hint)
     refuse_pickles()
     raise_file_limit()
     given = resolve(threads=slots, memory=memory, spill_dir=str(scratch) if scratch is not None else None)

@@ -1,14 +1,13 @@
 """A worker's folder on its own disk: who has it, notes of what is done, and the deleting of what is not needed.
 
     <scratch>/<worker>/lock                       held by the supervisor that runs
-    <scratch>/<worker>/<job>/<epoch>-<number>/    an attempt's blocks, and `done` once it is complete
+    <scratch>/<worker>/notes                      which attempts are done (notes.py)
+    <scratch>/<worker>/<job>/<epoch>-<number>/    an attempt's blocks
     <scratch>/<worker>/parts, spool               parts of jobs, fetched blocks: of one life of the supervisor
     <scratch>/<worker>/trash                      what is being deleted
     <scratch>/<worker>/ticket.key                 checks the tickets of readers; as old as the blocks beside it
 
-A note is written after the slot has closed its files and renamed into place, so a killed supervisor leaves it whole or
-not at all. It is not synced: after a crash of the host its outputs are offered if they are there, and checked when they
-are read.
+A note is written after the slot has closed its files, and is void before they are deleted.
 """
 
 from __future__ import annotations
@@ -24,26 +23,20 @@ import threading
 from pathlib import Path
 from typing import IO, Final
 
-import msgspec
-import xxhash
-
 from kernelmill.cluster.data.blockindex import attempt_folder
 from kernelmill.cluster.fields import AttemptName, JobId
 from kernelmill.cluster.messages import Done
+from kernelmill.cluster.worker.notes import Notes
 from kernelmill.engine.durable import output_errors
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import Code, DiskFullError, error
 
-NOTE: Final = "done"
+_NOTES: Final = "notes"
 PARTS: Final = "parts"
 SPOOL: Final = "spool"
 _TRASH: Final = "trash"
 _LOCK: Final = "lock"
 _TICKET_KEY: Final = "ticket.key"
 _TICKET_KEY_BYTES: Final = 32
-_DIGEST_BYTES: Final = 16
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(Done)
 
 
 class ScratchFolder:
@@ -59,6 +52,7 @@ class ScratchFolder:
             for name in (PARTS, SPOOL, _TRASH):
                 shutil.rmtree(self.path / name, ignore_errors=True)
                 (self.path / name).mkdir(mode=0o700)
+        self._notes = Notes(self.path / _NOTES)
         self._count = 0
         self._doomed: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._deleter = threading.Thread(target=self._delete_all, name="kernelmill-deleter", daemon=True)
@@ -70,7 +64,9 @@ class ScratchFolder:
         self._deleter.join()
         for name in (PARTS, SPOOL, _TRASH):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        if not any(_is_job(each.name) for each in self.path.iterdir()):  # held outputs are for the next life
+        is_needed = bool(self._notes.attempts())  # what is held, and what was not answered, is for the next life
+        self._notes.close()
+        if not is_needed:
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
@@ -96,52 +92,43 @@ class ScratchFolder:
 
     def read_notes(self) -> list[Done]:
         """What an earlier life left complete, in order of attempts; all else of it is deleted."""
-        notes = []
+        found = [done for name in self._notes.attempts() if (done := self._notes.read(name)) is not None]
+        noted = {self._folder_of(done.attempt) for done in found}
+        jobs = {folder.parent for folder in noted}
         for job in [each for each in self.path.iterdir() if each.is_dir() and _is_job(each.name)]:
-            found = {folder: self._note_in(folder) for folder in job.iterdir()}
-            for folder in [folder for folder, done in found.items() if done is None]:
-                self._doom(folder)
-            whole = [done for done in found.values() if done is not None]
-            if not whole:
+            if job not in jobs:
                 self._doom(job)
-            notes += whole
-        return sorted(notes, key=lambda done: done.attempt)
+                continue
+            for folder in [each for each in job.iterdir() if each not in noted]:
+                self._doom(folder)
+        return found
 
     def read_note(self, attempt: AttemptName) -> Done | None:
         """The note of one attempt; None if there is none, or it is damaged."""
-        return self._note_in(self._folder_of(attempt))
+        return self._notes.read(attempt)
 
     def keep_note(self, done: Done) -> None:
         """Note that an attempt is done. Raises KM0402 or KM0502 if the disk does not take it."""
-        folder = self._folder_of(done.attempt)
-        data = _ENCODER.encode(done)
-        with output_errors("noting that a task is done", str(folder)):
-            folder.mkdir(parents=True, exist_ok=True)  # an attempt that wrote files has none yet
-            new = folder / f"{NOTE}.new"
-            new.write_bytes(xxhash.xxh3_128_digest(data) + data)
-            new.rename(folder / NOTE)
+        self._notes.add(done)
 
     def delete_attempt(self, attempt: AttemptName) -> None:
         """Delete what an attempt left here, if anything."""
+        with contextlib.suppress(
+            DiskFullError
+        ):  # a note too many is offered after a restart, and answered by a Discard
+            self._notes.forget(attempt)
         self._doom(self._folder_of(attempt))
 
     def delete_job(self, job: JobId) -> None:
         """Delete all that a job left here."""
+        with contextlib.suppress(DiskFullError):
+            self._notes.forget_job(job)
         self._doom(self.path / job.hex())
 
     def delete_parts(self, parts: set[bytes]) -> None:
         """Delete these parts of jobs."""
         for sha256 in parts:
             (self.path / PARTS / sha256.hex()).unlink(missing_ok=True)
-
-    def _note_in(self, folder: Path) -> Done | None:
-        try:
-            data = (folder / NOTE).read_bytes()
-            body = data[_DIGEST_BYTES:]
-            done = _DECODER.decode(body) if data[:_DIGEST_BYTES] == xxhash.xxh3_128_digest(body) else None
-        except (OSError, ValueError):  # none, or cut off: the attempt was not complete
-            done = None
-        return done if done is not None and self._folder_of(done.attempt) == folder else None
 
     def _folder_of(self, attempt: AttemptName) -> Path:
         return Path(attempt_folder(str(self.scratch), self.worker, attempt.job, attempt.attempt))

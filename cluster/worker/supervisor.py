@@ -41,6 +41,8 @@ from kernelmill.engine.errors import KernelmillError
 
 _MESSAGES_MAX: Final = 256
 _BYE_MS: Final = 1000
+_IN: Final = int(zmq.POLLIN)
+_IN_AND_OUT: Final = int(zmq.POLLIN | zmq.POLLOUT)
 _POLL_MS_MAX: Final = 60_000
 _READS_MAX = 8
 _RSS_OVER_GRANT: Final = 512 << 20
@@ -93,10 +95,12 @@ class Supervisor:
         self._machine = Worker(me, self._scratch.read_notes(), time.monotonic(), times)
         self._link = Link(self._context, bundle, addresses.for_workers(bundle.address))
         self._slots: dict[int, SlotProcess] = {}
+        self._sending: set[int] = set()  # slots for which bytes wait
         self._parts: dict[JobId, set[bytes]] = {}  # sha256 of the parts that each job here has
         self._sources: dict[Any, Callable[[], None]] = {}  # what is polled, and who takes what it has
         self._poller = zmq.Poller()
         self._exit: ev.Exit | None = None
+        self._due: float | None = None
         self._signals: list[int] = []
 
     @property
@@ -109,6 +113,7 @@ class Supervisor:
         self._watch(self._wake_out.fileno(), self._take_wake)
         try:
             self._perform(self._machine.start())
+            self._due = self._machine.next_deadline()
             while self._exit is None:
                 self._turn()
             self._settings.say(self._exit.text)
@@ -117,17 +122,18 @@ class Supervisor:
             self._close()
 
     def _turn(self) -> None:
-        due = self._machine.next_deadline()
-        wait_ms = _POLL_MS_MAX if due is None else max(0, min(_POLL_MS_MAX, int((due - time.monotonic()) * 1000) + 1))
+        due, now = self._due, time.monotonic()
+        wait_ms = _POLL_MS_MAX if due is None else max(0, min(_POLL_MS_MAX, int((due - now) * 1000) + 1))
         for source, _ in self._poller.poll(wait_ms):
             take = self._sources.get(source)
             if take is not None:  # an earlier one of this turn may have ended it
                 take()
         while self._signals:
             self._tell(ev.DrainAsked() if self._signals.pop(0) == signal.SIGTERM else ev.StopAsked())
-        due = self._machine.next_deadline()
-        if due is not None and due <= time.monotonic():
+        self._due = self._machine.next_deadline()
+        if self._due is not None and self._due <= time.monotonic():
             self._tell(ev.TimePassed(self._sample(), random.random()))
+            self._due = self._machine.next_deadline()
         self._link.flush()
 
     def _tell(self, event: ev.Event) -> None:
@@ -187,6 +193,7 @@ class Supervisor:
         for handle in (slot.socket.fileno(), slot.output.fileno(), slot.pidfd):
             self._unwatch(handle)
         del self._slots[slot.number]
+        self._sending.discard(slot.number)
         self._tell(slot.bury())
 
     # What is done ----------------------------------------------------------------------------------------------------
@@ -224,9 +231,13 @@ class Supervisor:
         self._watch_sending(slot)
 
     def _watch_sending(self, slot: SlotProcess) -> None:
-        if slot.number in self._slots and slot.socket.fileno() >= 0:
-            flags = zmq.POLLIN | (zmq.POLLOUT if slot.has_unsent else 0)
-            self._poller.modify(slot.socket.fileno(), flags)
+        """Poll for room in the slot's socket as long as bytes wait for it, and no longer."""
+        if slot.has_unsent != (slot.number in self._sending) and slot.number in self._slots:
+            if slot.has_unsent:
+                self._sending.add(slot.number)
+            else:
+                self._sending.discard(slot.number)
+            self._poller.modify(slot.socket.fileno(), _IN_AND_OUT if slot.has_unsent else _IN)
 
     def _kill_slot(self, action: ev.KillSlot) -> None:
         if action.slot in self._slots:

@@ -14,12 +14,14 @@ import zmq
 
 from kernelmill.cluster import messages
 from kernelmill.cluster.addresses import for_workers
+from kernelmill.cluster.cli.worker import worker
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.keys.bundle import read_bundle, read_master_key
 from kernelmill.cluster.keys.curve import KeyPair
 from kernelmill.cluster.messages import PROTOCOL, Envelope
 from kernelmill.cluster.sockets import Door, bind_router, new_context
 from kernelmill.cluster.wire import WORKER_TO_MASTER, encode
+from kernelmill.engine.errors import Code, KernelmillError
 
 SECONDS = 20.0
 CLUSTER = b"c" * 16
@@ -201,3 +203,19 @@ def test_a_supervisor_loads_nothing_that_unpickles():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "zmq" in loaded and not loaded & {"pyarrow", "numba", "numpy", "cloudpickle"}
+
+
+def test_a_worker_needs_linux_and_enough_memory(place, monkeypatch):
+    folder, _ = place
+    bundle = str(keys_folder.bundle_of(folder / "keys", "worker", "w1"))
+    command = ["worker", "--bundle", bundle, "--scratch", str(folder / "scratch")]
+    few = subprocess.run(
+        [sys.executable, "-m", "kernelmill", *command, "--slots", "8", "--memory", "64MiB"],
+        capture_output=True,
+        text=True,
+    )
+    assert few.returncode == 3 and "KM0107" in few.stderr
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(KernelmillError) as caught:
+        worker.main(command[1:], standalone_mode=False)
+    assert caught.value.code is Code.VERSION

@@ -37,27 +37,8 @@ def test_notes_come_back_and_what_has_none_is_deleted(tmp_path):
     again = ScratchFolder(tmp_path, "w1")
     assert again.read_notes() == [done(1), done(2)]
     again.close()
-    assert sorted(each.name for each in (tmp_path / "w1").iterdir()) == [JOB.hex(), "lock"]
+    assert sorted(each.name for each in (tmp_path / "w1").iterdir()) == [JOB.hex(), "lock", "notes"]
     assert sorted(each.name for each in (tmp_path / "w1" / JOB.hex()).iterdir()) == ["1-1", "1-2"]
-
-
-@pytest.mark.parametrize("damage", [lambda note: note[:-1], lambda note: b"", lambda note: b"x" + note[1:]])
-def test_a_damaged_note_is_none(tmp_path, damage):
-    scratch = ScratchFolder(tmp_path, "w1")
-    scratch.keep_note(done(1))
-    note = folder_of(tmp_path, 1) / "done"
-    note.write_bytes(damage(note.read_bytes()))
-    assert scratch.read_notes() == []
-    assert not folder_of(tmp_path, 1).exists()
-    scratch.close()
-
-
-def test_a_note_in_the_folder_of_another_attempt_is_none(tmp_path):
-    scratch = ScratchFolder(tmp_path, "w1")
-    scratch.keep_note(done(1))
-    folder_of(tmp_path, 1).rename(folder_of(tmp_path, 2))
-    assert scratch.read_notes() == []
-    scratch.close()
 
 
 def test_a_folder_belongs_to_one_supervisor(tmp_path):
