@@ -5,7 +5,7 @@ A client is told of a job on every connection that submitted or watches it; who 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from kernelmill.cluster import messages as m
@@ -28,6 +28,7 @@ _WATCHERS_MAX: Final = 64  # connections a job
 
 class _Watcher(NamedTuple):
     client: str
+    key: str
     is_admin: bool
     until_s: float
 
@@ -176,7 +177,7 @@ class ClientDesk:
         self._now, self._due_s = now, now + STATUS_EVERY_S
         self._intake.pass_time(now)
         for job, routes in [*self._watchers.items()]:
-            for route in [route for route, watcher in routes.items() if watcher.until_s <= now]:
+            for route in self._silent_or_revoked(routes, now):
                 del routes[route]
             if not routes:
                 del self._watchers[job]
@@ -190,13 +191,16 @@ class ClientDesk:
 
     # Ways.
 
+    def _silent_or_revoked(self, routes: Mapping[bytes, _Watcher], now: float) -> list[bytes]:
+        return [route for route, one in routes.items() if one.until_s <= now or not self._post.knows(one.key)]
+
     def _may_see(self, mail: Mail, job: str) -> bool:
         return self._master.has_job(job, None if mail.peer.is_admin else mail.peer.name)
 
     def _listen(self, job: str, mail: Mail) -> None:
         routes = self._watchers.setdefault(job, {})
         routes.pop(mail.route.id, None)
-        routes[mail.route.id] = _Watcher(mail.peer.name, mail.peer.is_admin, self._now + WATCH_S)
+        routes[mail.route.id] = _Watcher(mail.peer.name, mail.peer.key, mail.peer.is_admin, self._now + WATCH_S)
         if len(routes) > _WATCHERS_MAX:
             del routes[next(iter(routes))]
 
@@ -213,7 +217,7 @@ class ClientDesk:
         routes = self._watchers.get(job, {})
         for route, watcher in [*routes.items()]:
             is_his = self._master.has_job(job, None if watcher.is_admin else watcher.client)
-            if not (watcher.client == client if client else is_his):
+            if not (watcher.client == client if client else is_his) or not self._post.knows(watcher.key):
                 continue
             ack = self._asking[1] if self._asking is not None and self._asking[0] == route else 0
             if not self._post.send(route, body, ack=ack):

@@ -55,8 +55,9 @@ class History:
 def read(state: Path) -> History:
     """Read the journal in a state folder whose master has ended or is at rest; checks S1, S3 and S10 on the way."""
     with tempfile.TemporaryDirectory() as folder:
-        for path in state.glob("journal.db*"):
-            shutil.copy(path, folder)
+        for name in ("journal.db", "journal.db-wal"):  # a master that starts may be writing a new one beside them
+            if (state / name).exists():
+                shutil.copy(state / name, folder)
         connection = sqlite3.connect(Path(folder) / "journal.db")
         try:
             rows = connection.execute("select seq, kind, job, body from events order by seq").fetchall()

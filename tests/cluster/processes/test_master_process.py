@@ -8,7 +8,7 @@ import time
 
 import pytest
 from masters import PLAN, MasterProcess, sheet, submission, submit, until
-from raw import hello, worker_session
+from raw import client_session, hello, worker_session
 
 from kernelmill.cluster import messages as m
 from kernelmill.cluster.fields import AttemptKey, BlocksOutput, TaskRecord
@@ -156,6 +156,26 @@ def test_a_key_that_is_taken_from_the_list_loses_its_session(running):
         assert worker.hear(m.Heard, wait_s=1.0) is None
     with worker_session(running.address, bundle) as again:
         assert again.peer.handshake() == "refused"
+
+
+def is_refused(running, bundle):
+    with client_session(running.address, bundle) as stranger:
+        return stranger.peer.handshake() == "refused"
+
+
+def test_a_client_whose_key_is_taken_from_the_list_hears_no_more_of_its_job(running):
+    ada = running.add("client", "ada")
+    root = running.add("client", "root", is_admin=True)
+    with running.client(ada) as client, running.client(root) as admin:
+        assert isinstance(submit(client, submission(JOB)), m.Accepted)
+        assert seen(client, JOB, lambda one: one.state == "RUNNING")
+        keys_folder.remove(running.keys, "ada")
+        until(lambda: is_refused(running, ada))
+        while client.hear(wait_s=0.1) is not None:
+            pass
+        admin.say(m.CancelJob(JOB))
+        assert isinstance(admin.hear(m.Granted), m.Granted)
+        assert client.hear(m.Status, m.Result, wait_s=0.5) is None
 
 
 def test_another_version_is_refused_and_both_are_named(running):
