@@ -294,7 +294,9 @@ def pass_time(bench: Bench) -> None:
         bench.beat_s = now + settings.beat_s  # without a session, too: slots are watched then
         if bench.link == REGISTERED:
             beat(bench)
-    if bench.orphan_since_s is not None and bench.orphan_since_s + settings.orphan_s <= now:
+    if bench.is_draining and bench.orphan_since_s is not None and bench.orphan_since_s + settings.silent_s <= now:
+        stop(bench, 0, "stopped: there is no master to ask for leave; what is held stays on the disk")
+    elif bench.orphan_since_s is not None and bench.orphan_since_s + settings.orphan_s <= now:
         bench.orphan_since_s = None
         end_work(bench)
 
@@ -316,7 +318,8 @@ def next_deadline(bench: Bench) -> list[float]:
     if bench.link == REGISTERED:
         due += [bench.heard_s + bench.settings.silent_s]
     if bench.orphan_since_s is not None:
-        due.append(bench.orphan_since_s + bench.settings.orphan_s)
+        patience_s = bench.settings.silent_s if bench.is_draining else bench.settings.orphan_s
+        due.append(bench.orphan_since_s + patience_s)
     return [at for at in due if at is not None]
 
 

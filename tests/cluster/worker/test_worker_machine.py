@@ -423,6 +423,17 @@ def test_draining_ends_when_the_master_says_so():
     assert rig.sent(messages.Bye) and [leave.status for leave in rig.ordered(ev.Exit)] == [0]
 
 
+def test_draining_without_a_master_ends_after_five_seconds():
+    rig = Rig().with_job()
+    rig.run(1)
+    rig.do(ev.DrainAsked())
+    rig.do(ev.Disconnected())
+    rig.wait(4.5)
+    assert not rig.ordered(ev.Exit), "it may come back"
+    rig.wait(1.0)
+    assert [leave.status for leave in rig.ordered(ev.Exit)] == [0]
+
+
 def test_an_orphan_ends_its_slots_after_an_hour_and_keeps_its_outputs():
     rig = Rig().with_job()
     rig.finish(rig.run(1), 1)
