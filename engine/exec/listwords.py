@@ -18,7 +18,7 @@ from kernelmill.kernels import listing
 from kernelmill.kernels.table import Groups, Order
 
 _FIRST_ROWS = 1 << 16
-_ROOM_ROWS = 6 << 20
+_ROOM_ROWS = 3 << 20
 """Rows that a map task has when its lists are flushed, and some more: it is reserved at once, for a copy of what has
 come so far would touch as much memory again. What is not used of it takes none."""
 
