@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from kernelmill.cluster.keys.bundle import check_address
-from kernelmill.cluster.master.shell import MasterShell, refuse_to_unpickle
+from kernelmill.cluster.master.process import refuse_to_unpickle
+from kernelmill.cluster.master.shell import MasterShell
 from kernelmill.cluster.roots import roots_given
 from kernelmill.engine.cli.console import common_options, the_console
 

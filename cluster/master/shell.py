@@ -3,21 +3,16 @@
     journal first (lock, replay, a new epoch that is durable), then the sockets, then the canaries, then work
 
 One thread receives, decodes, tells the machine and performs what it orders. The journal, the parts on disk and the
-parts' socket have threads of their own and ring `_Bell`; the storage process has the file work of the commit.
+parts' socket have threads of their own and ring `Bell`; the storage process has the file work of the commit.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import resource
 import secrets
-import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -54,6 +49,7 @@ from kernelmill.cluster.master.logbook import LogBook
 from kernelmill.cluster.master.machine import Master
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.master.posts import MESSAGE_BYTES_MAX, Mail, Me, Post, Route
+from kernelmill.cluster.master.process import Bell, own_files, raise_file_limit
 from kernelmill.cluster.master.storagelink import StorageLink
 from kernelmill.cluster.master.translate import Letter, WorkerMail, seal_with
 from kernelmill.cluster.roots import Roots
@@ -70,38 +66,8 @@ DISCONNECT_S: Final = 0.8
 """What a worker has to come back whose connection ended; a new one takes it 0.1 s where nothing is wrong."""
 IPC_DISCONNECT_S: Final = 0.3
 """The same where no network can have ended it: its process is gone, or has just closed its socket to open another."""
-_FILES_WANTED: Final = 65536
 _SESSION_BITS: Final = 63
 _log = logging.getLogger("kernelmill.cluster")
-
-
-class _Bell:
-    """Wakes the poller from any thread; ringing twice is ringing once."""
-
-    def __init__(self) -> None:
-        self._ear, self._button = socket.socketpair()
-        self._ear.setblocking(False)
-        self._button.setblocking(False)
-
-    def ring(self) -> None:
-        """Wake the poller."""
-        with contextlib.suppress(OSError):  # full: it is ringing
-            self._button.send(b"!")
-
-    def fileno(self) -> int:
-        """What to poll."""
-        return self._ear.fileno()
-
-    def silence(self) -> None:
-        """Hear all that was rung."""
-        with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
-                pass
-
-    def close(self) -> None:
-        """Take it away; ringing it then does nothing."""
-        self._ear.close()
-        self._button.close()
 
 
 class _Way(NamedTuple):
@@ -120,7 +86,7 @@ class MasterShell:
         self.address = address if address is not None else self._key.address
         self._state, self._roots = state, roots
         self._gate = Gate(keys)
-        self._bell = _Bell()
+        self._bell = Bell()
         self._journal = open_journal(state, versions_here(), self._bell.ring)
         failpoint("master.epoch.durable")
         self._me = Me(self._journal.cluster, self._journal.epoch, self._journal.life)
@@ -155,7 +121,7 @@ class MasterShell:
 
     def run(self) -> None:
         """Serve until the process is interrupted or the journal breaks. Raises what ended it."""
-        _raise_file_limit()
+        raise_file_limit()
         storage = self._storage = StorageLink(self._roots.items())
         try:
             self._open()
@@ -173,7 +139,7 @@ class MasterShell:
         sizes = {"message_bytes_max": MESSAGE_BYTES_MAX, "queued_max": QUEUED_MAX}
         parts = addresses.for_parts(self.address)
         self._endpoints = [self.address, addresses.for_workers(self.address), parts]
-        with _own_files():
+        with own_files():
             self._part_server = PartServer(parts, pair, str(self._state / "parts"), self._may_have)
             clients = bind_router(self._context, pair, CLIENTS, self._endpoints[0], **sizes)
             workers = bind_router(self._context, pair, WORKERS, self._endpoints[1], **sizes)
@@ -503,31 +469,3 @@ def _problem_of(answer: frames.PublishFailed) -> Problem | None:
     if answer.bad is not None or answer.code == Failure.OUTPUT_FULL.value:
         return None
     return Problem(answer.code, answer.text, answer.where, answer.hint)
-
-
-@contextlib.contextmanager
-def _own_files() -> Iterator[None]:
-    """What is made in here is for this user alone: sockets of ipc among it."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
-    if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def refuse_to_unpickle() -> None:
-    """See to it that whoever makes this process unpickle a class or function ends it instead. For good."""
-
-    def hook(event: str, _arguments: tuple[object, ...]) -> None:
-        if event == "pickle.find_class":
-            os._exit(70)
-
-    sys.addaudithook(hook)

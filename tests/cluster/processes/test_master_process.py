@@ -260,7 +260,7 @@ def test_a_master_loads_neither_arrow_nor_numba_nor_cloudpickle():
 
 def test_unpickling_a_class_ends_the_process():
     script = (
-        "import pickle; from kernelmill.cluster.master.shell import refuse_to_unpickle\n"
+        "import pickle; from kernelmill.cluster.master.process import refuse_to_unpickle\n"
         "import collections; data = pickle.dumps(collections.OrderedDict); refuse_to_unpickle()\n"
         "pickle.loads(pickle.dumps({1: [2]})); print('plain', flush=True); pickle.loads(data); print('alive')\n"
     )

@@ -1,0 +1,71 @@
+"""What a master's shell needs of its process: a bell for its poller, files of its own, limits, and no unpickling."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+_FILES_WANTED: Final = 65536
+
+
+class Bell:
+    """Wakes the poller from any thread; ringing twice is ringing once."""
+
+    def __init__(self) -> None:
+        self._ear, self._button = socket.socketpair()
+        self._ear.setblocking(False)
+        self._button.setblocking(False)
+
+    def ring(self) -> None:
+        """Wake the poller."""
+        with contextlib.suppress(OSError):  # full: it is ringing
+            self._button.send(b"!")
+
+    def fileno(self) -> int:
+        """What to poll."""
+        return self._ear.fileno()
+
+    def silence(self) -> None:
+        """Hear all that was rung."""
+        with contextlib.suppress(BlockingIOError):
+            while self._ear.recv(4096):
+                pass
+
+    def close(self) -> None:
+        """Take it away; ringing it then does nothing."""
+        self._ear.close()
+        self._button.close()
+
+
+@contextlib.contextmanager
+def own_files() -> Iterator[None]:
+    """What is made in here is for this user alone: sockets of ipc among it."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows it, up to a bound: each peer is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def refuse_to_unpickle() -> None:
+    """See to it that whoever makes this process unpickle a class or function ends it instead. For good."""
+
+    def hook(event: str, _arguments: tuple[object, ...]) -> None:
+        if event == "pickle.find_class":
+            os._exit(70)
+
+    sys.addaudithook(hook)
