@@ -129,6 +129,13 @@ class Kernel:
             assert self._call is not None
         return self._call(*args)
 
+    def prepared(self, *args: Any) -> tuple[int, bytes] | None:
+        """A call for other machine code to make, see `_loader.bind`: address and frame; None where there is no such."""
+        if self._call is None:
+            self.load()
+        address = getattr(self._call, "address", None)
+        return None if address is None else (address, self._call.frame_of(*args))  # type: ignore[union-attr]
+
     def __repr__(self) -> str:
         return f"<kernel {self.name}{self.signature}>"
 

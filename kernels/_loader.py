@@ -51,6 +51,9 @@ def missing_names(calls: Iterable[str]) -> list[str]:
 def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[..., Any] | None:
     """Link an object file; returns the function at `symbol` for calls from Python, None if that is not in it.
 
+    Other machine code may call its `address` with the address of what its `frame_of(*arguments)` gives, as long as the
+    arguments live, and that of a word for the result; the code returns 0 unless it fails.
+
     The function raises TypeError where an argument is not as the signature says, and RuntimeError if the code reports
     failure.
     """
@@ -68,7 +71,7 @@ def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[
     pack = struct.Struct("=" + "".join("Q" if isinstance(kind, Array) else _PACKED[kind.name] for kind in kinds)).pack
     count = len(kinds)
 
-    def call(*arguments: Any) -> Any:
+    def frame_of(*arguments: Any) -> bytes:
         if len(arguments) != count:
             raise TypeError(f"kernel {name} takes {count} arguments, not {len(arguments)}")
         words = list(arguments)
@@ -79,16 +82,19 @@ def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[
                 words[number] = id(one)
             else:
                 raise _unfit(name, kinds, arguments)
-        result = result_of()
         try:
-            frame = pack(*words)
+            return pack(*words)
         except (TypeError, ValueError, struct.error) as problem:
             raise _unfit(name, kinds, arguments) from problem
-        failed = entry(frame, result)
+
+    def call(*arguments: Any) -> Any:
+        result = result_of()
+        failed = entry(frame_of(*arguments), result)
         if failed:
             raise _unfit(name, kinds, arguments) if failed > 0 else RuntimeError(f"kernel {name} failed")
         return result.value if returns else None
 
+    call.address, call.frame_of = address, frame_of  # type: ignore[attr-defined]
     return call
 
 

@@ -20,15 +20,12 @@ from kernelmill.kernels._jit import (
     u64_2d_out,
     u64_out,
 )
-from kernelmill.kernels.keytable import DONE, FLUSH, REASON, ROWS_SEEN, load_keys, probe, room
+from kernelmill.kernels.keytable import DONE, FLUSH, REASON, ROWS_MAX, ROWS_SEEN, load_keys, probe, room
 from kernelmill.kernels.tokenize import tokenize_block
 
 CHUNK_BYTES = 32 << 10
 CHUNK_TOKENS = CHUNK_BYTES // 2 + 2
 """A chunk is stretched to the end of its last token, which adds bytes but no token."""
-
-ROWS_MAX = 1 << 31
-"""A table flushes before a count could pass 32 bits."""
 
 
 @kernel(

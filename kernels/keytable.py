@@ -46,6 +46,8 @@ DONE, SLOTS_FULL, ARENA_FULL, FLUSH, ROWS_FULL = 0, 1, 2, 3, 4
 
 CHUNK_ROWS = 4096
 SCRATCH_SIZE = 2 * CHUNK_ROWS
+ROWS_MAX = 1 << 31
+"""A table flushes before a count could pass 32 bits."""
 PROBE_LENGTH_MAX = 256
 """A longer probe means colliding keys, by accident or on purpose: the table is rebuilt under its next seed."""
 

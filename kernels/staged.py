@@ -26,9 +26,11 @@ from kernelmill.kernels._jit import (
     void,
 )
 from kernelmill.kernels.intrinsics import load_u64, store_u64
-from kernelmill.kernels.keytable import CHUNK_ROWS, DONE, REASON, load_keys, probe, room
+from kernelmill.kernels.keytable import CHUNK_ROWS, DONE, FLUSH, REASON, ROWS_MAX, ROWS_SEEN, load_keys, probe, room
 
 SLACK_BYTES = 16
+LAST_ARGUMENT = 5
+"""The place of `last` among the arguments of `count_staged`: who calls it again and again changes no other."""
 _ANYWHERE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
@@ -44,10 +46,14 @@ def _look_up(
             size = sizes[np.uint64(r)]
             long_bytes += size if size > 16 else 0
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
+        if counting and state[ROWS_SEEN] > ROWS_MAX - CHUNK_ROWS:
+            state[REASON] = FLUSH
         if state[REASON] != DONE:
             return row
         load_keys(base, -base_address, end - row, addresses[row:end], sizes[row:end], _ANYWHERE, seed, keys)
         probe(base, end - row, keys, slots, rows, arena, state, groups, row, counting)
+        if counting:
+            state[ROWS_SEEN] += end - row
         row = end
     state[REASON] = DONE
     return row

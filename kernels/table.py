@@ -117,6 +117,19 @@ class KeyTable:
         columns = (base, base.ctypes.data, addresses, sizes)
         return self._run(staged.count_staged, columns, first, sizes.size, (self._keys,), _NO_DIRECT)
 
+    def counting_call(
+        self, base: Bytes, addresses: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> tuple[int, Words] | None:
+        """`count_staged` from row 0 on, for a driver to call: its address and frame, see `staged.LAST_ARGUMENT`.
+
+        Good until the table grows or one of these arrays goes. None where kernels have no addresses.
+        """
+        made = staged.count_staged.prepared(
+            base, base.ctypes.data, addresses, sizes, 0, 0, _SEEDS[self._seed], self._keys, self._groups_max,
+            self._key_bytes_max, self.slots, self.rows, self.arena, self.state, _NO_DIRECT,
+        )  # fmt: skip
+        return None if made is None else (made[0], np.frombuffer(made[1], np.uint64).copy())
+
     def group_codes(
         self, codes: NDArray[np.int32], validity: Bytes, dictionary: tuple[Bytes, NDArray[np.int32], Bytes],
         direct: Groups, first: int, groups: Groups,

@@ -66,7 +66,7 @@ class _Grouping:
         self._groups: Groups = np.empty(0, np.int32)
         self._used = 0 if keys else 1  # without keys there is one group, even of no rows
         self._weights: list[int] = []
-        self._has_added = False
+        self._has_added = self._is_settled = False
 
     def __len__(self) -> int:
         return self._used
@@ -135,9 +135,10 @@ class _Grouping:
     def _count(self, keys: list[StagedText], weights: list[int], rows: int) -> Iterator[None]:
         """As `add`: rows are counted beside their keys, where the look-up touches memory anyway."""
         self._weights = weights
+        keys[0].drains_to(self._table)
         done = 0
         while True:
-            done = self._table.count_staged(*keys[0], done)
+            done = self._table.count_staged(*keys[0][:3], done)
             self._used = len(self._table)
             if done == rows:
                 return
@@ -145,13 +146,13 @@ class _Grouping:
 
     def settle(self) -> None:
         """Take the rows that the table counted into the states: before these are read."""
-        if not self._weights:
+        if not self._weights or self._is_settled:
             return
         counts = self._table.counts(0, self._used).astype(np.int64)
         for state, weight in zip(self.states, self._weights, strict=True):
             assert isinstance(state, Count | Sum)
             state.add_rows(counts, weight)
-        self._weights = []
+        self._is_settled = True
 
     def key_columns(self, first: int, last: int) -> list[pa.Array[Any]]:
         """The keys of groups [first, last)."""
@@ -178,6 +179,8 @@ class _Grouping:
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Ranges of groups whose keys stay below the size of one batch."""
+        if self._keys is not None:
+            self._used = len(self._table)  # a driver may have counted more since the last batch came
         first = 0
         while first < self._used:
             last = self._table.cut(first, OUTPUT_ROWS, STRINGS_BYTES_MAX) if self._keys else self._used
@@ -189,7 +192,7 @@ class _Grouping:
         for state in self.states:
             state.clear(self._used)
         self._table.clear()
-        self._weights, self._has_added = [], False
+        self._has_added = self._is_settled = False  # the weights stay: rows of the batch at hand may be left
         self._used = 0 if self._keys else 1
         if self._keys is not None:
             self._keys.forget()

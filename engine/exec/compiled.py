@@ -18,7 +18,7 @@ from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.drivercolumns import driver_columns
 from kernelmill.engine.exec.keys import Repeated, StagedText
 from kernelmill.engine.exec.namedstages import NamedStages, ToSide
-from kernelmill.engine.exec.stages import Stage, staged_batch, staged_column
+from kernelmill.engine.exec.stages import Draining, Stage, staged_batch, staged_column
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.io.linesinplace import LinesInPlace
 from kernelmill.engine.plan.physical import MapRecords
@@ -36,12 +36,18 @@ MapRunner = Callable[[Any, Place], Mapped]
 
 
 class StagedBatch:
-    """Staged rows as a table wants them: nothing is copied, so it is valid until the driver goes on."""
+    """Staged rows as a table wants them: nothing is copied, so it is valid until the driver goes on.
 
-    def __init__(self, stage: Stage, form: CompiledMap, rows: int, step: MapRecords, key: str) -> None:
+    Those are left out that the driver has drained itself, by `draining`.
+    """
+
+    def __init__(
+        self, stage: Stage, form: CompiledMap, rows: int, step: MapRecords, key: str, draining: Draining
+    ) -> None:
         self._stage, self._form, self._names, self._key = stage, form, step.schema.names, key
         self._made: dict[str, Any] = {}
-        self.num_rows = rows
+        self._first, self._draining = int(stage.state[usermaps.DRAINED]), draining
+        self.num_rows = rows - self._first
 
     def column(self, name: str) -> Any:
         """The key column as StagedText, one with the same number in every row as Repeated, any other as an array."""
@@ -52,12 +58,15 @@ class StagedBatch:
     def _column(self, name: str) -> Any:
         number = self._names.index(name)
         if name == self._key:
-            words = (self._stage.words(self._form.places[number], part, self.num_rows) for part in (0, 1))
-            return StagedText(self._stage.rows.view(np.uint8), *words)
+            last, place = self._first + self.num_rows, self._form.places[number]
+            addresses, sizes = (self._stage.words(place, part, last)[self._first :] for part in (0, 1))
+            drains_to = partial(self._draining.to, form=self._form)
+            return StagedText(self._stage.rows.view(np.uint8), addresses, sizes, drains_to)
         constant = self._form.outputs[number].constant
         if constant is not None:
             return Repeated(constant, self.num_rows)
-        return staged_column(self._stage, self._form, number, self.num_rows, copied=False)
+        rows = self._first + self.num_rows
+        return staged_column(self._stage, self._form, number, rows, copied=False).slice(self._first)
 
 
 def compiled_map(
@@ -74,13 +83,15 @@ def compiled_map(
     outputs goes to `to_side`.
     """
 
+    draining = Draining()
+
     def rows(batch: Records, place: Place) -> Mapped:
         form = compiled_form(function, batch.schema)
         if form is None or not emits_as(form, step):
             return as_python(batch.batch() if isinstance(batch, LinesInPlace) else batch, place)
         if step.flows:
             return _named_rows(batch, place, step, form, context, as_python)
-        return _rows(batch, place, step, form, context, as_python, staged_key, to_side)
+        return _rows(batch, place, step, form, context, as_python, staged_key, to_side, draining)
 
     return rows
 
@@ -104,16 +115,20 @@ def _rows(
     as_python: MapRunner,
     staged_key: str | None,
     to_side: ToSide | None,
+    draining: Draining,
 ) -> Mapped:
     def call_again(first: int, count: int) -> Mapped:
         return as_python(batch.slice(first, count), _shifted(place, first))
 
     named = NamedStages(form, step, to_side)
     arguments = _arguments(batch, form)
+    begin = None
+    if staged_key is not None and form.outputs and not form.named:
+        begin = partial(draining.begin, form=form, place=form.places[step.schema.names.index(staged_key)])
     with context.scratch.lend(Stage) as stage:
-        for rows, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named):
+        for rows, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named, begin):
             if rows and staged_key is not None:
-                yield StagedBatch(stage, form, rows, step, staged_key), partial(_somewhere, place)
+                yield StagedBatch(stage, form, rows, step, staged_key, draining), partial(_somewhere, place)
             elif rows:
                 yield staged_batch(stage, form, rows, step.schema), partial(_somewhere, place)
             yield from made
@@ -157,11 +172,13 @@ def drive(
     context: TaskContext,
     call_again: Callable[[int, int], Mapped],
     named: NamedStages | None = None,
+    begin: Callable[[Stage], None] | None = None,
 ) -> Iterator[tuple[int, Iterable[tuple[Any, Place]]]]:
     """Run the driver over `last` records, or groups, in its `arguments`.
 
     Yields how many rows are staged now, and what records gave then as plain Python, of which `call_again` makes some in
     a row; also after each time that `named` handed on rows. Whoever takes these goes on after the last of them.
+    `begin` is called before each call of the driver.
     A record that gives no rows as Python, most often a rejected one, leaves the staged rows where they are: handing on
     a few rows at a time would cost more than calling it. Where many records fail, those that follow are called as
     Python together, for a while: one alone costs as much as a hundred.
@@ -181,6 +198,8 @@ def drive(
             began = row
             continue
         stage.clear(kept)
+        if begin is not None:
+            begin(stage)
         record: int | None = None
         try:
             row = form.drive(*arguments, row, last, arena, stage.rows, state)

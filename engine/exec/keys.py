@@ -6,6 +6,7 @@ once each; several columns become one string a row (`kernels/rowkeys`). All four
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +35,15 @@ STRINGS_BYTES_MAX = 1 << 30
 
 
 class StagedText(NamedTuple):
-    """A text column as a compiled map staged it (`kernels/staged`); -1 bytes are null."""
+    """A text column as a compiled map staged it (`kernels/staged`); -1 bytes are null.
+
+    `drains_to(table)` says that such keys need only be counted there from now on.
+    """
 
     base: Bytes
     addresses: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    drains_to: Callable[[KeyTable], None] = lambda _: None
 
 
 class Repeated(NamedTuple):
@@ -75,7 +80,7 @@ class KeyColumns:
             return self._group_several(table, columns, first, groups)
         column = columns[0]
         if isinstance(column, StagedText):
-            return table.group_staged(*column, first, groups)
+            return table.group_staged(*column[:3], first, groups)
         if isinstance(column, pa.DictionaryArray) and is_string_like(column.type.value_type):
             return self._group_codes(table, column, first, groups)
         column = plain(column)

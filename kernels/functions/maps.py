@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kernelmill.kernels.functions.draining import drained
 from kernelmill.kernels.functions.driving import column_values, entry_point, record_type, result_type, row_class
 from kernelmill.kernels.functions.emits import EmitType, make_emit
 from kernelmill.kernels.functions.helpers import compiled_helpers
 from kernelmill.kernels.functions.side import side_of, side_text
 from kernelmill.kernels.usercode import Compiled, Input
 from kernelmill.kernels.usermaps import (
-    CAPACITY,
     COUNT,
     COUNTERS,
     COUNTERS_END,
+    FULL_AT,
     MARK,
     NAMED,
     NAMED_WORDS,
@@ -78,7 +79,8 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type, is_row: bool) -
         "SIDE": SIDE,
         "Row": row_class(inputs),
         "COUNT": COUNT,
-        "CAPACITY": CAPACITY,
+        "FULL_AT": FULL_AT,
+        "drained": drained,
         "ROW": ROW,
         "MARK": MARK,
         "REJECTED": REJECTED,
@@ -111,13 +113,13 @@ def drive({columns}, row, last, arena, stage, state):
             state[place] += state[place + 1]
             state[place + 1] = 0
         row += 1
-        is_full = state[COUNT] + SPARE > state[CAPACITY]{full}
-        if is_full:
+        is_full = state[COUNT] + SPARE > state[FULL_AT]{full}
+        if is_full{stays}:
             break
     return row
 """
 _NAMED = (
-    {"mark": "", "full": ""},
+    {"mark": "", "full": "", "stays": " and not drained(state, arena)"},
     {
         "mark": """
         for to in range(NAMED, NAMED_END, NAMED_WORDS):
@@ -125,6 +127,7 @@ _NAMED = (
         "full": """
         for to in range(NAMED, NAMED_END, NAMED_WORDS):
             is_full |= 0 <= state[to + TO_CAPACITY] < state[to + TO_COUNT] + SPARE""",
+        "stays": "",
     },
 )
 """What the driver does besides for a map without named outputs, and for one with such."""

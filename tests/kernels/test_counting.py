@@ -140,7 +140,7 @@ def test_a_table_flushes_before_a_count_could_pass_32_bits(made, scratch):
     separates = tokenize.separator_table(tokenize.WHITESPACE)
     raw = b"a a a"
     made.count_tokens(padded(raw), 0, 5, tokenize.WHITESPACE, separates, scratch)
-    made.state[keytable.ROWS_SEEN] = counting.ROWS_MAX - counting.CHUNK_TOKENS + 1
+    made.state[keytable.ROWS_SEEN] = keytable.ROWS_MAX - counting.CHUNK_TOKENS + 1
     assert made.count_tokens(padded(raw), 0, 5, tokenize.WHITESPACE, separates, scratch) == 0
     assert made.state[keytable.REASON] == keytable.FLUSH
     assert made.counts(0, 1).tolist() == [3]

@@ -37,7 +37,7 @@ class Staged:
 
     def __init__(self, columns, rows=256, arena_bytes=1 << 16):
         self.rows, self.state = np.zeros(2 * rows * columns, np.int64), np.zeros(usermaps.STATE_SIZE, np.int64)
-        self.state[usermaps.CAPACITY] = self.capacity = rows
+        self.state[usermaps.CAPACITY] = self.state[usermaps.FULL_AT] = self.capacity = rows
         self.state[usermaps.COUNTERS_END] = usermaps.STATE_SIZE
         self.bytes = np.zeros(arena_bytes, np.uint8)
         self.arena = np.array([self.bytes.ctypes.data, arena_bytes, 0, 0], np.int64)

@@ -46,7 +46,7 @@ arena = np.array([scratch.ctypes.data, scratch.size, 0, 0], np.int64)
 
 def drive():
     state[:] = 0
-    state[usermaps.CAPACITY] = capacity
+    state[usermaps.CAPACITY] = state[usermaps.FULL_AT] = capacity
     arena[usermaps.ARENA_USED] = 0
     assert made.drive(*columns, 0, len(TEXTS), arena, rows, state) == len(TEXTS)
 
