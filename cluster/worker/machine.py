@@ -102,13 +102,6 @@ class Worker:
         """The newest master's life."""
         return self._bench.life
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether an attempt is in a slot, or waits for one."""
-        return any(
-            each.state in states.IN_SLOT or each.state == states.WAITING for each in self._bench.attempts.values()
-        )
-
     def start(self) -> list[told.Action]:
         """Connect, and start the first processes."""
         bench = self._bench
