@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import Code, error
 from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.userfunctions import UserFunction
@@ -36,25 +36,25 @@ def pack_code(contents: Contents) -> bytes:
     sources = _sources_of(contents.functions)
     with _by_value(cloudpickle, _local_modules()):
         for one, fields in zip(contents.functions, functions, strict=True):
-            _try_to_pickle(cloudpickle, fields, one)
-        try:
-            data: bytes = cloudpickle.dumps((functions, dict(contents.sources), contents.sink, sources), protocol=5)
-        except Exception as problem:
-            raise _cannot_travel("a source or sink", "", problem) from problem
+            _try_to_pickle(cloudpickle, fields, one.title, one.where)
+        for source in contents.sources.values():
+            _try_to_pickle(cloudpickle, source, f"source {source.label}")
+        if contents.sink is not None:
+            _try_to_pickle(cloudpickle, contents.sink, f"sink {contents.sink.label}")
+        data: bytes = cloudpickle.dumps((functions, dict(contents.sources), contents.sink, sources), protocol=5)
     return data
 
 
-def _try_to_pickle(cloudpickle: Any, fields: tuple[Any, ...], function: UserFunction) -> None:
+def _try_to_pickle(cloudpickle: Any, value: Any, title: str, where: str = "") -> None:
+    """Raise KM0107 naming what cannot be pickled; by itself, for in a pickle of all nobody could tell which it is."""
     try:
-        cloudpickle.dumps(fields, protocol=5)
+        cloudpickle.dumps(value, protocol=5)
     except Exception as problem:
-        raise _cannot_travel(function.title, function.where, problem) from problem
-
-
-def _cannot_travel(title: str, where: str, problem: Exception) -> KernelmillError:
-    what = f"{title} cannot be sent to workers: {type(problem).__name__}: {problem}"
-    hint = "it holds something of this process alone, such as an open file, a lock or a connection: make that inside it"
-    return error(Code.BAD_SETTING, what, where=where, hint=hint)
+        what = f"{title} cannot be sent to workers: {type(problem).__name__}: {problem}"
+        hint = (
+            "it holds something of this process, such as an open file, a lock or a connection: make that where it runs"
+        )
+        raise error(Code.BAD_SETTING, what, where=where, hint=hint) from problem
 
 
 @contextlib.contextmanager

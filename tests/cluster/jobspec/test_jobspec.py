@@ -256,6 +256,16 @@ def test_what_cannot_travel_is_named(data):
     assert "test_jobspec.py:" in caught.value.where
 
 
+def test_a_sink_that_cannot_travel_is_named(data, tmp_path):
+    sink = Folder(str(tmp_path))
+    sink.lock = threading.Lock()
+    plan = plan_job(SinkRows(km.scan_source(Numbers())._plan, "folder"), split_bytes=1 << 20)
+    with pytest.raises(KernelmillError) as caught:
+        packed(None, data, plan=plan, sink=HeldSink(sink))
+    assert caught.value.code is Code.BAD_SETTING
+    assert caught.value.what.startswith("sink folder cannot be sent")
+
+
 def test_inputs_outside_the_roots_are_refused(data, tmp_path):
     (tmp_path / "else.txt").write_text("x\n")
     os.symlink(tmp_path / "else.txt", data / "in" / "link.txt")
