@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from kernelmill.cluster.fields import (
     Versions,
     Word,
 )
-from kernelmill.cluster.messages import Accept, Done, Failed, Spec, Welcome, WorkerToMaster
+from kernelmill.cluster.messages import Accept, Done, Failed, Lines, Spec, Welcome, WorkerToMaster
 from kernelmill.cluster.worker import attempts as states
 from kernelmill.cluster.worker import events as out
 from kernelmill.cluster.worker import pool as slots
@@ -152,10 +153,17 @@ class Bench:
             self.out.append(out.Send(self.session, body))
 
     def say_again(self, attempt: Attempt) -> None:
-        """Say how an attempt ended."""
+        """Say how an attempt ended, and before that what it wrote: with its last task a job is over for the master."""
         said: Done | Failed | None = attempt.done if attempt.state == states.DONE else attempt.failed
         if said is not None:
+            self.say_lines(attempt.name)
             self.send(said)
+
+    def say_lines(self, name: AttemptName) -> None:
+        """Say what an attempt wrote since the last time."""
+        lines = self.lines.pop(name, None)
+        if lines:
+            self.send(Lines(name, tuple(islice(lines, self.settings.lines_max))))
 
     # Attempts.
 

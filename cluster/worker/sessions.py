@@ -10,7 +10,6 @@ snapshot of all that is here, and WELCOME answers with what of it is wanted; no 
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Final
 
 from kernelmill.cluster.fields import AttemptName, BlocksOutput
@@ -21,7 +20,6 @@ from kernelmill.cluster.messages import (
     Drain,
     HeldAttempt,
     Hello,
-    Lines,
     Progress,
     Refused,
     WantDrain,
@@ -250,9 +248,8 @@ def beat(bench: Bench) -> None:
     bench.send(Beat(progress[:8192], tuple(bench.jobs)[:4096], bench.sample.rss_bytes, bench.sample.disk_free_bytes))
     open_ends = [each for each in bench.open.values() if each.state in (states.DONE, states.FAILED)]
     _say_some(bench, open_ends)
-    for name, lines in list(bench.lines.items()):
-        bench.send(Lines(name, tuple(islice(lines, bench.settings.lines_max))))
-        del bench.lines[name]
+    for name in list(bench.lines):
+        bench.say_lines(name)
 
 
 def _say_some(bench: Bench, open_ends: list[Attempt]) -> None:
