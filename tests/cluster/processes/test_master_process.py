@@ -5,10 +5,11 @@ import struct
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 from masters import PLAN, MasterProcess, sheet, submission, submit, until
-from raw import client_session, hello, worker_session
+from raw import client_session, golden, hello, mutations, worker_session
 
 from kernelmill.cluster import messages as m
 from kernelmill.cluster.fields import AttemptKey, BlocksOutput, TaskRecord
@@ -58,6 +59,8 @@ def run_maps(worker):
     maps = []
     while len(maps) < 2:
         found = worker.hear(m.Assign)
+        if found.attempt in {one.attempt for one in maps}:
+            continue  # said again, for no BEAT had shown it
         worker.say(m.Accept(found.attempt))
         worker.say(done_of(found))
         assert worker.hear(m.CommitAck).attempt == found.attempt
@@ -185,6 +188,31 @@ def test_another_version_is_refused_and_both_are_named(running):
         worker.say(hello(versions=other))
         refused = worker.hear(m.Refused, wait_s=15)
         assert refused.code == "VERSION" and "9.9" in refused.text and sheet().versions.pyarrow in refused.text
+
+
+@pytest.mark.parametrize("role", ["worker", "client"])
+def test_what_a_listed_peer_says_that_makes_no_sense_harms_nobody(running, role):
+    ada, w1, evil = running.add("client", "ada"), running.add("worker", "w1"), running.add(role, "evil")
+    kinds = m.WorkerToMaster if role == "worker" else m.ClientToMaster
+    with running.client(ada) as client:
+        worker, _ = registered(running, w1, slots=1)
+        assert isinstance(submit(client, submission(JOB)), m.Accepted)
+        other = running.worker(evil) if role == "worker" else running.client(evil)
+        if role == "worker":
+            other.say(hello(slots=1))
+            assert other.hear(m.Welcome)
+        frames = golden([kind.__name__ for kind in get_args(kinds) if kind not in (m.Hello, m.Bye)])
+        for number, frame in enumerate(frames.values()):
+            sound = other.around(frame)
+            for damaged in (sound, *mutations(sound, number, 40)):
+                other.peer.send(damaged)
+            other.peer.send(*[sound] * 300)  # more in one message than may be
+        other.peer.close()
+        worker.say(beat())  # it was silent meanwhile
+        run_maps(worker)
+        assert until(lambda: seen(client, JOB, lambda one: one.stages[0].committed == 2))
+        assert running.process.poll() is None
+        worker.peer.close()
 
 
 def test_clients_see_and_stop_their_own_jobs_and_administrators_all(running):
