@@ -94,6 +94,7 @@ class SlotJob:
         settings = Settings(threads=1, memory_bytes=memory_bytes, progress="off")
         self._held_bytes = plan_grants(job.plan, settings).held_bytes_of_stage
         self._scratch = Scratch()
+        self._stages_loaded: set[int] = set()
         self._lock = threading.Lock()
         self._cancelled: set[AttemptKey] = set()
         self._running: AttemptKey | None = None
@@ -153,7 +154,9 @@ class SlotJob:
     def _run(self, order: RunTask) -> tuple[TaskRecord, tuple[Consumed, ...], int, int]:
         key, job = order.task, self._job
         task, pipeline = job.task(key.stage, key.index), job.plan.pipelines[key.stage]
-        _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
+        if key.stage not in self._stages_loaded:
+            _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
+            self._stages_loaded.add(key.stage)
         files = _AttemptFolder(job.attempt_folder(order.attempt))
         store = ClusterStore(self._place, key, order.attempt, task, self._desk, self._whereabouts, self._schema_of)
         store.prefetch()
