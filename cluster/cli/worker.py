@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from kernelmill.cluster.keys.bundle import read_bundle
+from kernelmill.cluster.master.process import raise_file_limit, refuse_to_unpickle
 from kernelmill.cluster.roots import roots_given
-from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings, raise_file_limit, refuse_pickles
+from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings
 from kernelmill.engine.cli.console import common_options, say, size, the_console
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.settings import resolve
@@ -49,7 +50,7 @@ def worker(bundle: Path, slots: int | None, memory: int | None, scratch: Path | 
     if not sys.platform.startswith("linux"):
         hint = "run workers on Linux, or in a container; masters and clients run elsewhere too"
         raise error(Code.VERSION, f"a worker needs Linux, this is {sys.platform}", hint=hint)
-    refuse_pickles()
+    refuse_to_unpickle()
     raise_file_limit()
     given = resolve(threads=slots, memory=memory, spill_dir=str(scratch) if scratch is not None else None)
     if given.memory_bytes // given.threads < SLOT_BYTES_MIN:

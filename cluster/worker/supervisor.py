@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,7 @@ from kernelmill.cluster.data.plane import DataPlane, DataSettings
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.fields import JobId
 from kernelmill.cluster.keys.bundle import Bundle
+from kernelmill.cluster.master.process import Bell
 from kernelmill.cluster.messages import Assign, CommitAck
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import new_context
@@ -69,7 +68,7 @@ class Supervisor:
         self._scratch = ScratchFolder(settings.scratch, bundle.name)
         self._context = new_context()
         ticket_key = self._scratch.ticket_key()
-        self._wake_out, self._wake_in = _wake_pair()
+        self._bell = Bell()
         endpoint = addresses.for_data(bundle.address, bundle.name, "*", 0)
         data = DataSettings(
             scratch=str(settings.scratch),
@@ -80,7 +79,7 @@ class Supervisor:
             parts_endpoint=addresses.for_parts(bundle.address),
             master_key=bundle.master_key,
         )
-        self._plane = DataPlane(data, self._wake)
+        self._plane = DataPlane(data, self._bell.ring)
         me = Identity(
             name=bundle.name,
             nonce=secrets.token_bytes(16),
@@ -110,7 +109,7 @@ class Supervisor:
     def run(self) -> int:
         """Work until told to go. Returns 0 if that was asked for, else 1 after saying why."""
         self._watch_signals()
-        self._watch(self._wake_out.fileno(), self._take_wake)
+        self._watch(self._bell.fileno(), self._take_outcomes)
         try:
             self._perform(self._machine.start())
             self._due = self._machine.next_deadline()
@@ -163,13 +162,8 @@ class Supervisor:
         elif news.is_connected:
             self._tell(ev.Connected())
 
-    def _take_wake(self) -> None:
-        while True:
-            try:
-                if not self._wake_out.recv(4096):
-                    break
-            except BlockingIOError:
-                break
+    def _take_outcomes(self) -> None:
+        self._bell.silence()
         for event in self._plane.take():
             self._tell(event)
 
@@ -301,17 +295,10 @@ class Supervisor:
             self._poller.unregister(source)
             del self._sources[source]
 
-    def _wake(self) -> None:
-        """By other threads: let the poll end. A full pipe has wakes enough in it."""
-        try:
-            self._wake_in.send(b"\0")
-        except (BlockingIOError, OSError):
-            return
-
     def _watch_signals(self) -> None:
         def note(number: int, _: object) -> None:
             self._signals.append(number)
-            self._wake()
+            self._bell.ring()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, note)
@@ -326,8 +313,7 @@ class Supervisor:
         self._link.close(_BYE_MS)
         self._context.destroy(linger=_BYE_MS)
         self._scratch.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        self._bell.close()
 
 
 _PERFORM: Final[dict[type, Callable[[Supervisor, Any], None]]] = {
@@ -348,27 +334,3 @@ _PERFORM: Final[dict[type, Callable[[Supervisor, Any], None]]] = {
     ev.Say: lambda worker, action: worker._settings.say(action.text),
     ev.Exit: Supervisor._leave,
 }
-
-
-def raise_file_limit() -> None:
-    """Let this process and its slots open as many files as the system allows without asking."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def refuse_pickles() -> None:
-    """End this process, loudly, as soon as anything in it is unpickled to a class or function."""
-
-    def look(event: str, _: tuple[Any, ...]) -> None:
-        if event == "pickle.find_class":
-            os.write(2, b"kernelmill worker: something was about to be unpickled in a supervisor: ended\n")
-            os._exit(70)
-
-    sys.addaudithook(look)
-
-
-def _wake_pair() -> tuple[socket.socket, socket.socket]:
-    out, into = socket.socketpair()
-    out.setblocking(False)
-    into.setblocking(False)
-    return out, into
