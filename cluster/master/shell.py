@@ -285,7 +285,8 @@ class MasterShell:
                     self._send(Letter(worker, session, m.Heard()))
         except ValueError as problem:  # an attempt's number that no master gave out
             self._workers.strangers += 1
-            _log.warning("%s of worker %s is refused: %s", type(body).__name__, worker, problem)
+            if (number := self._workers.strangers).bit_count() == 1:  # 1, 2, 4...: nobody fills a disk with such lines
+                _log.warning("%s of worker %s is refused, no. %d: %s", type(body).__name__, worker, number, problem)
         finally:
             self._asking = None
 
