@@ -70,7 +70,7 @@ def status_of(desk: Desk, job: str, progress: Mapping[str, m.Beat]) -> m.Status:
         )
         stages.append(counts)
     slots = sum(session.slots_usable for session in desk.sessions)
-    code = next(iter(run.pauses), "") if run.state == states.PAUSED else ""
+    code = _why_paused(run)
     state = state_of(desk, job)
     return m.Status(bytes.fromhex(job), run.sheet.client, state, tuple(stages), slots, code, _WHY_PAUSED.get(code, ""))
 
@@ -124,8 +124,9 @@ def problem_of(ended: Ended) -> Problem | None:
 def jobs_page(desk: Desk, client: str | None, page: int) -> m.Jobs:
     """A page of jobs, those of one client or all, the newest first."""
     rows = [
-        _row(job, run.sheet.client, state_of(desk, job), run.ledger.tasks, _committed(run), _output(run), run.code)
+        _row(job, run.sheet.client, state_of(desk, job), run.ledger.tasks, _committed(run), _output(run), code)
         for job, run in desk.jobs.items()
+        for code in [run.code or _why_paused(run)]
         if job not in desk.ledger.ended and client in (None, run.sheet.client)
     ]
     ends = [(job, ended) for job, ended in desk.ledger.ended.items() if client in (None, ended.client)]
@@ -141,6 +142,10 @@ def jobs_page(desk: Desk, client: str | None, page: int) -> m.Jobs:
 def _row(job: str, client: str, state: JobState, tasks: int, committed: int, output: Place, code: str) -> m.JobRow:
     place = f"{output.root}:/{'/'.join(output.parts)}"[:256]
     return m.JobRow(bytes.fromhex(job), client, state, tasks, committed, place, code)
+
+
+def _why_paused(run: JobRun) -> str:
+    return next(iter(run.pauses), "") if run.state == states.PAUSED else ""
 
 
 def _committed(run: JobRun) -> int:
@@ -172,6 +177,7 @@ def workers_list(desk: Desk, members: Mapping[str, Member], progress: Mapping[st
 
 _WHY_PAUSED: Final[dict[str, str]] = {
     Failure.NO_WORKERS.value: "no worker is here; the job goes on when one comes",
+    Failure.DISK_FULL.value: "the disks of all workers are full; the job goes on when one has room",
     Failure.JOURNAL_FULL.value: "the disk of the master's journal is full; the job goes on when there is space",
     Failure.OUTPUT_FULL.value: "the output's disk is full; the job tries again by itself",
     Failure.OUTPUT_STUCK.value: "the output's file system does not answer",

@@ -260,7 +260,10 @@ def pass_time(desk: Desk) -> None:
 
 
 def watch_staff(desk: Desk) -> None:
-    """Pause jobs for which nobody has worked for `no_workers_s`, or end them; let them go on when somebody does."""
+    """Pause jobs for which nobody has worked for `no_workers_s`, or end them; let them go on when somebody does.
+
+    Where workers are here and the disks of all are full, jobs pause at once: there is nobody to wait for.
+    """
     if desk.recovering_until_s is not None:
         return
     is_staffed = any(session.slots_usable for session in desk.sessions)
@@ -268,6 +271,13 @@ def watch_staff(desk: Desk) -> None:
         desk.unstaffed_since_s = None
         for job in desk.jobs.values():
             desk.resume(job, Failure.NO_WORKERS)
+            desk.resume(job, Failure.DISK_FULL)
+        return
+    if desk.sessions.are_all_disks_full:
+        for job in list(desk.jobs.values()):
+            if job.state in (states.RUNNING, states.PAUSED) and job.ledger.state != COMMITTING:
+                desk.pause(job, Failure.DISK_FULL)
+        desk.unstaffed_since_s = None
         return
     if desk.unstaffed_since_s is None:
         desk.unstaffed_since_s = desk.now

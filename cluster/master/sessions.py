@@ -93,6 +93,11 @@ class SessionBook:
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_worker.values())
 
+    @property
+    def are_all_disks_full(self) -> bool:
+        """Whether workers are here, and none has room for what tasks leave."""
+        return bool(self._by_worker) and all(session.is_disk_full for session in self)
+
     def get(self, worker: str) -> Session | None:
         """Find a worker's session, or None."""
         return self._by_worker.get(worker)

@@ -168,9 +168,14 @@ class Rig:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs, as the command lists them."""
+        found: list[dict[str, Any]] = self.command_json("jobs", "--all")
+        return found
+
     def only_job(self) -> bytes:
         """The id of the one job that there is."""
-        (row,) = self.command_json("jobs", "--all")
+        (row,) = self.jobs()
         return bytes.fromhex(row["job"])
 
     def gated(self, gate: str, within_s: float = 15.0) -> int:

@@ -63,7 +63,7 @@ def test_a_worker_whose_disk_is_full_leaves_the_work_to_others(rig, strikes):
     rig.start_worker("w1", wrap=on_small_disk(rig, "w1"))
     future = rig.begin(truth)
     # Of all workers it is the one whose disk is full: the job waits, and says for what.
-    (row,) = rigs.until(lambda: [row for row in rig.command_json("jobs", "--all") if row["state"] == "PAUSED"], "paused")
+    row = rigs.until(lambda: next((row for row in rig.jobs() if row["state"] == "PAUSED"), None), "it is paused")
     assert row["code"] == "DISK_FULL"
     strikes.add("disk full")
     rig.start_worker("w2")

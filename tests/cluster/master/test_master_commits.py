@@ -187,6 +187,14 @@ def test_a_full_disk_excludes_the_worker_until_it_has_room(bench, maps, tools):
     assert len(tools.only(ev.Assign, bench.tell(ev.BeatReceived("a", maps[0].session, hand, (), 1 << 40)))) == 1
 
 
+def test_jobs_pause_at_once_where_all_disks_are_full_and_go_on_by_themselves(bench, maps, tools):
+    bench.failed(maps[0], "DISK_FULL")
+    assert list(bench.master.desk.jobs["j"].pauses) == ["DISK_FULL"]
+    hand = (("j", maps[1].attempt.number),)
+    assert len(tools.only(ev.Assign, bench.tell(ev.BeatReceived("a", maps[0].session, hand, (), 1 << 40)))) == 1
+    assert not bench.master.desk.jobs["j"].pauses
+
+
 def test_a_batch_that_failed_on_two_workers_is_isolated_and_its_row_left_out_once_that_is_durable(tools, sheet):
     bench = tools.Bench()
     bench.hello("a", slots=1)
