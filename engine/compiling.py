@@ -227,7 +227,7 @@ def _compile(function: UserFunction, compile_: Callable[[Any], F]) -> F | str:
     try:
         return compile_(_kernels)
     except _UnknownTypeError as problem:
-        return f"{function.title}: {problem}"
+        return f"{function.where}: {function.title} cannot be compiled: {problem}"
     except usercode.CannotCompileError as problem:
         return f"{function.line(problem.line, problem.path)}: {function.title} cannot be compiled: {problem}"
 

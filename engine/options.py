@@ -13,12 +13,16 @@ from kernelmill.engine.schema import is_unicode
 INTEGER_MIN, INTEGER_MAX = -(1 << 63), (1 << 63) - 1
 
 
-def one_of(name: str, value: object, words: Collection[str]) -> str:
-    """Give back `value` if it is one of `words`; else KM0107 with the nearest of them."""
+def one_of(name: str, value: object, words: Collection[str], *, or_none: bool = False) -> str:
+    """Give back `value` if it is one of `words`; else KM0107 with the nearest of them.
+
+    `or_none`: the caller takes None too, which the message says.
+    """
     if isinstance(value, str) and value in words:
         return value
     near = difflib.get_close_matches(str(value), words, n=1)
     hint = (f"did you mean {near[0]!r}? " if near else "") + f"{name} is one of {', '.join(words)}"
+    hint += " or None" if or_none else ""
     raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
 
 

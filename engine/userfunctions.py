@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
+import itertools
 import os
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +24,9 @@ HASH_SEED = 0x6B65726E656C6D69
 
 _SHOWN_CHARACTERS_MAX = 120
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_OF_AN_ITERATOR = re.compile(
+    r"(generator|iterator|'map'|'zip').*(has no len\(\)|is not subscriptable|is not reversible)"
+)
 _CALLED_WITH = {
     "map": "(record, emit)",
     "combine": "(a, b)",
@@ -90,13 +96,20 @@ class UserFunction:
         return self.where if number is None else f"{file}:{number}"
 
     def failed(self, problem: BaseException, record: str, place: str) -> KernelmillError:
-        """KM0301 for what the function raised: its own innermost line, the record and where that came from."""
+        """KM0301 for what the function raised: its own innermost line, the record and where that came from.
+
+        A KeyboardInterrupt is raised again: it is not the function's.
+        """
+        if isinstance(problem, KeyboardInterrupt):
+            raise problem
         line = _innermost_line(problem, self.given) or self.where
         kind = type(problem).__name__
         what = f"{self.title} raised {told(problem)}" + (f" [{line}]" if line else "")
         hint = f'{record}; test for it and call emit.reject("why"), or on_bad="reject" sets such records aside'
         if self.role not in ("map", "reduce"):
             hint = record
+        elif self.role == "reduce" and isinstance(problem, TypeError) and _OF_AN_ITERATOR.search(str(problem)):
+            hint = f"values come one by one: values = list(values) has them all; {record}"
         # it becomes part of the output, which is the same whatever folder the job was run from (I1)
         reason = f"{self.title} raised {kind}" + (f" [{os.path.basename(line)}]" if line else "")
         made = error(Code.FUNCTION_FAILED, what, where=place, hint=hint, reason=reason)
@@ -147,6 +160,9 @@ def user_function(
     if inspect.isgeneratorfunction(call) or inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
         hint = f"a {role} function is called with {_CALLED_WITH[role]}, and does its work then: call emit, do not yield"
         raise error(Code.BAD_SETTING, f"{role}= cannot be a generator or an async function", where=where, hint=hint)
+    if role in ("map", "reduce") and _returns_and_never_emits(call, positional):
+        hint = f"a {role} function calls emit, what it returns is not looked at: emit(...) instead of return"
+        raise error(Code.BAD_SETTING, f"{role}= never uses emit, and returns something", where=where, hint=hint)
     name = _name_of(call)
     try:
         inspect.signature(call).bind(*range(positional), **(keywords or {}))
@@ -252,6 +268,27 @@ def _is_same_if_bound(item: tuple[str, Any]) -> bool:
         return bound_side(*item) is item[1]
     except KernelmillError:
         return False
+
+
+def _returns_and_never_emits(call: Any, positional: int) -> bool:
+    """True for a plain function that does not look at its last argument and returns another value than None."""
+    if not isinstance(call, types.FunctionType) or call.__code__.co_argcount < positional:
+        return False
+    code = call.__code__
+    emit = code.co_varnames[positional - 1]
+    steps = list(dis.get_instructions(code))
+    if emit in code.co_cellvars or any(emit in _names_of(step) for step in steps):
+        return False
+    values = [
+        step.argval if step.opname == "RETURN_CONST" else before.argval if before.opname == "LOAD_CONST" else ...
+        for before, step in itertools.pairwise(steps)
+        if step.opname in ("RETURN_CONST", "RETURN_VALUE")
+    ]
+    return any(value is not None for value in values)
+
+
+def _names_of(step: dis.Instruction) -> tuple[Any, ...]:
+    return step.argval if isinstance(step.argval, tuple) else (step.argval,)
 
 
 def _wants_key_and_value(call: Any) -> bool:

@@ -110,7 +110,9 @@ def _load(
         raise
     except Exception as problem:  # numba lets out what its own insides raise: whatever it is, there is no code
         why = str(problem).strip().partition("\n")[0]
-        raise CannotCompileError(f"{type(problem).__name__}: {why}") from problem
+        raise CannotCompileError(
+            f"the compiler failed with {type(problem).__name__}{': ' * bool(why)}{why}"
+        ) from problem
     about = json.loads(json.dumps(made.about))  # the same whether it was stored or not
     if made.code is None:
         assert made.function is not None

@@ -16,8 +16,8 @@ from kernelmill.engine.exec.pycolumns import NOT_FITTING
 from kernelmill.engine.io.context import Reject, RowPlace
 from kernelmill.engine.userfunctions import UserFunction
 
-FAILURES = (Exception, SystemExit)
-"""What a user's function may raise that is about the record, MemoryError aside."""
+FAILURES = BaseException
+"""What a user's function may raise that is about the record: all but MemoryError and KeyboardInterrupt."""
 EMITS_MAX = 1 << 16
 """So many emits are made to rows at once; a single record may emit more."""
 _RECORD_BYTES_MAX = 64 << 10
@@ -62,7 +62,7 @@ class Calls:
 
         A record that had rejected itself is set aside with its own reason whatever on_bad says.
         """
-        if isinstance(problem, MemoryError):
+        if isinstance(problem, MemoryError | KeyboardInterrupt):
             raise problem
         if self.staged.is_rejected:
             self.kept()

@@ -145,6 +145,7 @@ def _returned(
         made = pa.Table.from_batches([made])
     if not isinstance(made, pa.Table):
         raise _wrong(function, f"returned {shown(made)}", "return a pyarrow.RecordBatch or a pyarrow.Table", place)
+    made = _widened(made, schema)
     found = [(field.name, field.type) for field in made.schema]
     wanted = [(field.name, field.type) for field in schema]
     if found != wanted:
@@ -160,3 +161,20 @@ def _returned(
 
 def _wrong(function: UserFunction, what: str, hint: str, place: str) -> KernelmillError:
     return error(Code.FUNCTION_FAILED, f"{function.title} {what} [{function.where}]", where=place, hint=hint)
+
+
+def _widened(made: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with integers as wide as the schema says, where each of them fits: many functions give int32."""
+    if made.schema.names != schema.names:
+        return made
+    for number, (found, wanted) in enumerate(zip(made.schema, schema, strict=True)):
+        if _fits_in(found.type, wanted.type):
+            made = made.set_column(number, wanted, made.column(number).cast(wanted.type))
+    return made
+
+
+def _fits_in(kind: pa.DataType, wider: pa.DataType) -> bool:
+    """True if all integers of one type are of another, wider one."""
+    if not (pa.types.is_integer(kind) and pa.types.is_integer(wider) and kind.bit_width < wider.bit_width):
+        return False
+    return pa.types.is_signed_integer(wider) or pa.types.is_unsigned_integer(kind)

@@ -76,7 +76,7 @@ class Lane:
         self._check_combine()
         self.key, self.value = names_of("key", key), names_of("value", value)
         self.types = read_schema(schema)
-        self.order = None if order is None else one_of("order", order, _ORDERS)
+        self.order = None if order is None else one_of("order", order, _ORDERS, or_none=True)
         count = None if partitions is None else whole_number("partitions", partitions, 1)
         by_range = isinstance(partition, str) and one_of("partition", partition, ("range",)) == "range"
         if by_range and order is None:

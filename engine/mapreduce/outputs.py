@@ -10,9 +10,10 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.mapreduce.lane import Lane
 from kernelmill.engine.options import column_name
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.userfunctions import shown
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""What may be a folder in the output: not hidden, not among the parts, on every system."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""What may be a folder in the output: not hidden, not among the parts, not too long, on every system."""
 
 
 class Output:
@@ -60,7 +61,8 @@ def named_lanes(outputs: Any, compiling: str, side: Mapping[str, Any]) -> dict[s
         if not isinstance(output, Output):
             raise error(Code.BAD_SETTING, f"outputs={{{name!r}: ...}} takes a km.Output, not {output!r}", hint=hint)
         if not _NAME.fullmatch(column_name(name)):
-            what = f"outputs= cannot name one {name!r}: it becomes a folder"
-            raise error(Code.BAD_SETTING, what, hint="use letters, digits, - and _, a letter or digit first")
+            what = f"outputs= cannot name one {shown(name)}: it becomes a folder"
+            hint = "use up to 100 letters, digits, - and _, a letter or digit first"
+            raise error(Code.BAD_SETTING, what, hint=hint)
         lanes[name] = output.lane(compiling, side)
     return lanes

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.encodings import is_splittable
 from kernelmill.engine.io.pruning import may_match
 from kernelmill.engine.nodes import Column, Node
@@ -14,6 +15,7 @@ from kernelmill.engine.plan import logical, physical
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.pipes import Pipe
+from kernelmill.engine.sizes import format_bytes
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import (
     ParquetSplit,
@@ -24,6 +26,9 @@ from kernelmill.engine.splits import (
     split_text_files,
 )
 from kernelmill.engine.typing import columns_of
+
+_TEXT_SPLITS_MAX = 100_000
+"""Each costs a task, and a block for each partition: more would take memory and hours for nothing."""
 
 Scan = logical.ScanText | logical.ScanParquet | logical.ScanTable | logical.ScanSource
 
@@ -62,8 +67,16 @@ class Inputs:
     def text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:
         """The splits of text files; their bytes are counted."""
         may_cut = [is_splittable(file.path, scan.options) for file in scan.files]
-        self.input_bytes += sum(file.size_bytes for file in scan.files)
-        size = text_split_bytes(sum(file.size_bytes for file in scan.files), self._split_bytes)
+        total = sum(file.size_bytes for file in scan.files)
+        self.input_bytes += total
+        size = text_split_bytes(total, self._split_bytes)
+        if total > size * _TEXT_SPLITS_MAX:
+            what = (
+                f"split_size={format_bytes(self._split_bytes)} makes {total // size:,} tasks of {format_bytes(total)}"
+            )
+            least = -(-total // (4 * _TEXT_SPLITS_MAX))
+            hint = f"at most {_TEXT_SPLITS_MAX:,} are possible: split_size is {least} bytes or more for this input"
+            raise error(Code.BAD_SETTING, what, hint=hint)
         return tuple(split_text_files(scan.files, size, splittable=may_cut))
 
     def _scan_text(self, scan: logical.ScanText) -> Pipe:

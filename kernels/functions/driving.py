@@ -120,8 +120,29 @@ def unified(kinds: Iterable[Any], place: str) -> Output:
         return Output("int64", nullable)
     if bare and all(isinstance(kind, types.Integer | types.Float) for kind in bare):
         return Output("float64", nullable)
-    names = " and ".join(sorted(map(str, bare))) or "nothing but None"
+    names = " and ".join(sorted({_title_of(kind) for kind in bare})) or "nothing but None"
     raise CannotCompileError(f"{place} {names} in one place")
+
+
+def _title_of(kind: Any) -> str:
+    """A type of numba's for people."""
+    for family, title in _TITLES:
+        if isinstance(kind, family):
+            return title
+    return "bytes" if str(kind).startswith("Text.encode") else "text" if kind == TEXT else str(kind)
+
+
+_TITLES = (
+    (types.Boolean, "a bool"),
+    (types.Integer, "an int"),
+    (types.Float, "a float"),
+    (types.Complex, "a complex number"),
+    (types.List | types.LiteralList, "a list"),
+    (types.DictType | types.LiteralStrKeyDict, "a dict"),
+    (types.Set, "a set"),
+    (types.BaseTuple, "a tuple in a tuple"),
+    (types.UnicodeType, "text"),
+)
 
 
 @helper

@@ -182,6 +182,7 @@ def _register(operation: Any) -> None:
             return found
         return impl_ret_borrowed(context, builder, sig.return_type, args[0])
 
+    checked.__name__ = checked.__qualname__ = operation.__name__  # messages have it
     infer_global(checked, types.Function(Template))
     lower_builtin(checked, types.VarArg(types.Any))(lower)
     _CHECKED[operation] = checked

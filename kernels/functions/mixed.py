@@ -54,7 +54,7 @@ def _register(operation: Any) -> None:
         def generic(self, args, kws):
             if kws or len(args) != 2 or not compiles_users_function():
                 return None
-            _refuse_tuples(*args)
+            _refuse_tuples(*args, are_ordered=operation not in (operator.eq, operator.ne))
             for kinds in (_INT_FIRST, _FLOAT_FIRST):
                 if all(_is_passed_as(kind, one) for kind, one in zip(kinds, args, strict=True)):
                     return signature(types.boolean, *kinds)
@@ -75,19 +75,28 @@ def _register(operation: Any) -> None:
     lower_builtin(operation, *_FLOAT_FIRST)(lower_turned)
 
 
-def _refuse_tuples(first: Any, second: Any) -> None:
+def _refuse_tuples(first: Any, second: Any, *, are_ordered: bool) -> None:
     """Raise CannotCompileError for tuples whose items numba would change to compare them, or fail to."""
     if not isinstance(first, types.BaseTuple) or not isinstance(second, types.BaseTuple):
         return
     for one, other in zip(_items(first), _items(second), strict=False):
-        _refuse_tuples(one, other)
+        _refuse_tuples(one, other, are_ordered=are_ordered)
         bare = [kind.type if isinstance(kind, types.Optional) else kind for kind in (one, other)]
+        if are_ordered and bare != [one, other]:
+            raise CannotCompileError(
+                "comparing tuples that hold texts or numbers that may be None is not supported: "
+                "compare their items, one by one"
+            )
         if not all(isinstance(kind, types.Number | types.Boolean) for kind in bare):
             continue
         if bare != [one, other]:
-            raise CannotCompileError("tuples with a number that may be None are compared: compare their items")
+            raise CannotCompileError(
+                "comparing tuples that hold a number that may be None is not supported: compare their items"
+            )
         if isinstance(one, types.Float) != isinstance(other, types.Float):
-            raise CannotCompileError("tuples with an int and a float in one place are compared: compare their items")
+            raise CannotCompileError(
+                "comparing tuples that hold an int and a float in one place is not supported: compare their items"
+            )
 
 
 def _items(kind: Any) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from kernelmill.kernels.functions.unbound import unbound_reads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
+from kernelmill.kernels.text.growing import GROWS
 from kernelmill.kernels.text.patterns import TOO_MUCH
 from kernelmill.kernels.usercode import CannotCompileError
 
@@ -26,7 +27,14 @@ _KNOWN_BUILTINS = frozenset(
     "abs all any bool chr complex dict divmod enumerate float frozenset hash int iter len list map max min next ord "
     "pow range reversed round set slice sorted str sum tuple zip".split()
 )
+VALUES_COME_ONE_BY_ONE = "values come one by one: values = list(values) has them all"
 _RANDOM = ("random", "numpy.random", "secrets")
+
+
+_OF_THE_COMPILER = (
+    r".*(<function |\bat 0x|Function\(|Literal\[|unicode_type|OptionalType|LLVM|\bIR\b|\{i\d|index at \[)"
+)
+"""Words of the compiler's insides, which say nothing to a user."""
 
 
 class Found(NamedTuple):
@@ -63,6 +71,9 @@ def explained(
         here = [one for one in found if one.line == line] or found
         if here:
             return CannotCompileError(here[0].why, here[0].line, here[0].path)
+        inner = _in_helper(str(problem), _helpers(function, set()))
+        if inner is not None:
+            return inner
         if line is None or path != function.__code__.co_filename:
             line, path = function.__code__.co_firstlineno, function.__code__.co_filename
     return CannotCompileError(_useful(str(problem)) or _of_silent(problem), line, path)
@@ -70,7 +81,7 @@ def explained(
 
 def _of_arguments(text: str, function: Any, arguments: Sequence[Any]) -> str:
     """What is wrong with the use of a record or of emit, if that is what numba's `text` speaks of."""
-    record = getattr(getattr(function, "__code__", None), "co_varnames", ("record",))[0]
+    record = (*getattr(getattr(function, "__code__", None), "co_varnames", ()), "record")[0]
     columns = getattr(arguments[0], "fields", None) if arguments else None
     found = re.search(r"Unknown attribute '(\w+)' of type (.*)", text)
     if found and re.match(r"\w*Emit\b", found[2]):
@@ -81,6 +92,30 @@ def _of_arguments(text: str, function: Any, arguments: Sequence[Any]) -> str:
         return f"a record of one column is its value: write {record}, not {record}.{found[1]}"
     subscript = re.search(r"getitem\(Row\(.*\), Literal\[str\]\((\w+)\)\)", text)
     return f"columns are attributes of a row: write {record}.{subscript[1]}" if subscript else ""
+
+
+def _in_helper(text: str, helpers: set[str]) -> CannotCompileError | None:
+    """What is wrong in one of these functions, which the user's calls, and where; None if it is not in one."""
+    helper = re.search(r"No implementation of function Function\(<function ([\w.<>]+) at 0x[0-9a-f]+>\)", text)
+    if helper is None or helper[1] not in helpers:
+        return None
+    rest = text[helper.end() :]
+    inner = re.search(r"Rejected as the implementation raised a specific error:\n\s*(\w+: )?(.*)", rest, re.DOTALL)
+    place = re.search(r"During: typing of .* at (.+) \((\d+)\)", rest)  # that of what is wrong comes first
+    if inner is None or place is None:
+        return None
+    return _in_helper(inner[2], helpers) or CannotCompileError(_useful(inner[2]), int(place[2]), place[1])
+
+
+def _helpers(function: FunctionType, seen: set[FunctionType]) -> set[str]:
+    """The names of the functions that it calls, and that these call."""
+    seen.add(function)
+    names = set()
+    called = [function.__globals__.get(name) for name in globals_read(function.__code__)]
+    for one in (*called, *dict(_cells_of(function)).values()):
+        if isinstance(one, FunctionType) and one not in seen:
+            names |= {one.__qualname__} | _helpers(one, seen)
+    return names
 
 
 def _of_silent(problem: Exception) -> str:
@@ -95,25 +130,39 @@ def _of_silent(problem: Exception) -> str:
 
 _OPERATORS = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "and_": "&",
-    "or_": "|", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "contains": "in",
-    "getitem": "[...]", "setitem": "[...] =", "iadd": "+=", "isub": "-=", "imul": "*=",
+    "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
+    "ne": "!=", "contains": "in", "is_": "is", "getitem": "[...]", "static_getitem": "[...]", "setitem": "[...] =",
+    "delitem": "del", "iadd": "+=", "isub": "-=", "imul": "*=", "neg": "-", "pos": "+", "invert": "~", "not_": "not",
 }  # fmt: skip
-_NO_FUNCTION = r"No implementation of function Function\(<(?:built-in function|class) '?(\w+)'?>\)"
+_NO_FUNCTION = r"No implementation of function Function\(<(?:built-in function|class|function) '?(?:user_)?(\w+)\b.*>\)"
 _WORDS = (
     (_NO_FUNCTION, "{} is not supported for such values"),
+    (r"Invalid use of BoundFunction\([\w.]*emit\.(\w+)", "emit.{} takes a name that is written in the call"),
+    (r"Invalid use of BoundFunction\([\w.]*?(\w+) for ", "{} is not supported for such values"),
+    (
+        r"Invalid use of (Literal|\w+ is no|int64|float64|OptionalType|Text|unicode)",
+        "a value is called that is no function",
+    ),
+    (r"(Illegal IR, del found)", "del of a variable is not supported"),
+    (r"(Cannot resolve setattr)", "an attribute cannot be given a value"),
     (r"Unknown attribute '(\w+)' of type (?:Text|unicode_type)", "the method {} of texts is not supported"),
     (r"Unknown attribute '(\w+)' of type Pieces", "what split gives has no {} here: list(...) makes a list of it"),
+    (r"Unknown attribute '(\w+)' of type Module\((\w+)\)", "{} of that module is not supported"),
     (r"Unknown attribute '(\w+)' of type", "the attribute {} is not supported"),
     (r"Cannot unify .* for '([A-Za-z_]\w*?)(?:\.\d+)?'", "{} is now of one type, now of another"),
     (r"(Cannot unify) ", "one expression is now of one type, now of another"),
     (r"(Type of variable|Cannot infer|Cannot type|Undecided)", "the type of a value cannot be told"),
     (r"[Uu]ntyped global name '(\w+)'", "{} is not supported"),
+    (_OF_THE_COMPILER, f"what is done here is {_NOT}"),
 )
 """What numba says, and the same in words; a function or an operator is named by {}."""
 
 
 _SIDE_WORDS = (
     (rf"({re.escape(TOO_MUCH)})", "{}"),
+    (rf"({re.escape(GROWS)})", "{}"),
+    (r"(>>> (?:len|getitem|static_getitem|contains|reversed|setitem)\(Values\()", VALUES_COME_ONE_BY_ONE),
+    (r"(Key must be None or a Numba JIT)", "key= takes a function of yours here: key=lambda word: len(word)"),
     (r"getiter with parameters \(SideSet", "a loop over a set is not supported: its order is another in each process"),
     (r"setitem\((?:Side|readonly)", "what a function looks up cannot be changed"),
     (r"getitem\(Side\w+\(.*\), slice", "slices of a list that a function looks up are not supported"),

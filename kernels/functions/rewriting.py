@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import warnings
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 
@@ -20,7 +21,7 @@ _EFFECTS = frozenset({"count", "reject"})
 def without_generator_expressions(function: FunctionType) -> FunctionType:
     """The function with lists for generator expressions that a builtin consumes; itself where there are none.
 
-    Also itself where its source is not to be had, or holds two functions that cannot be told apart.
+    Also itself where its source is not to be had, or is not the function's any more.
     """
     code = function.__code__
     if not any(one.co_name == "<genexpr>" for one in _codes_in(code)):
@@ -34,10 +35,13 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     except (SyntaxError, ValueError):  # what is there now is no Python
         return function
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-    if before != [code] or len(after) != 1 or not cells.keys() >= set(after[0].co_freevars):
+    if code not in before or len(before) != len(after):
         return function
-    closure = tuple(cells[name] for name in after[0].co_freevars)
-    made = FunctionType(after[0], function.__globals__, function.__name__, function.__defaults__, closure)
+    own = after[before.index(code)]  # of several lambdas in one line
+    if not cells.keys() >= set(own.co_freevars):
+        return function
+    closure = tuple(cells[name] for name in own.co_freevars)
+    made = FunctionType(own, function.__globals__, function.__name__, function.__defaults__, closure)
     made.__qualname__, made.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
     made.__dict__.update(function.__dict__)  # whether it takes side data
     return made
@@ -45,7 +49,9 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
 
 def _compiled(tree: ast.AST, like: CodeType) -> CodeType:
     flags = like.co_flags & _FUTURES
-    made: CodeType = compile(ast.fix_missing_locations(tree), like.co_filename, "exec", flags, dont_inherit=True)  # type: ignore[call-overload]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are about the user's file, and were said when that was compiled
+        made: CodeType = compile(ast.fix_missing_locations(tree), like.co_filename, "exec", flags, dont_inherit=True)  # type: ignore[call-overload]
     return made
 
 

@@ -27,6 +27,7 @@ from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from kernelmill.kernels.text.growing import bounded_types
 from kernelmill.kernels.text.texttype import TEXT, utf8_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -108,9 +109,11 @@ def _compile(key: Key) -> _Helper:
     # Code that allocates nothing is the same with the runtime; what helpers borrow must not be counted, though.
     flags.nrt = function in _USERS or any(isinstance(one, types.List) for one in arg_types)
     flags.boundscheck = function in _USERS
+    typing = cpu_target.typing_context
     _COMPILING.append(function)
     try:
-        made = compiler.compile_internal(cpu_target.typing_context, target, library, source, arg_types, None, flags, {})
+        with bounded_types(typing):
+            made = compiler.compile_internal(typing, target, library, source, arg_types, None, flags, {})
     finally:
         _COMPILING.pop()
     library._ensure_finalized()

@@ -9,6 +9,7 @@ import pytest
 import kernelmill as km
 from kernelmill.engine.compiling import InterpretedFunctionWarning
 from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.plan.planner import plan_job
 from kernelmill.kernels import _jit
 
 compiled = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
@@ -298,3 +299,74 @@ def test_the_hint_of_verify_speaks_of_wrapping_where_an_int_differs():
     problem = failure_of(km.MapReduce(remembering, schema=texts, compile="never").verify, km.from_arrow(LINES))
     assert problem.code is Code.VERIFY_DIFFERS
     assert "wrap" not in problem.hint and "depend" in problem.hint
+
+
+def test_a_function_that_returns_and_never_emits_is_refused():
+    for make in (
+        lambda how: km.MapReduce(ones, lambda key, values, emit: sum(values), compile=how),
+        lambda how: km.MapReduce(lambda line, emit: (line, 1), "sum", compile=how),
+    ):
+        for how in ("auto", "never"):
+            problem = failure_of(make, how)
+            assert problem.code is Code.BAD_SETTING and "never uses emit" in problem.what
+            assert "test_first_mistakes.py" in problem.where and "emit(...)" in problem.hint
+
+
+def test_functions_that_return_nothing_or_use_emit_in_any_way_are_taken():
+    def nothing(key, values, emit):
+        for _ in values:
+            pass
+
+    def inside(key, values, emit):
+        return [emit(value) for value in values]
+
+    def handed_on(key, values, emit):
+        return list(map(emit, values))
+
+    for function in (nothing, inside, handed_on, lambda key, values, emit: emit(sum(values))):
+        km.MapReduce(ones, function, schema=(PAIRS, PAIRS), compile="never")
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("problem", [GeneratorExit, Stop])
+@pytest.mark.parametrize("how", ["auto", "never"])
+def test_whatever_a_map_raises_names_its_line_and_the_record(problem, how):
+    def raises(line, emit):
+        if line == "bb":
+            raise problem
+        emit(line, 1)
+
+    found = failure_of(rows_of, km.MapReduce(raises, "sum", schema=PAIRS, compile=how))
+    assert found.code is Code.FUNCTION_FAILED and problem.__name__ in found.what
+    assert "test_first_mistakes.py:" in found.what and "bb" in found.hint
+
+
+def test_an_interrupt_in_a_function_is_no_failure_of_it():
+    def interrupted(line, emit):
+        raise KeyboardInterrupt
+
+    job = km.MapReduce(interrupted, "sum", schema=PAIRS, compile="never")
+    assert failure_of(rows_of, job).code is Code.CANCELLED
+
+
+@pytest.mark.parametrize("name", ["a" * 101, "-a", "a/b"])
+def test_an_output_that_can_be_no_folder_is_refused_when_the_job_is_made(name):
+    problem = failure_of(km.MapReduce, ones, "sum", outputs={name: km.Output(key="line")})
+    assert problem.code is Code.BAD_SETTING and "up to 100 letters" in problem.hint and len(problem.what) < 200
+
+
+def test_an_order_that_is_none_of_three_is_told_of_all():
+    problem = failure_of(km.MapReduce, ones, "sum", order="keys")
+    assert problem.code is Code.BAD_SETTING and problem.hint.endswith("order is one of key, value or None")
+
+
+def test_splits_so_small_that_there_would_be_a_hundred_thousand_tasks_are_refused(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("word\n" * 100_000)
+    counted = km.MapReduce(ones, "sum", schema=PAIRS)(km.scan_text(path))
+    problem = failure_of(counted.collect, split_size=1)
+    assert problem.code is Code.BAD_SETTING and "125,000 tasks" in problem.what and "2 bytes or more" in problem.hint
+    assert plan_job(counted._plan, split_bytes=2).graph.stages[0].tasks <= 100_000

@@ -28,6 +28,26 @@ def test_batches_are_mapped_with_the_same_schema_or_another():
     assert other.collect(progress=False).rows() == [(1.5,), (2.5,), (3.5,), (4.5,)]
 
 
+def test_integers_may_be_narrower_than_the_schema_says():
+    """pc.utf8_length gives int32, and its users say int64."""
+
+    def lengths(batch):
+        length = pc.utf8_length(batch["k"])
+        return pa.table({"length": length, "short": length.cast("uint8")})
+
+    found = FRAME.map_batches(lengths, schema={"length": "int64", "short": "int16"}).collect(progress=False)
+    assert found.rows() == [(1, 1), (1, 1), (1, 1), (None, None)]
+    assert [str(kind) for kind in found.to_arrow().schema.types] == ["int64", "int16"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("int64", "int32"), ("uint32", "int32"), ("int32", "uint64"), ("int32", "float64")]
+)
+def test_integers_that_may_not_fit_and_other_types_are_refused(given, wanted):
+    made = FRAME.map_batches(lambda batch: pa.table({"n": batch["n"].cast(given)}), schema={"n": wanted})
+    assert code_of(made) is Code.FUNCTION_FAILED
+
+
 @pytest.mark.parametrize(
     "function",
     [

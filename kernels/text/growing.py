@@ -1,0 +1,48 @@
+"""Types that nest deeper with each round of a loop, as that of x in `x = [x]`: numba would follow them without end."""
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from numba import types
+from numba.core import errors
+
+GROWS = "a variable holds itself in a list or tuple, deeper each time: such types are not supported"
+_DEPTH_MAX = 12
+"""Lists in lists, tuples in tuples: deeper than any that is written out."""
+
+
+@contextmanager
+def bounded_types(context: Any) -> Iterator[None]:
+    """While it is open, a type that nests too deeply is a TypingError with the words GROWS."""
+    if "unify_pairs" in vars(context):  # it is open, and a helper's caller closes it
+        yield
+        return
+    unify = context.unify_pairs
+
+    def unify_bounded(first, second):
+        found = unify(first, second)
+        if found is not None and _is_deeper(found, _DEPTH_MAX):
+            raise errors.TypingError(GROWS)
+        return found
+
+    context.unify_pairs = unify_bounded
+    try:
+        yield
+    finally:
+        del context.unify_pairs
+
+
+def _is_deeper(kind: Any, depth: int) -> bool:
+    """True if it nests deeper; each item is looked at, but of equal ones only the first."""
+    if isinstance(kind, types.Optional):
+        return _is_deeper(kind.type, depth)
+    inner = [kind.dtype] if isinstance(kind, types.List) else _items(kind) if isinstance(kind, types.BaseTuple) else []
+    return bool(inner) and (depth == 0 or any(_is_deeper(one, depth - 1) for one in dict.fromkeys(inner)))
+
+
+def _items(kind: Any) -> list[Any]:
+    return list(kind)
