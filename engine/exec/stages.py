@@ -45,16 +45,23 @@ class StagedRows:
         self.rows: Words = np.empty(0, np.int64)
 
     def fit(self, columns: Columns) -> None:
-        """Make room for rows of such columns; what is staged is lost."""
-        if columns.staged != self.columns:
+        """Make room for rows of such columns, as much in every thread; what is staged is lost.
+
+        A stage that grew for a large record gets its first size back, though not the memory: where batches of staged
+        rows end decides where a table is flushed, and so the last digit of a sum of floats (I1).
+        """
+        room = STAGE_WORDS // (2 * max(1, columns.staged))
+        if columns.staged != self.columns or self.capacity != room:
             self.columns = columns.staged
-            self.grow(STAGE_WORDS // (2 * max(1, self.columns)))
+            self.grow(room)
 
     def grow(self, rows: int) -> None:
         """Make room for `rows`; what is staged is lost."""
         if 16 * rows * max(1, self.columns) > STAGE_BYTES_MAX:
             raise error(Code.MEMORY_LIMIT, f"one record emits more than {rows // 2:,} rows", hint="emit less a record")
-        self.rows = np.empty(2 * rows * max(1, self.columns), np.int64)
+        words = 2 * rows * max(1, self.columns)
+        if self.rows.size < words:
+            self.rows = np.empty(words, np.int64)
         self.capacity = rows
 
     def words(self, column: int, part: int, rows: int) -> Words:
@@ -71,11 +78,13 @@ class Stage(StagedRows):
         self.state: Words = np.zeros(usermaps.STATE_SIZE, np.int64)
         self.named: list[StagedRows] = []
         self.arena: Words = np.zeros(4, np.int64)
+        self._bytes: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.grow_arena(ARENA_BYTES)
 
     def begin(self, form: CompiledMap) -> None:
         """Make room for the rows of `form`; nothing is staged or counted. There is none for named outputs."""
         self.fit(form)
+        self.grow_arena(ARENA_BYTES)  # its first size again, see fit
         self.state[:] = 0
         self.state[usermaps.COUNTERS_END] = usermaps.COUNTERS + 2 * len(form.counters)
         self.state[usermaps.CAPACITY] = self.state[usermaps.FULL_AT] = self.capacity
@@ -103,7 +112,8 @@ class Stage(StagedRows):
         """Make room for `size` bytes of new texts; those that were made are lost."""
         if size > ARENA_BYTES_MAX:
             raise error(Code.MEMORY_LIMIT, "one record makes more than 1 GiB of text", hint="make less a record")
-        self._bytes: NDArray[np.uint8] = np.empty(size + 8, np.uint8)
+        if self._bytes.size < size + 8:
+            self._bytes = np.empty(size + 8, np.uint8)
         self.arena[:] = (self._bytes.ctypes.data + 7 & -8, size, 0, 0)
 
     def clear(self, kept: int = 0) -> None:
