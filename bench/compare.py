@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from bench.cluster import cluster
 from bench.engines import (
     GROUP_ENGINES,
     KERNELMILL,
@@ -266,6 +267,7 @@ def compile_all(rounds: int, json_path: Path | None) -> None:
 
 
 main.add_command(mapreduce)
+main.add_command(cluster)
 
 if __name__ == "__main__":
     main()
