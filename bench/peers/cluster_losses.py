@@ -62,7 +62,7 @@ class Trial:
         self.rig.start_master()
         self.rig.start_workers(*WORKERS)
         self.rig.wait_workers(*WORKERS)
-        (self.rig.files / "lines").write_bytes(b"\n" * MAPS)
+        (self.rig.files / "lines").write_bytes(b"any\n" * MAPS)
         self.run()  # every slot has started, and has opened a job
         self.starts.write_bytes(b"")
         return self
@@ -80,7 +80,7 @@ class Trial:
         def run() -> None:
             with self.rig.connect():
                 job(km.scan_text(self.rig.files / "lines")).sink_parquet(
-                    target, split_size=1, partitions=1, mode="overwrite", progress=False
+                    target, split_size=4, partitions=1, mode="overwrite", progress=False
                 )
 
         began = time.perf_counter()
