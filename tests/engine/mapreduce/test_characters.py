@@ -1,4 +1,4 @@
-"""`chr` in compiled functions: every character, alone and in what is made of it, as in Python."""
+"""Texts of numbers in compiled functions, `chr(n)` and `str(n)`, alone and in what is made of them, as in Python."""
 
 import pyarrow as pa
 import pytest
@@ -54,3 +54,18 @@ def test_a_character_is_what_python_has(rows):
         return result.rows(), 0 if result.rejects is None else result.rejects.height
 
     assert run("require") == run("never")
+
+
+def digits(row, emit):
+    emit(row.at, str(row.n) + f"|{row.n}|" + str(row.n % 1000))
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=20))
+def test_the_digits_of_an_int_are_those_of_python(drawn):
+    edges = [sign * (10**power + by) for power in range(19) for by in (-1, 0, 1) for sign in (1, -1)]
+    ints = [*drawn, *edges, (1 << 63) - 1, -(1 << 63)]
+    table = pa.table({"at": range(len(ints)), "n": ints})
+    job = km.MapReduce(digits, key="at", value="s", schema={"at": "int64", "s": "string"}, compile="require")
+    found = dict(km.from_arrow(table).pipe(job).collect(progress=False).rows())
+    assert [found[at] for at in range(len(ints))] == [f"{n}|{n}|{n % 1000}" for n in ints]
