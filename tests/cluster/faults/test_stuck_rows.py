@@ -23,6 +23,7 @@ def greedy(line, emit):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(300)  # what holds up a process is noticed after 30 s, several times
 @pytest.mark.parametrize("function", [greedy, stuck])
 def test_a_row_that_holds_up_or_overfills_its_process_is_set_aside_and_no_other(tmp_path, strikes, function):
     lines = [f"row {number}" for number in range(ROWS)]
