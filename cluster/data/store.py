@@ -7,6 +7,7 @@ into which the supervisor fetched them. One store serves one attempt.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -113,7 +114,7 @@ class ClusterStore:
         """Ask for the blocks of the task that are not on this host, before it reads the first."""
         elsewhere = []
         for ref in (ref for edge in self._task.inputs for ref in edge.blocks()):
-            if not os.path.isdir(self._folder_of(ref)):
+            if not self._is_here(ref):
                 elsewhere.append(ref)
         self._desk.want(elsewhere)
 
@@ -187,9 +188,12 @@ class ClusterStore:
             found.append(Consumed(maps, sums))
         return found
 
-    def _folder_of(self, ref: BlockRef) -> str:
+    def _is_here(self, ref: BlockRef) -> bool:
+        """Whether a worker of this host has the block. A folder that others may have put there says nothing."""
         held = self._desk.holding(ref)
-        return attempt_folder(self._place.scratch, held.holder, self._key.job, held.attempt)
+        if not _is_own(os.path.join(self._place.scratch, held.holder)):
+            return False
+        return os.path.isdir(attempt_folder(self._place.scratch, held.holder, self._key.job, held.attempt))
 
     def _id_of(self, ref: BlockRef) -> OutputId:
         held = self._desk.holding(ref)
@@ -200,14 +204,14 @@ class ClusterStore:
         code = ""
         while block is None:
             path = ""
-            if code or not os.path.isdir(self._folder_of(ref)):
+            if code or not self._is_here(ref):
                 self._watch.phase("fetch")
                 answer = self._desk.wait_for(ref, code)
                 if answer.code:
                     what = f"the output of task {ref.stage}.{ref.task} cannot be read"
                     raise BlockGoneError(answer.code, what, answer.holder)
                 path, code = answer.path, ""
-                if not path and not os.path.isdir(self._folder_of(ref)):
+                if not path and not self._is_here(ref):
                     continue  # it is on another host than before
             try:
                 block = self._open(ref, path)
@@ -236,3 +240,12 @@ class ClusterStore:
             raise BlockGoneError(CORRUPT, problem.what, problem.where) from problem
         self._watch.phase("fetch")
         self._desk.wait_for(ref, CORRUPT)
+
+
+def _is_own(folder: str) -> bool:
+    """Whether only this user can have put anything there: the scratch folder above it may be open to all."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022

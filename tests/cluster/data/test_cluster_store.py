@@ -76,6 +76,28 @@ def test_the_same_rows_in_another_order_have_the_same_checksums_and_other_rows_h
     assert vectors(1, rows_of) == vectors(2, backwards) != vectors(3, other)
 
 
+def test_a_folder_that_others_can_write_to_is_not_taken_for_a_worker_of_this_host(tmp_path, maps):
+    fetched = []
+    for spoil, mend in (
+        (lambda path: path.chmod(0o777), lambda path: path.chmod(0o700)),
+        (lambda path: path.rename(tmp_path / "x") and path.symlink_to("x"), lambda path: path.unlink()),
+    ):
+        spoil(tmp_path / "w0")
+        store, _, asked = reader(tmp_path, 1, maps[0], maps=4)
+        store.prefetch()
+        fetched.append([(one.map_task, one.holder) for one in asked])
+        mend(tmp_path / "w0")
+    assert fetched == [[(0, "w0"), (2, "w0")]] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_taken_for_a_worker_of_this_host(tmp_path, maps):
+    os.chown(tmp_path / "w0", 65534, 65534)
+    store, _, asked = reader(tmp_path, 1, maps[0], maps=4)
+    store.prefetch()
+    assert [one.map_task for one in asked] == [0, 2]
+
+
 def test_an_attempt_is_never_written_twice(tmp_path):
     write_map(tmp_path, "w0", 0, AttemptKey(1, 1))
     with pytest.raises(KernelmillError):
