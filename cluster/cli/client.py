@@ -15,7 +15,7 @@ from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import check_address, read_bundle
 from kernelmill.cluster.messages import JobRow, LogRow, WorkerRow
 from kernelmill.cluster.sockets import new_context
-from kernelmill.engine.cli.console import common_options, print_json, print_text, table_text, the_console
+from kernelmill.engine.cli.console import common_options, print_json, print_text, printable, table_text, the_console
 from kernelmill.engine.sizes import format_bytes, format_count
 
 _FOLLOW_S = 0.5
@@ -95,7 +95,7 @@ def logs(job: str, follow: bool, bundle: Path, address: str | None, as_json: boo
             return
         while True:
             for row in rows:
-                print_text(f"{row.worker} {row.stage}.{row.index}#{row.attempt} {row.text}")
+                print_text(f"{row.worker} {row.stage}.{row.index}#{row.attempt} {printable(row.text)}")
             if not follow:
                 break
             time.sleep(_FOLLOW_S)
@@ -163,8 +163,8 @@ def _jobs_table(rows: list[JobRow]) -> str:
             row.client,
             row.state,
             f"{format_count(row.committed)} of {format_count(row.tasks)}",
-            row.output,
-            row.code or "-",
+            printable(row.output),
+            printable(row.code) or "-",
         )
         for row in rows
     ]
@@ -176,7 +176,7 @@ def _workers_table(rows: list[WorkerRow]) -> str:
         (
             row.name,
             row.state,
-            row.host or "-",
+            printable(row.host) or "-",
             f"{row.running} of {row.slots}",
             format_bytes(row.rss_bytes, binary=True),
             format_bytes(row.memory_bytes, binary=True),

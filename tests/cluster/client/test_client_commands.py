@@ -1,0 +1,48 @@
+"""What `kernelmill jobs` and `kernelmill logs` print of texts that others chose."""
+
+import contextlib
+
+import pytest
+from click.testing import CliRunner
+
+from kernelmill.cluster.cli import client as commands
+from kernelmill.cluster.client import asking
+from kernelmill.cluster.fields import AttemptKey
+from kernelmill.cluster.messages import JobRow, LogRow
+from kernelmill.engine.cli.console import Console, printable
+
+JOB = bytes(range(16))
+NASTY = "HELLO\x1b[2J\x1b]0;pwn\x07\x9b31m\u202etxt\rover"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a command against a master with one job, whose output and log have nasty texts."""
+    log = [LogRow("w1", 0, 3, AttemptKey(1, 7), NASTY)]
+    monkeypatch.setattr(commands, "_link", lambda bundle, address: contextlib.nullcontext())
+    monkeypatch.setattr(
+        asking, "jobs_of", lambda link, everybodys=False: [JobRow(JOB, "me", "RUNNING", 1, 0, NASTY, "")]
+    )
+    monkeypatch.setattr(asking, "log_of", lambda link, job, first=0: (log, 1))
+
+    def run(command, *arguments):
+        found = CliRunner().invoke(command, [*arguments, "--bundle", "me.bundle"], obj=Console())
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    return run
+
+
+def test_a_line_of_a_log_cannot_steer_the_terminal(run):
+    text = run(commands.logs, JOB.hex()[:6])
+    assert text == "w1 0.3#1-7 HELLO\\x1b[2J\\x1b]0;pwn\\x07\\x9b31m\\u202etxt\\rover\n"
+
+
+def test_the_name_of_an_output_cannot_steer_the_terminal(run):
+    text = run(commands.jobs)
+    assert "HELLO\\x1b[2J" in text and not set(text) & set("\x1b\x07\x9b\u202e\r")
+
+
+@pytest.mark.parametrize("text", ["grüße\tund 語 👩\u200d🌾", ""])
+def test_text_of_people_is_printed_as_it_is(text):
+    assert printable(text) == text
