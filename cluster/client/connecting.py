@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +31,9 @@ class Connection:
     def __init__(self, bundle: Bundle, address: str, roots: Roots, verify_output: str = "tail") -> None:
         self._bundle, self.address, self.roots = bundle, address, roots
         self._context = new_context()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._links, self._is_closed = 0, False
         self._ends = ClusterEnds(self._link, roots, bytes.fromhex(bundle.code_key), verify_output)
         try:
             self.workers()
@@ -53,10 +58,13 @@ class Connection:
             return log_of(link, job)[0]
 
     def close(self) -> None:
-        """Let jobs run in this process again. Jobs that run are not ended; more than once is fine."""
+        """Let jobs run in this process again; more than once is fine. Jobs of other threads go on to their end."""
         execute.run_here(self._ends)
-        if not self._context.closed:
-            self._context.destroy(linger=200)
+        with self._lock:
+            self._is_closed = True
+            is_last = self._links == 0
+        if is_last:
+            self._end_context()
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +77,32 @@ class Connection:
     def __repr__(self) -> str:
         return f"<kernelmill cluster at {self.address}, as {self._bundle.name}>"
 
-    def _link(self) -> Link:
-        return Link(self._context, self._bundle, self.address)
+    @contextlib.contextmanager
+    def _link(self) -> Iterator[Link]:
+        """A link of its own for the thread that asks. The sockets of one end with it, never under another thread."""
+        if os.getpid() != self._process:
+            what = "this connection to a cluster was made by the process of which this one is a copy"
+            raise error(Code.BAD_SETTING, what, hint="call km.connect in the new process, or start it with 'spawn'")
+        with self._lock:
+            if self._is_closed:
+                raise error(Code.BAD_SETTING, "this connection to a cluster is closed", hint="call km.connect again")
+            self._links += 1
+        try:
+            with Link(self._context, self._bundle, self.address) as link:
+                yield link
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._links -= 1
+            is_last = self._is_closed and self._links == 0
+        if is_last:
+            self._end_context()
+
+    def _end_context(self) -> None:
+        if os.getpid() == self._process and not self._context.closed:
+            self._context.destroy(linger=200)
 
 
 def connect(

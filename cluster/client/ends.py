@@ -42,6 +42,7 @@ from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.staging import check_parent, check_target, resolved_target
 
 OnEvent = Callable[[Event], None] | None
+OpenLink = Callable[[], contextlib.AbstractContextManager[Link]]
 _CANCEL_PATIENCE_S = 10.0
 _CLEANING_S, _POLL_S = 2.0, 0.005
 
@@ -57,7 +58,7 @@ class _Ended(NamedTuple):
 class ClusterEnds:
     """Runs jobs on one cluster. `open_link` connects anew for each job, in the thread that runs it."""
 
-    def __init__(self, open_link: Callable[[], Link], roots: Roots, code_key: bytes, verify_output: str) -> None:
+    def __init__(self, open_link: OpenLink, roots: Roots, code_key: bytes, verify_output: str) -> None:
         self._open_link, self._roots, self._code_key = open_link, roots, code_key
         self._verify_output = verify_output
 
