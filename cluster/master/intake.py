@@ -7,6 +7,7 @@ lost on the way heals when the client submits again: Need says from where to go 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from kernelmill.cluster.fields import JobPart, Versions
@@ -15,6 +16,7 @@ from kernelmill.cluster.journal.translate import job_sheet
 from kernelmill.cluster.master.events import SubmitReceived
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.messages import Need, PutPart, Refused, Submit
+from kernelmill.engine.errors import Code
 
 JOB_BYTES_MAX: Final = 1 << 30
 """Bytes of all parts of one job."""
@@ -22,6 +24,7 @@ BUFFER_BYTES_MAX: Final = 256 << 20
 """Bytes of parts that are not whole, of all clients."""
 SUBMISSIONS_MAX: Final = 256
 SILENCE_S: Final = 60.0
+_TEXT: Final = 4096
 
 
 class _Coming(NamedTuple):
@@ -33,8 +36,8 @@ class _Coming(NamedTuple):
 class Intake:
     """Submissions whose parts are not all here. Answers are messages for the client; None says to wait."""
 
-    def __init__(self, parts: PartsFolder, versions: Versions) -> None:
-        self._parts, self._versions = parts, versions
+    def __init__(self, parts: PartsFolder, versions: Versions, roots: Sequence[str]) -> None:
+        self._parts, self._versions, self._roots = parts, versions, roots
         self._coming: dict[bytes, _Coming] = {}
         self._buffers: dict[bytes, bytearray] = {}
         self._writing: set[bytes] = set()
@@ -46,6 +49,10 @@ class Intake:
             return _refusal(
                 submit.job, "VERSION", f"the client has {submit.sheet.versions}, the master {self._versions}"
             )
+        if submit.sheet.output.root not in self._roots:
+            text = f"the master has no root {submit.sheet.output.root}, only: {', '.join(self._roots) or 'no root'}"
+            hint = f"start the master with --root {submit.sheet.output.root}=FOLDER, or write below a root that it has"
+            return _refusal(submit.job, Code.BAD_SETTING.value.wire, text[:_TEXT], hint)
         if sum(part.size_bytes for part in submit.parts) > JOB_BYTES_MAX:
             return _refusal(submit.job, "TOO_LARGE", f"its parts have more than {JOB_BYTES_MAX} bytes")
         if "plan" not in {part.role for part in submit.parts}:

@@ -95,7 +95,7 @@ class MasterShell:
         self._mail = WorkerMail(self._master, self.address)
         self._logs = LogBook()
         self._parts = PartsFolder(state / "parts", self._bell.ring)
-        self._intake = Intake(self._parts, versions_here())
+        self._intake = Intake(self._parts, versions_here(), roots.names)
         self._recording: deque[tuple[int, tuple[Fact, ...]]] = deque()
         self._is_journal_full = False
         self._ways: dict[int, _Way] = {}  # session -> way

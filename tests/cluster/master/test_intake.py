@@ -23,9 +23,9 @@ def part(role, data):
     return JobPart(role, hashlib.sha256(data).digest(), len(data))
 
 
-def submission(*parts, job=JOB, versions=VERSIONS):
+def submission(*parts, job=JOB, versions=VERSIONS, root="data"):
     policy = Policy("error", 0, "error", "signed", "tail", 4, False)
-    sheet = Sheet((SheetStage("one", 1, (), ()),), Place("data", ("out",)), policy, versions)
+    sheet = Sheet((SheetStage("one", 1, (), ()),), Place(root, ("out",)), policy, versions)
     return m.Submit(job, sheet, parts, b"S" * 32, 1)
 
 
@@ -38,7 +38,7 @@ class Desk:
     def __init__(self, folder):
         self.rung = threading.Semaphore(0)
         self.parts = PartsFolder(folder, self.rung.release)
-        self.intake = Intake(self.parts, VERSIONS)
+        self.intake = Intake(self.parts, VERSIONS, ("data", "scratch"))
 
     def submit(self, body=BODY, client="ada", now=0.0):
         return self.intake.submit(client, body, now)
@@ -64,6 +64,13 @@ def desk(tmp_path):
     found = Desk(tmp_path / "parts")
     yield found
     found.parts.close()
+
+
+def test_an_output_in_a_root_that_the_master_does_not_have_is_refused_before_parts_are_asked_for(desk):
+    answer = desk.submit(submission(part("plan", PLAN), root="nope"))
+    assert isinstance(answer, m.Refused) and answer.code == "BAD_SETTING"
+    assert "nope" in answer.text and "data, scratch" in answer.text and "--root nope=" in answer.hint
+    assert desk.intake.parts_in_use() == set()
 
 
 def test_a_job_is_given_on_when_its_last_part_is_durable(desk, tmp_path):
