@@ -1,5 +1,6 @@
 """Whom a cluster does not let in, or who cannot reach it, is told so in seconds, with what to do."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -84,7 +85,51 @@ def test_a_root_that_the_cluster_does_not_have_is_named(cluster, tmp_path):
         table = km.from_arrow(pa.table({"n": [1]}))
         with pytest.raises(KernelmillError) as caught:
             table.sink_parquet(str(tmp_path / "out"), progress=False)
-    assert "elsewhere" in str(caught.value)
+    assert caught.value.code is Code.BAD_SETTING and "--root elsewhere=" in caught.value.hint
+    assert "files, scratch" in caught.value.what  # what the cluster has
+    assert list(tmp_path.iterdir()) == []  # no staging is left
+
+
+def test_a_job_of_another_thread_goes_on_when_its_connection_is_closed(cluster, tmp_path):
+    (tmp_path / "in.txt").write_text("a\n")
+    go, made = tmp_path / "go", []
+
+    def wait(line, emit):
+        while not go.exists():
+            time.sleep(0.01)  # until the test has closed the connection
+        emit(line, 1)
+
+    job = km.MapReduce(wait, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+    added = keys_folder.add(cluster.folder / "keys", "client", "closing")
+    connection = connect(added, roots={"files": "/"})
+
+    def run():
+        made.append(job.run(str(tmp_path / "in.txt"), output=str(tmp_path / "out"), progress=False))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not [row for row in connection.jobs() if row.state == "RUNNING"]:
+        assert thread.is_alive()
+    connection.close()
+    go.touch()
+    thread.join(30)
+    assert [one.rows for one in made] == [1]
+    assert code_of(connection.workers) is Code.BAD_SETTING
+
+
+def test_a_copy_of_the_process_is_told_that_the_connection_is_not_its_own(cluster):
+    with connect(bundle_of(cluster), roots={"files": "/"}) as connection:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                connection.workers()
+            except KernelmillError as problem:
+                code = 0 if problem.code is Code.BAD_SETTING else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert connection.workers() == ["w1", "w2"]
 
 
 def test_jobs_of_several_threads_run_at_once(cluster, tmp_path):
