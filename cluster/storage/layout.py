@@ -17,6 +17,7 @@ import msgspec
 import xxhash
 
 from kernelmill.cluster.fields import AttemptKey, OutputFile
+from kernelmill.cluster.storage.folders import open_file
 from kernelmill.engine.durable import fsync_folder, output_errors
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.context import Reject
@@ -68,7 +69,7 @@ def describe_file(folder: str, name: str, rows: int) -> OutputFile:
 
 def tail_of(path: str) -> tuple[int, bytes]:
     """A file's size and the xxh3-128 of its last 64 KiB, for comparing it with its record. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(open_file(path), "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
         return size, xxhash.xxh3_128_digest(file.read())
@@ -89,8 +90,9 @@ def write_rejects(folder: str, records: Sequence[Reject]) -> OutputFile:
 
 def read_rejects(path: str, expected: OutputFile) -> list[Reject]:
     """Read such a file back. Raises KM0605 if its bytes are not those of its record, OSError if it is not there."""
-    with open(path, "rb") as file:
-        data = file.read(expected.size_bytes + 1)
+    with open(open_file(path), "rb") as file:
+        is_whole = os.fstat(file.fileno()).st_size == expected.size_bytes  # known before so much is asked for
+        data = file.read() if is_whole else b""
     if len(data) != expected.size_bytes or xxhash.xxh3_128_digest(data) != expected.xxh3:
         raise error(Code.CORRUPT_BLOCK, "rejected records are not as they were written", where=path)
     return _REJECTS.decode(data)

@@ -8,11 +8,12 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from typing import Any
 
 from kernelmill.cluster.fields import CodeName
 from kernelmill.cluster.roots import Roots, roots_given
-from kernelmill.cluster.storage.frames import Answer, Order, Publish, PublishFailed, encode, orders
+from kernelmill.cluster.storage.frames import Answer, Cleaned, Order, Publish, PublishFailed, encode, orders
 from kernelmill.cluster.storage.publishing import BadPartError, clean, publish
 from kernelmill.engine.errors import Code, KernelmillError, error
 
@@ -21,9 +22,15 @@ _TEXT_MAX = 8000
 
 
 def answer(order: Order, roots: Roots) -> Answer:
-    """Do what the master ordered; failures are answers too."""
+    """Do what the master ordered; failures are answers too.
+
+    Whatever they are: one job's files, or what its tasks told of them, must not end the process for all jobs, nor leave
+    an order that comes again for ever.
+    """
     try:
-        return publish(order, roots) if isinstance(order, Publish) else clean(order, roots)
+        made: Answer = publish(order, roots) if isinstance(order, Publish) else clean(order, roots)
+        encode(made)
+        return made
     except BadPartError as bad:
         place = bad.winner.stage, bad.winner.task, bad.winner.attempt
         return _failed(order, "OUTPUT_LOST", error(Code.COMMIT, str(bad)), place)
@@ -31,6 +38,10 @@ def answer(order: Order, roots: Roots) -> Answer:
         return _failed(order, _wire_name(problem), problem, None)
     except OSError as problem:
         return _failed(order, Code.COMMIT.value.wire, error(Code.COMMIT, str(problem)), None)
+    except Exception as problem:
+        traceback.print_exception(problem)  # to the master's log: it is a bug, ours or a library's
+        what = f"publishing ended with {type(problem).__name__}: {problem}"
+        return _failed(order, Code.INTERNAL.value.wire, error(Code.INTERNAL, what), None)
 
 
 def main(arguments: list[str]) -> None:
@@ -50,8 +61,12 @@ def _wire_name(problem: KernelmillError) -> CodeName:
     return "OUTPUT_FULL" if problem.code is Code.DISK_FULL else problem.code.value.wire
 
 
-def _failed(order: Order, code: str, problem: KernelmillError, bad: Any) -> PublishFailed:
-    what, where, hint = (text[:_TEXT_MAX] for text in (problem.what, problem.where, problem.hint))
+def _failed(order: Order, code: str, problem: KernelmillError, bad: Any) -> PublishFailed | Cleaned:
+    what, where, hint = (
+        text[:_TEXT_MAX].encode("utf-8", "replace").decode() for text in (problem.what, problem.where, problem.hint)
+    )
+    if not isinstance(order, Publish):
+        return Cleaned(order.job, what)
     return PublishFailed(order.job, code, what, where, hint, bad)
 
 

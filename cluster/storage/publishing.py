@@ -20,9 +20,10 @@ import msgspec
 import xxhash
 
 from kernelmill.cluster.failpoints import failpoint
-from kernelmill.cluster.fields import Counts, OutputFile
+from kernelmill.cluster.fields import COUNT_MAX, Counts, OutputFile
 from kernelmill.cluster.jobspec.parts import PlanPart, decode_plan
 from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.storage.folders import held, made, open_file
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, Winner
 from kernelmill.cluster.storage.layout import (
     ATTEMPTS,
@@ -63,6 +64,8 @@ from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import check_target, exists_error, manifest_of, write_durably
 
 _LOCK = "lock"
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NOT_OURS = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 _PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json"}
 
 
@@ -80,8 +83,7 @@ def publish(order: Publish, roots: Roots) -> Published:
     Raises BadPartError, or KM0501, KM0502, KM0402, KM0503: then nothing has changed under the public name.
     """
     target = roots.path_of(order.sheet.output)
-    staging = staging_of(target, order.job)
-    with _locked(staging), output_errors("publishing the output", target):
+    with _locked(staging_of(target, order.job)) as staging, output_errors("publishing the output", target):
         noted = _read(os.path.join(staging, MANIFEST))
         if noted is None:
             with open(order.plan_path, "rb") as file:
@@ -108,11 +110,11 @@ def clean(order: Clean, roots: Roots) -> Cleaned:
     trash = trash_of(staging)
     try:
         if os.path.lexists(staging):
-            with _locked(staging):
+            with _locked(staging) as folder:
                 if is_single(target):
-                    undo_single(staging, target)
-                elif os.path.lexists(os.path.join(staging, OLD)) and not os.path.lexists(target):
-                    os.rename(os.path.join(staging, OLD), target)
+                    undo_single(folder, target)
+                elif os.path.lexists(os.path.join(folder, OLD)) and not os.path.lexists(target):
+                    os.rename(os.path.join(folder, OLD), target)
                 os.rename(staging, trash)  # from here on nobody finds a place to write in
         if os.path.lexists(trash):
             shutil.rmtree(trash, onerror=_if_there)
@@ -127,52 +129,67 @@ def clean(order: Clean, roots: Roots) -> Cleaned:
 def _prepare(order: Publish, plan: PlanPart, target: str, staging: str) -> bytes:
     """Bring all files to their names in `final`, or the one file to `single.parquet`; the manifest's bytes."""
     rejects = _rejects_of(order, staging)
-    outputs = [("", len(plan.stages) - 1), *((one.name, one.stage) for one in plan.named)]
     if is_single(target):
         return _prepare_single(order, plan, rejects, target, staging)
-    final = os.path.join(staging, FINAL)
-    os.makedirs(final, exist_ok=True)
-    made: list[list[PartFile]] = []
-    for name, stage in outputs:
+    with made(os.path.join(staging, FINAL)) as final:
+        files = [
+            _moved_stage(order, plan, stage, staging, final, name, target)
+            for name, stage in [("", len(plan.stages) - 1), *((one.name, one.stage) for one in plan.named)]
+        ]
+        reject_files = []
+        if rejects.rows:
+            with made(os.path.join(final, REJECTS_FOLDER)) as folder:
+                one = _write_rejects(os.path.join(folder, "part-00000.parquet"), rejects)
+                reject_files = [msgspec.structs.replace(one, name=os.path.join(REJECTS_FOLDER, one.name))]
+                fsync_folder(folder)
+        named = [(one.name, parts, one.schema) for one, parts in zip(plan.named, files[1:], strict=True)]
+        told = _counters(order.counters), rejects.by_reason(), reject_files
+        manifest = _bounded(manifest_of(files[0], plan.schema, *told, named))
+        _remove_strangers(final, manifest)
+        data = encode_manifest(manifest)
+        _write_again(os.path.join(final, MANIFEST_NAME), data)
+        fsync_folder(final)
+        return data
+
+
+def _moved_stage(
+    order: Publish, plan: PlanPart, stage: int, staging: str, final: str, name: str, target: str
+) -> list[PartFile]:
+    """Bring the files of a stage into `final`, or the folder `name` in it."""
+    with made(os.path.join(final, name)) if name else contextlib.nullcontext(final) as folder:
+        files = []
+        for winner, file in _parts_of(order.winners, stage):
+            part = f"part-{winner.task:05d}{_PART_NAMES[file.name]}"
+            moved = _moved(order, winner, file, staging, os.path.join(folder, part))
+            files.append(msgspec.structs.replace(moved, name=os.path.join(name, part)))
         if name:
-            os.makedirs(os.path.join(final, name), exist_ok=True)
-        made.append([
-            _moved(order, winner, file, staging, os.path.join(name, f"part-{winner.task:05d}{_PART_NAMES[file.name]}"))
-            for winner, file in _parts_of(order.winners, stage)
-        ])  # fmt: skip
-        if name:
-            fsync_folder(os.path.join(final, name))
-        if len(made[-1]) != plan.stages[stage].tasks:
-            what = f"{len(made[-1])} files of {plan.stages[stage].tasks} tasks were committed"
-            raise error(Code.INTERNAL, what, where=target)
-    reject_files = []
-    if rejects.rows:
-        folder = os.path.join(final, REJECTS_FOLDER)
-        os.makedirs(folder, exist_ok=True)
-        name = os.path.join(REJECTS_FOLDER, "part-00000.parquet")
-        reject_files = [msgspec.structs.replace(_write_rejects(os.path.join(final, name), rejects), name=name)]
-        fsync_folder(folder)
-    named = [(one.name, files, one.schema) for one, files in zip(plan.named, made[1:], strict=True)]
-    told = _counters(order.counters), rejects.by_reason(), reject_files
-    manifest = manifest_of(made[0], plan.schema, *told, named)
-    _remove_strangers(final, manifest)
-    data = encode_manifest(manifest)
-    _write_again(os.path.join(final, MANIFEST_NAME), data)
-    fsync_folder(final)
-    return data
+            fsync_folder(folder)
+    if len(files) != plan.stages[stage].tasks:
+        what = f"{len(files)} files of {plan.stages[stage].tasks} tasks were committed"
+        raise error(Code.INTERNAL, what, where=target)
+    return files
+
+
+def _bounded(manifest: Manifest) -> Manifest:
+    """The manifest, if what it adds up to can be told. Raises KM0502: a task's process has told what cannot be."""
+    if max(manifest.rows, manifest.bytes) > COUNT_MAX:
+        what = f"the records of the parts say {manifest.rows} rows and {manifest.bytes} bytes: they cannot be true"
+        raise error(Code.COMMIT, what, hint="something in the tasks' processes forges their records")
+    return manifest
 
 
 def _prepare_single(order: Publish, plan: PlanPart, rejects: RejectWriter, target: str, staging: str) -> bytes:
     pairs = list(_parts_of(order.winners, len(plan.stages) - 1))
     if len(pairs) != 1:
         raise error(Code.INTERNAL, f"an output that is one file was given {len(pairs)} parts", where=target)
-    part = _moved(order, *pairs[0], staging, SINGLE, folder="")
+    part = _moved(order, *pairs[0], staging, os.path.join(staging, SINGLE))
     files = [msgspec.structs.replace(part, name=os.path.basename(target))]
     rejected: list[PartFile] = []
     if rejects.rows:
-        made = _write_rejects(os.path.join(staging, REJECTS), rejects)
-        rejected = [msgspec.structs.replace(made, name=os.path.basename(rejects_path(target)))]
-    return encode_manifest(manifest_of(files, plan.schema, _counters(order.counters), rejects.by_reason(), rejected))
+        one = _write_rejects(os.path.join(staging, REJECTS), rejects)
+        rejected = [msgspec.structs.replace(one, name=os.path.basename(rejects_path(target)))]
+    told = _counters(order.counters), rejects.by_reason(), rejected
+    return encode_manifest(_bounded(manifest_of(files, plan.schema, *told)))
 
 
 def _parts_of(winners: Sequence[Winner], stage: int) -> Iterator[tuple[Winner, OutputFile]]:
@@ -183,32 +200,43 @@ def _parts_of(winners: Sequence[Winner], stage: int) -> Iterator[tuple[Winner, O
                 yield winner, file
 
 
-def _moved(order: Publish, winner: Winner, file: OutputFile, staging: str, name: str, folder: str = FINAL) -> PartFile:
-    """Give a winner's file its name, if it has not got it already. Raises BadPartError."""
-    source = os.path.join(staging, ATTEMPTS, str(winner.attempt), file.name)
-    there = os.path.join(staging, folder, name)
-    is_there = os.path.lexists(source)
-    _check(winner, file, source if is_there else there, is_full=order.sheet.policy.verify_output == "full")
-    if is_there:
-        os.replace(source, there)
-        failpoint("storage.part.renamed")
-    return PartFile(name, file.rows, file.size_bytes, file.xxh3.hex())
-
-
-def _check(winner: Winner, file: OutputFile, path: str, *, is_full: bool) -> None:
+@contextlib.contextmanager
+def _attempt(winner: Winner, file: OutputFile, staging: str) -> Iterator[tuple[str, str]]:
+    """The path of a winner's file in its attempt's folder, and its name for people. BadPartError for what is gone."""
+    shown = os.path.join(ATTEMPTS, str(winner.attempt), file.name)
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise BadPartError(winner, f"{path} is no file")
-        size, tail = tail_of(path)
-        checksum = checksum_of(path)[1] if is_full else file.xxh3.hex()
+        with (
+            held(os.path.join(staging, ATTEMPTS)) as attempts,
+            held(os.path.join(attempts, str(winner.attempt))) as folder,
+        ):
+            yield os.path.join(folder, file.name), shown
     except FileNotFoundError:
-        raise BadPartError(winner, f"{path} is not there") from None
+        raise BadPartError(winner, f"{shown} is not there") from None
+
+
+def _moved(order: Publish, winner: Winner, file: OutputFile, staging: str, there: str) -> PartFile:
+    """Give a winner's file the name `there`, if it has not got it already. Raises BadPartError."""
+    with _attempt(winner, file, staging) as (source, shown):
+        is_there = os.path.lexists(source)
+        is_full = order.sheet.policy.verify_output == "full"
+        _check(winner, file, source if is_there else there, shown, is_full=is_full)
+        if is_there:
+            os.replace(source, there)
+            failpoint("storage.part.renamed")
+    return PartFile(os.path.basename(there), file.rows, file.size_bytes, file.xxh3.hex())
+
+
+def _check(winner: Winner, file: OutputFile, path: str, shown: str, *, is_full: bool) -> None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise BadPartError(winner, f"{shown} is no file")
+    size, tail = tail_of(path)
+    checksum = checksum_of(path)[1] if is_full else file.xxh3.hex()
     if size != file.size_bytes:
-        raise BadPartError(winner, f"{path} has {size} bytes, its record says {file.size_bytes}")
+        raise BadPartError(winner, f"{shown} has {size} bytes, its record says {file.size_bytes}")
     if tail != file.tail_xxh3:
-        raise BadPartError(winner, f"the last bytes of {path} are not those of its record")
+        raise BadPartError(winner, f"the last bytes of {shown} are not those of its record")
     if checksum != file.xxh3.hex():
-        raise BadPartError(winner, f"the bytes of {path} are not those of its record")
+        raise BadPartError(winner, f"the bytes of {shown} are not those of its record")
 
 
 def _rejects_of(order: Publish, staging: str) -> RejectWriter:
@@ -222,13 +250,11 @@ def _rejects_of(order: Publish, staging: str) -> RejectWriter:
 
 
 def _records(winner: Winner, file: OutputFile, staging: str) -> list[Reject]:
-    path = os.path.join(staging, ATTEMPTS, str(winner.attempt), file.name)
-    try:
-        return read_rejects(path, file)
-    except FileNotFoundError:
-        raise BadPartError(winner, f"{path} is not there") from None
-    except (KernelmillError, msgspec.DecodeError) as problem:
-        raise BadPartError(winner, f"{path}: {problem}") from problem
+    with _attempt(winner, file, staging) as (path, shown):
+        try:
+            return read_rejects(path, file)
+        except (KernelmillError, msgspec.DecodeError) as problem:
+            raise BadPartError(winner, f"{shown}: {problem}") from problem
 
 
 def _write_rejects(path: str, rejects: RejectWriter) -> PartFile:
@@ -242,11 +268,15 @@ def _write_rejects(path: str, rejects: RejectWriter) -> PartFile:
 
 def _remove_strangers(final: str, manifest: Manifest) -> None:
     """Delete what earlier attempts at publishing left that is not in the manifest, such as rejects that are no more."""
-    for folder, _, names in os.walk(final):
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.relpath(path, final) not in manifest.names:
-                os.unlink(path)
+    top = os.open(final, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder, folders, names, handle in os.fwalk(os.curdir, dir_fd=top):
+            links = [name for name in folders if stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode)]
+            for name in [*names, *links]:
+                if os.path.normpath(os.path.join(folder, name)) not in manifest.names:
+                    os.unlink(name, dir_fd=handle)
+    finally:
+        os.close(top)
     if not manifest.reject_files and os.path.isdir(os.path.join(final, REJECTS_FOLDER)):
         os.rmdir(os.path.join(final, REJECTS_FOLDER))
 
@@ -267,6 +297,8 @@ def _is_public(staging: str, target: str, noted: bytes) -> bool:
 def _place_folder(staging: str, target: str, mode: str) -> None:
     check_target(target, "overwrite" if mode == "overwrite" else "error")
     final = os.path.join(staging, FINAL)
+    with held(final):
+        pass  # what is renamed below is a folder, rather than a link to somewhere
     if mode == "overwrite" and os.path.lexists(target):
         if exchange(final, target):
             return
@@ -314,18 +346,20 @@ def _place_file(source: str, public: str, mode: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(staging: str) -> Iterator[None]:
-    """Hold the staging's lock. Raises KM0502 if staging is gone."""
-    try:
-        handle = os.open(os.path.join(staging, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    except OSError as problem:
-        what = f"the job's staging folder cannot be used: {os.strerror(problem.errno or 0)}"
-        raise error(Code.COMMIT, what, where=staging, hint="somebody removed it: run the job again") from problem
-    try:
+def _locked(staging: str) -> Iterator[str]:
+    """Hold the staging and its lock: a path of it, see `held`. Raises KM0502 if staging is gone or no folder."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(held(staging))
+            handle = os.open(os.path.join(folder, _LOCK), _LOCK_FLAGS, 0o644)
+        except KernelmillError:
+            raise
+        except OSError as problem:
+            what = f"the job's staging folder cannot be used: {os.strerror(problem.errno or 0)}"
+            raise error(Code.COMMIT, what, where=staging, hint="somebody removed it: run the job again") from problem
+        stack.callback(os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        yield folder
 
 
 def _if_there(_function: object, _path: str, problem: tuple[type[BaseException], BaseException, object]) -> None:
@@ -335,11 +369,14 @@ def _if_there(_function: object, _path: str, problem: tuple[type[BaseException],
 
 
 def _read(path: str) -> bytes | None:
+    """The bytes of a file; None if it is not there, or is a link, a pipe or a folder: not what this process wrote."""
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as problem:
+        if problem.errno in _NOT_OURS:
+            return None
+        raise
 
 
 def _write_again(path: str, data: bytes) -> None:

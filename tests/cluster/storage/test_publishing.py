@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from traveling import JOB, opened, packed, run_all, written
 import kernelmill as km
 from kernelmill.cluster.fields import AttemptKey, Count
 from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.storage import publishing
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, PublishFailed, Winner, answers, encode
 from kernelmill.cluster.storage.layout import TAIL_BYTES, describe_file, staging_of, tail_of, write_rejects
 from kernelmill.cluster.storage.process import answer
@@ -23,6 +25,7 @@ from kernelmill.engine.plan.planner import plan_job
 from kernelmill.engine.settings import Settings
 
 SPLIT_BYTES = 2000
+PARTS = [f"part-{n:05d}.parquet" for n in range(3)]
 
 
 @pytest.fixture
@@ -277,6 +280,138 @@ def test_staging_that_was_removed_is_told(data, tmp_path):
     failed = answer(job.order, job.roots)
     assert isinstance(failed, PublishFailed)
     assert failed.code == "COMMIT"
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A folder outside the roots, and what must still be in it afterwards."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "journal").write_text("of somebody else")
+    yield folder
+    assert "journal" in os.listdir(folder)
+    assert not {"lock", "lengths", "_rejects", "_manifest.json", "part-00000.parquet"} & set(os.listdir(folder))
+
+
+@pytest.mark.parametrize("where", ["final", "final/lengths", "final/_rejects", "attempts", "attempts/1", ""])
+def test_a_link_in_place_of_a_folder_of_the_staging_is_refused_and_nothing_behind_it_is_touched(
+    data, tmp_path, precious, where
+):
+    job = Prepared(data, tmp_path)
+    staging = Path(staging_of(str(job.target), JOB))
+    path = staging / where.replace("/1", f"/{job.order.winners[0].attempt}")
+    if path.exists():  # the files are there, behind the link
+        path.rename(precious / "moved")
+        os.symlink(precious / "moved", path)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        os.symlink(precious, path)
+    before = files_in(precious)
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed), failed
+    assert (failed.code, failed.bad) == ("COMMIT", None)
+    assert not job.target.exists()
+    assert files_in(precious) == before
+    job.clean()
+    assert files_in(precious) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open folders have names on Linux only")
+def test_a_folder_that_becomes_a_link_while_it_is_filled_leads_nowhere_else(data, tmp_path, precious, monkeypatch):
+    job = Prepared(data, tmp_path)
+    final = Path(staging_of(str(job.target), JOB)) / "final"
+
+    def swap(path, rejects):
+        final.rename(final.parent / "aside")
+        os.symlink(precious, final)
+        return write(path, rejects)
+
+    write = publishing._write_rejects
+    monkeypatch.setattr(publishing, "_write_rejects", swap)
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert failed.code == "COMMIT"
+    assert os.listdir(precious) == ["journal"]
+
+
+def test_links_and_files_that_nobody_wrote_down_do_not_get_into_the_output(data, tmp_path, precious):
+    job = Prepared(data, tmp_path)
+    final = Path(staging_of(str(job.target), JOB)) / "final"
+    final.mkdir()
+    os.symlink(precious, final / "folder")
+    os.symlink(precious / "journal", final / "file")
+    assert isinstance(answer(job.order, job.roots), Published)
+    assert sorted(os.listdir(job.target)) == ["_manifest.json", "_rejects", "lengths", *PARTS]
+
+
+@pytest.fixture
+def soon():
+    """What waits for ever is a failure after some seconds."""
+
+    def fail(*_):
+        raise AssertionError("storage waits for something")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "lock", "final/_manifest.json"])
+def test_a_pipe_in_staging_does_not_keep_storage(data, tmp_path, soon, name):
+    job = Prepared(data, tmp_path)
+    path = Path(staging_of(str(job.target), JOB)) / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    assert isinstance(answer(job.order, job.roots), Published)
+    assert job.published() == job.local(tmp_path / "local")
+
+
+def forged(job, name, **fields):
+    """The order with other fields in the records of all files of a name."""
+    winners = tuple(
+        msgspec.structs.replace(
+            one,
+            files=tuple(msgspec.structs.replace(each, **fields) if each.name == name else each for each in one.files),
+        )
+        for one in job.order.winners
+    )
+    return msgspec.structs.replace(job.order, winners=winners)
+
+
+@pytest.mark.parametrize("rows", [(1 << 63) - 1, 1 << 62])
+def test_records_that_claim_more_rows_than_can_be_end_their_job_only(data, tmp_path, rows):
+    job = Prepared(data, tmp_path)
+    failed = answer(forged(job, "part.parquet", rows=rows), job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert (failed.code, failed.bad) == ("COMMIT", None)
+    assert encode(failed)
+    assert job.clean() == Cleaned(JOB, "")
+
+
+@pytest.mark.parametrize("size", [(1 << 63) - 1, 1 << 50])
+def test_a_size_that_rejected_records_cannot_have_is_not_asked_for(data, tmp_path, size):
+    job = Prepared(data, tmp_path)
+    failed = answer(forged(job, "rejects", size_bytes=size), job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert failed.code == "OUTPUT_LOST"
+
+
+def test_an_error_that_nobody_foresaw_is_an_answer_and_so_is_a_root_that_is_not_there(data, tmp_path, monkeypatch):
+    job = Prepared(data, tmp_path)
+
+    def surprise(*_):
+        raise ValueError("a surprise \udcff")
+
+    monkeypatch.setattr(publishing, "decode_plan", surprise)
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert failed.code == "INTERNAL"
+    assert encode(failed)
+    elsewhere = answer(Clean(JOB, job.order.sheet), Roots({"other": data}))
+    assert isinstance(elsewhere, Cleaned)
+    assert "no root data" in elsewhere.text
 
 
 def test_the_process_answers_and_ends_with_its_master(data, tmp_path):
