@@ -10,9 +10,10 @@ import pytest
 from blocks import JOB, PARTITIONS, batch_of, reader, refs, rows_of, write_map
 
 from kernelmill.cluster.data.answering import enveloped
-from kernelmill.cluster.data.blockindex import attempt_folder, output_stem, read_index
+from kernelmill.cluster.data.blockindex import OutputId, Piece, attempt_folder, encode_index, output_stem, read_index
 from kernelmill.cluster.data.partserver import PartServer
 from kernelmill.cluster.data.plane import DataPlane, DataSettings
+from kernelmill.cluster.data.spool import is_whole_block
 from kernelmill.cluster.fields import AttemptKey, JobPart
 from kernelmill.cluster.keys.curve import make_pair
 from kernelmill.cluster.keys.signing import ticket
@@ -299,3 +300,19 @@ def test_a_part_whose_file_here_is_damaged_is_fetched_again(parts, tmp_path):
 
 def test_attempt_folders_have_names_made_of_ids_alone(tmp_path):
     assert attempt_folder("/s", "w1", JOB, AttemptKey(3, 4)) == f"/s/w1/{JOB.hex()}/3-4"
+
+
+@pytest.mark.parametrize("length", [1 << 40, 1 << 63, (1 << 64) - 1])
+def test_a_stream_whose_holder_lies_of_the_length_of_a_piece_is_not_whole(tmp_path, length):
+    id_ = OutputId(JOB, 0, 0, 0, 0, ATTEMPT)
+    path = tmp_path / "stream"
+    path.write_bytes(encode_index(id_, b"", [[Piece(0, length, 1, 1, 0, 0, 0)]]) + b"data")
+    assert not is_whole_block(str(path), id_, 0)
+
+
+def test_a_stream_whose_holder_lies_of_the_number_of_pieces_is_not_whole(tmp_path):
+    id_ = OutputId(JOB, 0, 0, 0, 0, ATTEMPT)
+    head = bytearray(encode_index(id_, b"", [[]]))
+    head[12:16] = b"\xff" * 4
+    (tmp_path / "stream").write_bytes(head)
+    assert not is_whole_block(str(tmp_path / "stream"), id_, 0)
