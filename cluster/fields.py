@@ -7,6 +7,7 @@ are no floats: seconds are whole milliseconds, so that equal messages have equal
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,6 +24,8 @@ PART_BYTES_MAX = 64 << 20
 
 COUNTS_MAX = 1024
 """Names of counters, or reasons of rejects, of one task or job."""
+COUNT_NAMES_BYTES_MAX = 128 << 10
+"""Bytes of all these names in UTF-8: with its vectors, counters and rejects a Done is well below a message's bound."""
 
 _I63 = (1 << 63) - 1
 COUNT_MAX = _I63
@@ -160,6 +163,11 @@ class Count(Bounded, frozen=True):
 
 
 Counts = Annotated[tuple[Count, ...], Meta(max_length=COUNTS_MAX)]
+
+
+def names_bytes(names: Iterable[str]) -> int:
+    """The bytes of names, which COUNT_NAMES_BYTES_MAX bounds."""
+    return sum(len(name.encode()) for name in names)
 
 
 class TaskRecord(Bounded, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, get_args
 
 from kernelmill.cluster import messages as m
-from kernelmill.cluster.fields import JobState, Place, Problem
+from kernelmill.cluster.fields import COUNT_MAX, JobState, Place, Problem
 from kernelmill.cluster.journal.records import JobEnded as Ended
 from kernelmill.cluster.journal.translate import attempt_number
 from kernelmill.cluster.master import jobs as states
@@ -65,8 +65,8 @@ def status_of(desk: Desk, job: str, progress: Mapping[str, m.Beat]) -> m.Status:
             stage.committed,
             running[number],
             run.failures[number],
-            run.rows_read[number] + rows[number],
-            run.bytes_read[number] + sizes[number],
+            min(run.rows_read[number] + rows[number], COUNT_MAX),  # what workers say, however they lie
+            min(run.bytes_read[number] + sizes[number], COUNT_MAX),
         )
         stages.append(counts)
     slots = sum(session.slots_usable for session in desk.sessions)
@@ -83,9 +83,10 @@ def _in_hand(run: JobRun, progress: Mapping[str, m.Beat]) -> tuple[Counter[int],
     job = bytes.fromhex(run.id)
     for worker in run.runs_of_worker:
         beat = progress.get(worker)
-        for each in beat.attempts if beat is not None else ():
-            found = run.attempts.get(attempt_number(each.attempt)) if each.job == job else None
-            if found is not None:
+        said = {attempt_number(each.attempt): each for each in beat.attempts if each.job == job} if beat else {}
+        for number, each in said.items():
+            found = run.attempts.get(number)
+            if found is not None and found.worker == worker:
                 rows[found.id.task.stage] += each.rows
                 sizes[found.id.task.stage] += each.size_bytes
     return rows, sizes, running

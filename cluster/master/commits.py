@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hmac import compare_digest
 
-from kernelmill.cluster.fields import COUNTS_MAX, Origin
+from kernelmill.cluster.fields import COUNT_NAMES_BYTES_MAX, COUNTS_MAX, Origin, names_bytes
 from kernelmill.cluster.master import jobs as states
 from kernelmill.cluster.master.desk import FORGED, STRANGE, ZOMBIE, Desk, Voided
 from kernelmill.cluster.master.events import DoneReceived, FailedReceived, FetchFailedReceived
@@ -119,8 +119,9 @@ def _commit(desk: Desk, job: JobRun, run: AttemptRun | None, event: DoneReceived
     task, number = event.attempt.task, event.attempt.number
     stage = job.ledger.stages[task.stage]
     job.counter_names.update(each.name for each in event.counters)
-    if len(job.counter_names) > COUNTS_MAX:
-        desk.stop_job(job, Failure.USER_ERROR, f"more than {COUNTS_MAX} counters: count by key, with a combine")
+    if len(job.counter_names) > COUNTS_MAX or names_bytes(job.counter_names) > COUNT_NAMES_BYTES_MAX:
+        bound = f"more than {COUNTS_MAX} counters, or {COUNT_NAMES_BYTES_MAX} bytes of names"
+        desk.stop_job(job, Failure.USER_ERROR, f"{bound}: count by key, with a combine")
         _reject(desk, job, run, event)
         return
     facts: list[Fact] = []

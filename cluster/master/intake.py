@@ -10,16 +10,21 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from kernelmill.cluster.fields import JobPart, Versions
 from kernelmill.cluster.journal.records import JobAccepted
 from kernelmill.cluster.journal.translate import job_sheet
 from kernelmill.cluster.master.events import SubmitReceived
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.messages import Need, PutPart, Refused, Submit
+from kernelmill.cluster.wire import FRAME_BYTES_MAX
 from kernelmill.engine.errors import Code
 
 JOB_BYTES_MAX: Final = 1 << 30
 """Bytes of all parts of one job."""
+SUBMIT_BYTES_MAX: Final = FRAME_BYTES_MAX - (64 << 10)
+"""Bytes of a Submit: what it says travels on in messages that say a little more."""
 BUFFER_BYTES_MAX: Final = 256 << 20
 """Bytes of parts that are not whole, of all clients."""
 SUBMISSIONS_MAX: Final = 256
@@ -55,6 +60,9 @@ class Intake:
             return _refusal(submit.job, Code.BAD_SETTING.value.wire, text[:_TEXT], hint)
         if sum(part.size_bytes for part in submit.parts) > JOB_BYTES_MAX:
             return _refusal(submit.job, "TOO_LARGE", f"its parts have more than {JOB_BYTES_MAX} bytes")
+        if len(msgspec.msgpack.encode(submit)) > SUBMIT_BYTES_MAX:
+            hint = "a job of fewer stages, parts or shorter labels has a smaller sheet"
+            return _refusal(submit.job, "TOO_LARGE", f"its sheet has more than {SUBMIT_BYTES_MAX} bytes", hint)
         if "plan" not in {part.role for part in submit.parts}:
             return _refusal(submit.job, "PROTOCOL", "the job has no plan")
         known = self._coming.get(submit.job)

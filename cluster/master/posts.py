@@ -9,6 +9,7 @@ goes out together, for waking the sending thread costs more than all else (of 0.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -16,11 +17,13 @@ from typing import Any, Final, NamedTuple
 import zmq
 
 from kernelmill.cluster.keys.allow import AllowedPeer
-from kernelmill.cluster.master.gate import Gate
+from kernelmill.cluster.master.gate import CLIENTS, Gate
 from kernelmill.cluster.messages import PROTOCOL, Envelope, Refused
 from kernelmill.cluster.sockets import USER_ID
 from kernelmill.cluster.wire import FRAME_BYTES_MAX, Link, encode
 from kernelmill.engine.errors import Code, KernelmillError, error
+
+_log = logging.getLogger(__name__)
 
 NOBODY: Final = bytes(16)
 """The cluster id of a peer that does not know it yet."""
@@ -63,6 +66,7 @@ class Post:
         self._posted: dict[bytes, list[bytes]] = {}  # route -> frames that go out at the next flush
         self._refused_s = 0.0
         self.strangers = 0  # frames that were no message of this master's peers; they changed nothing
+        self.unsaid = 0  # messages that no frame could hold
 
     def knows(self, key: str) -> bool:
         """Tell whether a key may still come in here."""
@@ -87,8 +91,9 @@ class Post:
 
     def post(self, route: bytes, body: Any, *, session: bytes = b"", ack: int = 0) -> None:
         """Let a message go out with the next `flush`, behind what was posted on this way before."""
-        frames = self._posted.setdefault(route, [])
-        frames.append(self._frame(route, body, session, ack))
+        frame = self._frame(route, body, session, ack)
+        if frame is not None:
+            self._posted.setdefault(route, []).append(frame)
 
     def flush(self) -> list[bytes]:
         """Send what was posted; return the ways at whose end nobody is, or for whom too much waits."""
@@ -97,14 +102,32 @@ class Post:
 
     def send(self, route: bytes, body: Any, *, session: bytes = b"", ack: int = 0) -> bool:
         """Send a message now, behind what was posted; False if that cannot be."""
-        frames = self._posted.pop(route, [])
-        return self._send_all(route, [*frames, self._frame(route, body, session, ack)])
+        self.post(route, body, session=session, ack=ack)
+        return self._send_all(route, self._posted.pop(route, []))
 
-    def _frame(self, route: bytes, body: Any, session: bytes, ack: int) -> bytes:
-        seq = self._sent.pop(route, 0) + 1
+    def _frame(self, route: bytes, body: Any, session: bytes, ack: int) -> bytes | None:
+        """The frame of a message. Of one that is too long, or that no frame can hold, a client hears why, a worker
+        nothing: whatever peers have brought into it, it must not end the master.
+        """
+        seq = self._sent.get(route, 0) + 1
+        try:
+            frame = self._encoded(seq, body, session, ack)
+        except (KernelmillError, OverflowError) as problem:
+            self.unsaid += 1
+            if self.unsaid.bit_count() == 1:  # 1, 2, 4...: nobody fills a disk with such lines
+                _log.error("a message to %s cannot be sent, no. %d: %s", self._domain, self.unsaid, problem)
+            if self._domain != CLIENTS:
+                return None
+            what = problem.what if isinstance(problem, KernelmillError) else str(problem)
+            text = f"the master's answer cannot be sent: {what}"
+            frame = self._encoded(seq, Refused(getattr(body, "job", b""), "PROTOCOL", text[:8192], ""), session, ack)
+        self._sent.pop(route, None)
         self._sent[route] = seq
         if len(self._sent) > ROUTES_MAX:
             del self._sent[next(iter(self._sent))]  # the one that was not used for longest
+        return frame
+
+    def _encoded(self, seq: int, body: Any, session: bytes, ack: int) -> bytes:
         me = self._me
         return encode(Envelope(PROTOCOL, me.cluster, me.epoch, me.life, session, seq, ack, body))
 

@@ -273,7 +273,8 @@ class MasterShell:
             if isinstance(body, m.Hello):
                 self._take_hello(mail, body)
             elif isinstance(body, m.Lines):
-                if is_known and self._master.is_live(body.attempt.job.hex()):
+                is_his = is_known and self._mail.is_assigned(worker, body.attempt)
+                if is_his and self._master.is_live(body.attempt.job.hex()):
                     self._logs.take(worker, body)
             else:
                 event = self._mail.event_of(worker, session if is_known else 0, body)

@@ -116,9 +116,18 @@ class WorkerMail:
         make = _EVENT_OF.get(type(body))
         if make is None:
             return None
+        event = make(worker, session, body)
         if isinstance(body, m.Beat):
-            self.progress[worker] = body
-        return make(worker, session, body)
+            self.progress[worker] = body  # all of its attempts are such as a master counts
+        return event
+
+    def is_assigned(self, worker: str, attempt: AttemptName) -> bool:
+        """Tell whether this session's worker was given the attempt and has had no answer of it yet.
+
+        Raises ValueError for a number that no master gave out.
+        """
+        member, number = self.members.get(worker), attempt_number(attempt.attempt)
+        return member is not None and member.assigned.get(number) == attempt.job.hex()
 
     # What the machine orders.
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from kernelmill.cluster import wire
 from kernelmill.cluster.fields import (
     AttemptKey,
     Bounded,
@@ -42,8 +43,10 @@ from kernelmill.cluster.fields import (
 )
 from kernelmill.engine.errors import Code, error
 
-FRAME_BYTES_MAX = 1 << 20
-"""Bytes of one frame, its length not counted."""
+FRAME_BYTES_MAX = wire.FRAME_BYTES_MAX - (64 << 10)
+"""Bytes of a frame to the supervisor, its length not counted: what it says must fit a message to the master."""
+TO_SLOT_BYTES_MAX = 4 << 20
+"""Bytes of a frame to a slot: a whole Spec, and the worker's places of all roots."""
 HELD_MAX = 16384
 """Entries of a SourceInputs."""
 
@@ -216,8 +219,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 def frame_bytes(frame: ToSlot | ToSupervisor) -> bytes:
     """The bytes of a frame, its length first. Raises KM0607 if it is longer than a frame may be."""
     data = _ENCODER.encode(frame)
-    if len(data) > FRAME_BYTES_MAX:
-        what = f"a {type(frame).__name__} of {len(data)} bytes; {FRAME_BYTES_MAX} are allowed"
+    bytes_max = TO_SLOT_BYTES_MAX if isinstance(frame, ToSlot) else FRAME_BYTES_MAX
+    if len(data) > bytes_max:
+        what = f"a {type(frame).__name__} of {len(data)} bytes; {bytes_max} are allowed"
         raise error(Code.PROTOCOL, what, hint="a job with fewer or shorter counters and texts has smaller frames")
     return _LENGTH.pack(len(data)) + data
 
@@ -225,7 +229,8 @@ def frame_bytes(frame: ToSlot | ToSupervisor) -> bytes:
 class FrameReader(Generic[_Frame]):
     """Cuts what comes from the other side into frames; holds at most one that is not complete."""
 
-    def __init__(self, frames: Any) -> None:
+    def __init__(self, frames: Any, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
         self._decoder: msgspec.msgpack.Decoder[_Frame] = msgspec.msgpack.Decoder(frames)
         self._rest = bytearray()
 
@@ -234,8 +239,8 @@ class FrameReader(Generic[_Frame]):
         self._rest += data
         while len(self._rest) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._rest)
-            if length > FRAME_BYTES_MAX:
-                raise _no_frame(f"a frame of {length} bytes; {FRAME_BYTES_MAX} are allowed")
+            if length > self._bytes_max:
+                raise _no_frame(f"a frame of {length} bytes; {self._bytes_max} are allowed")
             end = _LENGTH.size + length
             if len(self._rest) < end:
                 return
@@ -249,12 +254,12 @@ class FrameReader(Generic[_Frame]):
 
 def from_supervisor() -> FrameReader[ToSlot]:
     """A reader for the slot's side."""
-    return FrameReader(ToSlot)
+    return FrameReader(ToSlot, TO_SLOT_BYTES_MAX)
 
 
 def from_slot() -> FrameReader[ToSupervisor]:
     """A reader for the supervisor's side."""
-    return FrameReader(ToSupervisor)
+    return FrameReader(ToSupervisor, FRAME_BYTES_MAX)
 
 
 def _no_frame(what: str) -> Exception:

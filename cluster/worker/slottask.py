@@ -16,6 +16,7 @@ import pyarrow as pa
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.store import BlockGoneError, ClusterStore, ScratchPlace
 from kernelmill.cluster.fields import (
+    COUNT_NAMES_BYTES_MAX,
     AttemptKey,
     BlocksOutput,
     Consumed,
@@ -24,6 +25,7 @@ from kernelmill.cluster.fields import (
     OutputFile,
     Problem,
     TaskRecord,
+    names_bytes,
 )
 from kernelmill.cluster.jobspec.opening import OpenJob
 from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_rejects
@@ -306,6 +308,9 @@ def _counts(counts: Mapping[str, int]) -> tuple[Count, ...]:
             what = f"the counter {name[:40]!r} has a name of {len(name)} characters and the value {count}"
             hint = f"names have up to {NAME_CHARACTERS_MAX} characters, values fit 64 bits"
             raise error(Code.BAD_SETTING, what, hint=hint)
+    if (size := names_bytes(counts)) > COUNT_NAMES_BYTES_MAX:
+        what = f"the names of the counters of one task have {size} bytes; {COUNT_NAMES_BYTES_MAX} are allowed"
+        raise error(Code.BAD_SETTING, what, hint="count by fewer or shorter names")
     return tuple(Count(name, counts[name]) for name in sorted(counts))
 
 

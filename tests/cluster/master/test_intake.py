@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 
+import msgspec
 import pytest
 
 from kernelmill.cluster import messages as m
@@ -167,3 +168,15 @@ def test_what_a_killed_master_was_writing_is_removed_and_the_rest_is_known(tmp_p
     parts.drop_all_but({b"\xef" * 32})
     assert not whole.exists() and not parts.has(b"\xab" * 32)
     parts.close()
+
+
+def test_a_sheet_with_which_other_messages_would_be_too_long_is_refused(desk):
+    label = "\N{GRINNING FACE}" * 256
+    longest = intaking.SUBMIT_BYTES_MAX // 1024
+    stages = tuple(SheetStage(label, 1, (), ()) for _ in range(longest + 1))
+    long = msgspec.structs.replace(BODY, sheet=msgspec.structs.replace(BODY.sheet, stages=stages))
+    refused = desk.submit(long)
+    assert isinstance(refused, m.Refused) and refused.code == "TOO_LARGE"
+    stages = stages[: longest - 16]
+    fits = msgspec.structs.replace(BODY, sheet=msgspec.structs.replace(BODY.sheet, stages=stages))
+    assert isinstance(desk.submit(fits), m.Need)

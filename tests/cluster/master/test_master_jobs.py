@@ -5,7 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernelmill.cluster.fields import Count
+from kernelmill.cluster import messages as m
+from kernelmill.cluster.fields import COUNT_NAMES_BYTES_MAX, Count, names_bytes
+from kernelmill.cluster.journal.translate import attempt_key
+from kernelmill.cluster.master import answers
 from kernelmill.cluster.master import events as ev
 from kernelmill.cluster.master import jobs as states
 from kernelmill.cluster.master.facts import JobSheet, StageSheet
@@ -200,3 +203,42 @@ def test_a_job_that_would_not_fit_the_master_is_refused(bench, tools):
         bench.submit(JobSheet(f"k{number}", "ada", b"d", stages))
         refused = tools.only(ev.Refuse, bench.orders)[-1]
         assert refused.code == "PROTOCOL" and "more than" in refused.text
+
+
+EMOJIS = "\N{GRINNING FACE}" * 250
+
+
+def test_a_job_whose_counters_have_longer_names_than_a_result_holds_ends_and_says_so(bench, sheet, tools):
+    bench.hello("a", slots=2)
+    maps = tools.only(ev.Assign, bench.submit(sheet))
+    bench.done(maps[0], counters=tuple(Count(f"{EMOJIS}a{n}", 1) for n in range(100)))
+    said = bench.done(maps[1], counters=tuple(Count(f"{EMOJIS}b{n}", 1) for n in range(100))) + bench.commit()
+    (result,) = tools.only(ev.TellResult, said)
+    assert result.code == "USER_ERROR" and "bytes of names" in result.text
+
+
+def test_reasons_with_longer_names_than_a_result_holds_are_one_sum(bench, sheet, tools):
+    bench.hello("a", slots=2)
+    maps = tools.only(ev.Assign, bench.submit(sheet))
+    for order, name in zip(maps, "ab", strict=True):
+        bench.done(order, rejects=tuple(Count(f"{EMOJIS}{name}{n:03}", 1) for n in range(500)))
+    bench.commit()
+    rejects = bench.master.desk.ledger.jobs["j"].sums()[1]
+    assert COUNT_NAMES_BYTES_MAX // 2 < names_bytes(each.name for each in rejects) <= COUNT_NAMES_BYTES_MAX + 1024
+    assert rejects[-1].name == "(others)" and sum(each.count for each in rejects) == 1000
+
+
+def test_what_workers_say_of_their_rows_fits_a_status_however_they_lie(bench, sheet, tools):
+    most, job = (1 << 63) - 1, bytes(16)
+    bench.hello("a")
+    bench.hello("b")
+    orders = tools.only(ev.Assign, bench.submit(msgspec.structs.replace(sheet, job=job.hex())))
+    mine = next(one for one in orders if one.worker == "a")
+    lie = m.Progress(job, attempt_key(mine.attempt.number), "run", 0, most, most)
+    status = answers.status_of(bench.master.desk, job.hex(), {"a": m.Beat((lie,) * 3, (), 1, 1)})
+    assert status.stages[0].rows == status.stages[0].size_bytes == most
+    status = answers.status_of(bench.master.desk, job.hex(), {"b": m.Beat((lie,), (), 1, 1)})
+    assert status.stages[0].rows == 0  # of an attempt that it does not run
+    bench.master.desk.jobs[job.hex()].rows_read[0] = most
+    status = answers.status_of(bench.master.desk, job.hex(), {"a": m.Beat((lie,), (), 1, 1)})
+    assert status.stages[0].rows == most

@@ -146,3 +146,23 @@ def test_an_attempt_that_no_master_counted_is_refused(office):
     name = AttemptName(JOB, 0, 0, AttemptKey(1, 1 << 40))
     with pytest.raises(ValueError):
         office.mail.event_of("a", 1, m.Accept(name))
+
+
+def test_a_beat_with_an_attempt_that_no_master_counted_is_not_kept(office):
+    good = m.Progress(JOB, AttemptKey(1, 1), "run", 0, 1, 1)
+    first = m.Beat((good,), (JOB,), 1, 1)
+    assert office.mail.event_of("a", 1, first) is not None
+    with pytest.raises(ValueError):
+        office.mail.event_of("a", 1, m.Beat((good, m.Progress(JOB, AttemptKey(0, 1 << 62), "run", 0, 1, 1)), (), 1, 1))
+    assert office.mail.progress == {"a": first}
+
+
+def test_an_attempt_is_its_workers_from_its_assign_to_its_answer(office, job):
+    office.hello("a", 1)
+    office.hello("b", 2)
+    (of_a, _) = bodies(office.submit(job), m.Assign, "a") * 2
+    made_up = AttemptName(JOB, 0, 0, AttemptKey(1, 999))
+    assert [office.mail.is_assigned(worker, of_a.attempt) for worker in "abc"] == [True, False, False]
+    assert not office.mail.is_assigned("a", made_up)
+    office.told([ev.Discard("a", 1, JOB.hex(), translate.attempt_of(of_a.attempt))])
+    assert not office.mail.is_assigned("a", of_a.attempt)
