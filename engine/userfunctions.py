@@ -22,6 +22,7 @@ from kernelmill.engine.sidedata import bound_side
 HASH_SEED = 0x6B65726E656C6D69
 """The seed of the partition hash: `hash(text)` in a user's function is the same XXH64 in every process."""
 
+_can_be_interrupted = True
 _SHOWN_CHARACTERS_MAX = 120
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OF_AN_ITERATOR = re.compile(
@@ -98,9 +99,9 @@ class UserFunction:
     def failed(self, problem: BaseException, record: str, place: str) -> KernelmillError:
         """KM0301 for what the function raised: its own innermost line, the record and where that came from.
 
-        A KeyboardInterrupt is raised again: it is not the function's.
+        A KeyboardInterrupt is raised again, as far as `is_interrupt` says that it is not the function's.
         """
-        if isinstance(problem, KeyboardInterrupt):
+        if is_interrupt(problem):
             raise problem
         line = _innermost_line(problem, self.given) or self.where
         kind = type(problem).__name__
@@ -219,6 +220,17 @@ def with_stable_hash(function: Callable[..., Any]) -> Callable[..., Any]:
         if _is_of(value, names):
             copied[name] = _rebound(value, copied)
     return _rebound(function, copied)
+
+
+def never_interrupted() -> None:
+    """Take each KeyboardInterrupt for the function's own from now on: for processes that nobody's Ctrl-C reaches."""
+    global _can_be_interrupted
+    _can_be_interrupted = False
+
+
+def is_interrupt(problem: BaseException) -> bool:
+    """Whether somebody wants this process to stop, rather than that a function failed."""
+    return _can_be_interrupted and isinstance(problem, KeyboardInterrupt)
 
 
 def told(problem: BaseException) -> str:

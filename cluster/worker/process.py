@@ -47,6 +47,7 @@ from kernelmill.cluster.worker.slotframes import (
 from kernelmill.cluster.worker.slottask import SlotJob, as_typed, told_as
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.settings import resolve
+from kernelmill.engine.userfunctions import never_interrupted
 from kernelmill.kernels import _jit
 
 _PR_SET_PDEATHSIG = 1
@@ -189,6 +190,7 @@ def main(link_handle: int, page_handle: int) -> None:
     link.setblocking(True)
     for handle in (link_handle, page_handle):
         os.set_inheritable(handle, False)  # what users' code starts must not hold them
+    never_interrupted()
     _jit.use_cache_root(resolve(progress="off").cache_dir)
     Slot(link, ProgressPage(page_handle)).serve()
 

@@ -14,10 +14,10 @@ from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.emits import Shape, Staging
 from kernelmill.engine.exec.pycolumns import NOT_FITTING
 from kernelmill.engine.io.context import Reject, RowPlace
-from kernelmill.engine.userfunctions import UserFunction
+from kernelmill.engine.userfunctions import UserFunction, is_interrupt
 
 FAILURES = BaseException
-"""What a user's function may raise that is about the record: all but MemoryError and KeyboardInterrupt."""
+"""What a user's function may raise that is about the record: all but MemoryError and what `is_interrupt`."""
 EMITS_MAX = 1 << 16
 """So many emits are made to rows at once; a single record may emit more."""
 _RECORD_BYTES_MAX = 64 << 10
@@ -62,7 +62,7 @@ class Calls:
 
         A record that had rejected itself is set aside with its own reason whatever on_bad says.
         """
-        if isinstance(problem, MemoryError | KeyboardInterrupt):
+        if isinstance(problem, MemoryError) or is_interrupt(problem):
             raise problem
         if self.staged.is_rejected:
             self.kept()

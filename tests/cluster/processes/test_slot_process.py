@@ -88,6 +88,39 @@ def test_a_function_of_the_users_that_fails_is_told_with_its_record(data, tmp_pa
         assert isinstance(again, TaskFailed) and again.problem == failed.problem
 
 
+def test_a_keyboard_interrupt_is_the_functions_that_raises_it_for_no_terminal_reaches_a_slot(data, tmp_path):
+    def stops(line, emit):
+        if "w777" in line.split():
+            raise KeyboardInterrupt
+        emit(line, 1)
+
+    plan = lines_of(data).pipe(km.MapReduce(stops, "sum", schema=TYPED, compile="never"))
+    job, parts = pack_here(plan, data, tmp_path / "parts", output="stops")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        failed = slot.run(job, 0, 0, 0)
+    assert isinstance(failed, TaskFailed) and failed.code == "USER_ERROR"
+    assert failed.problem.code == "FUNCTION_FAILED" and "test_slot_process.py" in failed.problem.what
+    assert "w777" in failed.problem.hint and "0.txt" in failed.problem.where
+
+
+def test_counters_whose_names_are_longer_than_a_message_fail_the_task_and_not_the_slot(data, tmp_path):
+    def counts(line, emit):
+        number = int(line.rpartition("w")[2])
+        if number < 1000:
+            emit.count("\N{GRINNING FACE}" * 240 + str(number))
+        emit(line, 1)
+
+    plan = lines_of(data).pipe(km.MapReduce(counts, "sum", schema=TYPED, compile="never"))
+    job, parts = pack_here(plan, data, tmp_path / "parts", output="counts")
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        for attempt in (0, 1):
+            failed = slot.run(job, 0, 0, attempt)
+            assert isinstance(failed, TaskFailed) and failed.problem.code == "BAD_SETTING"
+            assert "bytes" in failed.problem.what
+
+
 @pytest.mark.parametrize("change", ["signature", "job", "code_key", "expires_s", "parts_folder"])
 def test_a_job_that_is_not_as_it_was_signed_is_refused_and_the_slot_ends(data, tmp_path, change):
     job, parts = pack_here(words(data), data, tmp_path / "parts", output=f"refused-{change}")
