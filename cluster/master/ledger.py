@@ -20,16 +20,7 @@ from collections.abc import Iterable, Iterator
 from operator import add, sub, xor
 from typing import Final, NamedTuple, Self
 
-from kernelmill.cluster.fields import (
-    COUNT_MAX,
-    COUNT_NAMES_BYTES_MAX,
-    COUNTS_MAX,
-    Count,
-    Origin,
-    OutputFile,
-    Place,
-    names_bytes,
-)
+from kernelmill.cluster.fields import Count, Origin, OutputFile, Place
 from kernelmill.cluster.journal.records import JobEnded as Ended
 from kernelmill.cluster.master.facts import (
     VECTOR_BYTES,
@@ -47,6 +38,7 @@ from kernelmill.cluster.master.facts import (
     TaskCommitted,
     attempt_epoch,
 )
+from kernelmill.cluster.tallies import folded
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.stages import EdgeKind
 
@@ -56,7 +48,6 @@ ENDS: Final = ("COMMITTED", "FAILED", "CANCELLED")
 ENDED_JOBS_MAX = 4096
 """Ended jobs whose result is kept, so that a client who comes back is answered: the latest ones."""
 _MASK = (1 << 64) - 1
-_NAME_BYTES_MAX = 1024  # of a Word, as UTF-8
 
 
 class Aside(NamedTuple):
@@ -190,7 +181,7 @@ class JobLedger:
             for aside in stage.asides.values():
                 counters.update({each.name: each.count for each in aside.counters})
                 rejects.update({each.name: each.count for each in aside.rejects})
-        return _counts(counters), _counts(rejects)
+        return folded(counters), folded(rejects)
 
     @property
     def tasks(self) -> int:
@@ -391,16 +382,3 @@ class Ledger:
         if not is_legal:
             what = f"{str(fact)[:300]} cannot follow in the journal: {why}"
             raise error(Code.INTERNAL, what, hint="keep the state directory")
-
-
-def _counts(counter: Counter[str]) -> tuple[Count, ...]:
-    """By name; what is more than a message holds is one sum at the end (of reasons: counters are bounded before)."""
-    names = sorted(counter)
-    shown = names[: COUNTS_MAX - 1]
-    while (excess := names_bytes(shown) - COUNT_NAMES_BYTES_MAX) > 0:
-        del shown[-max(1, excess // _NAME_BYTES_MAX) :]
-    others = names[len(shown) :]
-    counts = [(name, counter[name]) for name in shown]
-    if others:
-        counts.append((others[0] if len(others) == 1 else "(others)", sum(counter[name] for name in others)))
-    return tuple(Count(name, max(-COUNT_MAX, min(count, COUNT_MAX))) for name, count in counts)

@@ -29,6 +29,7 @@ from kernelmill.cluster.fields import (
 )
 from kernelmill.cluster.jobspec.opening import OpenJob
 from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_rejects
+from kernelmill.cluster.tallies import folded
 from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, group_keys, key_hashes
 from kernelmill.cluster.worker.slotcontext import SlotContext, Whereabouts
 from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
@@ -222,7 +223,7 @@ class SlotJob:
         rejected = (write_rejects(files.made(), result.rejects),) if result.rejects else ()
         files.finish()
         reasons = Counter(_clipped(reject.reason, NAME_CHARACTERS_MAX) for reject in result.rejects)
-        return TaskRecord(_counts(result.counters), _counts(reasons), output, rejected)
+        return TaskRecord(_counts(result.counters), folded(reasons), output, rejected)
 
     def _failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
         place = self._whereabouts.place

@@ -188,3 +188,26 @@ def test_a_crash_that_no_row_causes_alone_is_told_as_it_was(data, tmp_path):
     job, parts = pack_here(plan_of(data, sometimes), data, tmp_path / "parts")
     failed = in_this_process(job, parts, data, tmp_path).run()
     assert failed.code == "SIGNALLED" and failed.problem.code == "TASK_LOST" and failed.origins == ()
+
+
+def many_reasons(line, emit):
+    emit.reject("because of " + line + " " + "\N{GRINNING FACE}" * 200)
+
+
+def test_a_record_of_many_reasons_to_reject_fits_a_message_and_the_file_has_them_all(tmp_path):
+    from kernelmill.engine.settings import Settings
+
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "a.txt").write_text("".join(f"line {n}\n" for n in range(1500)))
+    settings = Settings(progress="off", memory_bytes=1 << 30, on_bad="reject", max_rejects=2000)
+    job, parts = pack_here(plan_of(folder, many_reasons), folder, tmp_path / "parts", settings=settings)
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, folder, tmp_path), JobOpened)
+        done = slot.run(job, 0, 0, 1)
+    assert isinstance(done, TaskDone), done
+    assert sum(one.count for one in done.record.rejects) == 1500
+    assert done.record.rejects[-1].name == "(others)"
+    (file,) = done.record.reject_files
+    staging = folder / f".out.km-{job.job.hex()}" / "attempts" / "1-1"
+    assert len({one.reason for one in read_rejects(os.path.join(staging, file.name), file)}) == 1500
