@@ -6,6 +6,7 @@ logs. Its processes end with this one, however that ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,9 +21,10 @@ from typing import Any, Self
 
 from kernelmill.cluster.client.connecting import Connection, connect
 from kernelmill.cluster.keys import folder as keys_folder
-from kernelmill.cluster.messages import JobRow, LogRow
+from kernelmill.cluster.messages import OUTPUT_CHARACTERS_MAX, JobRow, LogRow
 from kernelmill.cluster.roots import SCRATCH
-from kernelmill.engine.errors import Code, error
+from kernelmill.cluster.storage.layout import staging_of
+from kernelmill.engine.errors import Code, KernelmillError, RefusedError, error
 from kernelmill.engine.machine import usable_memory_bytes
 from kernelmill.engine.options import whole_number
 from kernelmill.engine.settings import resolve
@@ -44,6 +46,8 @@ for _ in range(100):
         break
     time.sleep(0.2)
 """
+_CANCEL_S = 8.0
+_OVER = ("COMMITTED", "FAILED", "CANCELLED")
 ROOT = "files"
 """The root that is this machine's whole file system."""
 
@@ -126,9 +130,10 @@ class LocalCluster:
         self._run(name, ["worker", *told, "--scratch", str(self.folder / "scratch"), *self._root_options()])
 
     def close(self) -> None:
-        """End all processes and remove all files of the cluster; more than once is fine."""
+        """Cancel what runs, end all processes and remove all files of the cluster; more than once is fine."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._cancel_jobs(connection)
             connection.close()
         # Workers first: without them the master has nothing to do, and without a master they would look for it.
         for name in sorted(self.processes, reverse=True):
@@ -149,6 +154,24 @@ class LocalCluster:
         self._broom.wait()
         for folder in {self.folder, self._sockets}:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _cancel_jobs(self, connection: Connection) -> None:
+        """Leave nothing beside outputs: no other master will ever know of what these jobs have there."""
+        if self.processes["master"].poll() is not None:
+            return
+        until_s = time.monotonic() + _CANCEL_S
+        with contextlib.suppress(KernelmillError):
+            live = {row.job: row for row in connection.jobs() if row.state not in _OVER}
+            for job in live:
+                with contextlib.suppress(RefusedError):  # it has just ended
+                    connection.cancel(job)
+            while time.monotonic() < until_s and any(
+                row.job in live and row.state not in _OVER for row in connection.jobs()
+            ):
+                time.sleep(_POLL_S)
+            places = [staging for row in live.values() if (staging := _staging_in(row))]
+            while time.monotonic() < until_s and any(os.path.lexists(one) for one in places):
+                time.sleep(_POLL_S)
 
     def __enter__(self) -> Self:
         return self
@@ -203,9 +226,16 @@ class LocalCluster:
     def _last_lines(self, name: str) -> str:
         path = self.folder / "log" / f"{name}.log"
         lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES:] if path.is_file() else []
-        return "\n    ".join([f"its log, {path}:", *lines])
+        return "\n    ".join(["the end of its log:", *lines])
 
     def _signal(self, name: str, number: int) -> None:
         process = self.processes[name]
         if process.poll() is None:
             process.send_signal(number)
+
+
+def _staging_in(row: JobRow) -> str:
+    """Where a job's staging is, "" if that is in the cluster's own folder or its path is too long for a list."""
+    root, _, path = row.output.partition(":")
+    is_whole = root == ROOT and len(row.output) < OUTPUT_CHARACTERS_MAX
+    return staging_of(path, row.job) if is_whole else ""

@@ -169,6 +169,10 @@ class ListJobs(Bounded, frozen=True, tag=9):
     page: _Page
 
 
+OUTPUT_CHARACTERS_MAX = 256
+"""What a list of jobs tells of the place of an output."""
+
+
 class JobRow(Bounded, frozen=True):
     """One line of a list of jobs; `output` is for people."""
 

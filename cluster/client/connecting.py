@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kernelmill.cluster.client.asking import jobs_of, log_of, workers_of
+from kernelmill.cluster.client.asking import cancel_job, jobs_of, log_of, workers_of
 from kernelmill.cluster.client.ends import ClusterEnds
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import Bundle, check_address, read_bundle
@@ -56,6 +56,11 @@ class Connection:
         """The lines that a job's tasks wrote to standard output and error, as far as the master kept them."""
         with self._link() as link:
             return log_of(link, job)[0]
+
+    def cancel(self, job: bytes) -> None:
+        """Ask for a job's end without output. Raises KM0602 when it is too late."""
+        with self._link() as link:
+            cancel_job(link, job)
 
     def close(self) -> None:
         """Let jobs run in this process again; more than once is fine. Jobs of other threads go on to their end."""

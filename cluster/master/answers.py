@@ -141,7 +141,7 @@ def jobs_page(desk: Desk, client: str | None, page: int) -> m.Jobs:
 
 
 def _row(job: str, client: str, state: JobState, tasks: int, committed: int, output: Place, code: str) -> m.JobRow:
-    place = f"{output.root}:/{'/'.join(output.parts)}"[:256]
+    place = f"{output.root}:/{'/'.join(output.parts)}"[: m.OUTPUT_CHARACTERS_MAX]
     return m.JobRow(bytes.fromhex(job), client, state, tasks, committed, place, code)
 
 

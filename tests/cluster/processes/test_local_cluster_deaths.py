@@ -14,6 +14,7 @@ import pytest
 
 import kernelmill as km
 from kernelmill.engine import execute
+from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.events import TaskFinished
 
 KJV = str(Path(__file__).resolve().parents[3] / "data" / "kjv" / "[01]*.txt")
@@ -170,3 +171,28 @@ def test_a_cluster_whose_folder_has_a_long_name_and_two_slots(tmp_path, monkeypa
         found = km.from_arrow(pa.table({"n": [1, 2, 3]})).select(km.col("n").sum()).collect(progress=False)
         assert found.to_arrow().column(0).to_pylist() == [6]
     assert list(long.iterdir()) == []
+
+
+def test_closing_the_cluster_cancels_the_job_of_another_thread_and_leaves_nothing_beside_its_output(tmp_path):
+    (tmp_path / "in.txt").write_text("a\n")
+    ended = []
+
+    def wait(line, emit):
+        while True:
+            time.sleep(0.01)  # until the job is cancelled
+
+    job = km.MapReduce(wait, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+
+    def run():
+        try:
+            job.run(str(tmp_path / "in.txt"), output=str(tmp_path / "out"), progress=False)
+        except KernelmillError as problem:
+            ended.append(problem.code)
+
+    with km.LocalCluster(workers=1, memory="1GiB") as cluster:
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_until(lambda: [row for row in cluster.jobs() if row.state == "RUNNING"])
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+    thread.join(20)
+    assert ended == [Code.CANCELLED]
