@@ -84,7 +84,7 @@ def bind_router(
     message_bytes_max: int,
     queued_max: int,
 ) -> zmq.Socket[bytes]:
-    """Bind a ROUTER; the Door of the context must be there before. Raises KM0502 if the address cannot be had.
+    """Bind a ROUTER; the Door of the context must be there before. Raises KM0107 if the address cannot be had.
 
     A frame above message_bytes_max cuts its peer off; queued_max messages wait for a peer, then sending is refused.
     """
@@ -102,7 +102,7 @@ def bind_router(
     except zmq.ZMQError as problem:
         socket.close(0)
         what, hint = f"cannot listen there: {problem.strerror}", "is another process of the cluster running there?"
-        raise error(Code.COMMIT, what, where=endpoint, hint=hint) from problem
+        raise error(Code.BAD_SETTING, what, where=endpoint, hint=hint) from problem
     return socket
 
 

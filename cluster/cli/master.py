@@ -43,8 +43,7 @@ def master(state: Path, keys: Path, listen: str | None, roots: tuple[str, ...]) 
     refuse_to_unpickle()
     folder = keys / "master" if (keys / "master").is_dir() else keys
     shell = MasterShell(state, folder, check_address(listen) if listen is not None else None, roots_given(roots))
-    the_console().note(f"the master listens at {shell.address}, epoch {shell.epoch}")
     try:
-        shell.run()
+        shell.run(lambda: the_console().note(f"the master listens at {shell.address}, epoch {shell.epoch}"))
     except KeyboardInterrupt:
         the_console().note("the master ends; jobs go on when it starts again")

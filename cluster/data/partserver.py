@@ -21,7 +21,7 @@ _WAIT_MS = 1000
 class PartServer:
     """Serves the files of `folder`, each named by its SHA-256, to the workers of `set_workers`.
 
-    may_have: asked from this thread whether a worker may have a part. Raises KM0502 where it cannot bind.
+    may_have: asked from this thread whether a worker may have a part. Raises KM0107 where it cannot bind.
     """
 
     def __init__(self, endpoint: str, pair: KeyPair, folder: str, may_have: Callable[[str, bytes], bool]) -> None:

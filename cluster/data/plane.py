@@ -53,7 +53,7 @@ class DataSettings(NamedTuple):
 class DataPlane:
     """The data socket of a worker and its fetches. All methods may be called from one other thread.
 
-    wake: called from the plane's thread when `take` has something to give. Raises KM0502 where it cannot bind.
+    wake: called from the plane's thread when `take` has something to give. Raises KM0107 where it cannot bind.
     """
 
     def __init__(self, settings: DataSettings, wake: Callable[[], None]) -> None:

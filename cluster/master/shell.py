@@ -119,12 +119,16 @@ class MasterShell:
         """How many masters this journal has had, this one included."""
         return self._me.epoch
 
-    def run(self) -> None:
-        """Serve until the process is interrupted or the journal breaks. Raises what ended it."""
+    def run(self, listening: Callable[[], None]) -> None:
+        """Serve until the process is interrupted or the journal breaks. Raises what ended it.
+
+        `listening` is called when clients and workers can come in.
+        """
         raise_file_limit()
         storage = self._storage = StorageLink(self._roots.items())
         try:
             self._open()
+            listening()
             self._serve()
         finally:
             storage.close()

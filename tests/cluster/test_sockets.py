@@ -136,4 +136,4 @@ def test_an_address_that_is_taken_is_a_typed_error(serve, tmp_path):
     server, endpoint = serve(lambda domain, key, address: None, is_tcp=True)
     with pytest.raises(KernelmillError) as raised:
         bind_router(server.context, server.pair, "workers", endpoint, **LIMITS)
-    assert raised.value.code is Code.COMMIT
+    assert raised.value.code is Code.BAD_SETTING

@@ -1,6 +1,7 @@
 """The master as a process, with clients and workers that a test speaks for: jobs in, work out, restarts, rights."""
 
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def run_maps(worker):
     reduce = worker.hear(m.Assign)
     worker.say(m.Accept(reduce.attempt))
     return maps, reduce
+
+
+def test_a_master_whose_address_is_taken_says_so_and_not_that_it_listens(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        keys_folder.init(tmp_path / "keys", f"tcp://127.0.0.1:{other.getsockname()[1]}")
+        told = ["--state", str(tmp_path / "state"), "--keys", str(tmp_path / "keys")]
+        command = [sys.executable, "-m", "kernelmill", "master", *told]
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        ended = subprocess.run(command, env=os.environ | path, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0 and "KM0107" in ended.stderr and "listens" not in ended.stderr
 
 
 def test_a_job_comes_in_by_parts_and_goes_out_as_work(running):
