@@ -46,7 +46,7 @@ for _ in range(100):
         break
     time.sleep(0.2)
 """
-_CANCEL_S = 8.0
+_CANCEL_S = 20.0
 _OVER = ("COMMITTED", "FAILED", "CANCELLED")
 ROOT = "files"
 """The root that is this machine's whole file system."""

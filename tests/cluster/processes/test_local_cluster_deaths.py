@@ -192,7 +192,7 @@ def test_closing_the_cluster_cancels_the_job_of_another_thread_and_leaves_nothin
     with km.LocalCluster(workers=1, memory="1GiB") as cluster:
         thread = threading.Thread(target=run)
         thread.start()
-        wait_until(lambda: [row for row in cluster.jobs() if row.state == "RUNNING"])
+        wait_until(lambda: [row for row in cluster.jobs() if row.state == "RUNNING"], 60.0)
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
-    thread.join(20)
+    thread.join(60)
     assert ended == [Code.CANCELLED]
