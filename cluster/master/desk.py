@@ -312,8 +312,8 @@ class Desk:
         """Share all slots out anew when this event is over."""
         self.share_all_at_s = self.now
 
-    def declare_lost(self, session: Session, why: str) -> None:
-        """End a session: the only way in which one ends."""
+    def declare_lost(self, session: Session, why: str, silent_s: float = 0.0) -> None:
+        """End a session, after so long a silence: the only way in which one ends."""
         self.seen[f"session lost: {why}"] += 1
         self.sessions.remove(session)
         self.note_peers()
@@ -323,7 +323,7 @@ class Desk:
                 continue
             for run in job.runs_on(session.worker):
                 job.remove(run)
-            self.tell(job, schedule.WorkerLost(session.worker))
+            self.tell(job, schedule.WorkerLost(session.worker, silent_s))
 
     def note_peers(self) -> None:
         """Tell all of a change of sessions soon; many changes at once are told once."""

@@ -22,9 +22,13 @@ class WorkerJoined(msgspec.Struct, frozen=True):
 
 
 class WorkerLost(msgspec.Struct, frozen=True):
-    """The worker's session is over: its attempts will report no more, and the outputs it holds cannot be read."""
+    """The worker's session is over: its attempts will report no more, and the outputs it holds cannot be read.
+
+    silent_s: for how long nothing had been heard of it; what it holds may come back for that much less time.
+    """
 
     worker: str
+    silent_s: float = 0.0
 
 
 class WorkerDrained(msgspec.Struct, frozen=True):

@@ -14,7 +14,8 @@ The rules, in the order in which an event meets them:
 - An attempt that ends without output is tried again under a new number, on another worker where there is one, until the
   task's budget is spent. Only charged failures use that budget; a second one, of any kind of end, is a fuse.
 - An output that is lost is made again only if the job or an open task needs it; so are the inputs that takes. A reader
-  that is running goes on: it may have read what it needs, and says AttemptFailed if not.
+  that is running goes on: it may have read what it needs, and says AttemptFailed if not. One whose holder is away is
+  waited for a grace, and if it comes back later than that, but before it was made again, it counts all the same.
 - Free slots go to ready tasks (tasks.py tells in which order), then to backups of late attempts (backup.py).
 """
 
@@ -238,9 +239,12 @@ class Scheduler:
             stage, index = self._task_at(key)
             if self._is_held(stage, index, worker):
                 self._board.suspend(stage, index)
-        self._graces.pop(worker.number, None)  # a second loss: the grace begins anew, at the end of the line
-        worker.grace_until_s = self._now + self._policy.rejoin_grace_s
+        self._graces.pop(worker.number, None)  # a second loss: the grace begins anew
+        worker.grace_until_s = self._now + max(0.0, self._policy.rejoin_grace_s - event.silent_s)
+        last = next(reversed(self._graces.values()), worker)
         self._graces[worker.number] = worker
+        if last.grace_until_s is not None and last.grace_until_s > worker.grace_until_s:  # one that was silent before
+            self._graces = dict(sorted(self._graces.items(), key=lambda item: item[1].grace_until_s or 0.0))
 
     def _end_graces(self) -> None:
         while self._graces:
@@ -255,7 +259,7 @@ class Scheduler:
                 if stage.holders[index] != number:
                     continue
                 if stage.states[index] == UNAVAILABLE:
-                    self._lose(stage, index)
+                    self._board.lose(stage, index)  # not voided: until it is made again it may still come back
                 else:
                     kept.append(key)
             worker.outputs = kept

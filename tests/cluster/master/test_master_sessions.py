@@ -17,6 +17,7 @@ from kernelmill.cluster.master.sessions import (
     SILENT,
     SUSPECT,
 )
+from kernelmill.engine.ids import TaskId
 
 
 def beat(order, *attempts, session=None):
@@ -172,6 +173,61 @@ def test_outputs_whose_holder_does_not_come_back_in_the_grace_are_made_again(ben
         new.tell(ev.BeatReceived("b", 9, (), (), 1 << 40))
     started = [order.attempt.task.index for order in tools.only(ev.Assign, new.orders)]
     assert sorted(set(started)) == [0, 1]
+
+
+@pytest.fixture
+def held_by_a(bench, sheet, tools):
+    """Both maps committed by a, where the reduce runs; b has a free slot."""
+    bench.hello("a")
+    orders = tools.only(ev.Assign, bench.submit(sheet))
+    for order in orders:
+        bench.done(order)
+    bench.commit()
+    bench.hello("b", slots=1, session=9)
+    return orders
+
+
+def tasks_given_to_b(bench, tools, seconds):
+    """Let seconds pass in which only b is heard; the tasks that it is given."""
+    said = []
+    for _ in range(seconds):
+        said += bench.pass_time(1.0) + bench.tell(ev.BeatReceived("b", 9, (), (), 1 << 40))
+    return {order.attempt.task for order in tools.only(ev.Assign, said)}
+
+
+def test_what_a_silent_worker_holds_is_made_again_as_soon_as_it_is_lost(bench, held_by_a, tools):
+    assert tasks_given_to_b(bench, tools, 4) == set()
+    assert tasks_given_to_b(bench, tools, 1) == {TaskId(0, 0)}
+
+
+def test_what_a_worker_holds_whose_connection_ended_is_waited_for(bench, held_by_a, tools):
+    bench.tell(ev.PeerDisconnected("a", bench.master.desk.sessions.get("a").id))
+    assert tasks_given_to_b(bench, tools, 5) == set()
+    assert bench.master.desk.sessions.get("a") is None
+    assert tasks_given_to_b(bench, tools, 1) == {TaskId(0, 0)}
+
+
+def test_what_was_given_up_counts_if_its_holder_comes_back_before_it_is_made_again(bench, held_by_a, tools):
+    assert tasks_given_to_b(bench, tools, 6) == {TaskId(0, 0)}
+    (welcome,) = tools.only(ev.Welcome, bench.hello("a", count=2, nonce=2, done=[held(order) for order in held_by_a]))
+    assert len(welcome.hold) == 2
+    (again,) = [order for order in tools.only(ev.Assign, bench.orders) if order.session == 9]
+    assert bench.tell(ev.BeatReceived("b", 9, (("j", again.attempt.number),), (), 1 << 40)) == [
+        ev.Cancel("b", 9, "j", again.attempt)
+    ]
+    bench.done(again)  # too late
+    assert bench.commit() == []
+    assert bench.master.winner_of("j", TaskId(0, 0)) == held_by_a[0].attempt
+
+
+def test_what_was_made_again_counts_though_the_first_holder_comes_back_before_that_is_durable(bench, held_by_a, tools):
+    assert tasks_given_to_b(bench, tools, 6) == {TaskId(0, 0)}
+    (again,) = [order for order in tools.only(ev.Assign, bench.orders) if order.session == 9]
+    bench.done(again)
+    (welcome,) = tools.only(ev.Welcome, bench.hello("a", count=2, nonce=2, done=[held(order) for order in held_by_a]))
+    assert welcome.hold == (("j", held_by_a[1].attempt.number),)
+    bench.commit()
+    assert bench.master.winner_of("j", TaskId(0, 0)) == again.attempt
 
 
 def test_forged_and_foreign_attempts_in_a_hello_are_not_kept(bench, half_done, tools):

@@ -195,7 +195,7 @@ class World:
                 if self.rng.random() < 0.5 and not self.shapes[attempt.task.stage].durable:
                     self.disks[worker].add(attempt)  # a zombie: it finishes, and nobody hears of it
         del self.slots[worker]
-        self.tell(WorkerLost(worker))
+        self.tell(WorkerLost(worker, silent_s=self.rng.choice([0.0, 0.0, 3.0, 9.0])))
         if self.rng.random() < 0.3:
             self.disks[worker].clear()
         self.at(self.rng.uniform(0.1, 8.0), self.join, worker)

@@ -307,6 +307,39 @@ def test_lost_outputs_may_come_back_within_the_grace(make, map_reduce):
     assert scheduler.next_deadline() is None
 
 
+def test_a_silence_before_the_loss_counts_for_the_grace(make, map_reduce):
+    scheduler = make(*map_reduce, policy=Policy(rejoin_grace_s=5.0))
+    for name in ("a", "b", "c"):
+        scheduler.handle(WorkerJoined(name, 1), 0.0)
+    for index in range(3):
+        scheduler.handle(AttemptFinished(attempt(0, index, index)), 1.0)
+    scheduler.handle(WorkerLost("a"), 2.0)
+    scheduler.handle(WorkerLost("b", silent_s=4.0), 2.5)
+    assert scheduler.next_deadline() == 3.5
+    assert scheduler.handle(WorkerLost("c", silent_s=9.0), 3.0) == []
+    assert [scheduler.counts_of(0).ready, scheduler.counts_of(0).unavailable] == [1, 2]
+    scheduler.handle(TimePassed(), 3.5)
+    assert scheduler.counts_of(0).ready == 2
+    assert scheduler.next_deadline() == 7.0
+    assert scheduler.handle(WorkerJoined("d", 1), 4.0) == [start(0, 1, 5, "d")]
+
+
+def test_an_output_that_was_given_up_counts_if_it_comes_back_before_it_is_made_again(make, map_reduce):
+    scheduler = make(*map_reduce)
+    scheduler.handle(WorkerJoined("a", 3), 0.0)
+    for index in range(3):
+        scheduler.handle(AttemptFinished(attempt(0, index, index)), 1.0)  # 1.0 and 1.1 run
+    scheduler.handle(WorkerLost("a"), 2.0)
+    assert scheduler.handle(WorkerJoined("b", 1), 3.0) == [start(0, 0, 5, "b")]
+    assert scheduler.handle(AttemptFinished(attempt(0, 0, 5)), 4.0) == [start(0, 1, 6, "b")]
+    scheduler.handle(WorkerJoined("a", 0), 5.0)
+    assert scheduler.handle(OutputFound(attempt(0, 0, 0), "a"), 5.0) == [DropOutput(attempt(0, 0, 0))]
+    assert scheduler.handle(OutputFound(attempt(0, 1, 1), "a"), 5.0) == [CancelAttempt(attempt(0, 1, 6))]
+    assert scheduler.handle(OutputFound(attempt(0, 2, 2), "a"), 5.0) == [FinishStage(0)]
+    assert [scheduler.holder_of(TaskId(0, index)) for index in range(3)] == ["b", "a", "a"]
+    assert scheduler.handle(AttemptFailed(attempt(0, 1, 6), charged=False), 6.0) == [start(1, 0, 7, "b")]
+
+
 def test_a_second_loss_begins_the_grace_anew(make):
     scheduler = make(StageShape(2), StageShape(1, (Edge(0, EdgeKind.GATHER),)), policy=Policy(rejoin_grace_s=5.0))
     scheduler.handle(WorkerJoined("a", 1), 0.0)
@@ -402,6 +435,7 @@ def test_an_output_declared_lost_or_late_is_dropped_when_it_comes_back(make, map
     scheduler = make(*map_reduce)
     scheduler.handle(WorkerJoined("a", 1), 0.0)
     scheduler.handle(AttemptFinished(attempt(0, 0, 0)), 1.0)
+    scheduler.handle(OutputLost(attempt(0, 0, 0)), 1.0)
     scheduler.handle(WorkerLost("a"), 1.0)
     scheduler.handle(WorkerJoined("a", 1), 2.0)
     assert scheduler.handle(OutputFound(attempt(0, 0, 0), "a"), 3.0) == [DropOutput(attempt(0, 0, 0))]
