@@ -1,7 +1,8 @@
 """The table of figures of the cluster: `python -m bench.compare cluster`.
 
-Speed is compared within one round: the same job on two threads of one process, and on two workers of one slot. Faults
-strike a cluster of real processes, the one of tests/cluster/faults. All sockets are ipc, so with CURVE.
+Speed is compared within one round: the same job on two threads of one process, and on two workers of one slot. All
+else is measured by programs of bench/peers: cluster_programs.py. Faults strike a cluster of real processes, the one of
+tests/cluster/faults. Sockets are ipc but where hosts are cut off, and CURVE is on all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 
+from bench import cluster_programs
 from bench.engines import Command
 from bench.goals import Figure, goals_table
 from bench.harness import (
@@ -27,7 +29,6 @@ from bench.harness import (
     measure_in_turn,
     needed,
     rounds_option,
-    run,
 )
 from bench.mapreduce import Row, Setup, cpu_seconds
 from bench.measure import Run, warm_page_cache
@@ -91,50 +92,10 @@ def groups(setup: Setup) -> Row:
     return _speed(setup, "groups", needed("groupby.parquet", "tables"), (0.8, 0.95), check)
 
 
-def _figures_of(program: str, setup: Setup, rows: Sequence[tuple[str, str, str, float, float, bool]]) -> Row:
-    """Run a program that prints a JSON object of numbers, `rounds` times; its figures are medians."""
-    found = [json.loads(run([sys.executable, "-m", f"bench.peers.{program}"]).output) for _ in range(setup.rounds)]
-    figures = []
-    for name, what, unit, goal, aim, at_most in rows:
-        number = statistics.median(one[name] for one in found)
-        figures.append(Figure(what, number, number, unit, goal, aim, at_most))
-    return Row(figures, [f"{program}: {json.dumps(one)}" for one in found], {"runs": found})
-
-
-def tasks(setup: Setup) -> Row:
-    """Empty tasks through a master and two workers."""
-    return _figures_of("cluster_tasks", setup, [("tasks_a_second", "empty tasks a second", "/s", 3000, 10000, False)])
-
-
-def losses(setup: Setup) -> Row:
-    """What is lost when workers and the master die or stand still in the middle of a job."""
-    return _figures_of(
-        "cluster_losses",
-        setup,
-        [
-            ("death_seen_s", "a worker's death seen on the same host", "s", 1, 0.2, True),
-            (
-                "one_of_four_lost",
-                "one of 4 workers killed half-way: time / what lost capacity explains",
-                "x",
-                1.15,
-                1.05,
-                True,
-            ),
-            (
-                "one_of_four_stopped",
-                "one of 4 stopped half-way: time / what lost capacity explains",
-                "x",
-                1.3,
-                1.15,
-                True,
-            ),
-            ("master_back_s", "master killed: to the first new assignment of the next", "s", 3, 1, True),
-        ],
-    )
-
-
-ROWS: dict[str, Callable[[Setup], Row]] = {each.__name__: each for each in (words, index, groups, tasks, losses)}
+ROWS: dict[str, Callable[[Setup], Row]] = {
+    **{each.__name__: each for each in (words, index, groups)},
+    **cluster_programs.ROWS,
+}
 
 
 @click.command()

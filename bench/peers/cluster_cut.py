@@ -1,0 +1,100 @@
+"""How soon the master gives up a host that is cut off from it. Prints JSON.
+
+Four hosts on a switch in a private network, tests/cluster/netns/harness.py: master on m, workers on w1, w2, w3. Each
+worker's host is cut off in turn by a queue that drops all it is given: both ways, only what it would receive, only what
+it sends. Nothing is refused or reset, so only silence tells. A client on m asks for the list of workers all the time.
+
+cut_seen_s     seconds from the cut until the list is without the host: the longest of the three; `cuts` has them all
+skipped        instead of these: why this machine cannot make such a network
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.engines import ROOT
+
+sys.path[:0] = [str(ROOT / "tests" / "cluster" / part) for part in ("faults", "netns")]
+
+import harness  # noqa: E402 -- found by the line above
+import raw  # noqa: E402
+import rig as rigs  # noqa: E402
+
+from kernelmill.cluster.keys.bundle import read_bundle  # noqa: E402
+
+CUTS: dict[str, harness.Direction] = {"w1": "both", "w2": "in", "w3": "out"}
+ASK_S, WATCH_S_MAX = 0.01, 100.0
+
+
+def watch(address: str, bundle: str) -> None:
+    """On m: print when the list of workers changes, on the clock that all processes of this machine share."""
+    known: list[str] | None = None
+    until = time.monotonic() + WATCH_S_MAX  # whoever waits for a change that does not come hears the end
+    with raw.client_session(address, read_bundle(Path(bundle), "client")) as session:
+        while time.monotonic() < until:
+            if (found := session.workers()) != known:
+                known = found
+                print(json.dumps([time.monotonic(), found]), flush=True)
+            time.sleep(ASK_S)
+
+
+def seen_at(watcher: subprocess.Popen[Any], workers: set[str]) -> float:
+    """Read the watcher's lines until just these workers are listed; when that was seen."""
+    assert watcher.stdout is not None
+    for line in watcher.stdout:
+        at, found = json.loads(line)
+        if set(found) == workers:
+            return float(at)
+    raise SystemExit(f"the workers were not {sorted(workers)} within {WATCH_S_MAX:.0f} s")
+
+
+def measure(net: harness.Network) -> dict[str, float]:
+    """Cut each host off and heal it; the seconds until each was given up."""
+    rig = rigs.Rig(
+        address=f"tcp://{net.address('m')}:7440",
+        launch=lambda name, argv, **options: net.run(name if name in harness.HOSTS else "m", argv, **options),
+    )
+    found = {}
+    try:
+        rig.start_master()
+        rig.start_workers(*CUTS)
+        rig.wait_workers(*CUTS)
+        words = [sys.executable, "-m", "bench.peers.cluster_cut", "watch", rig.address, rig.bundle("client", "root")]
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # a host has no folder of ours
+        watcher = net.run("m", words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
+        seen_at(watcher, set(CUTS))
+        for host, direction in CUTS.items():
+            began = time.monotonic()
+            net.cut(host, direction)
+            found[f"{host} {direction}"] = seen_at(watcher, set(CUTS) - {host}) - began
+            if not net.dropped(host):
+                raise SystemExit(f"the cut of {host} dropped nothing: nothing was measured")
+            net.heal(host)
+            seen_at(watcher, set(CUTS))
+        watcher.kill()
+    finally:
+        rig.close()
+    return found
+
+
+def main() -> None:
+    """Measure, where the kernel allows it."""
+    if reason := harness.why_not():
+        print(json.dumps({"skipped": reason}))
+        return
+    net = harness.Network()
+    try:
+        cuts = measure(net)
+    finally:
+        net.close()
+    print(json.dumps({"cut_seen_s": max(cuts.values()), "cuts": cuts}))
+
+
+if __name__ == "__main__":
+    watch(*sys.argv[2:]) if sys.argv[1:2] == ["watch"] else main()
