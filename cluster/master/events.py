@@ -26,7 +26,8 @@ class Held(msgspec.Struct, frozen=True):
 class HelloReceived(msgspec.Struct, frozen=True):
     """A worker wants a session. `nonce` is its process, `count` rises with every HELLO of that process.
 
-    running: attempts in hand; done: attempts whose DONE is not answered or whose blocks it holds.
+    running: attempts in hand; done: attempts whose DONE is not answered or whose blocks it holds. host: where it was
+    seen; "" if that says nothing, as where all are on one machine.
     """
 
     worker: str
@@ -38,6 +39,7 @@ class HelloReceived(msgspec.Struct, frozen=True):
     running: tuple[Held, ...] = ()
     done: tuple[Held, ...] = ()
     epoch_seen: int = 0
+    host: str = ""
 
 
 class BeatReceived(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from kernelmill.cluster.master.ledger import ENDS, JobLedger
 from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.schedule.attempts import Numbers
 from kernelmill.engine.schedule.machine import Scheduler
+from kernelmill.engine.schedule.placement import Near
 from kernelmill.engine.schedule.state import BackupPolicy, Policy, StageShape
 
 SUBMITTED: Final = "SUBMITTED"
@@ -136,7 +137,12 @@ class JobRun:
     """A live job, or one that ended and whose last attempts are being stopped."""
 
     def __init__(
-        self, ledger: JobLedger, numbers: Numbers, backups: BackupPolicy | None, rejoin_grace_s: float
+        self,
+        ledger: JobLedger,
+        numbers: Numbers,
+        backups: BackupPolicy | None,
+        rejoin_grace_s: float,
+        near: Near | None = None,
     ) -> None:
         sheet = ledger.sheet
         self.ledger, self.sheet, self.id = ledger, sheet, sheet.job
@@ -146,7 +152,7 @@ class JobRun:
         self.problem: Problem | None = None
         shapes = tuple(StageShape(stage.tasks, stage.inputs, durable=not stage.partitions) for stage in sheet.stages)
         policy = Policy(max_attempts=sheet.attempts_max, rejoin_grace_s=rejoin_grace_s, backups=backups)
-        self.scheduler = Scheduler(shapes, policy, numbers=numbers)
+        self.scheduler = Scheduler(shapes, policy, numbers=numbers, near=near)
         self.attempts: dict[int, AttemptRun] = {}
         self.runs_of_worker: dict[str, set[int]] = {}
         self.runs_of_task: dict[tuple[int, int], set[int]] = {}

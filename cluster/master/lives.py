@@ -27,6 +27,7 @@ from kernelmill.cluster.master.facts import (
 from kernelmill.cluster.master.failures import Failure
 from kernelmill.cluster.master.jobs import JobRun
 from kernelmill.cluster.master.ledger import COMMITTING, JobLedger
+from kernelmill.cluster.master.nearness import workers_near
 from kernelmill.cluster.master.registrations import join
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import EdgeKind
@@ -108,7 +109,12 @@ def _flaw_of(sheet: JobSheet, client: str) -> str:
 def take_up(desk: Desk, ledger: JobLedger) -> JobRun:
     """Begin to run a job of the ledger."""
     settings = desk.settings
-    job = JobRun(ledger, desk.numbers, settings.backups, settings.rejoin_grace_s)
+
+    def near(stage: int) -> list[str]:
+        hosts = {session.worker: session.host for session in desk.sessions}
+        return workers_near(desk.ledger, ledger, stage, hosts)
+
+    job = JobRun(ledger, desk.numbers, settings.backups, settings.rejoin_grace_s, near)
     desk.jobs[job.id] = job
     return job
 

@@ -47,7 +47,7 @@ def on_hello(desk: Desk, event: HelloReceived) -> None:
     if desk.recovering_until_s is not None and desk.awaited == {event.worker}:
         desk.recovering_until_s = desk.now  # the last one
     desk.awaited.discard(event.worker)
-    session = Session(event.worker, event.session, event.nonce, event.count, event.slots)
+    session = Session(event.worker, event.session, event.nonce, event.count, event.slots, event.host)
     desk.sessions.register(session, desk.now)
     desk.note_peers()
     take_disk(desk, session, event.disk_free_bytes)
@@ -68,7 +68,7 @@ def on_hello(desk: Desk, event: HelloReceived) -> None:
 def join(desk: Desk, job: JobRun, session: Session) -> None:
     """Make a worker known to a job's scheduler, without slots until they are shared out."""
     job.grants[session.worker] = 0
-    desk.tell(job, schedule.WorkerJoined(session.worker, 0))
+    desk.tell(job, schedule.WorkerJoined(session.worker, 0, session.host))
     if session.state == DRAINING:
         desk.tell(job, schedule.WorkerDrained(session.worker))
 

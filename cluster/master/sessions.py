@@ -51,6 +51,7 @@ class Session:
         "count",
         "disk_free_bytes",
         "heard_s",
+        "host",
         "id",
         "inputs_told",
         "is_disk_full",
@@ -61,8 +62,9 @@ class Session:
         "worker",
     )
 
-    def __init__(self, worker: str, number: int, nonce: int, count: int, slots: int) -> None:
+    def __init__(self, worker: str, number: int, nonce: int, count: int, slots: int, host: str = "") -> None:
         self.worker, self.id, self.nonce, self.count, self.slots = worker, number, nonce, count, slots
+        self.host = host  # as the master saw it
         self.state = REGISTERED
         self.heard_s = 0.0
         self.lost_at_s: float | None = None  # set by a disconnect, sooner than silence would tell

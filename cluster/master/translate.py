@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from kernelmill.cluster import messages as m
-from kernelmill.cluster.addresses import for_data
+from kernelmill.cluster.addresses import for_data, is_ipc
 from kernelmill.cluster.fields import AttemptName, BlocksOutput, FilesOutput, TaskKey
 from kernelmill.cluster.journal.translate import attempt_key, attempt_number
 from kernelmill.cluster.keys import signing
@@ -109,6 +109,7 @@ class WorkerMail:
             tuple(map(_held, running)),
             tuple(map(_held, done)),
             hello.epoch_seen,
+            "" if is_ipc(self._address) else host,
         )
 
     def event_of(self, worker: str, session: int, body: Any) -> told.Event | None:

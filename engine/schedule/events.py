@@ -15,10 +15,14 @@ from kernelmill.engine.ids import AttemptId
 
 
 class WorkerJoined(msgspec.Struct, frozen=True):
-    """A worker of this name, present in no earlier session, takes up to `slots` attempts at a time."""
+    """A worker of this name, present in no earlier session, takes up to `slots` attempts at a time.
+
+    What lies on its host is near it; an empty name is a host of its own.
+    """
 
     worker: str
     slots: int
+    host: str = ""
 
 
 class WorkerLost(msgspec.Struct, frozen=True):

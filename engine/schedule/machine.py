@@ -16,7 +16,8 @@ The rules, in the order in which an event meets them:
 - An output that is lost is made again only if the job or an open task needs it; so are the inputs that takes. A reader
   that is running goes on: it may have read what it needs, and says AttemptFailed if not. One whose holder is away is
   waited for a grace, and if it comes back later than that, but before it was made again, it counts all the same.
-- Free slots go to ready tasks (tasks.py tells in which order), then to backups of late attempts (backup.py).
+- Free slots go to ready tasks (tasks.py tells in which order), then to backups of late attempts (backup.py). Whose turn
+  it is takes a task near it if there is one, and a task goes near its input if a slot is free there (placement.py).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from kernelmill.engine.schedule.events import (
     WorkerLost,
 )
 from kernelmill.engine.schedule.invariants import check_job
+from kernelmill.engine.schedule.placement import Near, Placement
 from kernelmill.engine.schedule.state import (
     ABSENT,
     ALL_ENDED,
@@ -90,6 +92,8 @@ class Scheduler:
     given_stages: numbers of stages whose outputs are there from the start (tables in memory), and cannot be lost.
     numbers: where attempts' numbers come from; a master's schedulers share it, and it starts above those of all earlier
     masters, which OutputFound and AttemptFound may name.
+    near: asked which worker is near each task of a stage when all is there that its tasks read; without it, tasks run
+    on whichever worker has its turn.
     Raises ValueError if the shapes do not fit together. The first actions come with the first event.
     """
 
@@ -100,12 +104,14 @@ class Scheduler:
         *,
         given_stages: Collection[int] = (),
         numbers: Numbers | None = None,
+        near: Near | None = None,
     ) -> None:
         self._policy = policy if policy is not None else Policy()
         self._board = TaskBoard(shapes, given_stages)
         self._pool = WorkerPool(self._policy.exclude_after_tasks)
         backups = self._policy.backups
         self._watch = BackupWatch(backups, self._board.stages) if backups is not None else None
+        self._placement = Placement(near, self._pool.number_of) if near is not None else None
         self._attempts = AttemptBook(self._policy, numbers if numbers is not None else Numbers())
         self._now = float("-inf")
         self._job = JOB_RUNNING
@@ -216,7 +222,7 @@ class Scheduler:
     def _on_worker_joined(self, event: WorkerJoined) -> None:
         self._require_worker(event, event.worker)
         self._require(event, event.slots >= 0, "slots cannot be negative")
-        self._pool.join(event.worker, event.slots)
+        self._pool.join(event.worker, event.slots, event.host)
 
     def _on_slots_changed(self, event: SlotsChanged) -> None:
         self._require_worker(event, event.worker)
@@ -278,6 +284,7 @@ class Scheduler:
         holder = -1 if stage.durable else record.worker.number
         if holder >= 0:
             record.worker.outputs.append(record.key)
+        self._note_place(stage, index, holder)
         self._board.finish(stage, index, record.id.number, holder)
 
     def _on_attempt_failed(self, event: AttemptFailed) -> None:
@@ -355,7 +362,12 @@ class Scheduler:
             return
         if worker is not None and holder >= 0 and (state != UNAVAILABLE or stage.holders[index] != holder):
             worker.outputs.append(key_of(stage.number, index))
+        self._note_place(stage, index, holder)
         self._board.find(stage, index, number, holder)
+
+    def _note_place(self, stage: StageRecord, index: int, holder: int) -> None:
+        if self._placement is not None and stage.paired_readers:
+            self._placement.note_output(stage, index, holder)
 
     def _is_held(self, stage: StageRecord, index: int, worker: WorkerRecord) -> bool:
         return stage.states[index] == DONE and stage.holders[index] == worker.number
@@ -386,6 +398,8 @@ class Scheduler:
         for number in board.completed_stages:
             if board.stages[number].is_complete:  # and not lost again in the same event
                 self._actions.append(FinishStage(number))
+                if self._placement is not None:
+                    self._placement.note_complete(board.stages[number])
         board.completed_stages.clear()
 
     def _settle(self) -> None:
@@ -413,6 +427,8 @@ class Scheduler:
     def _start_next_of(self, stage: StageRecord) -> bool:
         """Start the first ready task for which there is a worker; one that must wait for another is passed by."""
         stage.low = index = self._board.next_ready(stage, stage.low)
+        if self._placement is not None and self._start_near(self._placement, stage):
+            return True
         while index >= 0:
             failed_on = self._attempts.last_worker_of(key_of(stage.number, index))
             worker = self._pool.choose(stage.number, failed_on)
@@ -422,6 +438,19 @@ class Scheduler:
                 return True
             index = self._board.next_ready(stage, index + 1)
         return False
+
+    def _start_near(self, placement: Placement, stage: StageRecord) -> bool:
+        """Start a task that is near the worker whose turn it is, or the first ready one if its near worker is free."""
+        worker = self._pool.first_free(stage.number)
+        index = placement.next_near(stage, worker.number) if worker is not None else -1
+        if index < 0:
+            index = stage.low
+            worker = self._pool.free_near(placement.nearest(stage, index), stage.number)
+        if worker is None or self._attempts.last_worker_of(key_of(stage.number, index)) == worker.number:
+            return False
+        self._board.start(stage, index)
+        self._start(stage, index, worker, None)
+        return True
 
     def _start(self, stage: StageRecord, index: int, worker: WorkerRecord, original: AttemptRecord | None) -> None:
         record = self._attempts.start(stage.number, index, worker, self._now, original)

@@ -253,10 +253,10 @@ class AttemptRecord:
 class WorkerRecord:
     """A worker by name. `number` stays with the name, also over a loss; all else belongs to one session."""
 
-    __slots__ = ("attempts", "failed_tasks", "grace_until_s", "name", "number", "outputs", "slots", "state")
+    __slots__ = ("attempts", "failed_tasks", "grace_until_s", "host", "name", "number", "outputs", "slots", "state")
 
     def __init__(self, number: int, name: str) -> None:
-        self.number, self.name, self.state, self.slots = number, name, ABSENT, 0
+        self.number, self.name, self.state, self.slots, self.host = number, name, ABSENT, 0, ""
         self.attempts: dict[int, AttemptRecord] = {}  # by number
         self.failed_tasks: dict[int, set[int]] = {}  # by stage: tasks that failed here and were charged for it
         self.outputs = array("q")  # keys of tasks whose outputs it took; some may have been superseded since

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from kernelmill.engine.schedule.events import SlotsChanged, WorkerDrained, WorkerJoined, WorkerLost
 from kernelmill.engine.schedule.state import ABSENT, JOINED, NEXT_WORKER, AttemptRecord, WorkerRecord
+
+MATES_MAX: Final = 16
+"""Workers of one host that are looked at for one that is free."""
 
 
 class WorkerPool:
@@ -21,6 +25,7 @@ class WorkerPool:
         self._by_name: dict[str, WorkerRecord] = {}
         self._by_number: list[WorkerRecord] = []
         self._present: dict[int, WorkerRecord] = {}
+        self._of_host: dict[str, list[int]] = {}  # workers that are here, by host; not all where there are many
         self._excluded: dict[int, set[int]] = {}  # by stage: workers by number; never all usable ones of them
         self.free: OrderedDict[int, WorkerRecord] = OrderedDict()  # joined ones with a free slot, by number
         self.slots = 0  # of the joined workers
@@ -33,6 +38,11 @@ class WorkerPool:
         """Find a worker that was here at some time; KeyError for any other."""
         return self._by_name[name]
 
+    def number_of(self, name: str) -> int:
+        """Tell a worker's number, -1 for one that was never here."""
+        worker = self._by_name.get(name)
+        return worker.number if worker is not None else -1
+
     def name_of(self, number: int) -> str:
         """Tell a worker's name."""
         return self._by_number[number].name
@@ -42,20 +52,25 @@ class WorkerPool:
         worker = self._by_name.get(name)
         return worker.state if worker else ABSENT
 
-    def join(self, name: str, slots: int) -> WorkerRecord:
-        """Begin a session of an ABSENT worker."""
+    def join(self, name: str, slots: int, host: str = "") -> WorkerRecord:
+        """Begin a session of an ABSENT worker; the same `host` has the same disks, unless it is empty."""
         worker = self._by_name.get(name)
         if worker is None:
             worker = WorkerRecord(len(self._by_number), name)
             self._by_name[name] = worker
             self._by_number.append(worker)
         self._present[worker.number] = worker
+        if host and len(mates := self._of_host.setdefault(host, [])) < MATES_MAX:
+            mates.append(worker.number)
+        worker.host = host
         self._change(worker, NEXT_WORKER[worker.state, WorkerJoined], slots)
         return worker
 
     def leave(self, worker: WorkerRecord) -> None:
         """End a session; its attempts must have been taken away before."""
         del self._present[worker.number]
+        if worker.number in (mates := self._of_host.get(worker.host, [])):
+            mates.remove(worker.number)
         worker.failed_tasks.clear()
         for excluded in self._excluded.values():
             excluded.discard(worker.number)
@@ -122,6 +137,19 @@ class WorkerPool:
         excluded = self._excluded.get(stage)
         return bool(self.free) if not excluded else any(number not in excluded for number in self.free)
 
+    def first_free(self, stage: int) -> WorkerRecord | None:
+        """Tell whose turn it is among the free workers that take tasks of the stage."""
+        excluded = self._excluded.get(stage, ())
+        return next((worker for number, worker in self.free.items() if number not in excluded), None)
+
+    def free_near(self, number: int, stage: int) -> WorkerRecord | None:
+        """Find this worker, or else one of its host, if it is free and takes tasks of the stage; number may be -1."""
+        if number < 0:
+            return None
+        excluded = self._excluded.get(stage, ())
+        mates = self._of_host.get(self._by_number[number].host, ())
+        return next((self.free[n] for n in (number, *mates) if n in self.free and n not in excluded), None)
+
     def choose(self, stage: int, avoid: int) -> WorkerRecord | None:
         """Choose a free worker for a task of the stage, not worker `avoid` if any other could ever take it."""
         excluded = self._excluded.get(stage, ())
@@ -155,6 +183,8 @@ class WorkerPool:
             assert is_here or not worker.attempts, f"{worker.name} is absent and runs attempts"
             is_free = worker.state == JOINED and len(worker.attempts) < worker.slots
             assert is_free == (worker.number in self.free), f"{worker.name}: wrong place in the queue"
+        for host, mates in self._of_host.items():
+            assert all(n in self._present and self._by_number[n].host == host for n in mates), f"who is at {host}"
         assert self.slots == sum(w.slots for w in self._present.values() if w.state == JOINED), "the count of slots"
         for stage, excluded in self._excluded.items():
             usable = [worker.number for worker in self._present.values() if worker.is_usable]

@@ -62,7 +62,8 @@ class World:
         backups = BackupPolicy(done_share=0.5, late_s_min=3.0, slots_share=0.3) if rng.random() < 0.6 else None
         grace_s = rng.choice([0.0, 4.0])
         policy = Policy(max_attempts=40, fruitless_max=250, rejoin_grace_s=grace_s, backups=backups)
-        self.scheduler = Scheduler(self.shapes, policy)
+        self.near_rng = random.Random(seed)  # of its own, for half of the worlds; it may name who is gone, or nobody
+        self.scheduler = Scheduler(self.shapes, policy, near=self.near if seed % 2 else None)
         self.queue, self.sequence, self.now = [], 0, 0.0
         self.slots = {}  # of the workers that are here
         self.disks = {}  # worker -> attempts whose outputs it holds, kept over a loss
@@ -74,6 +75,10 @@ class World:
         self.faults_left = rng.randint(0, 30)
         self.seen = Counter()
         self.log = []
+
+    def near(self, stage):
+        names = ["", "nobody", *self.disks]
+        return [self.near_rng.choice(names) for _ in range(self.shapes[stage].tasks)]
 
     def at(self, delay_s, what, *args):
         heapq.heappush(self.queue, (self.now + delay_s, self.sequence, what, args))
@@ -182,7 +187,7 @@ class World:
         slots = self.rng.randint(1, 3)
         self.disks.setdefault(worker, set())
         self.slots[worker] = slots
-        self.tell(WorkerJoined(worker, slots))
+        self.tell(WorkerJoined(worker, slots, self.near_rng.choice(["", "h1", "h2"])))
         for attempt in sorted(self.disks[worker]):
             self.tell(OutputFound(attempt, worker))
 
