@@ -254,6 +254,13 @@ class JobPart(Bounded, frozen=True):
 
 
 JobParts = Annotated[tuple[JobPart, ...], Meta(max_length=1024)]
+
+
+def has_code(parts: JobParts) -> bool:
+    """Whether a job brings anything that is unpickled: without, a process that opens it runs no code of a user's."""
+    return any(part.role == "code" for part in parts)
+
+
 JobState = Literal[
     "SUBMITTED", "RUNNING", "PAUSED", "COMMITTING", "COMMITTED", "FAILED", "CANCELLED"
 ]  # as in the master's machine

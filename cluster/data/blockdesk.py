@@ -78,6 +78,12 @@ class BlockDesk:
             self._open.clear()
             self._answers.clear()
 
+    def forget(self) -> None:
+        """Forget the job: who holds its blocks, and all of its tasks."""
+        self.begin()
+        with self._changed:
+            self._held.clear()
+
     def holding(self, ref: BlockRef) -> Holding:
         """Who holds the output that a block is of. Raises KM0901 if it was not told before the task."""
         with self._changed:

@@ -28,6 +28,11 @@ class Contents(NamedTuple):
     sources: Mapping[str, HeldSource]
     sink: HeldSink | None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing: the job then has no part for it."""
+        return not self.functions and not self.sources and self.sink is None
+
 
 def pack_code(contents: Contents) -> bytes:
     """Pickle the user's objects, those of modules that workers lack by value. Raises KM0107 for what cannot travel."""

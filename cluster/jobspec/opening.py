@@ -10,7 +10,7 @@ from itertools import islice
 import msgspec
 import pyarrow as pa
 
-from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet, Versions
+from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet, Versions, has_code
 from kernelmill.cluster.jobspec.code import Contents
 from kernelmill.cluster.jobspec.parts import (
     CODE,
@@ -98,7 +98,8 @@ def open_job(
     inputs = decode_inputs(_only(parts, INPUTS, folder))
     tables = _tables(plan_part, [part for part in parts if part.role == TABLE], folder)
     origin.speak_from(plan_part.folder)
-    plan = _plan(plan_part, inputs.splits, tables, contents := unpack_code(_only(parts, CODE, folder)))
+    contents = unpack_code(_only(parts, CODE, folder)) if has_code(parts) else Contents((), {}, None)
+    plan = _plan(plan_part, inputs.splits, tables, contents)
     return OpenJob(job, sheet, plan, contents.sink, roots.path_of(sheet.output), roots)
 
 

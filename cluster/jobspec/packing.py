@@ -91,10 +91,11 @@ def pack(
     bare = tuple(msgspec.structs.replace(stage, splits=()) for stage in plan.graph.stages)
     folder = _working_folder()
     told = PlanPart(VERSION, bare, plan.schema, plan.input_bytes, named, plan.is_reduced, tables, folder)
+    code = Contents(plan.functions, others, sink)
     bodies = [
         (PLAN, encode_plan(told)),
         (INPUTS, encode_inputs(InputsPart(VERSION, splits))),
-        (CODE, pack_code(Contents(plan.functions, others, sink))),
+        *(() if code.is_empty else ((CODE, pack_code(code)),)),
         *((TABLE, piece) for piece in pieces),
     ]
     for role, body in bodies:
@@ -108,8 +109,8 @@ def pack(
     )
     expires_s = int(now_s) + EXPIRY_S
     signature = sign_spec(code_key, spec_digest(job, sheet, parts, expires_s), expires_s)
-    contents = {part.sha256: body for part, (_, body) in zip(parts, bodies, strict=True)}
-    return PackedJob(job, sheet, parts, contents, signature, expires_s)
+    by_sum = {part.sha256: body for part, (_, body) in zip(parts, bodies, strict=True)}
+    return PackedJob(job, sheet, parts, by_sum, signature, expires_s)
 
 
 def _sheet_stage(stage: Stage) -> SheetStage:

@@ -2,7 +2,7 @@
 
     plan    one    MessagePack of PlanPart: stages, columns, outputs, what is to be done about bad rows
     inputs  one    MessagePack of InputsPart: the splits of each stage; files as places below roots
-    code    one    cloudpickle of Code: functions, sources, sink; opened in task processes alone
+    code    if any cloudpickle of Code: functions, sources, sink; opened in task processes alone
     table   many   Arrow IPC streams: pieces of tables that were in the client's memory, in order
 
 A part has at most 64 MiB; what is larger is a plan error, but for tables, which are cut.

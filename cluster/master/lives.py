@@ -242,11 +242,13 @@ def on_publish_failed(desk: Desk, event: PublishFailed) -> None:
 
 
 def after_end(desk: Desk, fact: JobEnded, voided: Voided) -> None:
-    """Tell the client, and let everything of the job be deleted; workers hear it at their next BEAT."""
+    """Tell the client, and let everything of the job be deleted; workers that miss it hear it at their next BEAT."""
     ended = desk.ledger.ended.get(fact.job)
     if ended is not None:  # it was not forgotten meanwhile
         desk.out.append(out.TellResult(ended.client, fact.job, fact.state, fact.code, fact.text))
     desk.out.append(out.CleanStaging(fact.job))
+    for session in desk.sessions:
+        desk.out.append(out.Drop(session.worker, session.id, fact.job))
 
 
 # Time.

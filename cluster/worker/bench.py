@@ -27,7 +27,7 @@ from kernelmill.cluster.worker.attempts import Attempt
 from kernelmill.cluster.worker.events import Sample, Want
 from kernelmill.cluster.worker.inputs import InputBook, pair_frame
 from kernelmill.cluster.worker.pool import Pool, Slot
-from kernelmill.cluster.worker.slotframes import BlockWanted, CancelTask, RunTask, SourceInputs
+from kernelmill.cluster.worker.slotframes import BlockWanted, CancelTask, CloseJob, RunTask, SourceInputs
 from kernelmill.cluster.worker.watch import Watch
 from kernelmill.engine.errors import Code
 
@@ -274,6 +274,16 @@ class Bench:
             slot.move(slots.KILLED, self.now)
             self.out.append(out.KillSlot(slot.number))
 
+    def free(self, slot: Slot) -> None:
+        """A slot's job is over, or has to give way: it is a spare again if it may serve another job, else it ends."""
+        if slot.state != slots.IDLE or not slot.is_clean:
+            self.kill(slot)
+            return
+        slot.move(slots.JOB_OVER, self.now)
+        slot.job = slot.writer = None
+        slot.told.clear()
+        self.out.append(out.TellSlot(slot.number, CloseJob()))
+
     def drop_wants(self, slot: int) -> None:
         """Void all wants of a slot."""
         for here in self.wants.pop(slot, {}).values():
@@ -295,7 +305,7 @@ class Bench:
         """A job is over: end what runs of it, delete all files of it."""
         for slot in list(self.pool.slots.values()):
             if slot.job == job:
-                self.kill(slot)
+                self.free(slot)
         for attempt in [each for each in self.attempts.values() if each.name.job == job]:
             self.leave_slot(attempt)
             self._forget(attempt)

@@ -70,8 +70,11 @@ _SAYS: Final[dict[str, frozenset[type]]] = {
     slots.SPARE: frozenset(),
     slots.OPENING: frozenset({slotframes.JobOpened, slotframes.JobRefused}),
     slots.IDLE: frozenset(),
+    slots.CLOSING: frozenset({slotframes.SlotReady}),
     slots.BUSY: frozenset({slotframes.BlockWanted, slotframes.TaskDone, slotframes.TaskFailed}),
 }
+
+_JOBLESS: Final = frozenset({slots.STARTING, slots.SPARE, slots.CLOSING})
 
 
 class Worker:
@@ -162,7 +165,8 @@ class Worker:
         running = 0
         for number, slot in bench.pool.slots.items():
             running += slot.state == slots.BUSY
-            assert (slot.job is None) == (slot.state in (slots.STARTING, slots.SPARE)) or slot.state == slots.DYING
+            assert (slot.job is None) == (slot.state in _JOBLESS) or slot.state == slots.DYING
+            assert slot.is_clean or slot.state not in _JOBLESS, f"slot {number} may open no other job"
             assert slot.state != slots.BUSY or slot.attempt is not None, f"slot {number} runs nothing"
             if slot.attempt is not None:
                 assert bench.attempts[slot.attempt].slot == number

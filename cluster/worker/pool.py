@@ -5,9 +5,11 @@
     OPENING   it checks and opens a job
     IDLE      it has a job and runs nothing
     BUSY      it runs an attempt
+    CLOSING   its job is over: it gives back what it held of it, and is a spare again
     DYING     it was killed, or refused its job; its death has not been seen
 
-A process opens one job in its life. Spares wait for the next job, so that it need not wait for imports.
+A process that opened a job with code of a user's opens no other: it ends with that job. One whose jobs had none is as
+clean as a new one, and serves the next job. Spares wait for the next job, so that it need not wait for imports.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ SPARE: Final = "SPARE"
 OPENING: Final = "OPENING"
 IDLE: Final = "IDLE"
 BUSY: Final = "BUSY"
+CLOSING: Final = "CLOSING"
 DYING: Final = "DYING"
 
 # What moves a slot; DIED removes it from any state.
@@ -29,6 +32,7 @@ JOB_GIVEN: Final = "JOB_GIVEN"
 JOB_OPENED: Final = "JOB_OPENED"
 TASK_GIVEN: Final = "TASK_GIVEN"
 TASK_OVER: Final = "TASK_OVER"
+JOB_OVER: Final = "JOB_OVER"
 KILLED: Final = "KILLED"
 
 NEXT_SLOT: Final[dict[tuple[str, str], str]] = {
@@ -37,25 +41,43 @@ NEXT_SLOT: Final[dict[tuple[str, str], str]] = {
     (OPENING, JOB_OPENED): IDLE,
     (IDLE, TASK_GIVEN): BUSY,
     (BUSY, TASK_OVER): IDLE,
+    (IDLE, JOB_OVER): CLOSING,
+    (CLOSING, READY): SPARE,
     (STARTING, KILLED): DYING,
     (SPARE, KILLED): DYING,
     (OPENING, KILLED): DYING,
     (IDLE, KILLED): DYING,
     (BUSY, KILLED): DYING,
+    (CLOSING, KILLED): DYING,
     (DYING, KILLED): DYING,
 }
 
 
 class Slot:
-    """One process. `attempt` is what it runs, or what it opens its job for; `writer` is whose lines come out of it."""
+    """One process. `attempt` is what it runs, or what it opens its job for; `writer` is whose lines come out of it.
 
-    __slots__ = ("attempt", "job", "killed_for", "number", "since_s", "state", "told", "writer")
+    is_used: it has opened a job. is_clean: nothing of a user's ran in it, and no task failed in it.
+    """
+
+    __slots__ = (
+        "attempt",
+        "is_clean",
+        "is_used",
+        "job",
+        "killed_for",
+        "number",
+        "since_s",
+        "state",
+        "told",
+        "writer",
+    )
 
     def __init__(self, number: int, now: float) -> None:
         self.number, self.state, self.since_s = number, STARTING, now
         self.job: JobId | None = None
         self.attempt: AttemptName | None = None
         self.writer: AttemptName | None = None  # also after its end: lines come by another pipe, and later
+        self.is_used, self.is_clean = False, True
         self.killed_for = ""  # the failure that its attempt is reported with
         self.told: dict[int, tuple[int, int]] = {}  # stage -> (session's count, version) of the inputs it was sent
 
@@ -83,6 +105,10 @@ class Pool:
         """The slots in one of these states, the oldest first."""
         return [slot for slot in self.slots.values() if slot.state in states]
 
+    def spare_for(self, has_code: bool) -> Slot | None:
+        """A spare for a job: one that is warm for a job without code, a new one for a job after which it ends."""
+        return min(self.in_state(SPARE), key=lambda slot: slot.is_used == has_code, default=None)
+
     def idle_of(self, job: JobId) -> Slot | None:
         """A slot that has this job and runs nothing."""
         return next((slot for slot in self.slots.values() if slot.state == IDLE and slot.job == job), None)
@@ -98,7 +124,7 @@ class Pool:
         There are as many spares as slots that have no job, at least one; and at most 2 * size + 1 processes.
         """
         bound = len(self.in_state(OPENING, IDLE, BUSY))
-        fresh = len(self.in_state(STARTING, SPARE))
+        fresh = len(self.in_state(STARTING, SPARE, CLOSING))
         target = max(wanted, self.size - bound, 1)
         return max(0, min(target - fresh, 2 * self.size + 1 - bound - fresh))
 

@@ -1,15 +1,17 @@
-"""The slot: a process that runs one job's tasks, one at a time, and may die of them.
+"""The slot: a process that runs a job's tasks, one at a time, and may die of them.
 
     python -m kernelmill.cluster.worker.process SOCKET_FD PAGE_FD
 
 It has no key but the code key, no ZeroMQ and no address: only its end of a socketpair, and a page that its supervisor
-reads. A thread reads frames while the main thread works; when the supervisor is gone, so is the slot.
+reads. A thread reads frames while the main thread works; when the supervisor is gone, so is the slot. After a job that
+brought code of a user's it opens no other; one without leaves it as it was but for memory, which is bounded.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import os
 import queue
 import signal
@@ -19,10 +21,12 @@ import threading
 import time
 import traceback
 
+import pyarrow as pa
+
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.store import ScratchPlace
 from kernelmill.cluster.failpoints import failpoint
-from kernelmill.cluster.fields import AttemptKey
+from kernelmill.cluster.fields import AttemptKey, has_code
 from kernelmill.cluster.jobspec.opening import open_job
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.worker.isolation import Isolation
@@ -31,6 +35,7 @@ from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
     BlockHere,
     CancelTask,
+    CloseJob,
     EndSlot,
     JobOpened,
     JobRefused,
@@ -46,12 +51,17 @@ from kernelmill.cluster.worker.slotframes import (
 )
 from kernelmill.cluster.worker.slottask import SlotJob, as_typed, told_as
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.context import Scratch
+from kernelmill.engine.machine import resident_bytes
 from kernelmill.engine.settings import resolve
 from kernelmill.engine.userfunctions import never_interrupted
 from kernelmill.kernels import _jit
 
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_BYTES = 1 << 16
+_KEPT_SHARE, _KEPT_BYTES_MAX = 4, 512 << 20
+"""What a slot may keep between two jobs, of buffers that the next one need not touch for the first time: this part of
+its memory, at most so much."""
 
 
 class Slot:
@@ -60,10 +70,13 @@ class Slot:
     def __init__(self, link: socket.socket, page: ProgressPage) -> None:
         self._link, self._whereabouts = link, Whereabouts(page)
         self._sending = threading.Lock()
-        self._orders: queue.SimpleQueue[OpenJob | RunTask] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[OpenJob | RunTask | CloseJob] = queue.SimpleQueue()
         self._desk = BlockDesk(self.send)
         self._opening: OpenJob | None = None
         self._job: SlotJob | None = None
+        self._scratch = Scratch()
+        self._bare_bytes = resident_bytes("self")
+        self._has_code = False  # of a user's, unpickled here
         self._isolation: Isolation | None = None
 
     def serve(self) -> None:
@@ -74,6 +87,8 @@ class Slot:
             order = self._orders.get()
             if isinstance(order, OpenJob):
                 self._open(order)
+            elif isinstance(order, CloseJob):
+                self._close()
             else:
                 self._run(order)
 
@@ -127,8 +142,9 @@ class Slot:
     def _open(self, order: OpenJob) -> None:
         """Open the job: the only place of a cluster where code is unpickled, after its signature."""
         try:
-            if self._job is not None:
-                raise error(Code.INTERNAL, "a slot opens one job in its life")
+            if self._job is not None or self._has_code:
+                raise error(Code.INTERNAL, "a slot has one job at a time, and none after one with code")
+            self._has_code = has_code(order.parts)
             opened = open_job(
                 order.job,
                 order.sheet,
@@ -141,12 +157,21 @@ class Slot:
                 roots=Roots(dict(order.roots)),
             )
             place = ScratchPlace(order.scratch, order.worker)
-            self._job = SlotJob(opened, place, order.memory_bytes, self._desk, self._whereabouts)
+            self._job = SlotJob(opened, place, order.memory_bytes, self._desk, self._whereabouts, self._scratch)
             self._opening = order
         except Exception as problem:
             self.send(JobRefused(order.job, told_as(_refusal(problem))))
             os._exit(0)
         self.send(JobOpened(order.job))
+
+    def _close(self) -> None:
+        """Forget the job, and be ready for another if what it left is little."""
+        kept_bytes_max = min(self._opening.memory_bytes // _KEPT_SHARE, _KEPT_BYTES_MAX) if self._opening else 0
+        self._job = self._opening = None
+        self._desk.forget()
+        if self._has_code or not shrinks_to(self._bare_bytes + kept_bytes_max, self._scratch):
+            os._exit(0)
+        self.send(SlotReady(os.getpid()))
 
     def _run(self, order: RunTask) -> None:
         failpoint("slot.task.begun")
@@ -162,6 +187,16 @@ class Slot:
             done = self._job.run(order)
         failpoint("slot.task.ended")
         self.send(done)
+
+
+def shrinks_to(size_bytes_max: int, scratch: Scratch) -> bool:
+    """Give memory back if this process holds more than so many bytes; tell whether that helped."""
+    if resident_bytes("self") <= size_bytes_max:
+        return True
+    scratch.clear()
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    return resident_bytes("self") <= size_bytes_max
 
 
 def _refusal(problem: Exception) -> KernelmillError:

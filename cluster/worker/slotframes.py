@@ -3,7 +3,7 @@
     to the slot         OpenJob; for each task SourceInputs (by the page), RunTask, BlockHere ...; CancelTask, EndSlot
     to the supervisor   SlotReady, JobOpened | JobRefused; for each task BlockWanted ..., TaskDone | TaskFailed
 
-A slot opens one job and runs one task at a time. Before RunTask it has been told, by SourceInputs, who holds the blocks
+A slot has one job and runs one task at a time. Before RunTask it has been told, by SourceInputs, who holds the blocks
 that the task reads; what does not lie on this host, or is damaged there, it asks for by BlockWanted and waits. Pure:
 `FrameReader` cuts what was received, `to_slot` and `to_supervisor` make frames, the sockets are the caller's.
 """
@@ -141,6 +141,10 @@ class CancelTask(Bounded, frozen=True, tag=5):
     attempt: AttemptKey
 
 
+class CloseJob(Bounded, frozen=True, tag=7):
+    """The job is over, and nothing of a user's was in it: forget it, give memory back and be ready for another."""
+
+
 class EndSlot(Bounded, frozen=True, tag=6):
     """Exit at once."""
 
@@ -210,7 +214,7 @@ class TaskFailed(Bounded, frozen=True, tag=6):
     origins: Annotated[tuple[Origin, ...], Meta(max_length=1024)]
 
 
-ToSlot = OpenJob | SourceInputs | RunTask | BlockHere | CancelTask | EndSlot
+ToSlot = OpenJob | SourceInputs | RunTask | BlockHere | CancelTask | EndSlot | CloseJob
 ToSupervisor = SlotReady | JobOpened | JobRefused | BlockWanted | TaskDone | TaskFailed
 _Frame = TypeVar("_Frame", bound=ToSlot | ToSupervisor)
 _ENCODER = msgspec.msgpack.Encoder()

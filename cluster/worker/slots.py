@@ -20,11 +20,11 @@ from kernelmill.cluster.worker.events import SlotDied, SlotSaid, SlotSample, Slo
 from kernelmill.cluster.worker.progresspage import ProgressPage, new_page
 from kernelmill.cluster.worker.slotframes import ToSlot, frame_bytes, from_slot
 from kernelmill.engine.errors import KernelmillError
+from kernelmill.engine.machine import resident_bytes
 
 _RECEIVE_BYTES = 256 << 10
 _LINE_BYTES_MAX = 4096
 _LINES_KEPT = 40
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MODULE = "kernelmill.cluster.worker.process"
 
 
@@ -150,15 +150,6 @@ class SlotProcess:
         self._page.close()
         os.close(self.pidfd)
         return SlotDied(self.number, "SIGNALLED", self._broken or _how(status, self._said), sample)
-
-
-def resident_bytes(pid: int | str) -> int:
-    """The memory that a process holds; 0 if it has ended."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
-    except OSError:
-        return 0
 
 
 def _how(status: int, lines: list[str]) -> str:

@@ -81,7 +81,10 @@ class _Discarded:
 
 
 class SlotJob:
-    """The one job of a slot, opened; runs its attempts one after the other in the calling thread."""
+    """The job of a slot, opened; runs its attempts one after the other in the calling thread.
+
+    scratch: buffers and tables of jobs before, to be used again.
+    """
 
     def __init__(
         self,
@@ -90,13 +93,14 @@ class SlotJob:
         memory_bytes: int,
         desk: BlockDesk,
         whereabouts: Whereabouts,
+        scratch: Scratch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._place, self._desk, self._whereabouts, self._clock = job, place, desk, whereabouts, clock
         self._functions = tuple(map(for_run, job.plan.functions))
         settings = Settings(threads=1, memory_bytes=memory_bytes, progress="off")
         self._held_bytes = plan_grants(job.plan, settings).held_bytes_of_stage
-        self._scratch = Scratch()
+        self._scratch = scratch or Scratch()
         self._stages_loaded: set[int] = set()
         self._lock = threading.Lock()
         self._cancelled: set[AttemptKey] = set()

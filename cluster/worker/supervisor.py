@@ -35,8 +35,9 @@ from kernelmill.cluster.worker.link import Link
 from kernelmill.cluster.worker.machine import Worker
 from kernelmill.cluster.worker.scratch import PARTS, ScratchFolder
 from kernelmill.cluster.worker.slotframes import OpenJob
-from kernelmill.cluster.worker.slots import SlotProcess, resident_bytes
+from kernelmill.cluster.worker.slots import SlotProcess
 from kernelmill.engine.errors import KernelmillError
+from kernelmill.engine.machine import resident_bytes
 
 _MESSAGES_MAX: Final = 256
 _BYE_MS: Final = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kernelmill.cluster.fields import JobId
+from kernelmill.cluster.fields import JobId, has_code
 from kernelmill.cluster.messages import (
     Assign,
     CancelAttempt,
@@ -35,6 +35,7 @@ from kernelmill.cluster.worker.slotframes import (
 )
 
 LINE_CHARS_MAX = 1024
+_PASSING = slots.STARTING, slots.OPENING, slots.CLOSING  # none of these lasts
 WRITERS_MAX = 256  # attempts whose lines wait for the next beat
 
 
@@ -140,7 +141,7 @@ def on_parts_missed(bench: Bench, event: PartsMissed) -> None:
 
 
 def on_slot_ready(bench: Bench, slot: Slot, frame: SlotReady) -> None:
-    """A process is there for the next job."""
+    """A process is there for the next job: a new one, or one that has closed the job before."""
     bench.starts_failed = 0
     slot.move(slots.READY, bench.now)
 
@@ -189,6 +190,7 @@ def on_task_done(bench: Bench, slot: Slot, frame: TaskDone) -> None:
 
 def on_task_failed(bench: Bench, slot: Slot, frame: TaskFailed) -> None:
     """Say why an attempt ended without output."""
+    slot.is_clean = False  # whatever it was, it is not carried into another job
     attempt = _of_slot(bench, slot, frame.attempt)
     if attempt is None:
         return
@@ -273,11 +275,14 @@ def _find_slot(bench: Bench, attempt: Attempt) -> bool:
     if slot is not None:
         bench.start(attempt, slot)
         return True
-    spare = next(iter(bench.pool.in_state(slots.SPARE)), None)
     spec = bench.jobs[job].spec
-    if spare is None or spec is None:
+    assert spec is not None  # it is ready
+    brings_code = has_code(spec.parts)
+    spare = bench.pool.spare_for(brings_code)
+    if spare is None:
         return False
     spare.job, spare.attempt, attempt.slot = job, attempt.name, spare.number
+    spare.is_used, spare.is_clean = True, spare.is_clean and not brings_code
     spare.move(slots.JOB_GIVEN, bench.now)
     bench.out.append(out.OpenInSlot(spare.number, spec))
     return True
@@ -285,10 +290,11 @@ def _find_slot(bench: Bench, attempt: Attempt) -> bool:
 
 def _start_slots(bench: Bench, wanted: int) -> None:
     pool = bench.pool
-    if wanted and not pool.missing(wanted) and not pool.in_state(slots.STARTING, slots.SPARE, slots.DYING):
+    coming = slots.STARTING, slots.SPARE, slots.CLOSING, slots.DYING
+    if wanted and not pool.missing(wanted) and not pool.in_state(*coming):
         oldest = pool.least_used(bench.attempts[next(iter(bench.waiting))].name.job)
         if oldest is not None:
-            bench.kill(oldest)
+            bench.free(oldest)
     if pool.in_state(slots.OPENING, slots.BUSY):
         bench.busy_s = bench.now
     if not wanted and (bench.is_draining or bench.now < bench.busy_s + bench.settings.spare_s):
@@ -308,7 +314,7 @@ def pass_time(bench: Bench) -> None:
             watch.alive_s = bench.now
     for sample in bench.sample.slots:
         _look(bench, sample)
-    for slot in bench.pool.in_state(slots.STARTING, slots.OPENING):
+    for slot in bench.pool.in_state(*_PASSING):
         if slot.since_s + settings.start_s <= bench.now:
             bench.kill(slot, "HUNG")
     for attempt in list(bench.stopping.values()):
@@ -354,7 +360,7 @@ def next_deadline(bench: Bench) -> list[float]:
     """When pass_time has something to do that cannot wait for the next sample."""
     settings = bench.settings
     due = [each.stop_at_s for each in bench.stopping.values() if each.stop_at_s is not None]
-    due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(slots.STARTING, slots.OPENING)]
+    due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(*_PASSING)]
     if bench.starts_failed and bench.start_at_s > bench.now:
         due.append(bench.start_at_s)
     spare_at_s = bench.busy_s + settings.spare_s

@@ -34,6 +34,11 @@ class Scratch:
             found = self._buffers[name] = bytearray(size_bytes)
         return found
 
+    def clear(self) -> None:
+        """Give all of it back."""
+        self._buffers.clear()
+        self._idle.clear()
+
     @contextmanager
     def lend(self, make: Callable[[], T]) -> Iterator[T]:
         """Lend an object that `make` makes, one used before if there is one; two steps of a task never share one."""

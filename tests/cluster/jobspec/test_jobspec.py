@@ -181,6 +181,11 @@ pickle.dump(tuple(made), open({str(tmp_path / "made")!r}, "wb"))
     assert caught.value.where.endswith("in/a.txt, byte 0, line 1")
 
 
+def test_a_job_without_code_of_the_users_has_no_part_that_is_unpickled(data):
+    assert {part.role for part in packed(words_of(data), data).parts} == {"plan", "inputs"}
+    assert {part.role for part in packed(km.scan_source(Numbers()), data).parts} == {"plan", "inputs", "code"}
+
+
 class Marker:
     """Leaves a file behind if anybody unpickles it."""
 
@@ -192,7 +197,7 @@ class Marker:
 
 
 def test_nothing_is_unpickled_of_a_job_that_was_not_signed_so(data, tmp_path):
-    made = packed(words_of(data), data)
+    made = packed(km.scan_source(Numbers()), data)
     evil = pickle.dumps(Marker(tmp_path / "marker"))
     code = next(number for number, part in enumerate(made.parts) if part.role == "code")
     forged = (*made.parts[:code], part_of("code", evil), *made.parts[code + 1 :])

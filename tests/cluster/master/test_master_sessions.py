@@ -106,6 +106,17 @@ def test_a_cancel_is_repeated_with_every_beat_until_it_is_answered(bench, sheet,
     assert [type(each) for each in said] == [ev.Drop]
 
 
+def test_workers_are_told_that_a_job_is_over_when_that_is_durable(bench, sheet, tools):
+    bench.hello("a", slots=1)
+    bench.hello("b", slots=1)
+    orders = tools.only(ev.Assign, bench.submit(sheet))
+    assert {order.worker for order in orders} == {"a", "b"}
+    bench.tell(ev.CancelReceived("ada", "j"))
+    for order in orders:
+        assert tools.only(ev.Drop, bench.failed(order, "CANCELLED")) == []
+    assert tools.only(ev.Drop, bench.commit()) == [ev.Drop(each.worker, each.session, "j") for each in orders]
+
+
 def test_a_drained_worker_gets_no_work_and_may_go_when_nothing_of_it_is_needed(bench, sheet, tools):
     bench.hello("a", slots=1)
     (order,) = tools.only(ev.Assign, bench.submit(sheet))

@@ -10,15 +10,20 @@ from slots import SlotProcess, pack_here, run_job
 
 import kernelmill as km
 from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.cluster.worker.process import shrinks_to
 from kernelmill.cluster.worker.slotframes import (
     CancelTask,
+    CloseJob,
     EndSlot,
     JobOpened,
     JobRefused,
     RunTask,
+    SlotReady,
     TaskDone,
     TaskFailed,
 )
+from kernelmill.engine.exec.context import Scratch
+from kernelmill.engine.machine import resident_bytes
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,48 @@ def test_two_slots_that_read_each_others_blocks_give_the_rows_of_a_local_run(dat
     vectors = [int.from_bytes(blocks.vectors[8:16], "little") for blocks in maps]
     assert len(job.sheet.stages) > 1 and consumed[0].maps == len(maps) and consumed[0].rows == sum(vectors)
     assert [sum(file.stat().st_size for file in tmp_path.glob(f"{name}/*/*/*.data")) > 0 for name in ("w1", "w2")]
+
+
+def closed(slot):
+    """What a slot says when its job is over."""
+    slot.tell(CloseJob())
+    return slot.frame()
+
+
+def test_a_slot_whose_jobs_brought_no_code_gives_each_of_them_the_rows_of_a_local_run(data, tmp_path):
+    lengths = km.scan_text(str(data / "*.txt")).select(n=km.col("line").str.len_bytes()).group_by("n").len()
+    with SlotProcess() as slot:
+        for number, frame in enumerate([words(data), lengths, words(data)]):
+            job, parts = pack_here(frame, data, tmp_path / "parts", output=f"again-{number}", job=bytes([number]) * 16)
+            done = run_job(job, [slot], [tmp_path], parts, data)
+            assert rows_of(parts_of(job, done, data)).equals(frame.collect().to_arrow())
+            assert isinstance(closed(slot), SlotReady)
+
+
+def test_a_slot_that_has_opened_code_of_the_users_ends_with_its_job_and_opens_no_other(data, tmp_path):
+    def each(line, emit):
+        emit(line, 1)
+
+    own, parts = pack_here(lines_of(data).pipe(km.MapReduce(each, "sum", schema=TYPED)), data, tmp_path / "parts")
+    other, _ = pack_here(words(data), data, tmp_path / "parts", output="other", job=b"o" * 16)
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(own, parts, data, tmp_path), JobOpened)
+        assert closed(slot) is None and slot.process.wait(10) == 0
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(own, parts, data, tmp_path), JobOpened)
+        assert isinstance(slot.open(other, parts, data, tmp_path), JobRefused)
+        assert slot.frame() is None
+
+
+def test_what_a_slot_holds_between_jobs_is_bounded():
+    """Buffers for the next job are kept as long as they are few; a process that holds more even without them ends."""
+    scratch = Scratch()
+    scratch.buffer("text", 64 << 20)[:: 1 << 10] = bytes(64 << 10)  # touched
+    buffered = resident_bytes("self")
+    assert shrinks_to(buffered + (16 << 20), scratch) and scratch.buffer("text", 1)[:1] == b"\0"
+    assert len(scratch.buffer("text", 1)) == 64 << 20, "it was kept"
+    assert shrinks_to(buffered - (32 << 20), scratch) and len(scratch.buffer("text", 1)) == 1
+    assert not shrinks_to(1 << 20, scratch)
 
 
 def test_a_function_of_the_users_that_fails_is_told_with_its_record(data, tmp_path):

@@ -84,13 +84,13 @@ def sheets(rng, count, poison, brisk):
             tuple(stages),
             on_bad="reject" if poison else "error",
             attempts_max=50,
-            accepted=accepted_of(stages),
+            accepted=accepted_of(stages, has_code=number % 2 == 1),
         )
         found.append(sheet)
     return found
 
 
-def accepted_of(stages):
+def accepted_of(stages, *, has_code=False):
     """What workers are told of a job."""
     shapes = tuple(
         SheetStage(
@@ -99,7 +99,9 @@ def accepted_of(stages):
         for stage in stages
     )
     sheet = Sheet(shapes, Place("out", ("x",)), Policy("error", 9, "error", "signed", "tail", 4, False), VERSIONS)
-    return JobAccepted(CLIENT, sheet, (JobPart("plan", b"p" * 32, 1),), b"g" * 32, 1 << 40)
+    roles = ("plan", "code") if has_code else ("plan",)
+    parts = tuple(JobPart(role, role[:1].encode() * 32, 1) for role in roles)
+    return JobAccepted(CLIENT, sheet, parts, b"g" * 32, 1 << 40)
 
 
 class Link:

@@ -13,6 +13,7 @@ from kernelmill.cluster.fields import (
     Problem,
     TaskRecord,
     Versions,
+    has_code,
 )
 from kernelmill.cluster.journal.translate import attempt_number
 from kernelmill.cluster.keys import signing
@@ -158,6 +159,7 @@ class SimWorker:
             case ev.OpenInSlot(slot=number, spec=spec):
                 if world.fault(0.02):
                     self.at(now + 0.1, self.slot_dies, number, "died while it opened a job")
+                self.slots[number].open(spec)
                 self.at(now + rng.uniform(0.01, 0.1), self.slot_says, number, slotframes.JobOpened(spec.job))
             case ev.BringParts(spec=spec):
                 self.at(now + rng.uniform(0.01, 0.3), self.tell, ev.PartsCame(spec.job))
@@ -228,6 +230,7 @@ class SimSlot:
         self.worker, self.world, self.number = worker, worker.world, number
         self.run = None
         self.held = {}  # (stage, map task) -> (gen, attempt, holder)
+        self.opened = self.has_code = False
         self.is_hung = False
         self.steps = 0
 
@@ -245,9 +248,18 @@ class SimSlot:
         if self.worker.slots.get(self.number) is self and run is self.run:
             what(*args)
 
+    def open(self, spec):
+        assert not self.opened and not self.has_code, "a second job in a process that had a user's code, or has a job"
+        self.opened, self.has_code = True, has_code(spec.parts)
+
     def take(self, frame):
         world = self.world
         match frame:
+            case slotframes.CloseJob():
+                assert self.run is None and self.opened
+                self.opened, self.held = False, {}
+                world.seen["slot used again"] += 1
+                self.worker.at(world.now + 0.01, self.worker.slot_says, self.number, slotframes.SlotReady(1))
             case slotframes.SourceInputs():
                 for each in frame.held:
                     self.held[frame.stage, each.task] = frame.gen, each.attempt, frame.holders[each.holder]

@@ -109,7 +109,7 @@ class Rig:
         self.say(messages.Welcome(hello.count, 0, 1, tuple(keep), tuple(hold), tuple(resend)), epoch=epoch)
         return hello
 
-    def with_job(self, job=JOB):
+    def with_job(self, job=JOB, *, roles=("plan",)):
         """A session, a job whose parts are here, and spares that are ready."""
         if not self.worker.session:
             self.welcome()
@@ -117,8 +117,8 @@ class Rig:
             slot = self.worker._bench.pool.slots[action.slot]
             if slot.state == "STARTING":
                 self.do(ev.SlotSaid(action.slot, slotframes.SlotReady(1)))
-        part = JobPart("plan", b"p" * 32, 3)
-        self.say(messages.Spec(job, SHEET, (part,), b"g" * 32, 1 << 40))
+        parts = tuple(JobPart(role, role[:1].encode() * 32, 3) for role in roles)
+        self.say(messages.Spec(job, SHEET, parts, b"g" * 32, 1 << 40))
         return self
 
     def run(self, number, stage=0, inputs=(), **fields):

@@ -115,6 +115,56 @@ def test_a_second_job_gets_a_process_of_its_own():
     assert rig.run(2, job=other) != first
 
 
+def with_another(rig, roles=("plan",)):
+    """Another job in the same worker; the slot in which its first attempt runs."""
+    rig.say(messages.Drop(JOB))
+    for told in rig.ordered(ev.TellSlot):
+        assert type(told.frame) is slotframes.CloseJob
+        rig.do(ev.SlotSaid(told.slot, slotframes.SlotReady(1)))
+    rig.with_job(b"k" * 16, roles=roles)
+    return rig.run(2, job=b"k" * 16)
+
+
+def test_a_slot_of_a_job_without_code_serves_the_next_job():
+    rig = Rig(slots=1).with_job()
+    slot = rig.run(1)
+    rig.finish(slot, 1)
+    rig.wait(0.5)
+    assert len(rig.worker._bench.pool.slots) == 2, "there is a new process, too"
+    assert with_another(rig) == slot
+
+
+@pytest.mark.parametrize("end", ["code", "failure", "busy"])
+def test_a_slot_in_which_a_users_code_ran_or_a_task_failed_or_runs_ends_with_its_job(end):
+    rig = Rig(slots=1).with_job(roles=("plan", "code") if end == "code" else ("plan",))
+    slot = rig.run(1)
+    if end == "code":
+        rig.finish(slot, 1)
+    elif end == "failure":
+        rig.fail(slot, 1)
+    rig.say(messages.Drop(JOB))
+    assert [order.slot for order in rig.ordered(ev.KillSlot)] == [slot]
+    assert not rig.frames(slotframes.CloseJob)
+
+
+def test_code_of_the_users_is_opened_in_a_new_process_if_there_is_one():
+    rig = Rig(slots=1).with_job()
+    slot = rig.run(1)
+    rig.finish(slot, 1)
+    rig.wait(0.5)
+    assert with_another(rig, roles=("plan", "code")) != slot
+
+
+def test_a_slot_that_closes_its_job_and_does_not_say_that_it_is_ready_is_killed():
+    rig = Rig(slots=1, start_s=3.0).with_job()
+    slot = rig.run(1)
+    rig.finish(slot, 1)
+    rig.say(messages.Drop(JOB))
+    assert [told.slot for told in rig.ordered(ev.TellSlot)] == [slot]
+    rig.say(messages.Heard())
+    assert [order.slot for order in rig.wait(3.5) if isinstance(order, ev.KillSlot)] == [slot]
+
+
 def test_a_slot_that_dies_fails_its_attempt_alone_and_is_replaced():
     rig = Rig().with_job()
     slot, other = rig.run(1), rig.run(2)
