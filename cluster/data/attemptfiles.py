@@ -1,10 +1,11 @@
-"""The files in which a map attempt leaves an output, and the reading of one of its blocks, wherever it lies."""
+"""The files, or the pack, in which a map attempt leaves an output, and the reading of a block wherever it lies."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -23,6 +24,7 @@ from kernelmill.cluster.data.blockindex import (
     read_index,
     vector_of,
 )
+from kernelmill.cluster.data.packs import PACKED_BYTES_MAX, Packed, PackReader, PackWriter
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.rowsums import RowSums, row_sums
@@ -36,18 +38,29 @@ _DOING = "writing shuffle blocks"
 class AttemptFile:
     """The data and index file of one output of an attempt: new files, visible to readers once the index is whole.
 
-    Without rows there is no data file.
+    Without rows there is no data file. With a pack the output goes there instead if it is small: the two files, and
+    what `make_folder` makes, are not made at all then.
 
     They are not made durable: after a crash of the host what is missing or damaged is found by checksums, and made
     again. charge: told of bytes before they are written; raises KM0402 where there are too many.
     """
 
     def __init__(
-        self, stem: str, id_: OutputId, schema: pa.Schema, partitions: int, charge: Callable[[int], None]
+        self,
+        stem: str,
+        id_: OutputId,
+        schema: pa.Schema,
+        partitions: int,
+        charge: Callable[[int], None],
+        *,
+        pack: PackWriter | None = None,
+        make_folder: Callable[[], None] = lambda: None,
     ) -> None:
         self._stem, self._id, self._schema, self._charge = stem, id_, schema, charge
+        self._pack, self._make_folder = pack, make_folder
         self._blocks: list[list[Piece]] = [[] for _ in range(partitions)]
         self._is_finished = False
+        self._held: list[pa.Buffer | bytes] = []  # what may go into a pack
         self.bytes = 0
         self._file: IO[bytes] | None = None
 
@@ -59,11 +72,14 @@ class AttemptFile:
                 continue  # no rows
             length = sum(map(len, chunks))
             self._charge(length)
-            with output_errors(_DOING, self._stem):
-                if self._file is None:
-                    self._file = open(self._stem + DATA, "xb", buffering=1 << 20)  # noqa: SIM115 - see finish
-                for chunk in chunks:
-                    self._file.write(chunk)
+            if self._pack is not None and self.bytes + length > PACKED_BYTES_MAX:
+                self._pack = None
+                self._write_chunks(self._held)
+                self._held = []
+            if self._pack is not None:
+                self._held += chunks
+            else:
+                self._write_chunks(chunks)
             sums = RowSums()
             for batch in piece:
                 sums = sums.plus(row_sums(batch))
@@ -71,20 +87,39 @@ class AttemptFile:
             self._blocks[partition].append(Piece(self.bytes, length, sums.rows, size, sums.sum, sums.xor, head_sum))
             self.bytes += length
 
+    def _write_chunks(self, chunks: Sequence[pa.Buffer | bytes]) -> None:
+        if not chunks:
+            return
+        with output_errors(_DOING, self._stem):
+            if self._file is None:
+                self._make_folder()
+                self._file = open(self._stem + DATA, "xb", buffering=1 << 20)  # noqa: SIM115 - see finish
+            for chunk in chunks:
+                self._file.write(chunk)
+
     def finish(self) -> OnDisk:
         """Write the index: the output is there."""
-        with output_errors(_DOING, self._stem):
-            if self._file is not None:
-                self._file.close()
-            with open(self._stem + INDEX, "xb") as index:
-                index.write(encode_index(self._id, self._schema.serialize().to_pybytes(), self._blocks))
+        index = encode_index(self._id, self._schema.serialize().to_pybytes(), self._blocks)
+        path = Path(self._stem)
+        if self._pack is not None:
+            path = Path(self._pack.add(self._id.attempt, self._id.output, index, self._held))
+            self._held = []
+        else:
+            with output_errors(_DOING, self._stem):
+                if self._file is not None:
+                    self._file.close()
+                else:
+                    self._make_folder()
+                with open(self._stem + INDEX, "xb") as file:
+                    file.write(index)
         self._is_finished = True
-        return OnDisk(Path(self._stem), self._schema, [[Place(*piece[:4]) for piece in own] for own in self._blocks])
+        return OnDisk(path, self._schema, [[Place(*piece[:4]) for piece in own] for own in self._blocks])
 
     def discard(self) -> None:
         """Remove what was not finished. Does nothing after `finish`."""
         if self._is_finished:
             return
+        self._held = []
         with suppress(OSError):  # what a full disk did not take
             if self._file is not None:
                 self._file.close()
@@ -99,7 +134,8 @@ class AttemptFile:
 class Block(NamedTuple):
     """One partition of one output: a file, where pieces begin in it, and the pieces.
 
-    is_foreign: another host made it, so its offsets and texts are looked at too before a kernel reads them.
+    is_foreign: another host made it, so its offsets and texts are looked at too before a kernel reads them. packs: who
+    has the file open, if it is a pack.
     """
 
     path: str
@@ -107,6 +143,7 @@ class Block(NamedTuple):
     schema: pa.Schema
     pieces: list[Piece]
     is_foreign: bool
+    packs: PackReader | None = None
 
     @property
     def sums(self) -> RowSums:
@@ -120,22 +157,36 @@ class Block(NamedTuple):
         """Its batches in order; each piece is checked as a whole before any row of it is given. Raises KM0605."""
         if not self.pieces:
             return
+        if self.packs is not None:
+            yield from self._decoded(self._read_pack)
+            return
         try:
             file = pa.OSFile(os.fsencode(self.path), "rb")  # type: ignore[arg-type]  # a name need not be UTF-8
         except OSError as problem:
             raise _unreadable(problem, self.path) from problem
+
+        def read(offset: int, length: int) -> pa.Buffer:
+            file.seek(offset)
+            return file.read_buffer(length)
+
         with file:
-            for piece in self.pieces:
-                where = f"{self.path}, byte {self.base + piece.offset}"
-                try:
-                    file.seek(self.base + piece.offset)
-                    data = file.read_buffer(piece.length)
-                    batches = decode_piece(data, self.schema, where=where, check=piece.check)
-                    for batch in batches if self.is_foreign else ():
-                        batch.validate(full=True)
-                except (OSError, pa.ArrowException) as problem:
-                    raise _unreadable(problem, where) from problem
-                yield from batches
+            yield from self._decoded(read)
+
+    def _read_pack(self, offset: int, length: int) -> pa.Buffer:
+        assert self.packs is not None
+        return pa.py_buffer(os.pread(self.packs.handle(self.path), length, offset))
+
+    def _decoded(self, read: Callable[[int, int], pa.Buffer]) -> Iterator[pa.RecordBatch]:
+        for piece in self.pieces:
+            where = f"{self.path}, byte {self.base + piece.offset}"
+            try:
+                data = read(self.base + piece.offset, piece.length)
+                batches = decode_piece(data, self.schema, where=where, check=piece.check)
+                for batch in batches if self.is_foreign else ():
+                    batch.validate(full=True)
+            except (OSError, pa.ArrowException) as problem:
+                raise _unreadable(problem, where) from problem
+            yield from batches
 
 
 def block_in_place(stem: str, id_: OutputId, partition: int) -> Block:
@@ -147,9 +198,19 @@ def block_in_place(stem: str, id_: OutputId, partition: int) -> Block:
         raise
     except OSError as problem:
         raise _unreadable(problem, path) from problem
-    if index.id != id_:
-        raise error(Code.CORRUPT_BLOCK, f"these are the blocks of {index.id}, not of {id_}", where=path)
-    return _block(stem + DATA, 0, index, partition, path, is_foreign=False)
+    return _block(stem + DATA, 0, index, id_, partition, path, is_foreign=False)
+
+
+def block_in_pack(reader: PackReader, packed: Packed, id_: OutputId, partition: int) -> Block:
+    """A block in a pack. Raises KM0605, or FileNotFoundError if the pack is gone."""
+    try:
+        index = reader.index(packed)
+    except FileNotFoundError:
+        raise
+    except OSError as problem:
+        raise _unreadable(problem, packed.path) from problem
+    block = _block(packed.path, packed.base, index, id_, partition, packed.path, is_foreign=False)
+    return block._replace(packs=reader)
 
 
 def block_of_stream(path: str, id_: OutputId, partition: int) -> Block:
@@ -161,22 +222,29 @@ def block_of_stream(path: str, id_: OutputId, partition: int) -> Block:
             index = decode_index(head + file.read(length - HEAD_BYTES), where=path)
     except OSError as problem:
         raise _unreadable(problem, path) from problem
+    return _block(path, length, index, id_, partition, path, is_foreign=True)
+
+
+def _block(
+    path: str, base: int, index: BlockIndex, id_: OutputId, partition: int, where: str, *, is_foreign: bool
+) -> Block:
     if index.id != id_:
-        raise error(Code.CORRUPT_BLOCK, f"these are the blocks of {index.id}, not of {id_}", where=path)
-    return _block(path, length, index, partition, path, is_foreign=True)
-
-
-def _block(path: str, base: int, index: BlockIndex, partition: int, where: str, *, is_foreign: bool) -> Block:
+        raise error(Code.CORRUPT_BLOCK, f"these are the blocks of {index.id}, not of {id_}", where=where)
     try:
         pieces = index.pieces(partition)
     except IndexError:
         what = f"{index.partitions} partitions, and number {partition} was asked for"
         raise error(Code.CORRUPT_BLOCK, what, where=where, hint="report this") from None
     try:
-        schema = pa.ipc.read_schema(pa.py_buffer(index.schema))
+        schema = _schema_of(index.schema)
     except (OSError, pa.ArrowException) as problem:
         raise _unreadable(problem, where) from problem
     return Block(path, base, schema, pieces, is_foreign)
+
+
+@lru_cache(maxsize=64)
+def _schema_of(data: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(data))
 
 
 def _unreadable(problem: Exception, where: str) -> Exception:

@@ -183,7 +183,12 @@ def output_stem(scratch: str, holder: str, job: bytes, attempt: AttemptKey, outp
 
 def attempt_folder(scratch: str, holder: str, job: bytes, attempt: AttemptKey) -> str:
     """The folder in which an attempt leaves its blocks."""
-    return os.path.join(scratch, holder, job.hex(), str(attempt))
+    return os.path.join(job_folder(scratch, holder, job), str(attempt))
+
+
+def job_folder(scratch: str, holder: str, job: bytes) -> str:
+    """The folder in which a worker's attempts at a job leave their blocks."""
+    return os.path.join(scratch, holder, job.hex())
 
 
 def corrupt_index(where: str) -> KernelmillError:

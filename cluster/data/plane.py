@@ -85,8 +85,8 @@ class DataPlane:
             self._context.destroy(0)
             os.close(self._bell)
             raise
-        holder = BlockFiles(settings.scratch, settings.worker, settings.ticket_key)
-        self._answering = Answering(self._router, holder, lambda: self._names)
+        self._blocks = BlockFiles(settings.scratch, settings.worker, settings.ticket_key)
+        self._answering = Answering(self._router, self._blocks, lambda: self._names)
         bound = bound_endpoint(self._router)
         self.endpoint, self.port = bound, int(bound.rpartition(":")[2]) if bound.startswith("tcp") else 0
         self._thread = threading.Thread(target=self._run, name="data", daemon=True)
@@ -110,9 +110,9 @@ class DataPlane:
         """Fetch a job's parts that are not here: PartsCame or PartsMissed follows."""
         self._tell(lambda: self._want_parts(job, parts))
 
-    def forget_parts(self, job: JobId) -> None:
-        """Nothing waits for this job's parts any more."""
-        self._tell(lambda: self._forget_parts(job))
+    def forget_job(self, job: JobId) -> None:
+        """The job is over: nothing waits for its parts any more, and nobody asks for its blocks."""
+        self._tell(lambda: self._forget_job(job))
 
     def take(self) -> list[Outcome]:
         """What happened since the last time. Raises KM0901 if the thread has ended: the worker cannot go on."""
@@ -218,6 +218,10 @@ class DataPlane:
             if digest not in self._files:
                 self._files[digest] = SpooledFile(self._part_path(digest) + ".new")
                 self._fetches.want(digest, PARTS, time.monotonic())
+
+    def _forget_job(self, job: JobId) -> None:
+        self._blocks.forget(job)
+        self._forget_parts(job)
 
     def _forget_parts(self, job: JobId) -> None:
         for digest in self._missing.pop(job, {}):

@@ -17,10 +17,12 @@ from kernelmill.cluster.data.blockindex import (
     BlockIndex,
     OutputId,
     Piece,
+    job_folder,
     output_stem,
     read_index,
     stream_ranges,
 )
+from kernelmill.cluster.data.packs import Packed, PackReader
 from kernelmill.cluster.fields import PART_BYTES_MAX
 from kernelmill.cluster.keys.signing import is_ticket
 from kernelmill.cluster.messages import FETCH_BYTES_MAX, BlockRange, Fetch, PartRange
@@ -52,7 +54,8 @@ class BlockFiles:
 
     def __init__(self, scratch: str, worker: str, ticket_key: bytes) -> None:
         self._scratch, self._worker, self._ticket_key = scratch, worker, ticket_key
-        self._indexes: OrderedDict[str, BlockIndex] = OrderedDict()
+        self._indexes: OrderedDict[str, tuple[BlockIndex, str, int]] = OrderedDict()
+        self._packs = PackReader()
 
     def answer(self, fetch: Fetch, reader: str) -> Served:
         """Read the ranges from disk; a single range of length 0 checks its whole stream instead."""
@@ -63,15 +66,14 @@ class BlockFiles:
             if not isinstance(one, BlockRange) or not self._may_read(one, fetch.ticket, reader):
                 return DENIED
             try:
-                stem = output_stem(self._scratch, self._worker, one.job, one.attempt, one.output)
-                index = self._index(stem, one)
+                index, path, base = self._index(one)
                 pieces = index.pieces(one.partition)
                 head = index.stream_head(one.partition)
                 total = len(head) + sum(piece.length for piece in pieces)
                 if one.length:
-                    bodies.append(_read(stem + DATA, head, pieces, one.offset, one.length))
+                    bodies.append(_read(path, base, head, pieces, one.offset, one.length))
                 else:
-                    _check(stem + DATA, pieces)
+                    _check(path, base, pieces)
             except (FileNotFoundError, IndexError):
                 return GONE
             except (CorruptBlockError, OSError):  # an unreadable disk is as good as a damaged one
@@ -82,17 +84,31 @@ class BlockFiles:
         place = one.job, one.stage, one.gen, one.output, one.partition
         return is_ticket(given, self._ticket_key, *place, reader)
 
-    def _index(self, stem: str, one: BlockRange) -> BlockIndex:
-        """The index, read before or now. Raises FileNotFoundError also where the name fits and the ids do not."""
-        index = self._indexes.get(stem)
-        if index is None:
-            index = self._indexes[stem] = read_index(stem + INDEX)
+    def forget(self, job: bytes) -> None:
+        """A job is over: close its packs."""
+        self._packs.forget(job_folder(self._scratch, self._worker, job))
+
+    def _index(self, one: BlockRange) -> tuple[BlockIndex, str, int]:
+        """The index, read before or now, and in which file and from where on its pieces lie.
+
+        Raises FileNotFoundError also where the name fits and the ids do not.
+        """
+        stem = output_stem(self._scratch, self._worker, one.job, one.attempt, one.output)
+        found = self._indexes.get(stem)
+        if found is None:
+            folder = job_folder(self._scratch, self._worker, one.job)
+            packed: Packed | None = self._packs.find(folder, one.attempt, one.output)
+            if packed is not None:
+                found = self._packs.index(packed), packed.path, packed.base
+            else:
+                found = read_index(stem + INDEX), stem + DATA, 0
+            self._indexes[stem] = found
             if len(self._indexes) > INDEXES_MAX:
                 self._indexes.popitem(last=False)
         self._indexes.move_to_end(stem)
-        if index.id != OutputId(one.job, one.stage, one.gen, one.map_task, one.output, one.attempt):
+        if found[0].id != OutputId(one.job, one.stage, one.gen, one.map_task, one.output, one.attempt):
             raise FileNotFoundError(stem)
-        return index
+        return found
 
 
 class PartFiles:
@@ -120,22 +136,22 @@ class PartFiles:
         return Served("OK", total, b"".join(bodies))
 
 
-def _read(path: str, head: bytes, pieces: list[Piece], offset: int, length: int) -> bytes:
-    if not pieces:  # then there is no data file
+def _read(path: str, base: int, head: bytes, pieces: list[Piece], offset: int, length: int) -> bytes:
+    if not pieces:  # then there may be no data file
         return head[offset : offset + length]
     found = []
     with open(path, "rb") as file:
         for one in stream_ranges(head, pieces, offset, length):
-            data = one if isinstance(one, bytes) else os.pread(file.fileno(), one[1], one[0])
+            data = one if isinstance(one, bytes) else os.pread(file.fileno(), one[1], base + one[0])
             if not isinstance(one, bytes) and len(data) != one[1]:
                 raise OSError(f"{path} ends too early")
             found.append(data)
     return b"".join(found)
 
 
-def _check(path: str, pieces: list[Piece]) -> None:
+def _check(path: str, base: int, pieces: list[Piece]) -> None:
     if not pieces:
         return
     with open(path, "rb") as file:
         for piece in pieces:
-            piece.check(memoryview(os.pread(file.fileno(), piece.length, piece.offset)), where=path)
+            piece.check(memoryview(os.pread(file.fileno(), piece.length, base + piece.offset)), where=path)

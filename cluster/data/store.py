@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from kernelmill.cluster.data.attemptfiles import AttemptFile, Block, block_in_place, block_of_stream
+from kernelmill.cluster.data.attemptfiles import AttemptFile, Block, block_in_pack, block_in_place, block_of_stream
 from kernelmill.cluster.data.blockdesk import BlockDesk
-from kernelmill.cluster.data.blockindex import OutputId, attempt_folder, output_stem
+from kernelmill.cluster.data.blockindex import OutputId, attempt_folder, job_folder, output_stem
+from kernelmill.cluster.data.packs import Packed, PackReader, PackWriter
 from kernelmill.cluster.fields import AttemptKey, TaskKey
 from kernelmill.engine.batch import batch_bytes
 from kernelmill.engine.durable import output_errors
@@ -84,10 +85,32 @@ class _Nothing:
         pass
 
 
+class _AttemptFolder:
+    """The folder of an attempt's own files, made when the first of them is, once."""
+
+    def __init__(self, job_folder: str, name: str) -> None:
+        self._job_folder, self._name = job_folder, name
+        self._is_made = False
+
+    def make(self) -> None:
+        """Make it with a plain mkdir: what was there before is another's."""
+        if self._is_made:
+            return
+        folder = os.path.join(self._job_folder, self._name)
+        with output_errors("making a folder for blocks", folder):
+            try:
+                os.mkdir(folder)
+            except FileNotFoundError:  # the first output of the job here
+                os.makedirs(self._job_folder, exist_ok=True)
+                os.mkdir(folder)
+        self._is_made = True
+
+
 class ClusterStore:
     """The blocks of one attempt: those it makes and those it reads. Satisfies engine's TaskBlocks.
 
-    schema_of: the columns that the plan says a block has; one with others is taken for damaged.
+    schema_of: the columns that the plan says a block has; one with others is taken for damaged. pack: where small
+    outputs go, else they have files of their own. packs: who reads those of others, kept from task to task.
     """
 
     def __init__(
@@ -99,12 +122,18 @@ class ClusterStore:
         desk: BlockDesk,
         watch: Watch | None = None,
         schema_of: Callable[[BlockRef], pa.Schema] | None = None,
+        *,
+        pack: PackWriter | None = None,
+        packs: PackReader | None = None,
     ) -> None:
         self._place, self._key, self._attempt, self._task, self._desk = place, key, attempt, task, desk
         self._watch: Watch = watch or _Unwatched()
-        self._schema_of = schema_of
+        self._schema_of, self._pack = schema_of, pack
+        self._packs = packs if packs is not None else PackReader()
+        self._own: dict[str, bool] = {}  # by holder: whether its folder is here, and nobody else can write to it
         self._read_bytes = 0
-        self._folder = os.path.join(place.scratch, place.worker, key.job.hex())
+        self._folder = job_folder(place.scratch, place.worker, key.job)
+        self._own_folder = _AttemptFolder(self._folder, str(attempt))
         self._room = Room(memory_bytes_max=0, spill_bytes_max=_UNLIMITED, spill_dir=self._folder)
         self._files: list[AttemptFile] = []
         self._found: dict[BlockRef, Block] = {}
@@ -122,17 +151,12 @@ class ClusterStore:
 
     def open(self, stage: int, task: int, schema: pa.Schema, partitions: int, *, output: int = 0) -> OutputWriter:
         """Take an output of the task as it is made; a task with several closes them from 0 on."""
-        if not self._files:
-            folder = attempt_folder(self._place.scratch, self._place.worker, self._key.job, self._attempt)
-            with output_errors("making a folder for blocks", folder):
-                try:
-                    os.mkdir(folder)
-                except FileNotFoundError:  # the first output of the job here
-                    os.makedirs(self._folder, exist_ok=True)
-                    os.mkdir(folder)
+        if self._pack is None:
+            self._own_folder.make()
         stem = output_stem(self._place.scratch, self._place.worker, self._key.job, self._attempt, output)
         id_ = OutputId(self._key.job, stage, self._key.gen, task, output, self._attempt)
-        file = AttemptFile(stem, id_, schema, partitions, self._room.charge)
+        charge, make_folder = self._room.charge, self._own_folder.make
+        file = AttemptFile(stem, id_, schema, partitions, charge, pack=self._pack, make_folder=make_folder)
         self._files.append(file)
         return OutputWriter(schema, partitions, self._room, lambda: file, lambda _: None, is_shared=True)
 
@@ -191,9 +215,19 @@ class ClusterStore:
     def _is_here(self, ref: BlockRef) -> bool:
         """Whether a worker of this host has the block. A folder that others may have put there says nothing."""
         held = self._desk.holding(ref)
-        if not _is_own(os.path.join(self._place.scratch, held.holder)):
+        is_own = self._own.get(held.holder)
+        if is_own is None:
+            is_own = self._own[held.holder] = _is_own(os.path.join(self._place.scratch, held.holder))
+        if not is_own:
             return False
+        if self._packed(ref) is not None:
+            return True
         return os.path.isdir(attempt_folder(self._place.scratch, held.holder, self._key.job, held.attempt))
+
+    def _packed(self, ref: BlockRef) -> Packed | None:
+        held = self._desk.holding(ref)
+        folder = job_folder(self._place.scratch, held.holder, self._key.job)
+        return self._packs.find(folder, held.attempt, ref.output)
 
     def _id_of(self, ref: BlockRef) -> OutputId:
         held = self._desk.holding(ref)
@@ -223,6 +257,8 @@ class ClusterStore:
     def _open(self, ref: BlockRef, path: str) -> Block:
         if path:
             block = block_of_stream(path, self._id_of(ref), ref.partition)
+        elif (packed := self._packed(ref)) is not None:
+            block = block_in_pack(self._packs, packed, self._id_of(ref), ref.partition)
         else:
             held = self._desk.holding(ref)
             stem = output_stem(self._place.scratch, held.holder, self._key.job, held.attempt, ref.output)

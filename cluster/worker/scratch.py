@@ -3,6 +3,7 @@
     <scratch>/<worker>/lock                       held by the supervisor that runs
     <scratch>/<worker>/notes                      which attempts are done (notes.py)
     <scratch>/<worker>/<job>/<epoch>-<number>/    an attempt's blocks
+    <scratch>/<worker>/<job>/packs/               small ones of many attempts (data/packs.py)
     <scratch>/<worker>/parts, spool               parts of jobs, fetched blocks: of one life of the supervisor
     <scratch>/<worker>/trash                      what is being deleted
     <scratch>/<worker>/ticket.key                 checks the tickets of readers; as old as the blocks beside it
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from kernelmill.cluster.data.blockindex import attempt_folder
+from kernelmill.cluster.data.packs import PACKS
 from kernelmill.cluster.fields import AttemptName, JobId
 from kernelmill.cluster.messages import Done
 from kernelmill.cluster.worker.notes import Notes
@@ -99,7 +101,7 @@ class ScratchFolder:
             if job not in jobs:
                 self._doom(job)
                 continue
-            for folder in [each for each in job.iterdir() if each not in noted]:
+            for folder in [each for each in job.iterdir() if each not in noted and each.name != PACKS]:
                 self._doom(folder)
         return found
 

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.blockindex import job_folder
+from kernelmill.cluster.data.packs import PackReader, PackWriter
 from kernelmill.cluster.data.store import BlockGoneError, ClusterStore, ScratchPlace
 from kernelmill.cluster.fields import (
     COUNT_NAMES_BYTES_MAX,
@@ -45,6 +47,11 @@ from kernelmill.engine.settings import Settings
 from kernelmill.kernels import _jit
 
 NAME_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, KINDS_MAX = 256, 8000, 1024
+PACKED_FROM = 32
+"""Tasks of a job after which a slot puts small outputs into a pack: a job of few tasks has a file for each.
+
+The processes in which an isolating slot tries an attempt again and again run fewer: what is made twice under one name
+is never in a pack."""
 _I63 = (1 << 63) - 1
 
 _INPUT = "INPUT_CORRUPT"
@@ -102,6 +109,9 @@ class SlotJob:
         self._held_bytes = plan_grants(job.plan, settings).held_bytes_of_stage
         self._scratch = scratch or Scratch()
         self._stages_loaded: set[int] = set()
+        self._pack = PackWriter(job_folder(place.scratch, place.worker, job.job))
+        self._packs = PackReader()
+        self._tasks_run = 0
         self._lock = threading.Lock()
         self._cancelled: set[AttemptKey] = set()
         self._running: AttemptKey | None = None
@@ -165,9 +175,20 @@ class SlotJob:
             _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
             self._stages_loaded.add(key.stage)
         files = _AttemptFolder(job.attempt_folder(order.attempt))
-        store = ClusterStore(self._place, key, order.attempt, task, self._desk, self._whereabouts, self._schema_of)
-        store.prefetch()
         is_probe = order.only is not None
+        self._tasks_run += 1
+        store = ClusterStore(
+            self._place,
+            key,
+            order.attempt,
+            task,
+            self._desk,
+            self._whereabouts,
+            self._schema_of,
+            pack=self._pack if self._tasks_run > PACKED_FROM else None,
+            packs=self._packs,
+        )
+        store.prefetch()
         context = SlotContext(
             self._whereabouts,
             order,

@@ -278,7 +278,7 @@ class Supervisor:
 
     def _delete_job(self, action: ev.DeleteJob) -> None:
         self._scratch.delete_job(action.job)
-        self._plane.forget_parts(action.job)
+        self._plane.forget_job(action.job)
         own = self._parts.pop(action.job, set())
         self._scratch.delete_parts(own - {part for others in self._parts.values() for part in others})
 

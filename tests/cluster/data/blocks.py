@@ -24,11 +24,12 @@ def rows_of(map_task, partition):
     return [batch_of(f"{map_task}/{partition}/{i}", 7 + i) for i in range((map_task + partition) % 3)]
 
 
-def write_map(scratch, worker, map_task, attempt, *, gen=0, rows=rows_of):
+def write_map(scratch, worker, map_task, attempt, *, gen=0, rows=rows_of, pack=None):
     """Run a made-up map task; what it says of its output: length of the data and packed vectors."""
     key = TaskKey(JOB, 0, gen, map_task)
     task = Task(0, map_task, b"", PARTITIONS)
-    store = ClusterStore(ScratchPlace(str(scratch), worker), key, attempt, task, BlockDesk(lambda wanted: None))
+    desk = BlockDesk(lambda wanted: None)
+    store = ClusterStore(ScratchPlace(str(scratch), worker), key, attempt, task, desk, pack=pack)
     with store.open(0, map_task, SCHEMA, PARTITIONS) as out:
         for partition in range(PARTITIONS):
             for batch in rows(map_task, partition):
