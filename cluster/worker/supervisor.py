@@ -113,6 +113,7 @@ class Supervisor:
         self._watch(self._bell.fileno(), self._take_outcomes)
         try:
             self._perform(self._machine.start())
+            self._tell(ev.TimePassed(self._sample(), random.random()))  # the first HELLO says how much disk there is
             self._due = self._machine.next_deadline()
             while self._exit is None:
                 self._turn()

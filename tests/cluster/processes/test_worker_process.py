@@ -139,6 +139,7 @@ def test_a_worker_registers_beats_and_goes_when_it_is_free(start, master, place)
     process = start()
     hello = master.welcome()
     assert (hello.slots, hello.memory_bytes, hello.running, hello.done) == (1, 256 << 20, (), ())
+    assert hello.disk_free_bytes > 0  # or a waiting job would be paused until the first BEAT
     beat = master.hear(messages.Beat)
     assert beat.rss_bytes > 1 << 20 and beat.disk_free_bytes > 0
     slot = wait_until(lambda: children_of(process.pid))[0]
