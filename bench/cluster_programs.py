@@ -89,4 +89,10 @@ def flips(setup: Setup) -> Row:
     return figures_of("cluster_flips", setup, asked, rounds_max=1)
 
 
-ROWS = {each.__name__: each for each in (tasks, decisions, losses, cut, flips)}
+def checks(setup: Setup) -> Row:
+    """What the journal and all checksums take of a job that is bound by its shuffle."""
+    what = "journal, block and row checksums, of a job's time"
+    return figures_of("cluster_checks", setup, [Asked("share", what, "", 0.05, 0.03, by_cpu="cpu_share")], rounds_max=3)
+
+
+ROWS = {each.__name__: each for each in (tasks, decisions, losses, cut, flips, checks)}
