@@ -23,7 +23,7 @@ class Asked:
     name: str
     what: str
     unit: str
-    goal: float
+    goal: float | None = None
     aim: float | None = None
     at_most: bool = True
     by_cpu: str = ""
@@ -95,4 +95,16 @@ def checks(setup: Setup) -> Row:
     return figures_of("cluster_checks", setup, [Asked("share", what, "", 0.05, 0.03, by_cpu="cpu_share")], rounds_max=3)
 
 
-ROWS = {each.__name__: each for each in (tasks, decisions, losses, cut, flips, checks)}
+def shuffle(setup: Setup) -> Row:
+    """How fast blocks go from one worker to another, and from a worker to one of its host; what it costs."""
+    fetched, placed = "blocks fetched by another host's worker, CURVE", "blocks read in place by one of this host"
+    asked = [
+        Asked("fetched_gb_s", fetched, "GB/s"),
+        Asked("fetched_cpu_s_a_gb", f"{fetched}: CPU of both", "s/GB"),
+        Asked("placed_gb_s", placed, "GB/s"),
+        Asked("placed_cpu_s_a_gb", f"{placed}: CPU", "s/GB"),
+    ]
+    return figures_of("cluster_shuffle", setup, asked, rounds_max=3)
+
+
+ROWS = {each.__name__: each for each in (tasks, decisions, losses, cut, flips, checks, shuffle)}

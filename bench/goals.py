@@ -11,20 +11,23 @@ from typing import Any
 class Figure:
     """A measured number, the goal it must reach and the aim beyond; `at_most`: the smaller the better.
 
-    found is by wall clock and decides; cpu is the same number by processor seconds, which other programs disturb less.
+    Without a goal it is only reported. found is by wall clock and decides; cpu is the same number by processor seconds,
+    which other programs disturb less.
     """
 
     what: str
     found: float
     cpu: float
     unit: str
-    goal: float
+    goal: float | None = None
     aim: float | None = None
     at_most: bool = False
 
     @property
     def verdict(self) -> str:
-        """`aim`, `goal`, or `missed`: what was reached."""
+        """`aim`, `goal`, or `missed`: what was reached; `reported` where nothing was to be."""
+        if self.goal is None:
+            return "reported"
         if self.aim is not None and self._reaches(self.aim):
             return "aim"
         return "goal" if self._reaches(self.goal) else "missed"

@@ -6,9 +6,9 @@ through a wrapper of half a microsecond.
     rows      the checksums of the rows that a map task makes
     journal   records appended to the journal and synced, and its log copied into the main file
 
-Totals are in a file of the process's number below the folder that BENCH_STOPWATCH names, kept by mmap, so that they outlive a kill -9: for
-each kind nanoseconds by the clock and of the calling thread, bytes or rows, and calls. How long each append of the
-journal took is in PID.journal, a number of 8 bytes a line.
+Totals are in a file of the process's number below the folder that BENCH_STOPWATCH names, kept by mmap, so that they
+outlive a kill -9: for each kind nanoseconds by the clock and of the calling thread, bytes or rows, and calls. How long
+each append of the journal took is in PID.journal, 8 bytes each.
 """
 
 from __future__ import annotations
