@@ -17,6 +17,7 @@ from kernelmill.engine.errors import Code, error
 
 _QUEUED_MAX = 64
 _REFUSED_S = 4.0
+_IN_AND_OUT = zmq.POLLIN | zmq.POLLOUT
 PATIENCE_S = 15.0
 """How long `ask` waits for an answer."""
 _NOBODY = bytes(16)
@@ -60,9 +61,9 @@ class Link:
         while True:
             self._send_waiting()
             left_ms = max(0, int((until_s - time.monotonic()) * 1000) + 1) if wait_s > 0 else 0
-            # before the handshake is over nothing can be sent: look again soon
-            found = self._socket.poll(min(left_ms, 50 if self._waiting else 1000))
-            if found:
+            # before the handshake is over nothing can be sent
+            found = self._socket.poll(min(left_ms, 1000), _IN_AND_OUT if self._waiting else zmq.POLLIN)
+            if found & zmq.POLLIN:
                 self._refused_since_s = None
                 return self._received()
             self._check_refused()
