@@ -124,9 +124,22 @@ class KeyTable:
 
         Good until the table grows or one of these arrays goes. None where kernels have no addresses.
         """
-        made = staged.count_staged.prepared(
-            base, base.ctypes.data, addresses, sizes, 0, 0, _SEEDS[self._seed], self._keys, self._groups_max,
-            self._key_bytes_max, self.slots, self.rows, self.arena, self.state, _NO_DIRECT,
+        columns = (base, base.ctypes.data, addresses, sizes)
+        return self._prepared(staged.count_staged, columns, self._groups_max, _NO_DIRECT)
+
+    def numbering_call(
+        self, base: Bytes, addresses: NDArray[np.int64], sizes: NDArray[np.int64], groups: Groups, groups_max: int
+    ) -> tuple[int, Words] | None:
+        """`group_staged`, as `counting_call`; it stops at `groups_max` groups and a chunk, be they a flush or not."""
+        columns = (base, base.ctypes.data, addresses, sizes)
+        return self._prepared(staged.group_staged, columns, min(groups_max, self._groups_max), groups)
+
+    def _prepared(
+        self, kernel: Any, columns: tuple[Any, ...], groups_max: int, groups: Groups
+    ) -> tuple[int, Words] | None:
+        made = kernel.prepared(
+            *columns, 0, 0, _SEEDS[self._seed], self._keys, groups_max, self._key_bytes_max,
+            self.slots, self.rows, self.arena, self.state, groups,
         )  # fmt: skip
         return None if made is None else (made[0], np.frombuffer(made[1], np.uint64).copy())
 

@@ -17,7 +17,8 @@ What is emitted to a named output lies in a stage of its own in the same form. I
 the state; it is undone with the record. Room for -1 rows means that the record is left to Python, as if rejected.
 
 Where keys need only be counted, a stage that is full is drained by a call of the table's own kernel (`DRAIN`), and the
-driver goes on; what that leaves, and the last rows, are for the caller.
+driver goes on; where a combine of the user's follows, by a call that numbers the keys and one that folds the rows
+(`FOLD`). What that leaves, and the last rows, are for the caller.
 
 Staged texts point into the input and the arena. Where the code comes from: `usercode`.
 """
@@ -37,12 +38,13 @@ from kernelmill.kernels.sidevalues import Bound, bind
 from kernelmill.kernels.usercode import Input, Output, column_parameters, fingerprint, loaded
 
 COUNT, CAPACITY, ROW, MARK, REJECTED, OVERFULL, COUNTERS_END, SIDE = 0, 1, 2, 3, 4, 5, 6, 7
-FULL_AT, DRAIN, DRAIN_FRAME, DRAINED, COUNTERS = 8, 9, 10, 11, 12
+FULL_AT, DRAIN, DRAIN_FRAME, DRAINED, FOLD, FOLD_FRAME, FOLD_LAST, FOLDED, COUNTERS = 8, 9, 10, 11, 12, 13, 14, 15, 16
 """Places in the state: rows staged, room for them, the record at work, rows staged before it, 1 if it was rejected,
 where it emitted more than fits (1: the main output, 2 + n: the nth named one), where the counters end, the address of
-side data (sidetables). With how many rows the stage counts as full; the address and the frame of a call that counts the
-staged keys then, 0: none; how many rows the last one took before it wanted something of Python. From COUNTERS on each
-counter's (kept, pending) pair."""
+side data (sidetables). With how many rows the stage counts as full; the address and the frame of a call that counts, or
+numbers, the staged keys then, 0: none; how many rows the last one took before it wanted something of Python. The same
+of a call that folds the rows whose keys were numbered, and the place of `last` in its frame; how many it folded, -1 if
+it failed. From COUNTERS on each counter's (kept, pending) pair."""
 
 COUNTERS_MAX = 32
 NAMED = COUNTERS + 2 * COUNTERS_MAX

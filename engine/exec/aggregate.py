@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,16 @@ from kernelmill.engine.batch import (
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, in_order, take_columns
-from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, KeyColumns, Repeated, StagedText
+from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, Folding, KeyColumns, Repeated, StagedText
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom
-from kernelmill.engine.exec.states import Column, Count, State, Sum, state_of
+from kernelmill.engine.exec.states import Column, Count, Folds, State, Sum, state_of
 from kernelmill.engine.plan.partial import finished_schema, partial_schema
 from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate
 from kernelmill.kernels.table import Groups, KeyTable, Order
+
+if TYPE_CHECKING:
+    from kernelmill.engine.exec.draining import StagedWords
 
 FLUSH_GROUPS = 1 << 20
 FLUSH_KEY_BYTES = 64 << 20
@@ -105,21 +108,48 @@ class _Grouping:
         if self._groups.size < rows:
             self._groups = np.empty(rows, np.int32)
         views = [state.view(columns) for state, columns in zip(self.states, value_columns, strict=True)]
-        done = 0
-        while True:
+        done = self._take_numbered(key_columns, views)
+        while done < rows:
             if self._keys is None:
                 self._groups[:rows], upto = 0, rows
             else:
                 upto = self._keys.group(self._table, key_columns, done, self._groups[:rows])
                 self._used = len(self._table)
-            groups = self._groups[done:upto]
-            if groups.size:
-                for state, columns in zip(self.states, views, strict=True):
-                    state.add(groups, self._used, [_rows(column, done, upto) for column in columns])
-            if upto == rows:
-                return
-            yield
+            self._take(views, done, upto)
+            if upto < rows:
+                yield
             done = upto
+
+    def _take(self, views: list[list[Column]], first: int, last: int) -> None:
+        """Take rows whose groups are known into the states."""
+        groups = self._groups[first:last]
+        if groups.size:
+            for state, columns in zip(self.states, views, strict=True):
+                state.add(groups, self._used, [_rows(column, first, last) for column in columns])
+
+    def _take_numbered(self, keys: list[Any], views: list[list[Column]]) -> int:
+        """Take those rows, the first of staged ones, that a driver has numbered but could not fold; how many they are.
+
+        Where one state is all there is, drivers may fold what they stage from now on.
+        """
+        if len(keys) != 1 or not isinstance(keys[0], StagedText):
+            return 0
+        known, folds = keys[0].known, [state for state in self.states if isinstance(state, Folds)]
+        if len(folds) == len(self.states) == 1:
+            keys[0].drains_to(lambda staged: self._folding(folds[0], staged))
+        if known.size:
+            self._groups[: known.size], self._used = known, len(self._table)
+            self._take(views, 0, known.size)
+        return known.size
+
+    def _folding(self, state: Folds, staged: StagedWords) -> Folding | None:
+        """What a driver calls to have staged rows numbered, and folded into the state."""
+        groups = np.empty(staged.rows, np.int32)
+        fold = state.folding_call(staged, groups, len(self._table))
+        if fold is None:
+            return None
+        numbering = self._table.numbering_call(staged.base, staged.addresses, staged.sizes, groups, fold.groups_max)
+        return None if numbering is None else Folding(numbering, fold.call, fold.last, groups, fold.state)
 
     def _weights_of(self, keys: list[Any], values: list[list[Any]]) -> list[int]:
         """What each row adds to each state, if that is known beforehand and the table can count the rows; else []."""
@@ -135,7 +165,7 @@ class _Grouping:
     def _count(self, keys: list[StagedText], weights: list[int], rows: int) -> Iterator[None]:
         """As `add`: rows are counted beside their keys, where the look-up touches memory anyway."""
         self._weights = weights
-        keys[0].drains_to(self._table)
+        keys[0].drains_to(lambda staged: self._table.counting_call(staged.base, staged.addresses, staged.sizes))
         done = 0
         while True:
             done = self._table.count_staged(*keys[0][:3], done)

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from kernelmill.engine.compiling import compiled_form, emitted_types
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.draining import Draining
 from kernelmill.engine.exec.drivercolumns import driver_columns
 from kernelmill.engine.exec.keys import Repeated, StagedText
 from kernelmill.engine.exec.namedstages import NamedStages, ToSide
-from kernelmill.engine.exec.stages import Draining, Stage, staged_batch, staged_column
+from kernelmill.engine.exec.stages import Stage, staged_batch, staged_column
 from kernelmill.engine.io.context import Place, RowPlace
 from kernelmill.engine.io.linesinplace import LinesInPlace
 from kernelmill.engine.plan.physical import MapRecords
@@ -46,7 +47,8 @@ class StagedBatch:
     ) -> None:
         self._stage, self._form, self._names, self._key = stage, form, step.schema.names, key
         self._made: dict[str, Any] = {}
-        self._first, self._draining = int(stage.state[usermaps.DRAINED]), draining
+        self._first, self._known = draining.taken(stage)
+        self._draining = draining
         self.num_rows = rows - self._first
 
     def column(self, name: str) -> Any:
@@ -61,7 +63,7 @@ class StagedBatch:
             last, place = self._first + self.num_rows, self._form.places[number]
             addresses, sizes = (self._stage.words(place, part, last)[self._first :] for part in (0, 1))
             drains_to = partial(self._draining.to, form=self._form)
-            return StagedText(self._stage.rows.view(np.uint8), addresses, sizes, drains_to)
+            return StagedText(self._stage.rows.view(np.uint8), addresses, sizes, self._known, drains_to)
         constant = self._form.outputs[number].constant
         if constant is not None:
             return Repeated(constant, self.num_rows)
@@ -124,7 +126,7 @@ def _rows(
     arguments = _arguments(batch, form)
     begin = None
     if staged_key is not None and form.outputs and not form.named:
-        begin = partial(draining.begin, form=form, place=form.places[step.schema.names.index(staged_key)])
+        begin = partial(draining.begin, form=form, names=step.schema.names, key=staged_key)
     with context.scratch.lend(Stage) as stage:
         for rows, made in drive(arguments, batch.num_rows, form, stage, context, call_again, named, begin):
             if rows and staged_key is not None:

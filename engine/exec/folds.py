@@ -7,7 +7,7 @@ code raises is folded by Python: so errors are Python's, and rows come out the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,15 +23,21 @@ from kernelmill.engine.exec.drivercolumns import Arena, driver_columns
 from kernelmill.engine.exec.exchange import Placed
 from kernelmill.engine.exec.plainstates import decoded, encoded
 from kernelmill.engine.exec.pycolumns import NOT_FITTING, columns_of, values_of
-from kernelmill.engine.exec.states import Column, Dense, State
+from kernelmill.engine.exec.states import Column, Dense, FoldCall, State
 from kernelmill.engine.plan.physical import CombineRows, MergeCombined
 from kernelmill.engine.schema import dtype_text
 from kernelmill.engine.userfunctions import UserFunction, shown
 from kernelmill.kernels import userfolds
+from kernelmill.kernels.keytable import CHUNK_ROWS
 from kernelmill.kernels.table import NO_MASK, Groups
 from kernelmill.kernels.userfolds import CompiledFold
 
+if TYPE_CHECKING:
+    from kernelmill.engine.exec.draining import StagedWords
+
 _NOTHING: Any = object()
+_SPARE_GROUPS = 4 * CHUNK_ROWS
+"""How many groups a driver may add before it comes back for more room; a chunk may be looked up beyond the limit."""
 Fields = list[Any]
 
 
@@ -95,8 +101,11 @@ class _Fold:
             self._init, self._call = None, merge
         self._input_is_tuple = step.value_is_tuple if part == "step" else step.state_is_tuple
         self._has_nulls = False
+        self._forms: dict[tuple[str, bool], CompiledFold | None] = {}
         form = self._form(part, nullable=False)
         self._numbers = None if form is None else _Numbers(self._fields)
+        self._arena: Arena | None = None
+        self._drained: list[Any] = []
         self._objects: list[Any] = []
         self._columns: list[pa.Array[Any]] = []
         self._arguments: list[Any] = []
@@ -121,6 +130,24 @@ class _Fold:
         else:
             self._objects += [_NOTHING] * (used - len(self._objects))
         self._fold(groups, first, last)
+
+    def folding_call(self, staged: StagedWords, groups: Groups, used: int) -> FoldCall | None:
+        """See `Folds`: where states are numbers, and what is staged are numbers without nulls."""
+        form = self._form("step", nullable=self._has_nulls) if self._numbers is not None else None
+        drive: Any = None if form is None else form.drive
+        columns = [staged.numbers(name) for name in self._step.values]
+        if form is None or self._numbers is None or not hasattr(drive, "address") or any(c is None for c in columns):
+            return None
+        self._arena = self._arena or Arena()
+        self._numbers.cover(used + _SPARE_GROUPS)
+        seen, state = self._numbers.seen.values, np.zeros(userfolds.STATE_SIZE, np.int64)
+        state[userfolds.SIDE] = form.side.address
+        drained: list[Any] = [part for values in columns for part in (values, NO_MASK)]
+        last = len(drained) + 3
+        drained += [0, groups, 0, 0, self._arena.state, seen, *self._numbers.arrays(), state]
+        self._drained = drained  # the frame has their addresses
+        call = drive.address, np.frombuffer(drive.frame_of(*drained), np.uint64).copy()
+        return FoldCall(call, last, seen.size - CHUNK_ROWS, state)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         if self._numbers is not None:
@@ -151,6 +178,13 @@ class _Fold:
 
     def _form(self, part: str, *, nullable: bool) -> CompiledFold | None:
         """The code of a part, if its states lie as the plan says; merging of combine(a, b) is its step."""
+        found = self._forms.get((part, nullable), _NOTHING)
+        if found is _NOTHING:  # what asks for it makes text of schemas: 0.1 ms, too much for each batch
+            found = self._forms[part, nullable] = self._find_form(part, nullable)
+        form: CompiledFold | None = found
+        return form
+
+    def _find_form(self, part: str, nullable: bool) -> CompiledFold | None:
         if part == "merge" and not self._function.parts:
             part = "step"
         if self._step.state == "encoded":

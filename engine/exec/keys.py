@@ -7,7 +7,7 @@ once each; several columns become one string a row (`kernels/rowkeys`). All four
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,20 +30,43 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.kernels import rowkeys
 from kernelmill.kernels.table import Groups, KeyTable, Order
 
+if TYPE_CHECKING:
+    from kernelmill.engine.exec.draining import StagedWords
+
 STRINGS_BYTES_MAX = 1 << 30
 """Keys of one output batch: int32 offsets end at 2 GiB."""
+
+
+Call = tuple[int, Words]
+"""A call for other machine code to make, see `_loader.bind`: its address and frame."""
+
+
+class Folding(NamedTuple):
+    """A call that numbers staged keys, in `groups`, and one that folds the rows: see `FoldCall` in states.py."""
+
+    numbering: Call
+    fold: Call
+    last: int
+    groups: Groups
+    state: NDArray[np.int64]
+
+
+Drain = Callable[["StagedWords"], "Call | Folding | None"]
+"""Makes what a driver is to call when its stage is full; good until the driver comes back, when it is asked anew."""
 
 
 class StagedText(NamedTuple):
     """A text column as a compiled map staged it (`kernels/staged`); -1 bytes are null.
 
-    `drains_to(table)` says that such keys need only be counted there from now on.
+    known: the groups of its first rows, which the table has numbered already. `drains_to(drain)` says what may take
+    such keys, and the columns beside them, from now on.
     """
 
     base: Bytes
     addresses: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    drains_to: Callable[[KeyTable], None] = lambda _: None
+    known: Groups
+    drains_to: Callable[[Drain], None]
 
 
 class Repeated(NamedTuple):

@@ -13,15 +13,12 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.drivercolumns import ARENA_BYTES, ARENA_BYTES_MAX
 from kernelmill.engine.exec.keys import Repeated
 from kernelmill.kernels import staged, usermaps
-from kernelmill.kernels.table import KeyTable
 from kernelmill.kernels.usercode import Output
 from kernelmill.kernels.usermaps import CompiledMap
 
 STAGE_WORDS = 1 << 17
 """The stage's first size, 1 MiB: most of it stays in a core's own cache, and threads seldom wait for Python."""
 STAGE_BYTES_MAX = 1 << 30
-DRAIN_ROWS = 1 << 12
-"""A driver that drains its stage itself does so that often: rows and their texts are still in the core's own caches."""
 Words = NDArray[np.int64]
 
 
@@ -119,7 +116,8 @@ class Stage(StagedRows):
     def clear(self, kept: int = 0) -> None:
         """Forget what is staged after the first `kept` rows, and what an unfinished record counted."""
         self.state[usermaps.COUNT] = kept
-        self.state[usermaps.REJECTED] = self.state[usermaps.OVERFULL] = self.state[usermaps.DRAINED] = 0
+        self.state[usermaps.REJECTED] = self.state[usermaps.OVERFULL] = 0
+        self.state[usermaps.DRAINED] = self.state[usermaps.FOLDED] = 0
         self.state[usermaps.COUNTERS + 1 : usermaps.NAMED : 2] = 0
         self.state[usermaps.NAMED + usermaps.TO_COUNT :: usermaps.NAMED_WORDS] = 0
         self.arena[usermaps.ARENA_WANTED] = 0
@@ -130,34 +128,6 @@ class Stage(StagedRows):
         rows, at = self.named[number], usermaps.NAMED + usermaps.NAMED_WORDS * number
         self.state[at + usermaps.TO_ADDRESS] = rows.rows.ctypes.data
         self.state[at + usermaps.TO_CAPACITY] = rows.capacity
-
-
-class Draining:
-    """How a map's driver counts the keys that it stages, in the key table that is to have them, without Python.
-
-    One for a map in a task: `to` is said by whoever owns the table, `begin` before each call of the driver.
-    """
-
-    def __init__(self) -> None:
-        self._table: KeyTable | None = None
-        self._form: Any = None
-        self._held: Any = None
-
-    def to(self, table: KeyTable, form: Any) -> None:
-        """From now on the keys that `form` stages need only be counted, in `table`."""
-        self._table, self._form = table, form
-
-    def begin(self, stage: Stage, form: Any, place: int) -> None:
-        """Tell the driver of `form`, whose keys are the staged column `place`, what to call."""
-        if self._table is None or form is not self._form:
-            return
-        base, addresses, sizes = stage.rows.view(np.uint8), *(stage.words(place, n, stage.capacity) for n in (0, 1))
-        made = self._table.counting_call(base, addresses, sizes)
-        if made is not None:
-            address, frame = made
-            self._held = base, addresses, sizes, frame  # the frame has addresses of these
-            stage.state[usermaps.DRAIN], stage.state[usermaps.DRAIN_FRAME] = address, frame.ctypes.data
-            stage.state[usermaps.FULL_AT] = min(stage.capacity, DRAIN_ROWS)
 
 
 def staged_batch(stage: StagedRows, columns: Columns, rows: int, schema: pa.Schema) -> pa.RecordBatch:

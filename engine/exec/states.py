@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,10 @@ from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.kernels import combining
 from kernelmill.kernels.orderedwords import ordered_words, values_of_words
 from kernelmill.kernels.table import NO_MASK, Groups
+
+if TYPE_CHECKING:
+    from kernelmill.engine.exec.draining import StagedWords
+    from kernelmill.engine.exec.keys import Call
 
 _NO_VALUES: NDArray[Any] = np.empty(0)
 
@@ -68,6 +72,26 @@ class State(Protocol):
 
     def clear(self, groups: int) -> None:
         """Forget `groups` groups."""
+
+
+class FoldCall(NamedTuple):
+    """A call that folds staged rows, with `last` at that place of its frame, while groups stay below `groups_max`.
+
+    `state` is what it takes last.
+    """
+
+    call: Call
+    last: int
+    groups_max: int
+    state: NDArray[np.int64]
+
+
+@runtime_checkable
+class Folds(Protocol):
+    """A state that machine code can fold rows into, as a map's driver stages them."""
+
+    def folding_call(self, staged: StagedWords, groups: Groups, used: int) -> FoldCall | None:
+        """The call, for rows of these groups, of which `used` are known; None where Python is to take the rows."""
 
 
 def _fixed(values: NDArray[Any], dtype: pa.DataType, bits: pa.Buffer | None = None, nulls: int = 0) -> pa.Array[Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 import kernelmill as km
-from kernelmill.engine.exec import aggregate, stages
+from kernelmill.engine.exec import aggregate, draining, stages
 from kernelmill.kernels import _jit
 from kernelmill.kernels.table import KeyTable
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason
 def small_stages(monkeypatch):
     """A stage holds 512 rows, and a driver drains it at 100."""
     monkeypatch.setattr(stages, "STAGE_WORDS", 1 << 10)
-    monkeypatch.setattr(stages, "DRAIN_ROWS", 100)
+    monkeypatch.setattr(draining, "COUNT_ROWS", 100)
 
 
 @pytest.fixture
