@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Final
 
 _FILES_WANTED: Final = 65536
+_EXITING: Final = 0x4
+"""PF_EXITING of Linux, in the flags of /proc/PID/stat: set before a process that ends closes its sockets."""
 
 
 class Bell:
@@ -59,6 +61,26 @@ def raise_file_limit() -> None:
     if soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def pid_of(address: str) -> int:
+    """The number of the process at an ipc address, "localhost:UID:GID:PID" as ZeroMQ has it of the system; else 0."""
+    words = address.split(":")
+    return int(words[3]) if len(words) == 4 and words[0] == "localhost" and words[3].isdecimal() else 0
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process of this user is gone, or on its way out; False for number 0, which is nobody's."""
+    if pid <= 0:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
+    return words[0] in (b"Z", b"X") or bool(int(words[6]) & _EXITING)
 
 
 def refuse_to_unpickle() -> None:

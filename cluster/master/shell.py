@@ -49,7 +49,7 @@ from kernelmill.cluster.master.logbook import LogBook
 from kernelmill.cluster.master.machine import Master
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.master.posts import MESSAGE_BYTES_MAX, Mail, Me, Post, Route
-from kernelmill.cluster.master.process import Bell, own_files, raise_file_limit
+from kernelmill.cluster.master.process import Bell, has_ended, own_files, pid_of, raise_file_limit
 from kernelmill.cluster.master.storagelink import StorageLink
 from kernelmill.cluster.master.translate import Letter, WorkerMail, seal_with
 from kernelmill.cluster.roots import Roots
@@ -76,6 +76,7 @@ class _Way(NamedTuple):
     worker: str
     route: Route
     key: str
+    pid: int
 
 
 class MasterShell:
@@ -270,8 +271,8 @@ class MasterShell:
         session = int.from_bytes(mail.envelope.session, "little")
         way = self._ways.get(session)
         is_known = way is not None and way.worker == worker and way.key == mail.peer.key
-        if is_known:
-            self._ways[session] = _Way(worker, mail.route, mail.peer.key)
+        if way is not None and is_known:
+            self._ways[session] = _Way(worker, mail.route, mail.peer.key, way.pid)
             self._session_of[mail.route.descriptor] = session
         try:
             if isinstance(body, m.Hello):
@@ -305,7 +306,7 @@ class MasterShell:
         session = secrets.randbits(_SESSION_BITS) | 1
         event = self._mail.take_hello(peer.name, session, hello, peer.host or mail.address, peer.key)
         if event is not None:
-            self._ways[session] = _Way(peer.name, mail.route, peer.key)
+            self._ways[session] = _Way(peer.name, mail.route, peer.key, pid_of(mail.address))
             self._tell(event)
             member = self._mail.members.get(peer.name)
             if member is None or member.session != session:
@@ -356,7 +357,11 @@ class MasterShell:
             session = self._session_of.pop(int(event["value"]), None)
             way = self._ways.get(session) if session is not None else None
             if session is not None and way is not None and way.route.descriptor == int(event["value"]):
-                self._tell(told.PeerDisconnected(way.worker, session))
+                if has_ended(way.pid):  # of this host: nobody is there to come back
+                    del self._ways[session]
+                    self._tell(told.PeerGone(way.worker, session, "its process has ended"))
+                else:
+                    self._tell(told.PeerDisconnected(way.worker, session))
 
     def _take_revoked(self, keys: frozenset[str]) -> None:
         for session, way in [*self._ways.items()]:
