@@ -272,6 +272,8 @@ def on_failed(desk: Desk, event: FailedReceived) -> None:
         trouble.note(failure, event.text, event.worker, event.batch, event.problem)
     elif reaction is Reaction.ENDS_JOB:
         trouble.last = failure, event.text, event.problem
+    elif reaction is Reaction.FREE and failure is not Failure.CANCELLED:
+        trouble.note_free(failure, event.text, event.problem)
     elif reaction is Reaction.EXCLUDES:
         desk.seen["disk full"] += 1
         session.is_disk_full = True

@@ -94,6 +94,11 @@ class Trouble:
         """Whether a function raised just what it raised the last time: it will do so wherever it runs."""
         return failure is Failure.USER_ERROR and problem is not None and problem == self.last[2]
 
+    def note_free(self, failure: Failure, text: str, problem: Problem | None) -> None:
+        """Note a failure that the task is not to blame for: it is what is told if nothing else comes to be known."""
+        if REACTIONS.get(self.last[0]) is not Reaction.CHARGED:
+            self.last = failure, text, problem
+
     def note(self, failure: Failure, text: str, worker: str, batch: int, problem: Problem | None = None) -> None:
         """Note a charged failure, and isolate the task from now on if its rows are to blame."""
         self.last = failure, text, problem

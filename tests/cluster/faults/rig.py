@@ -1,6 +1,7 @@
 """A cluster of real processes that tests may break: each is started by its command, and ended by its number.
 
-    FOLDER/keys, state, files (the one root of all), scratch-NAME of each worker, NAME.log of each process, tokens
+    FOLDER/keys, state, files and rows (the roots of all; rows are what `collect` reads), scratch-NAME of each worker,
+    NAME.log of each process, tokens
 
 The folder is short enough for ipc sockets. A process's environment says at which failpoint it fails; the tokens say
 which of them were spent.
@@ -22,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import changes as changes_module
 import history
 import known
 
@@ -29,8 +31,10 @@ import kernelmill as km
 from kernelmill.cluster.failpoints import TOKENS_VARIABLE, VARIABLE
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.keys.bundle import Bundle, read_bundle
+from kernelmill.cluster.roots import SCRATCH
 
 ROOT = "files"
+CHANGED = Path(__file__).with_name("changed.py")
 _COMMAND = [sys.executable, "-m", "kernelmill"]
 _END_S = 15.0
 
@@ -38,7 +42,7 @@ Launch = Callable[..., "subprocess.Popen[Any]"]
 """Starts argv for a member of this name: as subprocess.Popen, or on a host of its own."""
 
 
-def until(seen: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
+def until(seen: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:
     """Wait until `seen()` is true and return that; fail with `what` after so many seconds."""
     deadline = time.monotonic() + within_s
     while not (found := seen()):
@@ -53,6 +57,10 @@ def signal_if_there(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def _environ_of(changed_file: object) -> dict[str, str]:
+    return {changes_module.FILE: str(changed_file)} if changed_file else {}
+
+
 class Rig:
     """A master, workers and clients in processes. Nothing of it is left when it is closed."""
 
@@ -62,7 +70,8 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="kmf-", dir="/tmp"))
         self.files = self.folder / ROOT
         self.tokens = self.folder / "tokens"
-        for one in (self.files, self.tokens):
+        self.rows = self.folder / "rows"
+        for one in (self.files, self.tokens, self.rows):
             one.mkdir()
         self.address = address or f"ipc://{self.folder}/s/m"
         if not address:
@@ -78,11 +87,19 @@ class Rig:
     # Processes -------------------------------------------------------------------------------------------------------
 
     def start_master(
-        self, *, name: str = "master", failpoints: str = "", state: str = "state"
+        self,
+        *,
+        name: str = "master",
+        failpoints: str = "",
+        state: str = "state",
+        wrap: Callable[[list[str]], list[str]] | None = None,
+        changes: str = "",
+        changed_file: object = "",
     ) -> subprocess.Popen[Any]:
-        """Start the master, or start it again on the same state."""
+        """Start the master, or start it again on the same state. `changes` and `changed_file`: see `changed.py`."""
         words: list[object] = ["master", "--state", self.folder / state, "--keys", self._keys / "master"]
-        return self._start(name, [*words, "--listen", self.address, "--root", f"{ROOT}={self.files}"], failpoints)
+        words += ["--listen", self.address, *self._root_words]
+        return self._start(name, words, failpoints, wrap, _environ_of(changed_file), changes)
 
     def start_worker(
         self,
@@ -91,19 +108,22 @@ class Rig:
         failpoints: str = "",
         slots: int | None = None,
         wrap: Callable[[list[str]], list[str]] | None = None,
-        environ: Mapping[str, str] | None = None,
         tokens: str = "",
+        changes: str = "",
+        changed_file: object = "",
     ) -> subprocess.Popen[Any]:
         """Start a worker, or start it again with the disk that it has. `wrap` changes its command line.
 
         A failpoint strikes once in all processes; once in those that have the same `tokens`, if it is given.
+        `changes` and `changed_file`: see `changed.py`.
         """
         words: list[object] = ["worker", "--bundle", self.bundle("worker", name), "--slots", slots or self._slots]
-        words += ["--memory", self._memory, "--scratch", self.scratch(name), "--root", f"{ROOT}={self.files}"]
+        words += ["--memory", self._memory, "--scratch", self.scratch(name), *self._root_words]
+        environ = _environ_of(changed_file)
         if tokens:
             (self.tokens / tokens).mkdir(exist_ok=True)
-            environ = {**(environ or {}), TOKENS_VARIABLE: str(self.tokens / tokens)}
-        return self._start(name, words, failpoints, wrap, environ)
+            environ[TOKENS_VARIABLE] = str(self.tokens / tokens)
+        return self._start(name, words, failpoints, wrap, environ, changes)
 
     def start_workers(self, *names: str) -> None:
         """Start several workers."""
@@ -117,8 +137,10 @@ class Rig:
         failpoints: str,
         wrap: Callable[[list[str]], list[str]] | None = None,
         environ: Mapping[str, str] | None = None,
+        changes: str = "",
     ) -> subprocess.Popen[Any]:
-        argv = [*_COMMAND, *(str(word) for word in words)]
+        command = [sys.executable, str(CHANGED), changes] if changes else _COMMAND
+        argv = [*command, *(str(word) for word in words)]
         return self._start_words(name, wrap(argv) if wrap else argv, failpoints, environ)
 
     def _start_words(
@@ -137,16 +159,16 @@ class Rig:
         if number == signal.SIGKILL:
             process.wait(_END_S)
 
-    def wait_killed(self, name: str, within_s: float = 15.0) -> None:
+    def wait_killed(self, name: str, within_s: float = 30.0) -> None:
         """Wait until a process has been killed by its failpoint."""
         found = until(lambda: self.members[name].poll() is not None, f"{name} ends", within_s)
         assert found and self.members[name].returncode == -signal.SIGKILL, self.log(name)
 
-    def wait_token(self, name: str, within_s: float = 15.0) -> None:
+    def wait_token(self, name: str, within_s: float = 30.0) -> None:
         """Wait until a failpoint was struck, in whichever process."""
         until(lambda: (self.tokens / name).exists(), f"{name} strikes", within_s)
 
-    def wait_workers(self, *names: str, within_s: float = 15.0) -> None:
+    def wait_workers(self, *names: str, within_s: float = 30.0) -> None:
         """Wait until just these workers are here."""
         until(lambda: self.workers() == sorted(names), f"workers {names} are here", within_s)
 
@@ -178,7 +200,7 @@ class Rig:
         (row,) = self.jobs()
         return bytes.fromhex(row["job"])
 
-    def gated(self, gate: str, within_s: float = 15.0) -> int:
+    def gated(self, gate: str, within_s: float = 30.0) -> int:
         """Wait until a task waits at its gate; the number of its process."""
         return int(until(lambda: os.path.exists(f"{gate}.pid") and Path(f"{gate}.pid").read_text(), gate, within_s))
 
@@ -230,9 +252,14 @@ class Rig:
 
     # Jobs ------------------------------------------------------------------------------------------------------------
 
-    def connect(self, client: str = "ann") -> Any:
-        """A connection of this client: what runs within its `with` runs on the cluster."""
-        return km.connect(str(self.bundle("client", client, is_admin=True)), roots={ROOT: str(self.files)})
+    @property
+    def _root_words(self) -> list[str]:
+        return ["--root", f"{ROOT}={self.files}", "--root", f"{SCRATCH}={self.rows}"]
+
+    def connect(self, client: str = "ann", **options: Any) -> Any:
+        """A connection of this client: what runs within its `with` runs on the cluster. `options` as km.connect's."""
+        roots = {ROOT: str(self.files), SCRATCH: str(self.rows)}
+        return km.connect(str(self.bundle("client", client, is_admin=True)), roots=roots, **options)
 
     def history(self) -> history.History:
         """What the journal says; of a master that is at rest, or has ended."""

@@ -161,6 +161,19 @@ def test_what_a_task_is_not_to_blame_for_never_uses_its_budget(bench, maps, tool
     assert bench.master.state_of("j") == "RUNNING"
 
 
+def test_a_task_that_fails_too_often_for_reasons_of_others_tells_the_last_of_them(bench, maps, tools):
+    order = maps[0]
+    for _ in range(40):
+        orders = bench.failed(order, "FETCH_UNREACHABLE")
+        if tools.only(ev.Cancel, orders):
+            break
+        (order,) = tools.only(ev.Assign, orders)
+    (cancel,) = tools.only(ev.Cancel, orders)
+    bench.failed(cancel, "CANCELLED")
+    (result,) = tools.only(ev.TellResult, bench.commit())
+    assert (result.state, result.code) == ("FAILED", "FETCH_UNREACHABLE")
+
+
 @pytest.mark.parametrize("code", ["USER_ERROR", "SIGNALLED", "OOM_KILLED", "HUNG", "no such code"])
 def test_the_fourth_charged_failure_ends_the_job_with_its_code(bench, maps, tools, code):
     order = maps[0]

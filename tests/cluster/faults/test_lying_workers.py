@@ -1,0 +1,70 @@
+"""Matrix rows 10 and 23: workers with good keys that say things twice, late or in disorder, and whose files lie."""
+
+import signal
+
+import known
+import pytest
+import rig as rigs
+
+from kernelmill.engine.errors import Code, KernelmillError
+
+ROW_CHANGES = ("slot-pickled-rows", "slot-extension-rows", "slot-offset-rows")
+BLOCK_CHANGES = ("slot-offset-blocks", "slot-extension-blocks")
+
+
+def test_facts_that_come_twice_late_in_disorder_and_from_an_old_epoch_count_once(rig, small_truth, strikes):
+    rig.start_master(failpoints="master.commit.durable=kill@4")
+    for name in ("w1", "w2"):
+        rig.start_worker(name, changes="talkative")
+    future = rig.begin(small_truth)
+    rig.wait_killed("master")
+    rig.start_master()  # to which they offer what they said to the first, twice and late
+    rig.done(future, 60)
+    small_truth.check(rig.files / "out")
+    found = rig.history()
+    assert found.problems == [] and found.commits_again == 0
+    assert len(found.commits) == known.maps_of(known.ROWS) + known.PARTITIONS
+    rig.run(small_truth, "again")
+    small_truth.check(rig.files / "again")
+    strikes.from_tokens(rig.tokens)
+    assert (rig.tokens / "changed").exists()
+
+
+def test_rows_that_are_no_rows_are_an_error_of_the_client_and_run_no_code(rig, small_truth, strikes):
+    """collect() reads what workers left: a pickle, types with code in their names, texts that begin nowhere."""
+    rig.start_master()
+    marker = rig.folder / "marker"
+    frame = small_truth.job.frame(small_truth.source)
+    for change in ROW_CHANGES:
+        rig.start_worker("w1", changes=change, changed_file=marker)
+        with rig.connect(), pytest.raises(KernelmillError) as caught:
+            frame.collect(progress=False)
+        assert caught.value.code is Code.CORRUPT_BLOCK, change
+        assert (rig.tokens / "changed").exists()
+        (rig.tokens / "changed").unlink()
+        strikes.add(change)
+        assert list(rig.rows.iterdir()) == []
+        rig.kill("w1")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("change", BLOCK_CHANGES)
+def test_blocks_that_lie_under_good_checksums_are_refused_by_their_readers(rig, small_truth, strikes, change):
+    """w1 makes all maps; w2 reads their blocks, finds them bad, and makes the maps again once w1 is gone."""
+    marker = rig.folder / "marker"
+    rig.start_master()
+    maps = known.maps_of(known.ROWS)
+    rig.start_worker("w1", changes=change, changed_file=marker, failpoints=f"worker.ack.taken=kill@{maps + 20}")
+    rig.wait_workers("w1")
+    future = rig.begin(small_truth)
+    rigs.until(lambda: len(rig.history().commits) >= maps, "all maps are done")
+    for pid in rig.slots_of("w1"):
+        rigs.signal_if_there(pid, signal.SIGSTOP)
+    rig.start_worker("w2")
+    rigs.until(lambda: rig.history().lost, "a block is refused")
+    strikes.add(change, len(rig.history().lost))
+    rig.kill("w1")
+    rig.done(future, 60)
+    small_truth.check(rig.files / "out")
+    assert rig.history().problems == []
+    assert not marker.exists()
