@@ -76,8 +76,12 @@ def losses(setup: Setup) -> Row:
 
 def cut(setup: Setup) -> Row:
     """How soon a host that is cut off is given up: private networks, where the kernel allows them."""
-    asked = [Asked("cut_seen_s", "a host that is cut off given up", "s", 5, 3)]
-    return figures_of("cluster_cut", setup, asked, rounds_max=2)
+    asked = [
+        Asked("cut_seen_s", "a host that is cut off given up: both ways", "s", 5, 3),
+        Asked("one_way_seen_s", "one that hears nothing, or is not heard", "s", 5, 3),
+        Asked("told_cut_seen_s", "both ways, of a master with --lost-after 3", "s", 5, 3),
+    ]
+    return figures_of("cluster_cut", setup, asked, rounds_max=1)
 
 
 def flips(setup: Setup) -> Row:

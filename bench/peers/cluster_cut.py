@@ -4,8 +4,10 @@ Four hosts on a switch in a private network, tests/cluster/netns/harness.py: mas
 worker's host is cut off in turn by a queue that drops all it is given: both ways, only what it would receive, only what
 it sends. Nothing is refused or reset, so only silence tells. A client on m asks for the list of workers all the time.
 
-cut_seen_s     seconds from the cut until the list is without the host: the longest of the three; `cuts` has them all
-skipped        instead of these: why this machine cannot make such a network
+cut_seen_s         seconds from a cut both ways until the list is without the host
+one_way_seen_s     the longer of both one-way cuts: a host that only hears nothing is heard for a while yet
+told_cut_seen_s    of a cut both ways with a master that was told `--lost-after 3`
+skipped            instead of these: why this machine cannot make such a network
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +57,26 @@ def seen_at(watcher: subprocess.Popen[Any], workers: set[str]) -> float:
     raise SystemExit(f"the workers were not {sorted(workers)} within {WATCH_S_MAX:.0f} s")
 
 
-def measure(net: harness.Network) -> dict[str, float]:
-    """Cut each host off and heal it; the seconds until each was given up."""
+def measure(net: harness.Network, hosts: Sequence[str], lost_s: float | None) -> dict[str, float]:
+    """Cut these hosts off and heal them; the seconds until each was given up."""
     rig = rigs.Rig(
         address=f"tcp://{net.address('m')}:7440",
         launch=lambda name, argv, **options: net.run(name if name in harness.HOSTS else "m", argv, **options),
     )
     found = {}
     try:
-        rig.start_master()
+        rig.start_master(lost_s=lost_s)
         rig.start_workers(*CUTS)
         rig.wait_workers(*CUTS)
         words = [sys.executable, "-m", "bench.peers.cluster_cut", "watch", rig.address, rig.bundle("client", "root")]
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # a host has no folder of ours
         watcher = net.run("m", words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
         seen_at(watcher, set(CUTS))
-        for host, direction in CUTS.items():
+        for host in hosts:
+            direction = CUTS[host]
             began = time.monotonic()
             net.cut(host, direction)
-            found[f"{host} {direction}"] = seen_at(watcher, set(CUTS) - {host}) - began
+            found[direction] = seen_at(watcher, set(CUTS) - {host}) - began
             if not net.dropped(host):
                 raise SystemExit(f"the cut of {host} dropped nothing: nothing was measured")
             net.heal(host)
@@ -90,10 +94,15 @@ def main() -> None:
         return
     net = harness.Network()
     try:
-        cuts = measure(net)
+        cuts, told = measure(net, ["w1", "w2", "w3"], None), measure(net, ["w1"], 3.0)
     finally:
         net.close()
-    print(json.dumps({"cut_seen_s": max(cuts.values()), "cuts": cuts}))
+    found = {
+        "cut_seen_s": cuts["both"],
+        "one_way_seen_s": max(cuts["in"], cuts["out"]),
+        "told_cut_seen_s": told["both"],
+    }
+    print(json.dumps({**found, "cuts": cuts}))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import click
 
 from kernelmill.cluster.keys.bundle import check_address
 from kernelmill.cluster.master.process import refuse_to_unpickle
-from kernelmill.cluster.master.shell import MasterShell
+from kernelmill.cluster.master.shell import LOST_S, MasterShell
 from kernelmill.cluster.roots import roots_given
 from kernelmill.engine.cli.console import common_options, the_console
 
@@ -34,15 +34,25 @@ from kernelmill.engine.cli.console import common_options, the_console
 @click.option(
     "--root", "roots", multiple=True, metavar="NAME=PLACE", help="A folder that all share, by its name in jobs."
 )
+@click.option(
+    "--lost-after",
+    "lost_s",
+    type=click.FloatRange(2.0, 3600.0),
+    default=LOST_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a worker may say nothing before its work is done elsewhere.",
+)
 @common_options
-def master(state: Path, keys: Path, listen: str | None, roots: tuple[str, ...]) -> None:
+def master(state: Path, keys: Path, listen: str | None, roots: tuple[str, ...], lost_s: float) -> None:
     """Run the master of a cluster until it is interrupted. Jobs go on where they were when it starts again.
 
     Clients come in at its address; workers and job parts have the next two ports.
     """
     refuse_to_unpickle()
     folder = keys / "master" if (keys / "master").is_dir() else keys
-    shell = MasterShell(state, folder, check_address(listen) if listen is not None else None, roots_given(roots))
+    address = check_address(listen) if listen is not None else None
+    shell = MasterShell(state, folder, address, roots_given(roots), lost_s)
     try:
         shell.run(lambda: the_console().note(f"the master listens at {shell.address}, epoch {shell.epoch}"))
     except KeyboardInterrupt:

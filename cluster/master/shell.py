@@ -62,6 +62,10 @@ from kernelmill.engine.errors import Code, error
 MESSAGES_MAX: Final = 256  # of one socket before the others have their turn
 QUEUED_MAX: Final = 8192  # messages that wait for one peer
 REFRESH_S: Final = 2.0
+LOST_S: Final = 5.0
+"""How long a worker may be silent; it beats every second."""
+SUSPECT_SHARE: Final = 0.6
+"""After this share of it the worker gets no new work."""
 DISCONNECT_S: Final = 0.8
 """What a worker has to come back whose connection ended; a new one takes it 0.1 s where nothing is wrong."""
 IPC_DISCONNECT_S: Final = 0.3
@@ -80,9 +84,12 @@ class _Way(NamedTuple):
 
 
 class MasterShell:
-    """One master, from `run` to the end of its process. Raises typed errors for what keeps it from starting."""
+    """One master, from `run` to the end of its process. Raises typed errors for what keeps it from starting.
 
-    def __init__(self, state: Path, keys: Path, address: str | None, roots: Roots) -> None:
+    lost_s: after so many seconds of silence a worker is lost.
+    """
+
+    def __init__(self, state: Path, keys: Path, address: str | None, roots: Roots, lost_s: float = LOST_S) -> None:
         self._key: MasterKey = read_master_key(keys / "master.key")
         self.address = address if address is not None else self._key.address
         self._state, self._roots = state, roots
@@ -91,7 +98,11 @@ class MasterShell:
         self._journal = open_journal(state, versions_here(), self._bell.ring)
         failpoint("master.epoch.durable")
         self._me = Me(self._journal.cluster, self._journal.epoch, self._journal.life)
-        settings = MasterSettings(disconnect_s=IPC_DISCONNECT_S if addresses.is_ipc(self.address) else DISCONNECT_S)
+        settings = MasterSettings(
+            suspect_s=SUSPECT_SHARE * lost_s,
+            lost_s=lost_s,
+            disconnect_s=IPC_DISCONNECT_S if addresses.is_ipc(self.address) else DISCONNECT_S,
+        )
         self._master = Master(self._journal.ledger, seal_with(self._journal.secret), settings)
         self._mail = WorkerMail(self._master, self.address)
         self._logs = LogBook()

@@ -6,6 +6,7 @@ import signal
 
 import known
 import pytest
+import raw
 import rig as rigs
 import smalldisk
 
@@ -27,6 +28,16 @@ def test_a_task_that_stands_still_is_run_by_another_worker_too(rig, small_truth,
     small_truth.check(rig.files / "out")
     found = rig.history()
     assert found.problems == [] and found.commits_again == 0
+
+
+def test_a_worker_that_stands_still_is_lost_after_as_long_as_the_master_was_told(rig, strikes):
+    rig.start_master(lost_s=2.0)
+    rig.start_workers("w1", "w2")
+    rig.wait_workers("w1", "w2")
+    with raw.client_session(rig.address, rig.read_bundle("client", "root")) as session:
+        rig.kill("w1", signal.SIGSTOP)
+        strikes.add("worker stopped")
+        rigs.until(lambda: session.workers() == ["w2"], "it is lost", 3.8)  # with the default it takes 4 s at least
 
 
 @pytest.mark.faults
