@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kernelmill.cluster.client.connecting import Connection, connect
+from kernelmill.cluster.client.handle import Job
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.messages import OUTPUT_CHARACTERS_MAX, JobRow, LogRow
 from kernelmill.cluster.roots import SCRATCH
@@ -106,6 +107,10 @@ class LocalCluster:
     def jobs(self) -> list[JobRow]:
         """The jobs that were run there, the newest first."""
         return self._connected.jobs()
+
+    def job(self, job_id: str) -> Job:
+        """A job that was run there, by its `job_id=` or its id; as `Connection.job`."""
+        return self._connected.job(job_id)
 
     def log(self, job: bytes) -> list[LogRow]:
         """The lines that a job's tasks wrote to standard output and error."""

@@ -65,6 +65,7 @@ class Code(enum.Enum):
     JOURNAL_FAILED = CodeInfo("KM0614", "JOURNAL_FAILED", "The journal could not be opened, written or made durable.")
     KEYS = CodeInfo("KM0615", "KEYS", "Files of keys are missing, damaged, or open to others.")
     NO_JOB = CodeInfo("KM0616", "NO_JOB", "The cluster has no such job of this client's.")
+    JOB_EXISTS = CodeInfo("KM0617", "JOB_EXISTS", "Another job of the cluster has this id or name.")
     CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
     INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
 
@@ -220,7 +221,7 @@ class UnreachableError(ClusterError, ConnectionError):
 
 
 class RefusedError(ClusterError, PermissionError):
-    """KM0602."""
+    """KM0602 and KM0617."""
 
     __str__ = KernelmillError.__str__
 
@@ -309,6 +310,7 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.JOURNAL_FAILED: JournalError,
     Code.KEYS: KeyFileError,
     Code.NO_JOB: ClusterError,
+    Code.JOB_EXISTS: RefusedError,
     Code.CANCELLED: CancelledError,
     Code.INTERNAL: InternalError,
 }

@@ -179,8 +179,13 @@ def _batches(job: JobPlan, settings: Settings, on_event: Callable[[Event], None]
     return batches
 
 
+def runs_elsewhere() -> bool:
+    """Tell whether this thread's jobs run by what `run_elsewhere` was given."""
+    return bool(_elsewhere) and not getattr(_thread, "is_here", False)
+
+
 def _ends() -> Any:
     """The ways to run a job. Those of this process are imported at the first execution: they bring kernels."""
-    if _elsewhere and not getattr(_thread, "is_here", False):
+    if runs_elsewhere():
         return _elsewhere[-1]
     return importlib.import_module("kernelmill.engine.ends")

@@ -316,6 +316,7 @@ class LazyFrame:
         statistics: bool = True,
         on_bad: str | None = None,
         max_rejects: int | None = None,
+        job_id: str | None = None,
         progress: Progress = None,
         **settings: Any,
     ) -> JobResult:
@@ -323,6 +324,7 @@ class LazyFrame:
 
         All or nothing: the output appears when the job is done. mode: error (KM0501 if it is there) or overwrite.
         compression: zstd, snappy, lz4, gzip or none. on_bad: error, or reject, with at most max_rejects (KM0503).
+        job_id: on a cluster, your name for the job: run again, by any process, it finds the one that runs or has run.
         Further `settings` are those of `km.configure`, for this run alone: threads=, memory=, partitions=...
         """
         return write_files(
@@ -334,6 +336,7 @@ class LazyFrame:
             statistics=statistics,
             on_bad=on_bad,
             max_rejects=max_rejects,
+            job_id=job_id,
             progress=progress,
             **settings,
         )

@@ -13,11 +13,15 @@ from kernelmill.engine.sizes import format_things
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How an output is published: `mode` is error or overwrite; `on_event` hears the job's events, from any thread."""
+    """How an output is published: `mode` is error or overwrite; `on_event` hears the job's events, from any thread.
+
+    job_id: what the user calls the job, on a cluster.
+    """
 
     mode: str = "error"
     single_file: bool = False
     on_event: Callable[[Event], None] | None = None
+    job_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class JobResult:
     """A finished sink: where the output is and what it holds; `rejects` counts rejected records by reason.
 
     `bytes` are those of the data files, `seconds` the whole job's, kernels' compilation included. Where a job has
-    several outputs, rows, bytes and files are the main one's, `outputs` has the named ones.
+    several outputs, rows, bytes and files are the main one's, `outputs` has the named ones. `job_id`: what the cluster
+    calls the job; "" here.
     """
 
     path: str
@@ -46,6 +51,7 @@ class JobResult:
     rejects: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     outputs: Mapping[str, OutputResult] = field(default_factory=dict)
+    job_id: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         rejected = sum(self.rejects.values())

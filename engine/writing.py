@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.execute import Progress, run_settings, run_sink
+from kernelmill.engine.execute import Progress, run_settings, run_sink, runs_elsewhere
 from kernelmill.engine.io.source import is_file_name
 from kernelmill.engine.job import JobResult, SinkOptions
 from kernelmill.engine.leftovers import is_single
@@ -15,6 +15,7 @@ from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet
 from kernelmill.engine.plan.planner import plan_job
 
+JOB_ID_CHARACTERS_MAX = 256
 COMPRESSIONS = ("zstd", "snappy", "lz4", "gzip", "none")
 
 
@@ -29,6 +30,7 @@ def write_files(
     statistics: bool = True,
     on_bad: str | None = None,
     max_rejects: int | None = None,
+    job_id: str | None = None,
     progress: Progress = None,
     **settings: Any,
 ) -> JobResult:
@@ -54,9 +56,10 @@ def write_files(
             origin=origin,
         )
         one_of("mode", mode, ("error", "overwrite"))
+        _check_job_id(job_id)
     resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
     job = plan_job(sink, split_bytes=resolved.split_bytes, partitions=resolved.partitions)
-    return run_sink(job, target, SinkOptions(mode, single, on_event), resolved)
+    return run_sink(job, target, SinkOptions(mode, single, on_event, job_id), resolved)
 
 
 def _target(path: Any) -> str:
@@ -68,3 +71,14 @@ def _target(path: Any) -> str:
         what = f"{target}: only paths of this machine can be written"
         raise error(Code.BAD_SETTING, what, hint="write to a local or shared file system and copy it from there")
     return target
+
+
+def _check_job_id(job_id: Any) -> None:
+    if job_id is None:
+        return
+    if not isinstance(job_id, str) or not 1 <= len(job_id) <= JOB_ID_CHARACTERS_MAX:
+        hint = f"give a text of 1 to {JOB_ID_CHARACTERS_MAX} characters, such as job_id='counts of 2024-05-01'"
+        raise error(Code.BAD_SETTING, f"job_id cannot be {job_id!r}", hint=hint)
+    if not runs_elsewhere():
+        hint = "connect first: with km.connect(...), or leave job_id= away"
+        raise error(Code.BAD_SETTING, "job_id= names a job of a cluster, and this one runs in this process", hint=hint)

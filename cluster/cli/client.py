@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from kernelmill.cluster.cli.onejob import job_fields, job_text
 from kernelmill.cluster.client import asking
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import check_address, read_bundle
@@ -44,15 +45,26 @@ def _link(bundle: Path, address: str | None) -> Iterator[Link]:
         context.destroy(linger=200)
 
 
-@click.command("jobs", short_help="List the jobs of a cluster.")
+@click.command("jobs", short_help="List the jobs of a cluster, or show one.")
+@click.argument("job", required=False)
 @_bundle
 @_address
 @_everybodys
 @_as_json
 @common_options
-def jobs(bundle: Path, address: str | None, everybodys: bool, as_json: bool) -> None:
-    """List the jobs of this client, the newest first: what runs, and how ended ones ended."""
+def jobs(job: str | None, bundle: Path, address: str | None, everybodys: bool, as_json: bool) -> None:
+    """List the jobs of this client, the newest first: what runs, and how ended ones ended.
+
+    With JOB, how far it is, stage by stage, or what it left. The first letters of its id will do.
+    """
     with _link(bundle, address) as link:
+        if job is not None:
+            found = asking.look_at(link, asking.job_named(link, job))
+            if as_json:
+                print_json(job_fields(found))
+            else:
+                print_text(job_text(found))
+            return
         rows = asking.jobs_of(link, everybodys=everybodys)
     if as_json:
         print_json([_job_fields(row) for row in rows])

@@ -1,4 +1,4 @@
-"""What people ask a master: which jobs and workers there are, what tasks wrote, and to cancel or drain.
+"""What people ask a master: which jobs and workers there are, what tasks wrote, how a job is, to cancel or drain.
 
 `link` is open as long as the questions last. All raise KM0601 if the master does not answer, and what it refuses.
 """
@@ -23,6 +23,9 @@ from kernelmill.cluster.messages import (
     LogRow,
     ReadLog,
     Refused,
+    Result,
+    Status,
+    Watch,
     WorkerRow,
     Workers,
 )
@@ -90,6 +93,15 @@ def log_of(link: Link, job: bytes, first: int = 0) -> tuple[list[LogRow], int]:
         first = page.first + len(page.rows)
         if not page.rows:
             return rows, max(first, page.first)
+
+
+def look_at(link: Link, job: bytes) -> Status | Result:
+    """How far a job is, or how it ended. Raises KM0616 for one that is not known."""
+    heard = ask(link, Watch(job), (Status, Result, Refused))
+    if isinstance(heard, Refused):
+        raise error_of(Problem(heard.code, heard.text, "", heard.hint))
+    assert isinstance(heard, Status | Result)
+    return heard
 
 
 def cancel_job(link: Link, job: bytes) -> None:

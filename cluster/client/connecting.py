@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kernelmill.cluster.client.asking import cancel_job, jobs_of, log_of, workers_of
+from kernelmill.cluster.client.asking import cancel_job, job_named, jobs_of, log_of, workers_of
 from kernelmill.cluster.client.ends import ClusterEnds
+from kernelmill.cluster.client.handle import Job
+from kernelmill.cluster.client.jobids import named_so
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import Bundle, check_address, read_bundle
 from kernelmill.cluster.messages import JobRow, LogRow
@@ -34,7 +36,7 @@ class Connection:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._links, self._is_closed = 0, False
-        self._ends = ClusterEnds(self._link, roots, bytes.fromhex(bundle.code_key), verify_output)
+        self._ends = ClusterEnds(self._link, roots, bundle, verify_output)
         try:
             self.workers()
         except BaseException:
@@ -51,6 +53,16 @@ class Connection:
         """The jobs of this client, the newest first."""
         with self._link() as link:
             return jobs_of(link)
+
+    def job(self, job_id: str) -> Job:
+        """The job that was run with this `job_id=`, or whose id begins so: to wait for it, take its result, end it.
+
+        Raises KM0616 unless there is exactly one.
+        """
+        with self._link() as link:
+            named = named_so(jobs_of(link), self._bundle.name, job_id)
+            number = max(named, key=_turn).job if named else job_named(link, job_id)
+        return Job(self._link, self.roots, number)
 
     def log(self, job: bytes) -> list[LogRow]:
         """The lines that a job's tasks wrote to standard output and error, as far as the master kept them."""
@@ -108,6 +120,11 @@ class Connection:
     def _end_context(self) -> None:
         if os.getpid() == self._process and not self._context.closed:
             self._context.destroy(linger=200)
+
+
+def _turn(row: JobRow) -> tuple[bool, int]:
+    """Which of the jobs of one name is meant: one that has not failed, or else the last that was tried."""
+    return row.state not in ("FAILED", "CANCELLED"), row.job[-1]
 
 
 def connect(

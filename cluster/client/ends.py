@@ -16,25 +16,28 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
+from kernelmill.cluster.client.asking import jobs_of
+from kernelmill.cluster.client.following import cancel, follow
+from kernelmill.cluster.client.jobids import id_of
 from kernelmill.cluster.client.link import Link
-from kernelmill.cluster.client.talk import OVER, Talk, error_of_result
+from kernelmill.cluster.client.results import job_result, manifest_of
+from kernelmill.cluster.client.talk import OVER, SUBMITTING, Talk, error_of_result
 from kernelmill.cluster.client.watching import Watching
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.jobspec.packing import PackedJob, for_collecting, pack
+from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.messages import Result, Submit
 from kernelmill.cluster.roots import SCRATCH, Roots
 from kernelmill.cluster.storage.layout import make_staging, staging_of, trash_of
 from kernelmill.engine.caching import MEMORY_SHARE, CachedRows, cached_bytes
-from kernelmill.engine.commit import MANIFEST_NAME, Manifest, decode_manifest
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.commit import Manifest
+from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.events import Event, fan_out
 from kernelmill.engine.io.arrow_parts import read_rows
 from kernelmill.engine.io.receipts import read_receipt
 from kernelmill.engine.io.rejects import REJECT_SCHEMA
-from kernelmill.engine.job import CollectSummary, JobResult, OutputResult, SinkOptions
-from kernelmill.engine.leftovers import is_single
+from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
 from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.progress import progress_sink
 from kernelmill.engine.settings import Settings
@@ -43,7 +46,6 @@ from kernelmill.engine.staging import check_parent, check_target, resolved_targe
 
 OnEvent = Callable[[Event], None] | None
 OpenLink = Callable[[], contextlib.AbstractContextManager[Link]]
-_CANCEL_PATIENCE_S = 10.0
 _CLEANING_S, _POLL_S = 2.0, 0.005
 
 
@@ -58,18 +60,19 @@ class _Ended(NamedTuple):
 class ClusterEnds:
     """Runs jobs on one cluster. `open_link` connects anew for each job, in the thread that runs it."""
 
-    def __init__(self, open_link: OpenLink, roots: Roots, code_key: bytes, verify_output: str) -> None:
-        self._open_link, self._roots, self._code_key = open_link, roots, code_key
+    def __init__(self, open_link: OpenLink, roots: Roots, bundle: Bundle, verify_output: str) -> None:
+        self._open_link, self._roots = open_link, roots
+        self._client, self._code_key = bundle.name, bytes.fromhex(bundle.code_key)
         self._verify_output = verify_output
 
     def run_sink(self, job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
-        """Run a job whose last stage writes files, and publish them at `target`, all or nothing."""
+        """Run a job whose last stage writes files, and publish them at `target`, all or nothing.
+
+        Where it has a name and this client has run it, or runs it, that is found and waited for (KM0617 otherwise).
+        """
         place = resolved_target(target)
-        with self._running(job, place, options.mode, settings, options.on_event) as ended:
-            if is_single(place):
-                made = _single_result(target, ended)
-            else:
-                made = _folder_result(target, _manifest_of(place, ended.result), ended.seconds)
+        with self._running(job, place, options.mode, settings, options.on_event, name=options.job_id) as ended:
+            made = job_result(target, place, ended.result, ended.seconds)
             ended.watching.finish("done", made.rows, made.bytes, ended.seconds)
         return made
 
@@ -90,7 +93,8 @@ class ClusterEnds:
                 is_committed = True
                 rows, size = sum(one.rows for one in receipts), sum(one.bytes for one in receipts)
                 ended.watching.finish("done", rows, size, ended.seconds)
-            return JobResult(sink.label, rows, size, (), manifest.counters, manifest.rejects, ended.seconds)
+            counters, rejected, job_id = manifest.counters, manifest.rejects, ended.result.job.hex()
+            return JobResult(sink.label, rows, size, (), counters, rejected, ended.seconds, job_id=job_id)
         except BaseException:
             if not is_committed:
                 sink.abort()
@@ -143,7 +147,7 @@ class ClusterEnds:
         place = os.path.join(scratch, f"rows-{secrets.token_hex(8)}")
         try:
             with self._running(job, place, "error", settings, on_event, sink) as ended:
-                yield place, _manifest_of(place, ended.result), ended
+                yield place, manifest_of(place, ended.result), ended
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -156,27 +160,34 @@ class ClusterEnds:
         settings: Settings,
         on_event: OnEvent,
         sink: HeldSink | None = None,
+        name: str | None = None,
     ) -> Iterator[_Ended]:
         """Run a job to its end, with its events; whoever uses the result says `finish` when it is handed over."""
         began = time.monotonic()
         check_parent(place)
-        check_target(place, "overwrite" if mode == "overwrite" else "error")
-        packed = pack(
+        unsigned = pack(
             job,
-            job=secrets.token_bytes(16),
             output=self._roots.place_of(place),
             mode=mode,
             settings=settings,
             roots=self._roots,
-            code_key=self._code_key,
-            now_s=time.time(),
             verify_output=self._verify_output,
             sink=sink,
         )
+        number, is_there = secrets.token_bytes(16), False
+        if name is not None:
+            with self._open_link() as link:
+                number, is_there = id_of(jobs_of(link), self._client, name, unsigned.likeness())
+        if not is_there:
+            check_target(place, "overwrite" if mode == "overwrite" else "error")
+        packed = unsigned.sign(number, self._code_key, time.time())
         progress = progress_sink(settings)
         watching = Watching(packed.job, job.graph, fan_out(*(one for one in (progress, on_event) if one is not None)))
         try:
-            result = self._submitted(packed, place, watching)
+            if is_there:
+                result = self._followed(number, place, watching)
+            else:
+                result = self._submitted(packed, place, watching, is_named=name is not None)
             yield _Ended(result, time.monotonic() - began, watching)
         except BaseException as problem:
             is_cancel = isinstance(problem, KeyboardInterrupt | GeneratorExit)
@@ -186,42 +197,62 @@ class ClusterEnds:
             if progress is not None:
                 progress.close()
 
-    def _submitted(self, packed: PackedJob, place: str, watching: Watching) -> Result:
-        """Submit a job and wait for its end. A job that nobody accepted leaves no staging."""
-        make_staging(place, packed.job)
+    def _submitted(self, packed: PackedJob, place: str, watching: Watching, *, is_named: bool) -> Result:
+        """Submit a job and wait for its end. A job that nobody accepted leaves no staging.
+
+        Of one that has a name another process may submit the same at this moment: then that one is followed.
+        """
+        made_here = make_staging(place, packed.job, may_be_there=is_named)
         submit = Submit(packed.job, packed.sheet, packed.parts, packed.signature, packed.expires_s)
-        was_accepted = False
+        is_anothers = was_accepted = False
         try:
             with self._open_link() as link:
-                talk = Talk(submit, packed.contents, link.say, time.monotonic())
+                talk = Talk(packed.job, link.say, time.monotonic(), submit=submit, contents=packed.contents)
                 failpoint("client.submit.sent")
                 try:
-                    _talk_until_over(talk, link, watching)
-                except BaseException:
-                    _cancel(talk, link)
-                    raise
+                    self._follow(talk, link, watching)
+                except KernelmillError as problem:
+                    is_anothers = is_named and problem.code is Code.JOB_EXISTS
+                    if not is_anothers:
+                        raise
                 finally:
                     was_accepted = talk.was_accepted or talk.state == OVER
+            if is_anothers:
+                return self._followed(packed.job, place, watching, is_ours=made_here)
         finally:
-            if not was_accepted:
+            if made_here and not was_accepted and not is_anothers:
                 shutil.rmtree(staging_of(place, packed.job), ignore_errors=True)
-        assert talk.result is not None
-        _await_cleaning(staging_of(place, packed.job))
-        if talk.result.state != "COMMITTED":
-            raise error_of_result(talk.result)
-        return talk.result
+        return _result_of(talk, place)
+
+    def _followed(self, job: bytes, place: str, watching: Watching, *, is_ours: bool = False) -> Result:
+        """Wait for the end of a job that is there; `is_ours`: its staging may have come after its end, from here."""
+        with self._open_link() as link:
+            talk = Talk(job, link.say, time.monotonic())
+            self._follow(talk, link, watching)
+        try:
+            return _result_of(talk, place)
+        finally:
+            if is_ours:
+                shutil.rmtree(staging_of(place, job), ignore_errors=True)
+
+    def _follow(self, talk: Talk, link: Link, watching: Watching) -> None:
+        try:
+            follow(talk, link, watching.take)
+        except KernelmillError as problem:
+            if talk.state != SUBMITTING or problem.code is Code.UNREACHABLE:  # otherwise it was refused
+                cancel(talk, link)
+            raise
+        except BaseException:
+            cancel(talk, link)
+            raise
 
 
-def _talk_until_over(talk: Talk, link: Link, watching: Watching) -> None:
-    while talk.state != OVER:
-        heard = link.hear(max(0.0, talk.next_deadline() - time.monotonic()))
-        now = time.monotonic()
-        if heard is not None:
-            talk.hear(heard, now)
-            if talk.status is not None:
-                watching.take(talk.status)
-        if talk.tick(now):
-            link.reconnect()
+def _result_of(talk: Talk, place: str) -> Result:
+    assert talk.result is not None
+    _await_cleaning(staging_of(place, talk.job))
+    if talk.result.state != "COMMITTED":
+        raise error_of_result(talk.result)
+    return talk.result
 
 
 def _await_cleaning(staging: str) -> None:
@@ -232,53 +263,6 @@ def _await_cleaning(staging: str) -> None:
     until_s = time.monotonic() + _CLEANING_S
     while time.monotonic() < until_s and any(map(os.path.lexists, (staging, trash_of(staging)))):
         time.sleep(_POLL_S)
-
-
-def _cancel(talk: Talk, link: Link) -> None:
-    """Ask for the job's end, and wait for it a while: a second interrupt leaves at once."""
-    until_s = time.monotonic() + _CANCEL_PATIENCE_S
-    with contextlib.suppress(Exception):  # there is an error already, which says more
-        talk.cancel(time.monotonic())
-        while talk.state != OVER and time.monotonic() < until_s:
-            heard = link.hear(0.2)
-            if heard is not None:
-                talk.hear(heard, time.monotonic())
-            if talk.tick(time.monotonic()):
-                link.reconnect()
-
-
-def _manifest_of(place: str, result: Result) -> Manifest:
-    """The manifest of the folder that was published. Raises KM0502 if it is another one by now."""
-    path = os.path.join(place, MANIFEST_NAME)
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as problem:
-        what = f"the output was published, and cannot be read here: {problem.strerror}"
-        hint = "does this client see the same files as the cluster, under its roots?"
-        raise error(Code.COMMIT, what, where=path, hint=hint) from problem
-    if xxhash.xxh3_128_digest(data) != result.manifest_xxh3:
-        what = "the output was published, and another job has replaced it since"
-        raise error(Code.COMMIT, what, where=path, hint="write jobs that run at once to different places")
-    return decode_manifest(data, where=path)
-
-
-def _folder_result(target: str, manifest: Manifest, seconds: float) -> JobResult:
-    outputs = {
-        one.name: OutputResult(os.path.join(target, one.name), one.rows, one.bytes, tuple(f.name for f in one.files))
-        for one in manifest.outputs
-    }
-    files = tuple(file.name for file in manifest.files)
-    told = manifest.counters, manifest.rejects, seconds, outputs
-    return JobResult(target, manifest.rows, manifest.bytes, files, *told)
-
-
-def _single_result(target: str, ended: _Ended) -> JobResult:
-    result = ended.result
-    counters = {one.name: one.count for one in sorted(result.counters, key=lambda one: one.name)}
-    rejects = {one.name: one.count for one in sorted(result.rejects, key=lambda one: one.name)}
-    files = (os.path.basename(target),)
-    return JobResult(target, result.rows, result.size_bytes, files, counters, rejects, ended.seconds)
 
 
 def _rejects_in(place: str, manifest: Manifest) -> pa.Table | None:

@@ -7,6 +7,8 @@ it is answered, and saying it twice changes nothing: the job's id was chosen her
     WATCHING     Watch every two seconds; Refused: this master does not know the job -> SUBMITTING
     CANCELLING   CancelJob each second, Watch beside it
     any          Result -> OVER; silence -> the shell is told to connect anew
+
+A conversation about a job that somebody else submitted begins with WATCHING, and ends where the job is not known.
 """
 
 from __future__ import annotations
@@ -42,22 +44,25 @@ _SUBMISSIONS_MAX: Final = 5
 class Talk:
     """What to say, given what was heard and the time. `say` is given each message that is to be sent.
 
+    `submit` and the `contents` of its parts: of a job that is submitted here; without them it is there, or not at all.
     `first_answer_s`: how long a first answer may take; `patience_s`: how long a master that once answered may be away.
     """
 
     def __init__(
         self,
-        submit: Submit,
-        contents: Mapping[bytes, bytes],
+        job: bytes,
         say: Callable[[ClientToMaster], None],
         now: float,
         *,
+        submit: Submit | None = None,
+        contents: Mapping[bytes, bytes] | None = None,
         first_answer_s: float = 20.0,
         patience_s: float = 600.0,
     ) -> None:
-        self._submit, self._contents, self._say = submit, contents, say
+        self.job, self._say = job, say
+        self._submit, self._contents = submit, contents if contents is not None else {}
         self._first_answer_s, self._patience_s = first_answer_s, patience_s
-        self.state = SUBMITTING
+        self.state = SUBMITTING if submit is not None else WATCHING
         self.result: Result | None = None
         self.status: Status | None = None
         self._submissions = 0
@@ -70,11 +75,6 @@ class Talk:
     def was_accepted(self) -> bool:
         """Whether the master said that it has the job."""
         return self._is_accepted
-
-    @property
-    def job(self) -> bytes:
-        """The job's id."""
-        return self._submit.job
 
     def next_deadline(self) -> float:
         """When to call `tick` at the latest."""
@@ -115,7 +115,8 @@ class Talk:
             self._again_s = now + (_WATCH_AGAIN_S if self.state == WATCHING else _SUBMIT_AGAIN_S)
             if self.state == CANCELLING:
                 self._say(CancelJob(self.job))
-            self._say(self._submit if self.state == SUBMITTING else Watch(self.job))
+            submit = self._submit if self.state == SUBMITTING else None
+            self._say(submit if submit is not None else Watch(self.job))
         silent_s = now - self._heard_s
         if silent_s > (self._patience_s if self._has_answer else self._first_answer_s):
             raise self._unreachable(silent_s)
@@ -151,7 +152,7 @@ class Talk:
         if self.state == CANCELLING:
             return  # too late: the result comes by itself
         self._submissions += 1
-        if self._submissions > _SUBMISSIONS_MAX:
+        if self._submit is None or self._submissions > _SUBMISSIONS_MAX:
             raise error_of(Problem(code, text, "", hint))
         self._enter(SUBMITTING, now)  # a master that has not this job in its journal
 

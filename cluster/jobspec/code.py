@@ -39,7 +39,7 @@ def pack_code(contents: Contents) -> bytes:
     cloudpickle = importlib.import_module("cloudpickle")
     functions = tuple(tuple(getattr(one, name) for name in FIELDS) for one in contents.functions)
     sources = _sources_of(contents.functions)
-    with _by_value(cloudpickle, _local_modules()):
+    with _by_value(cloudpickle, local_modules()):
         for one, fields in zip(contents.functions, functions, strict=True):
             _try_to_pickle(cloudpickle, fields, one.title, one.where)
         for source in contents.sources.values():
@@ -76,7 +76,7 @@ def _by_value(cloudpickle: Any, modules: Sequence[ModuleType]) -> Iterator[None]
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _local_modules() -> list[ModuleType]:
+def local_modules() -> list[ModuleType]:
     """Loaded modules that lie beside the user's program: workers need not have them, nor in this version."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     try:

@@ -10,6 +10,7 @@ import msgspec
 
 from kernelmill.cluster.fields import PART_BYTES_MAX, JobParts, Place, Policy, Sheet, SheetEdge, SheetStage
 from kernelmill.cluster.jobspec.code import Contents, pack_code
+from kernelmill.cluster.jobspec.likeness import likeness_of
 from kernelmill.cluster.jobspec.parts import (
     CODE,
     INPUTS,
@@ -63,20 +64,39 @@ def for_collecting(plan: JobPlan) -> JobPlan:
     return dataclasses.replace(plan, graph=graph, pipelines=(*plan.pipelines[:-1], pipeline))
 
 
+class UnsignedJob(NamedTuple):
+    """A job that has no id and no signature yet; `contents` are the bytes of its parts by SHA-256."""
+
+    sheet: Sheet
+    parts: JobParts
+    contents: dict[bytes, bytes]
+    plan: PlanPart
+    code: Contents
+
+    def likeness(self) -> bytes:
+        """A digest that is equal if a job would do the same, in whatever process it is planned. Raises KM0107."""
+        plan = encode_plan(msgspec.structs.replace(self.plan, folder=""))
+        same = [part.sha256 for part in self.parts if part.role in (INPUTS, TABLE)]
+        return likeness_of(self.code, [plan, msgspec.msgpack.encode(self.sheet), *same])
+
+    def sign(self, job: bytes, code_key: bytes, now_s: float) -> PackedJob:
+        """Give it an id, and the signature over all of it; `now_s` counts from 1970."""
+        expires_s = int(now_s) + EXPIRY_S
+        signature = sign_spec(code_key, spec_digest(job, self.sheet, self.parts, expires_s), expires_s)
+        return PackedJob(job, self.sheet, self.parts, self.contents, signature, expires_s)
+
+
 def pack(
     plan: JobPlan,
     *,
-    job: bytes,
     output: Place,
     mode: str,
     settings: Settings,
     roots: Roots,
-    code_key: bytes,
-    now_s: float,
     verify_output: str = "tail",
     sink: HeldSink | None = None,
-) -> PackedJob:
-    """Make the parts of a job, its sheet, and the signature over all of it; `now_s` counts from 1970.
+) -> UnsignedJob:
+    """Make the parts of a job and its sheet.
 
     verify_output: what is read of a part before it is published: its "tail", or all of it ("full").
 
@@ -107,10 +127,8 @@ def pack(
     sheet = Sheet(
         tuple(map(_sheet_stage, plan.graph.stages)), output, _policy(settings, mode, verify_output), versions_here()
     )
-    expires_s = int(now_s) + EXPIRY_S
-    signature = sign_spec(code_key, spec_digest(job, sheet, parts, expires_s), expires_s)
     by_sum = {part.sha256: body for part, (_, body) in zip(parts, bodies, strict=True)}
-    return PackedJob(job, sheet, parts, by_sum, signature, expires_s)
+    return UnsignedJob(sheet, parts, by_sum, told, code)
 
 
 def _sheet_stage(stage: Stage) -> SheetStage:

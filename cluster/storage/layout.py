@@ -46,14 +46,25 @@ def attempt_folder(target: str, job: bytes, attempt: AttemptKey) -> str:
     return os.path.join(staging_of(target, job), ATTEMPTS, str(attempt))
 
 
-def make_staging(target: str, job: bytes) -> None:
-    """Make the staging of a job. Raises KM0502 or KM0402 where that cannot be."""
+def make_staging(target: str, job: bytes, *, may_be_there: bool = False) -> bool:
+    """Make the staging of a job; tell whether it was not there. Raises KM0502 or KM0402 where that cannot be."""
     staging = staging_of(target, job)
     with output_errors("making a staging folder", staging):
-        os.mkdir(staging)
-        os.mkdir(os.path.join(staging, ATTEMPTS))
+        is_new = _make_folder(staging, may_be_there)
+        _make_folder(os.path.join(staging, ATTEMPTS), may_be_there)
         fsync_folder(staging)
         fsync_folder(os.path.dirname(target))
+    return is_new
+
+
+def _make_folder(path: str, may_be_there: bool) -> bool:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not may_be_there:
+            raise
+        return False
+    return True
 
 
 def describe_file(folder: str, name: str, rows: int) -> OutputFile:

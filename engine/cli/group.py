@@ -36,7 +36,7 @@ COMMANDS = {
     "master": ("cluster.cli.master", "master", "Run the master of a cluster."),
     "worker": ("cluster.cli.worker", "worker", "Be a worker of a cluster until told to go."),
     "keys": ("cluster.cli.keys", "keys", "Make, list and remove the keys of a cluster."),
-    "jobs": ("cluster.cli.client", "jobs", "List the jobs of a cluster."),
+    "jobs": ("cluster.cli.client", "jobs", "List the jobs of a cluster, or show one."),
     "workers": ("cluster.cli.client", "workers", "List the workers of a cluster."),
     "logs": ("cluster.cli.client", "logs", "Print what the tasks of a job wrote."),
     "cancel": ("cluster.cli.client", "cancel", "End a job without output."),

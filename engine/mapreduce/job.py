@@ -95,6 +95,7 @@ class MapReduce:
         mode: str = "error",
         on_bad: str | None = None,
         max_rejects: int | None = None,
+        job_id: str | None = None,
         progress: Progress = None,
         **settings: Any,
     ) -> JobResult:
@@ -109,11 +110,12 @@ class MapReduce:
         options: dict[str, Any] = {"on_bad": on_bad, "max_rejects": max_rejects, "progress": progress, **settings}
         main, named = self._plans(_frame_of(inputs)._plan, users_line())
         if is_sink(output):
-            if named or mode != "error":
-                what = "a sink takes one output" if named else f"mode={mode!r} is for folders, and output= is a sink"
+            if named or mode != "error" or job_id is not None:
+                option = "job_id=" if job_id is not None else f"mode={mode!r}"
+                what = "a sink takes one output" if named else f"{option} is for folders, and output= is a sink"
                 raise error(Code.BAD_SETTING, what, where=users_line(), hint="name a folder as output=")
             return LazyFrame(main).sink(output, **options)
-        return write_files(main, output, named, mode=mode, **options)
+        return write_files(main, output, named, mode=mode, job_id=job_id, **options)
 
     def __call__(self, frame: LazyFrame) -> LazyFrame:
         """The job's rows as a frame, to go on with: `lf.pipe(job).top_k(10, by="n")`; of several, the main output."""

@@ -39,7 +39,7 @@ def said():
 
 @pytest.fixture
 def talk(said):
-    return Talk(SUBMIT, {DIGEST: BODY}, said.append, 0.0)
+    return Talk(JOB, said.append, 0.0, submit=SUBMIT, contents={DIGEST: BODY})
 
 
 def test_a_job_is_submitted_until_it_is_accepted_then_watched(talk, said):
@@ -131,7 +131,7 @@ def test_what_is_lost_or_doubled_only_takes_time(seed):
     """A master that is forgetful, behind a line that loses and doubles, against the clock."""
     chance = random.Random(seed)
     inbox, outbox = [], []
-    talk = Talk(SUBMIT, {DIGEST: BODY}, outbox.append, 0.0, first_answer_s=1e6, patience_s=1e6)
+    talk = Talk(JOB, outbox.append, 0.0, submit=SUBMIT, contents={DIGEST: BODY}, first_answer_s=1e6, patience_s=1e6)
     now, got, beats, is_known = 0.0, 0, 0, False
 
     def send(message, into):

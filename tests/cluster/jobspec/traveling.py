@@ -17,12 +17,12 @@ from kernelmill.engine.shuffle.store import BlockStore
 KEY, JOB, NOW_S = bytes(range(32)), b"j" * 16, 1_800_000_000
 
 
-def packed(frame, folder, *, output="out", plan=None, settings=None, **more):
+def packed(frame, folder, *, output="out", plan=None, settings=None, now_s=NOW_S, **more):
     """The frame's rows as a job that writes them below `folder`, which is root "data"."""
     plan = plan or for_collecting(plan_job(frame._plan, split_bytes=1 << 20))
     settings = settings or Settings(progress="off", memory_bytes=1 << 30)
-    given = {"job": JOB, "output": Place("data", (output,)), "mode": "error", "code_key": KEY, "now_s": NOW_S} | more
-    return pack(plan, settings=settings, roots=Roots({"data": folder}), **given)
+    given = {"output": Place("data", (output,)), "mode": "error"} | more
+    return pack(plan, settings=settings, roots=Roots({"data": folder}), **given).sign(JOB, KEY, now_s)
 
 
 def written(packed_job, folder):
