@@ -34,14 +34,11 @@ def packed(rig: rigs.Rig, truth: known.Truth, name: str, *, job: bytes) -> Packe
     roots = Roots({rigs.ROOT: rig.files})
     return pack(
         plan,
-        job=job,
         output=roots.place_of(str(rig.files / name)),
         mode="error",
         settings=Settings(progress="off", memory_bytes=1 << 30),
         roots=roots,
-        code_key=bytes.fromhex(rig.read_bundle("client", "ann", is_admin=True).code_key),
-        now_s=time.time(),
-    )
+    ).sign(job, bytes.fromhex(rig.read_bundle("client", "ann", is_admin=True).code_key), time.time())
 
 
 def with_part(made: PackedJob, role: str, data: bytes) -> PackedJob:
@@ -80,7 +77,7 @@ def result_of(rig: rigs.Rig, made: PackedJob, *, client: str = "ann", within_s: 
     context = new_context()
     try:
         with Link(context, rig.read_bundle("client", client, is_admin=True), rig.address) as link:
-            talk = Talk(submit_of(made), made.contents, link.say, time.monotonic())
+            talk = Talk(made.job, link.say, time.monotonic(), submit=submit_of(made), contents=made.contents)
             until_s = time.monotonic() + within_s
             while talk.state != OVER:
                 assert time.monotonic() < until_s, f"no end of the job within {within_s} s"
