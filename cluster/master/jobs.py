@@ -106,12 +106,13 @@ NEXT_ATTEMPT: Final[dict[tuple[str, str], str | None]] = {
 
 
 # Attempts that a worker is given beyond its slots, while tasks are so short that the way to the master would be most
-# of their time: they wait at the worker. As many as cover AHEAD_MS, and at most AHEAD_MAX a slot. Only tasks that read
+# of their time: they wait at the worker. As many as cover AHEAD_MS, which is what a busy disk takes for a commit, and
+# at most AHEAD_MAX a slot; a power of two, so that grants do not follow each task's time. Only tasks that read
 # no blocks, while none runs that does: a map that must run again would wait at its worker behind the very reader that
 # waits for it (the simulation's 53rd seed).
-AHEAD_MS: Final = 20.0
+AHEAD_MS: Final = 32.0
 AHEAD_TASK_MS_MAX: Final = 100.0
-AHEAD_MAX: Final = 8
+AHEAD_MAX: Final = 64
 _AHEAD_SAMPLES: Final = 8
 
 
@@ -219,11 +220,12 @@ class JobRun:
         self._timed[stage] += 1
         share = max(1 / self._timed[stage], 1 / _AHEAD_SAMPLES)
         self._task_ms[stage] += share * (millis - self._task_ms[stage])
-        before, mean_ms = self.ahead, max(self._task_ms[stage], 1.0)
+        before, mean_ms = self.ahead, self._task_ms[stage] + 0.5  # whole ones are counted
         is_short = self._timed[stage] >= _AHEAD_SAMPLES and mean_ms < AHEAD_TASK_MS_MAX
         is_last = self.ledger.stages[stage].committed == self.sheet.stages[stage].tasks
         is_free = not self.sheet.stages[stage].inputs and not self.readers_running and not is_last
-        self.ahead = min(AHEAD_MAX, ceil(AHEAD_MS / mean_ms)) if is_short and is_free else 0
+        ahead = 1 << (ceil(AHEAD_MS / mean_ms) - 1).bit_length()
+        self.ahead = min(AHEAD_MAX, ahead) if is_short and is_free else 0
         return self.ahead != before
 
     def trouble_of(self, stage: int, task: int) -> Trouble:

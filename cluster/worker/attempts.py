@@ -1,7 +1,7 @@
 """The attempts that a worker has, and the table of their states.
 
 WAITING   assigned; its job's parts, its inputs or a slot are not there yet
-RUNNING   a slot has it
+RUNNING   a slot has it, or it stands in line there
 STOPPING  the master wants it no more: its end is reported, as FAILED if it has not ended otherwise
 ENDING    nothing of it counts: its slot is to end it, and nothing is reported
 DONE      its output is complete and noted on the disk; DONE is said each second until it is answered
@@ -30,6 +30,7 @@ STARTED: Final = "STARTED"
 FINISHED: Final = "FINISHED"
 BROKE: Final = "BROKE"
 CANCELLED: Final = "CANCELLED"
+RETURNED: Final = "RETURNED"  # by a slot in which it stood in line
 ANSWERED: Final = "ANSWERED"
 ASKED_AGAIN: Final = "ASKED_AGAIN"  # a master that has no record of it says so in its Welcome
 DISCARDED: Final = "DISCARDED"
@@ -43,6 +44,7 @@ NEXT_ATTEMPT: Final[dict[tuple[str, str], str | None]] = {
     (WAITING, DISCARDED): OVER,
     (RUNNING, FINISHED): DONE,
     (RUNNING, BROKE): FAILED,
+    (RUNNING, RETURNED): WAITING,
     (RUNNING, CANCELLED): STOPPING,
     (RUNNING, DISCARDED): ENDING,
     (STOPPING, FINISHED): DONE,  # it was faster than its cancel: the master decides

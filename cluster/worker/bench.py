@@ -83,7 +83,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     stopped_s: float = 3.0
     refetch_s: float = 3.0
     resaid_max: int = 256
-    waiting_max: int = 32  # attempts a slot
+    waiting_max: int = 128  # attempts a slot
+    line_max: int = 24  # attempts that stand in line in a slot's process
     starts_failed_max: int = 5
     lines_max: int = 128
     slot_rss_bytes_max: int = 1 << 62
@@ -179,18 +180,40 @@ class Bench:
 
     def start(self, attempt: Attempt, slot: Slot) -> None:
         """Let a slot that has the job run an attempt, after it was told of the inputs."""
-        assign = attempt.assign
-        assert assign is not None and slot.job == attempt.name.job
-        attempt.slot, slot.attempt, slot.writer = slot.number, attempt.name, attempt.name
+        assert slot.job == attempt.name.job
+        slot.attempt = slot.writer = attempt.name
+        slot.takes_more = self.may_stand_in_line(attempt, slot)
         for frame in self._inputs_for(attempt, slot):
             self.out.append(out.TellSlot(slot.number, frame))
+        slot.move(slots.TASK_GIVEN, self.now)
+        self.watches[slot.number] = Watch(self.now)
+        self._give(attempt, slot)
+
+    def may_stand_in_line(self, attempt: Attempt, slot: Slot) -> bool:
+        """Tell whether an attempt may be in one process with others: none of them waits, or can harm the others.
+
+        Of users' functions what they print, and what process they end, must be that of one attempt.
+        """
+        spec, assign = self.jobs[attempt.name.job].spec, attempt.assign
+        assert spec is not None and assign is not None
+        is_plain = not assign.is_isolating and not spec.sheet.stages[attempt.name.stage].inputs
+        return slot.is_clean and is_plain
+
+    def line_up(self, attempt: Attempt, slot: Slot) -> None:
+        """Give a slot that is busy an attempt of its job, for later."""
+        assert slot.takes_more and slot.job == attempt.name.job
+        slot.line.append(attempt.name)
+        self._give(attempt, slot)
+
+    def _give(self, attempt: Attempt, slot: Slot) -> None:
+        assign = attempt.assign
+        assert assign is not None
+        attempt.slot = slot.number
         task = TaskKey(attempt.name.job, attempt.name.stage, attempt.gen, attempt.name.index)
         run = RunTask(attempt.name.attempt, task, assign.left_out, assign.is_isolating)
         self.out.append(out.TellSlot(slot.number, run))
         attempt.move(states.STARTED)
-        slot.move(slots.TASK_GIVEN, self.now)
         del self.waiting[attempt.name]
-        self.watches[slot.number] = Watch(self.now)
 
     def _inputs_for(self, attempt: Attempt, slot: Slot) -> list[SourceInputs]:
         spec = self.jobs[attempt.name.job].spec
@@ -234,13 +257,20 @@ class Bench:
         slot = self.pool.slots.get(attempt.slot) if attempt.slot is not None else None
         attempt.slot = attempt.stop_at_s = None
         self.stopping.pop(attempt.name, None)
-        if slot is None or slot.attempt != attempt.name:
+        if slot is None or attempt.name not in slot.given:
             return
-        slot.attempt = None
-        if slot.state == slots.BUSY:
-            slot.move(slots.TASK_OVER, self.now)
+        slot.is_asked = False
+        if attempt.name != slot.attempt:
+            slot.line.remove(attempt.name)
+            return
         self.watches.pop(slot.number, None)
         self.drop_wants(slot.number)
+        slot.attempt = slot.line.pop(0) if slot.line else None
+        if slot.attempt is not None:
+            slot.writer = slot.attempt
+            self.watches[slot.number] = Watch(self.now)
+        elif slot.state == slots.BUSY:
+            slot.move(slots.TASK_OVER, self.now)
 
     def discard(self, attempt: Attempt) -> None:
         """Nothing of an attempt counts: end it, delete it."""

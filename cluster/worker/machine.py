@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from kernelmill.cluster import messages
 from kernelmill.cluster.worker import attempts as states
-from kernelmill.cluster.worker import blocks, sessions, slotframes, work
+from kernelmill.cluster.worker import blocks, lineup, sessions, slotframes, work
 from kernelmill.cluster.worker import events as told
 from kernelmill.cluster.worker import pool as slots
 from kernelmill.cluster.worker.attempts import found
@@ -52,6 +52,7 @@ _ON_FRAME: Final[dict[type, Callable[[Bench, Any, Any], None]]] = {
     slotframes.BlockWanted: blocks.on_block_wanted,
     slotframes.TaskDone: work.on_task_done,
     slotframes.TaskFailed: work.on_task_failed,
+    slotframes.TaskReturned: lineup.on_task_returned,
 }
 
 _ON: Final[dict[type, Callable[[Bench, Any], None]]] = {
@@ -71,7 +72,9 @@ _SAYS: Final[dict[str, frozenset[type]]] = {
     slots.OPENING: frozenset({slotframes.JobOpened, slotframes.JobRefused}),
     slots.IDLE: frozenset(),
     slots.CLOSING: frozenset({slotframes.SlotReady}),
-    slots.BUSY: frozenset({slotframes.BlockWanted, slotframes.TaskDone, slotframes.TaskFailed}),
+    slots.BUSY: frozenset(
+        {slotframes.BlockWanted, slotframes.TaskDone, slotframes.TaskFailed, slotframes.TaskReturned}
+    ),
 }
 
 _JOBLESS: Final = frozenset({slots.STARTING, slots.SPARE, slots.CLOSING})
@@ -104,6 +107,12 @@ class Worker:
     def life(self) -> bytes:
         """The newest master's life."""
         return self._bench.life
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether all processes that run something have so much to do that nobody need hurry for them."""
+        busy = [slot for slot in self._bench.pool.slots.values() if slot.state == slots.BUSY]
+        return bool(busy) and all(2 * len(slot.line) >= self._bench.settings.line_max for slot in busy)
 
     def start(self) -> list[told.Action]:
         """Connect, and start the first processes."""
@@ -159,7 +168,7 @@ class Worker:
             assert (attempt.failed is not None) == (attempt.state == states.FAILED), (name, attempt.state)
             assert name.job in bench.jobs, f"{name} of a job that is not here"
             if attempt.slot is not None:
-                assert bench.pool.slots[attempt.slot].attempt == name, f"{name} is in a slot that has another"
+                assert name in bench.pool.slots[attempt.slot].given, f"{name} is in a slot that has another"
             assert (attempt.slot is not None) or attempt.state not in states.IN_SLOT, f"{name} runs nowhere"
         assert set(bench.open) <= set(bench.attempts) >= set(bench.stopping)
         running = 0
@@ -168,8 +177,9 @@ class Worker:
             assert (slot.job is None) == (slot.state in _JOBLESS) or slot.state == slots.DYING
             assert slot.is_clean or slot.state not in _JOBLESS, f"slot {number} may open no other job"
             assert slot.state != slots.BUSY or slot.attempt is not None, f"slot {number} runs nothing"
-            if slot.attempt is not None:
-                assert bench.attempts[slot.attempt].slot == number
+            assert all(bench.attempts[name].slot == number for name in slot.given), f"slot {number}: {slot.given}"
+            assert not slot.line or slot.takes_more, f"others stand in line in slot {number}"
+            assert len(slot.line) <= bench.settings.line_max and (slot.attempt is not None or not slot.line)
         assert running <= bench.pool.size, "more attempts run than there are slots (I4)"
         wanted = [here.want for wants in bench.wants.values() for here in wants.values() if here.want is not None]
         assert set(wanted) == set(bench.fetching), "something is fetched that nobody wants, or not fetched"

@@ -56,18 +56,22 @@ NEXT_SLOT: Final[dict[tuple[str, str], str]] = {
 class Slot:
     """One process. `attempt` is what it runs, or what it opens its job for; `writer` is whose lines come out of it.
 
+    line: the attempts that it was given behind that one. takes_more: what it runs is such that others may be.
     is_used: it has opened a job. is_clean: nothing of a user's ran in it, and no task failed in it.
     """
 
     __slots__ = (
         "attempt",
+        "is_asked",
         "is_clean",
         "is_used",
         "job",
         "killed_for",
+        "line",
         "number",
         "since_s",
         "state",
+        "takes_more",
         "told",
         "writer",
     )
@@ -76,10 +80,18 @@ class Slot:
         self.number, self.state, self.since_s = number, STARTING, now
         self.job: JobId | None = None
         self.attempt: AttemptName | None = None
+        self.line: list[AttemptName] = []
+        self.takes_more = False
+        self.is_asked = False  # to give some of the line back
         self.writer: AttemptName | None = None  # also after its end: lines come by another pipe, and later
         self.is_used, self.is_clean = False, True
         self.killed_for = ""  # the failure that its attempt is reported with
         self.told: dict[int, tuple[int, int]] = {}  # stage -> (session's count, version) of the inputs it was sent
+
+    @property
+    def given(self) -> list[AttemptName]:
+        """All attempts that it has, in the order in which it runs them."""
+        return [self.attempt, *self.line] if self.attempt is not None else []
 
     def move(self, cause: str, now: float) -> None:
         """Follow the table; KeyError is a bug of the caller."""

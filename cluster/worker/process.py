@@ -43,8 +43,10 @@ from kernelmill.cluster.worker.slotframes import (
     RunTask,
     SlotReady,
     SourceInputs,
+    TakeBack,
     TaskDone,
     TaskFailed,
+    TaskReturned,
     ToSupervisor,
     frame_bytes,
     from_supervisor,
@@ -70,6 +72,7 @@ class Slot:
     def __init__(self, link: socket.socket, page: ProgressPage) -> None:
         self._link, self._whereabouts = link, Whereabouts(page)
         self._sending = threading.Lock()
+        self._in_line: dict[AttemptKey, RunTask] = {}  # not begun; who takes one out, by `pop`, decides about it
         self._orders: queue.SimpleQueue[OpenJob | RunTask | CloseJob] = queue.SimpleQueue()
         self._desk = BlockDesk(self.send)
         self._opening: OpenJob | None = None
@@ -89,7 +92,7 @@ class Slot:
                 self._open(order)
             elif isinstance(order, CloseJob):
                 self._close()
-            else:
+            elif self._in_line.pop(order.attempt, None) is not None:
                 self._run(order)
 
     def send(self, frame: ToSupervisor) -> None:
@@ -127,12 +130,21 @@ class Slot:
                             self._desk.take_answer(frame)
                     case CancelTask():
                         self._cancel(frame.attempt)
+                    case TakeBack():
+                        if self._in_line.pop(frame.attempt, None) is not None:
+                            self.send(TaskReturned(frame.attempt))
                     case EndSlot():
                         os._exit(0)
+                    case RunTask():
+                        self._in_line[frame.attempt] = frame
+                        self._orders.put(frame)
                     case _:
                         self._orders.put(frame)
 
     def _cancel(self, attempt: AttemptKey) -> None:
+        if self._in_line.pop(attempt, None) is not None:
+            self.send(TaskFailed(attempt, "CANCELLED", "", None, None, ()))
+            return
         isolation = self._isolation
         if isolation is not None and isolation.attempt == attempt:
             isolation.cancel()

@@ -1,11 +1,15 @@
 """Frames between a supervisor and its slots, over a socketpair: length (u32, little-endian), then one msgspec array.
 
-    to the slot         OpenJob; for each task SourceInputs (by the page), RunTask, BlockHere ...; CancelTask, EndSlot
-    to the supervisor   SlotReady, JobOpened | JobRefused; for each task BlockWanted ..., TaskDone | TaskFailed
+    to the slot         OpenJob; for each task SourceInputs (by the page), RunTask, BlockHere ...;
+                        CancelTask, TakeBack, CloseJob, EndSlot
+    to the supervisor   SlotReady, JobOpened | JobRefused;
+                        for each task BlockWanted ..., TaskDone | TaskFailed | TaskReturned
 
-A slot has one job and runs one task at a time. Before RunTask it has been told, by SourceInputs, who holds the blocks
-that the task reads; what does not lie on this host, or is damaged there, it asks for by BlockWanted and waits. Pure:
-`FrameReader` cuts what was received, `to_slot` and `to_supervisor` make frames, the sockets are the caller's.
+A slot has one job and runs one task at a time; more RunTasks may stand in line in it, if the job has no code of users
+and the tasks read no blocks: then the next one need not be waited for. Before RunTask it has been told, by
+SourceInputs, who holds the blocks that the task reads; what does not lie on this host, or is damaged there, it asks for
+by BlockWanted and waits. Pure: `FrameReader` cuts what was received, `frame_bytes` makes frames, the sockets are the
+caller's.
 """
 
 from __future__ import annotations
@@ -141,6 +145,12 @@ class CancelTask(Bounded, frozen=True, tag=5):
     attempt: AttemptKey
 
 
+class TakeBack(Bounded, frozen=True, tag=8):
+    """Answer TaskReturned if this attempt waits behind another and was not begun; nothing happens if it was."""
+
+    attempt: AttemptKey
+
+
 class CloseJob(Bounded, frozen=True, tag=7):
     """The job is over, and nothing of a user's was in it: forget it, give memory back and be ready for another."""
 
@@ -214,8 +224,14 @@ class TaskFailed(Bounded, frozen=True, tag=6):
     origins: Annotated[tuple[Origin, ...], Meta(max_length=1024)]
 
 
-ToSlot = OpenJob | SourceInputs | RunTask | BlockHere | CancelTask | EndSlot | CloseJob
-ToSupervisor = SlotReady | JobOpened | JobRefused | BlockWanted | TaskDone | TaskFailed
+class TaskReturned(Bounded, frozen=True, tag=7):
+    """The attempt was not begun, and will not be: it may run elsewhere."""
+
+    attempt: AttemptKey
+
+
+ToSlot = OpenJob | SourceInputs | RunTask | BlockHere | CancelTask | TakeBack | EndSlot | CloseJob
+ToSupervisor = SlotReady | JobOpened | JobRefused | BlockWanted | TaskDone | TaskFailed | TaskReturned
 _Frame = TypeVar("_Frame", bound=ToSlot | ToSupervisor)
 _ENCODER = msgspec.msgpack.Encoder()
 

@@ -74,9 +74,8 @@ class SlotProcess:
         return bool(self._unsent)
 
     def tell(self, frame: ToSlot) -> None:
-        """Send a frame, now or when the slot takes it."""
+        """Put a frame behind those that the next `flush` sends."""
         self._unsent += frame_bytes(frame)
-        self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as the slot takes it."""

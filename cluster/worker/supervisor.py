@@ -45,6 +45,8 @@ _IN: Final = int(zmq.POLLIN)
 _IN_AND_OUT: Final = int(zmq.POLLIN | zmq.POLLOUT)
 _POLL_MS_MAX: Final = 60_000
 _READS_MAX = 8
+_NAP_S: Final = 0.0015
+"""How long frames gather while the slots have short tasks in line: each waking for one cost as much as handling it."""
 _RSS_OVER_GRANT: Final = 512 << 20
 """What a slot's process holds beside the memory that its tasks are granted: libraries, compiled functions, slack."""
 
@@ -96,6 +98,7 @@ class Supervisor:
         self._link = Link(self._context, bundle, addresses.for_workers(bundle.address))
         self._slots: dict[int, SlotProcess] = {}
         self._sending: set[int] = set()  # slots for which bytes wait
+        self._told: dict[int, SlotProcess] = {}  # slots that were told something in this turn
         self._parts: dict[JobId, set[bytes]] = {}  # sha256 of the parts that each job here has
         self._sources: dict[Any, Callable[[], None]] = {}  # what is polled, and who takes what it has
         self._poller = zmq.Poller()
@@ -123,6 +126,8 @@ class Supervisor:
             self._close()
 
     def _turn(self) -> None:
+        if self._machine.has_lines:
+            time.sleep(_NAP_S)
         due, now = self._due, time.monotonic()
         wait_ms = _POLL_MS_MAX if due is None else max(0, min(_POLL_MS_MAX, int((due - now) * 1000) + 1))
         for source, _ in self._poller.poll(wait_ms):
@@ -135,6 +140,14 @@ class Supervisor:
         if self._due is not None and self._due <= time.monotonic():
             self._tell(ev.TimePassed(self._sample(), random.random()))
             self._due = self._machine.next_deadline()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what this turn has brought, to slots and the master: a message with others costs a part of one alone."""
+        while self._told:
+            _, slot = self._told.popitem()
+            slot.flush()
+            self._watch_sending(slot)
         self._link.flush()
 
     def _tell(self, event: ev.Event) -> None:
@@ -223,8 +236,7 @@ class Supervisor:
     def _exchange(self, slot: SlotProcess) -> None:
         self._take_frames(slot)
         if slot.has_unsent:
-            slot.flush()
-        self._watch_sending(slot)
+            self._told[slot.number] = slot
 
     def _watch_sending(self, slot: SlotProcess) -> None:
         """Poll for room in the slot's socket as long as bytes wait for it, and no longer."""
@@ -243,7 +255,7 @@ class Supervisor:
         slot = self._slots.get(action.slot)
         if slot is not None:
             slot.tell(action.frame)
-            self._watch_sending(slot)
+            self._told[slot.number] = slot
 
     def _open_in_slot(self, action: ev.OpenInSlot) -> None:
         spec, settings = action.spec, self._settings

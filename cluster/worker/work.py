@@ -25,6 +25,7 @@ from kernelmill.cluster.worker.attempts import Attempt, assigned
 from kernelmill.cluster.worker.bench import Bench
 from kernelmill.cluster.worker.blocks import on_places_changed
 from kernelmill.cluster.worker.events import PartsCame, PartsMissed, SlotDied, SlotWrote
+from kernelmill.cluster.worker.lineup import end_given, fill_lines, of_slot
 from kernelmill.cluster.worker.pool import Slot
 from kernelmill.cluster.worker.slotframes import (
     JobOpened,
@@ -167,7 +168,7 @@ def on_job_refused(bench: Bench, slot: Slot, frame: JobRefused) -> None:
 
 def on_task_done(bench: Bench, slot: Slot, frame: TaskDone) -> None:
     """Note an output that is complete, then say so."""
-    attempt = _of_slot(bench, slot, frame.attempt)
+    attempt = of_slot(bench, slot, frame)
     if attempt is None:
         return
     bench.leave_slot(attempt)
@@ -191,7 +192,7 @@ def on_task_done(bench: Bench, slot: Slot, frame: TaskDone) -> None:
 def on_task_failed(bench: Bench, slot: Slot, frame: TaskFailed) -> None:
     """Say why an attempt ended without output."""
     slot.is_clean = False  # whatever it was, it is not carried into another job
-    attempt = _of_slot(bench, slot, frame.attempt)
+    attempt = of_slot(bench, slot, frame)
     if attempt is None:
         return
     failed = Failed(attempt.name, frame.code, frame.type_name, frame.problem, frame.batch, frame.origins)
@@ -219,20 +220,17 @@ def on_slot_died(bench: Bench, event: SlotDied) -> None:
         bench.start_at_s = bench.now + min(30.0, 0.5 * 2**bench.starts_failed)
         if bench.starts_failed >= bench.settings.starts_failed_max:
             sessions.stop(bench, 1, f"slots cannot be started: {event.text}")
-    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
     bench.watches.pop(slot.number, None)
-    if attempt is None:
+    found = end_given(bench, slot, event)
+    if found is None:
         return
-    bench.stopping.pop(attempt.name, None)
-    slot.attempt = attempt.slot = attempt.stop_at_s = None
+    attempt, sample = found
     failure = slot.killed_for or event.failure
-    sample = event.sample if event.sample is not None else attempt.sample
-    is_its = sample is not None and sample.attempt == attempt.name.attempt
     text = "no progress for too long" if failure == "HUNG" else event.text
     if failure != "CANCELLED":
         bench.out.append(out.Say(f"job {attempt.name.job.hex()}, task {attempt.name}: {failure}: {text}"))
     problem = bench.problem(failure, text)
-    batch = sample.batch if is_its and sample is not None else None
+    batch = sample.batch if sample is not None else None
     bench.end_failed(attempt, Failed(attempt.name, failure, "", problem, batch, ()), states.BROKE)
 
 
@@ -244,12 +242,14 @@ def settle(bench: Bench) -> None:
     if bench.is_over:
         return
     wanted = 0  # attempts that may run and find no process
-    for name in list(bench.waiting):
+    room = bench.pool.room
+    for name in list(bench.waiting) if room > 0 else ():
         if bench.pool.room <= wanted:
             break  # others wait for one of those that run, and need no process of their own
         attempt = bench.attempts[name]
         if attempt.slot is None and _is_ready(bench, attempt):
             wanted += not _find_slot(bench, attempt)
+    fill_lines(bench)
     _start_slots(bench, wanted)
 
 
@@ -338,16 +338,16 @@ def pass_time(bench: Bench) -> None:
 
 def _look(bench: Bench, sample: out.SlotSample) -> None:
     slot, settings = bench.pool.slots.get(sample.slot), bench.settings
-    attempt = bench.attempts.get(slot.attempt) if slot is not None and slot.attempt is not None else None
-    if slot is None or attempt is None or slot.state != slots.BUSY:
+    if slot is None or slot.state != slots.BUSY:
         return
     if sample.rss_bytes > settings.slot_rss_bytes_max:
         bench.seen["slot over its memory"] += 1
         bench.kill(slot, "OOM_KILLED")
         return
-    if sample.attempt != attempt.name.attempt:
+    name = next((name for name in slot.given if name.attempt == sample.attempt), None)
+    if name is None:
         return
-    attempt.sample = sample
+    bench.attempts[name].sample = sample
     watch = bench.watches[slot.number]
     watch.look(sample, bench.now)
     hung_at_s = watch.hung_at(settings.hung_s, settings.hung_batches, settings.compile_s)
@@ -367,14 +367,6 @@ def next_deadline(bench: Bench) -> list[float]:
     if spare_at_s > bench.now and bench.pool.missing(0) and not bench.pool.in_state(slots.OPENING, slots.BUSY):
         due.append(spare_at_s)
     return due
-
-
-def _of_slot(bench: Bench, slot: Slot, key: object) -> Attempt | None:
-    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
-    if attempt is None or attempt.name.attempt != key:
-        bench.seen["slot speaks of another attempt"] += 1
-        return None
-    return attempt
 
 
 def _waiting_of(bench: Bench, job: JobId) -> list[Attempt]:

@@ -19,8 +19,11 @@ from kernelmill.cluster.worker.slotframes import (
     JobRefused,
     RunTask,
     SlotReady,
+    TakeBack,
     TaskDone,
     TaskFailed,
+    TaskReturned,
+    frame_bytes,
 )
 from kernelmill.engine.exec.context import Scratch
 from kernelmill.engine.machine import resident_bytes
@@ -191,6 +194,26 @@ def test_a_slot_ends_when_it_is_told_to_and_when_its_supervisor_is_gone():
     with SlotProcess() as slot:
         slot.link.close()
         assert slot.process.wait(10) == 0
+
+
+def test_tasks_in_line_run_in_order_and_those_not_begun_are_given_back_or_cancelled(data, tmp_path):
+    job, parts = pack_here(words(data), data, tmp_path / "parts", output="line")
+    assert job.sheet.stages[0].tasks == 2
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+
+        def run(number, index):
+            return RunTask(AttemptKey(1, number), TaskKey(job.job, 0, 0, index), (), False)
+
+        orders = run(0, 0), run(1, 1), run(2, 0), run(3, 1), TakeBack(AttemptKey(1, 1)), CancelTask(AttemptKey(1, 2))
+        slot.link.sendall(b"".join(map(frame_bytes, orders)))
+        said = [slot.frame() for _ in orders[:4]]
+        assert {type(one) for one in said} == {TaskReturned, TaskFailed, TaskDone}
+        assert [one.attempt.number for one in said if isinstance(one, TaskReturned)] == [1]
+        assert [(one.attempt.number, one.code) for one in said if isinstance(one, TaskFailed)] == [(2, "CANCELLED")]
+        assert [one.attempt.number for one in said if isinstance(one, TaskDone)] == [0, 3]
+        slot.tell(TakeBack(AttemptKey(1, 3)))
+        assert isinstance(slot.run(job, 0, 0, 4), TaskDone), "of what is over nothing is said"
 
 
 def test_an_attempt_that_is_cancelled_says_so_and_the_next_one_runs(data, tmp_path):

@@ -229,6 +229,8 @@ class SimSlot:
     def __init__(self, worker, number):
         self.worker, self.world, self.number = worker, worker.world, number
         self.run = None
+        self.line = []  # RunTasks that were not begun
+        self.said_s = 0.0
         self.held = {}  # (stage, map task) -> (gen, attempt, holder)
         self.opened = self.has_code = False
         self.is_hung = False
@@ -240,6 +242,32 @@ class SimSlot:
 
     def say(self, frame):
         self.worker.tell(ev.SlotSaid(self.number, frame))
+
+    def say_late(self, frame):
+        """What a process says of its end comes behind what it said before, and not at all if it dies meanwhile."""
+        delay_s = self.world.rng.uniform(0.0, 0.05) if self.line else 0.0
+        self.begin_next()
+        self.said_s = max(self.said_s, self.world.now + delay_s)
+        if self.said_s > self.world.now:
+            self.worker.at(self.said_s, self.worker.slot_says, self.number, frame)
+        else:
+            self.say(frame)
+
+    def begin_next(self):
+        if self.run is not None or not self.line:
+            return
+        world, frame = self.world, self.line.pop(0)
+        assert frame.attempt not in world.started, f"{frame.attempt} is started twice, or in two jobs (S3)"
+        world.started.add(frame.attempt)
+        self.run, self.found, self.asked = frame, {}, set()
+        slow = [9.0] if world.faults_left > 0 else []
+        self.later(world.rng.choice([0.1, 0.3, 0.5, 0.5, 1.0, 2.0, *slow]), self.work)
+
+    def leave_line(self, attempt):
+        """Tell whether an attempt stood in line; it does no more."""
+        before = len(self.line)
+        self.line = [frame for frame in self.line if frame.attempt != attempt]
+        return len(self.line) < before
 
     def later(self, seconds, what, *args):
         self.worker.at(self.world.now + seconds, self.if_alive, self.run, what, args)
@@ -264,12 +292,11 @@ class SimSlot:
                 for each in frame.held:
                     self.held[frame.stage, each.task] = frame.gen, each.attempt, frame.holders[each.holder]
             case slotframes.RunTask():
-                assert self.run is None, "two tasks at a time"
-                assert frame.attempt not in world.started, f"{frame.attempt} is started twice, or in two jobs (S3)"
-                world.started.add(frame.attempt)
-                self.run, self.found, self.asked = frame, {}, set()
-                slow = [9.0] if world.faults_left > 0 else []
-                self.later(world.rng.choice([0.1, 0.3, 0.5, 0.5, 1.0, 2.0, *slow]), self.work)
+                self.line.append(frame)
+                if self.run is not None or len(self.line) > 1:
+                    assert not self.has_code, "two tasks at a time in a process that runs a user's code"
+                    world.seen["attempt in line"] += 1
+                self.begin_next()
             case slotframes.BlockHere():
                 key = frame.stage, frame.map_task
                 if self.run is None or key not in self.asked:
@@ -279,6 +306,11 @@ class SimSlot:
                 if frame.path:
                     self.found[key] = self.worker.spool[frame.path]
                 self.later(0.01, self.work)
+            case slotframes.TakeBack():
+                if self.leave_line(frame.attempt):
+                    self.say(slotframes.TaskReturned(frame.attempt))
+            case slotframes.CancelTask() if self.leave_line(frame.attempt):
+                self.say(slotframes.TaskFailed(frame.attempt, "CANCELLED", "", None, None, ()))
             case slotframes.CancelTask() if self.run is not None and frame.attempt == self.run.attempt:
                 if world.rng.random() < 0.7:
                     self.later(0.01, self.fail, "CANCELLED")
@@ -360,7 +392,7 @@ class SimSlot:
     def fail(self, code, origins=()):
         key, self.run = self.run.attempt, None
         problem = Problem("FUNCTION_FAILED", f"it broke at {self.world.now}", "", "")  # never the same twice
-        self.say(slotframes.TaskFailed(key, code, "ValueError", problem, 0, origins))
+        self.say_late(slotframes.TaskFailed(key, code, "ValueError", problem, 0, origins))
 
     def finish(self, rows, consumed):
         run, world = self.run, self.world
@@ -378,4 +410,4 @@ class SimSlot:
             output = FilesOutput((OutputFile("part.parquet", len(rows), 1, DIGEST, DIGEST),))
         rejects = (Count("it broke", len(run.left_out)),) if run.left_out else ()
         self.run = None
-        self.say(slotframes.TaskDone(run.attempt, TaskRecord((), rejects, output, ()), consumed, len(rows), 0, 0))
+        self.say_late(slotframes.TaskDone(run.attempt, TaskRecord((), rejects, output, ()), consumed, len(rows), 0, 0))

@@ -50,6 +50,7 @@ def wait_for(handle, take):
 def run(slot, word):
     job = word.encode().ljust(16, b"\0")
     slot.tell(slotframes.RunTask(KEY, TaskKey(job, 0, 0, 0), (), False))
+    slot.flush()
 
 
 def death_of(slot):
@@ -77,6 +78,7 @@ def test_a_slot_that_is_killed_says_by_what_where_and_what_it_printed(start):
 def test_the_end_of_a_slot_is_told_from_its_death(start):
     slot = start()
     slot.tell(slotframes.EndSlot())
+    slot.flush()
     assert "status 3" in death_of(slot).text
 
 
@@ -107,6 +109,7 @@ def test_a_stopped_slot_does_not_block_its_supervisor(start):
     frame = slotframes.SourceInputs(0, 0, ("w",), tuple(slotframes.MapHeld(n, KEY, 0) for n in range(16000)))
     for _ in range(20):
         slot.tell(frame)
+        slot.flush()
     assert slot.has_unsent
     slot.kill()
     assert "SIGKILL" in death_of(slot).text

@@ -54,7 +54,7 @@ def test_failed_is_said_each_second_until_it_is_discarded():
 
 
 def test_a_slot_runs_one_task_after_the_other_of_its_job():
-    rig = Rig(slots=1).with_job()
+    rig = Rig(slots=1).with_job(roles=("plan", "code"))
     slot = rig.run(1)
     rig.say(assign(2))
     assert not rig.frames(slotframes.RunTask), "there is one slot"
@@ -64,7 +64,7 @@ def test_a_slot_runs_one_task_after_the_other_of_its_job():
 
 
 def test_attempts_beyond_the_slots_wait_for_one_and_get_no_process_of_their_own():
-    rig = Rig(slots=1).with_job()
+    rig = Rig(slots=1).with_job(roles=("plan", "code"))
     slot = rig.run(1)
     rig.say(messages.Heard())
     before = len(rig.worker._bench.pool.slots)
