@@ -18,6 +18,9 @@ SUSPECT: Final = "SUSPECT"
 DRAINING: Final = "DRAINING"
 LOST: Final = "LOST"
 
+BEATS_MISSED_S: Final = 2.5
+"""Who says nothing for longer fell silent before its connection ended: ZeroMQ ends those of the silent after 3 s."""
+
 # What moves a session.
 HEARD: Final = "HEARD"
 SILENT: Final = "SILENT"
@@ -51,6 +54,7 @@ class Session:
         "count",
         "disk_free_bytes",
         "heard_s",
+        "is_cut_alive",
         "host",
         "id",
         "inputs_told",
@@ -68,6 +72,7 @@ class Session:
         self.state = REGISTERED
         self.heard_s = 0.0
         self.lost_at_s: float | None = None  # set by a disconnect, sooner than silence would tell
+        self.is_cut_alive = False  # it was heard until just before its connection ended
         self.disk_free_bytes = 0
         self.is_disk_full = False
         self.inputs_told: dict[tuple[str, int], int] = {}  # (job, stage) -> version
@@ -121,7 +126,7 @@ class SessionBook:
             self._cut.pop(session.worker, None)
         if self._silent:
             self._silent.pop(session.worker, None)
-        session.lost_at_s = None
+        session.lost_at_s, session.is_cut_alive = None, False
         self._fresh[session.worker] = session
         self._fresh.move_to_end(session.worker)
         return was == SUSPECT
@@ -130,6 +135,7 @@ class SessionBook:
         """Note that the connection ended: a second is left to come back."""
         session.state = NEXT_SESSION[session.state, DISCONNECTED]
         session.lost_at_s = min(now + self._disconnect_s, session.heard_s + self._lost_s)
+        session.is_cut_alive = now - session.heard_s < BEATS_MISSED_S
         self._cut[session.worker] = session
 
     def drain(self, session: Session) -> None:

@@ -218,6 +218,14 @@ def test_what_a_worker_holds_whose_connection_ended_is_waited_for(bench, held_by
     assert tasks_given_to_b(bench, tools, 1) == {TaskId(0, 0)}
 
 
+def test_a_connection_that_ends_after_a_silence_is_no_reason_to_wait(bench, held_by_a, tools):
+    assert tasks_given_to_b(bench, tools, 3) == set()
+    bench.tell(ev.PeerDisconnected("a", bench.master.desk.sessions.get("a").id))  # as ZeroMQ does after 3 s
+    assert tasks_given_to_b(bench, tools, 1) == set()
+    assert bench.master.desk.sessions.get("a") is None
+    assert tasks_given_to_b(bench, tools, 1) == {TaskId(0, 0)}
+
+
 def test_what_was_given_up_counts_if_its_holder_comes_back_before_it_is_made_again(bench, held_by_a, tools):
     assert tasks_given_to_b(bench, tools, 6) == {TaskId(0, 0)}
     (welcome,) = tools.only(ev.Welcome, bench.hello("a", count=2, nonce=2, done=[held(order) for order in held_by_a]))
