@@ -57,12 +57,22 @@ class LocalCluster:
     """A master and `workers` of `slots` tasks each, as processes of this machine; use it in a `with`, or `close` it.
 
     All frames and jobs run there until then, as after `km.connect`. memory: of each worker, by default its share of
-    half of what there is. Raises KM0601 with the last lines of a log if the processes do not come up.
+    half of what there is. registered: functions, "module:function", that alone are run, as workers may be told to.
+    Raises KM0601 with the last lines of a log if the processes do not come up.
     """
 
-    def __init__(self, workers: int = 2, *, slots: int = 1, memory: int | str | None = None) -> None:
+    def __init__(
+        self,
+        workers: int = 2,
+        *,
+        slots: int = 1,
+        memory: int | str | None = None,
+        registered: Sequence[str] | None = None,
+    ) -> None:
         whole_number("workers", workers, 1)
         whole_number("slots", slots, 1)
+        if registered is not None and not registered:
+            raise error(Code.BAD_SETTING, "registered= lists no function", hint="name some, or leave it away")
         if workers > _WORKERS_MAX:
             raise error(Code.BAD_SETTING, f"workers={workers} is too many for one machine", hint="up to 64")
         share = usable_memory_bytes() // 2 // workers
@@ -74,6 +84,7 @@ class LocalCluster:
         self._connection: Connection | None = None
         self._read_end, self._write_end = os.pipe()
         self._slots = slots
+        self._registered = None if registered is None else tuple(registered)
         self._start_broom()
         try:
             self._start(workers)
@@ -132,6 +143,7 @@ class LocalCluster:
         """Start a worker, or start it again after it was killed: it offers what it still has."""
         bundle = keys_folder.bundle_of(self.folder / "keys", "worker", name)
         told = ["--bundle", str(bundle), "--slots", str(self._slots), "--memory", str(self._memory_bytes)]
+        told += [f"--registered={function}" for function in self._registered or ()]
         self._run(name, ["worker", *told, "--scratch", str(self.folder / "scratch"), *self._root_options()])
 
     def close(self) -> None:
@@ -213,7 +225,8 @@ class LocalCluster:
         until_s = time.monotonic() + _START_S
         while not os.path.exists(f"{self._sockets}/s"):
             self._check(until_s, "no master")
-        self._connection = connect(bundle, roots=roots)
+        policy = "signed" if self._registered is None else "registered"
+        self._connection = connect(bundle, roots=roots, code_policy=policy)
         while len(self.workers()) < workers:
             self._check(until_s, f"fewer than {workers} workers")
 

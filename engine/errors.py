@@ -57,7 +57,9 @@ class Code(enum.Enum):
     CORRUPT_BLOCK = CodeInfo("KM0605", "CORRUPT_BLOCK", "A shuffle block's bytes do not match its checksum.")
     JOURNAL_FULL = CodeInfo("KM0606", "JOURNAL_FULL", "The disk of the master's journal is full; jobs wait for space.")
     PROTOCOL = CodeInfo("KM0607", "PROTOCOL", "A peer sent what is no message of this version.")
-    CODE_REFUSED = CodeInfo("KM0609", "CODE_REFUSED", "A job's signature is missing, wrong or expired.")
+    CODE_REFUSED = CodeInfo(
+        "KM0609", "CODE_REFUSED", "A job's code may not run: its signature, or the worker's list, says no."
+    )
     OUTPUT_STUCK = CodeInfo("KM0610", "OUTPUT_STUCK", "The file system of an output does not answer.")
     JOURNAL_CORRUPT = CodeInfo("KM0611", "JOURNAL_CORRUPT", "The master's journal is not as it was written.")
     TASK_LOST = CodeInfo("KM0612", "TASK_LOST", "A task's process died, hung or went away too often.")

@@ -10,6 +10,7 @@ import click
 from kernelmill.cluster.keys.bundle import read_bundle
 from kernelmill.cluster.master.process import raise_file_limit, refuse_to_unpickle
 from kernelmill.cluster.roots import roots_given
+from kernelmill.cluster.worker.slotframes import REGISTERED_MAX
 from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings
 from kernelmill.engine.cli.console import common_options, say, size, the_console
 from kernelmill.engine.errors import Code, error
@@ -40,8 +41,21 @@ SLOT_BYTES_MIN = 64 << 20
 @click.option(
     "--root", "roots", multiple=True, metavar="NAME=DIR", help="A shared folder and its name in jobs; give each one."
 )
+@click.option(
+    "--registered",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="Run no code of users but this function; give each one.",
+)
 @common_options
-def worker(bundle: Path, slots: int | None, memory: int | None, scratch: Path | None, roots: tuple[str, ...]) -> int:
+def worker(
+    bundle: Path,
+    slots: int | None,
+    memory: int | None,
+    scratch: Path | None,
+    roots: tuple[str, ...],
+    registered: tuple[str, ...],
+) -> int:
     """Be a worker of the cluster that the bundle belongs to, until told to go.
 
     The first SIGTERM lets it finish what others need and go; a second one, or Ctrl-C, ends it at once, and its tasks
@@ -63,6 +77,7 @@ def worker(bundle: Path, slots: int | None, memory: int | None, scratch: Path | 
         memory_bytes=given.memory_bytes,
         scratch=Path(given.spill_dir).absolute(),
         roots=roots_given(roots),
+        registered=_checked(registered) if registered else None,
         say=lambda text: say(f"kernelmill worker: {text}"),
     )
     supervisor = Supervisor(settings)
@@ -71,3 +86,15 @@ def worker(bundle: Path, slots: int | None, memory: int | None, scratch: Path | 
         f"scratch in {settings.scratch}; the master is at {settings.bundle.address}"
     )
     return supervisor.run()
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of functions, each a module's. Raises KM0107."""
+    if len(names) > REGISTERED_MAX:
+        raise error(Code.BAD_SETTING, f"{len(names)} functions are too many", hint=f"up to {REGISTERED_MAX}")
+    for name in names:
+        module, colon, function = name.partition(":")
+        if not (colon and function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            hint = "name a module and a function in it, as in --registered company.jobs:count_words"
+            raise error(Code.BAD_SETTING, f"no function can be called {name!r}", where="--registered", hint=hint)
+    return names

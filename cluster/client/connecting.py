@@ -30,13 +30,15 @@ class Connection:
     Connections nest: the one made last is used. Raises KM0601 if the master does not answer.
     """
 
-    def __init__(self, bundle: Bundle, address: str, roots: Roots, verify_output: str = "tail") -> None:
+    def __init__(
+        self, bundle: Bundle, address: str, roots: Roots, verify_output: str = "tail", code_policy: str = "signed"
+    ) -> None:
         self._bundle, self.address, self.roots = bundle, address, roots
         self._context = new_context()
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._links, self._is_closed = 0, False
-        self._ends = ClusterEnds(self._link, roots, bundle, verify_output)
+        self._ends = ClusterEnds(self._link, roots, bundle, verify_output, code_policy)
         try:
             self.workers()
         except BaseException:
@@ -133,6 +135,7 @@ def connect(
     bundle: str | os.PathLike[str] | None = None,
     roots: Mapping[str, str | os.PathLike[str]] | None = None,
     verify_output: str = "tail",
+    code_policy: str = "signed",
 ) -> Connection:
     """Run all that follows on a cluster: `with km.connect("me.bundle", roots={"data": "/mnt/data"}): ...`.
 
@@ -140,14 +143,17 @@ def connect(
     beside it. roots: the folders that this process and the workers share, by the names that the workers know: inputs
     and outputs must lie in them; rows that are collected come through the one called "scratch". verify_output: what is
     read of each part before an output is published: its "tail", or "full": all of it, in case a disk changed a byte.
+    code_policy: "signed", or "registered" where workers run only functions that they list: these go by name.
 
     Raises KM0601 if the master does not answer, KM0615 for a bundle that is none, KM0107 for roots that are no folders.
     """
     one_of("verify_output", verify_output, ("tail", "full"))
+    one_of("code_policy", code_policy, ("signed", "registered"))
     text = os.fspath(where)
     is_place = "://" in text
     if is_place and bundle is None:
         hint = f"give this client's keys: km.connect({text!r}, bundle='me.bundle')"
         raise error(Code.BAD_SETTING, "an address alone does not let anybody in", where=text, hint=hint)
     keys = read_bundle(Path(bundle if is_place and bundle is not None else text).expanduser(), "client")
-    return Connection(keys, check_address(text) if is_place else keys.address, Roots(dict(roots or {})), verify_output)
+    address = check_address(text) if is_place else keys.address
+    return Connection(keys, address, Roots(dict(roots or {})), verify_output, code_policy)

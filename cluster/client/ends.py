@@ -60,10 +60,10 @@ class _Ended(NamedTuple):
 class ClusterEnds:
     """Runs jobs on one cluster. `open_link` connects anew for each job, in the thread that runs it."""
 
-    def __init__(self, open_link: OpenLink, roots: Roots, bundle: Bundle, verify_output: str) -> None:
+    def __init__(self, open_link: OpenLink, roots: Roots, bundle: Bundle, verify_output: str, code_policy: str) -> None:
         self._open_link, self._roots = open_link, roots
         self._client, self._code_key = bundle.name, bytes.fromhex(bundle.code_key)
-        self._verify_output = verify_output
+        self._verify_output, self._code_policy = verify_output, code_policy
 
     def run_sink(self, job: JobPlan, target: str, options: SinkOptions, settings: Settings) -> JobResult:
         """Run a job whose last stage writes files, and publish them at `target`, all or nothing.
@@ -172,6 +172,7 @@ class ClusterEnds:
             settings=settings,
             roots=self._roots,
             verify_output=self._verify_output,
+            code_policy=self._code_policy,
             sink=sink,
         )
         number, is_there = secrets.token_bytes(16), False

@@ -42,6 +42,14 @@ def likeness_of(contents: Contents, others: Iterable[bytes]) -> bytes:
     return walk.digest()
 
 
+def code_digest(function: FunctionType) -> bytes:
+    """The SHA-256 of a function's own code and defaults, without what it finds outside of itself."""
+    walk = _Walk(set())
+    for part in (function.__code__, function.__defaults__, function.__kwdefaults__):
+        walk.take(part)
+    return walk.digest()
+
+
 class _Walk:
     """Goes through a value and all that it holds; what it has met is named by its turn, so circles end."""
 

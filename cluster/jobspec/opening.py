@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -23,6 +23,7 @@ from kernelmill.cluster.jobspec.parts import (
     decode_plan,
     spec_digest,
 )
+from kernelmill.cluster.jobspec.registered import open_registered
 from kernelmill.cluster.jobspec.tables import SentRows, unpack_table
 from kernelmill.cluster.jobspec.unpickling import unpack_code
 from kernelmill.cluster.keys.signing import check_signature
@@ -81,16 +82,16 @@ def open_job(
     code_key: bytes,
     now_s: float,
     roots: Roots,
+    registered: Collection[str] | None = None,
 ) -> OpenJob:
     """Open the job whose parts lie in `folder` under their SHA-256 in hex. Only in a task process: it runs users' code.
+
+    registered: the functions that this worker runs, if it does not run all that is signed.
 
     Raises KM0609, before anything is unpickled, unless a holder of the code key signed exactly this spec and the parts
     are those of it; KM0603 for other versions than those here, KM0607 for parts that make no sense.
     """
     check_signature(signature, code_key, spec_digest(job, sheet, parts, expires_s), expires_s, now_s)
-    if sheet.policy.code != "signed":
-        hint = "this kernelmill runs code that is signed, and has no list of other code"
-        raise error(Code.CODE_REFUSED, f"the job wants its code to be {sheet.policy.code}", hint=hint)
     if sheet.versions != versions_here():
         what = f"the job was planned with {_listed(sheet.versions)}, this process has {_listed(versions_here())}"
         raise error(Code.VERSION, what, hint="output bytes depend on them: install the same everywhere")
@@ -98,9 +99,23 @@ def open_job(
     inputs = decode_inputs(_only(parts, INPUTS, folder))
     tables = _tables(plan_part, [part for part in parts if part.role == TABLE], folder)
     origin.speak_from(plan_part.folder)
-    contents = unpack_code(_only(parts, CODE, folder)) if has_code(parts) else Contents((), {}, None)
+    contents = _contents(sheet, parts, folder, registered)
     plan = _plan(plan_part, inputs.splits, tables, contents)
     return OpenJob(job, sheet, plan, contents.sink, roots.path_of(sheet.output), roots)
+
+
+def _contents(sheet: Sheet, parts: JobParts, folder: str, registered: Collection[str] | None) -> Contents:
+    """The user's own of a job, if it has any: by names of what is registered here, or unpickled where all may run."""
+    if not has_code(parts):
+        return Contents((), {}, None)
+    if sheet.policy.code == "registered":
+        return open_registered(_only(parts, CODE, folder), registered or ())
+    if registered is not None:
+        what = "this worker runs registered functions only, and the job brings its code along"
+        listed = ", ".join(sorted(registered)) or "none"
+        hint = f"km.connect(..., code_policy='registered') sends names of functions; listed are: {listed}"
+        raise error(Code.CODE_REFUSED, what, hint=hint)
+    return unpack_code(_only(parts, CODE, folder))
 
 
 def read_part(part: JobPart, folder: str) -> bytes:

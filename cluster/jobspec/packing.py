@@ -25,6 +25,7 @@ from kernelmill.cluster.jobspec.parts import (
     part_of,
     spec_digest,
 )
+from kernelmill.cluster.jobspec.registered import pack_registered
 from kernelmill.cluster.jobspec.tables import pack_tables
 from kernelmill.cluster.keys.signing import EXPIRY_S, sign_spec
 from kernelmill.cluster.roots import Roots
@@ -94,13 +95,17 @@ def pack(
     settings: Settings,
     roots: Roots,
     verify_output: str = "tail",
+    code_policy: str = "signed",
     sink: HeldSink | None = None,
 ) -> UnsignedJob:
     """Make the parts of a job and its sheet.
 
+    code_policy: functions travel "signed", as they are, or as the names under which workers have them "registered".
+
     verify_output: what is read of a part before it is published: its "tail", or all of it ("full").
 
-    Raises KM0107 for inputs outside the roots, functions that cannot travel, and jobs too large to be sent.
+    Raises KM0107 for inputs outside the roots, functions that cannot travel, and jobs too large to be sent; KM0609 for
+    functions without a name that could be registered.
     """
     cached = {name: source for name, source in plan.sources.items() if isinstance(source, CachedRows)}
     others = {name: source for name, source in plan.sources.items() if name not in cached}
@@ -115,7 +120,11 @@ def pack(
     bodies = [
         (PLAN, encode_plan(told)),
         (INPUTS, encode_inputs(InputsPart(VERSION, splits))),
-        *(() if code.is_empty else ((CODE, pack_code(code)),)),
+        *(
+            ()
+            if code.is_empty
+            else ((CODE, pack_registered(code) if code_policy == "registered" else pack_code(code)),)
+        ),
         *((TABLE, piece) for piece in pieces),
     ]
     for role, body in bodies:
@@ -125,7 +134,10 @@ def pack(
         raise _too_large(f"it is sent in {len(bodies)} parts", str(_PARTS_MAX))
     parts = tuple(part_of(role, body) for role, body in bodies)
     sheet = Sheet(
-        tuple(map(_sheet_stage, plan.graph.stages)), output, _policy(settings, mode, verify_output), versions_here()
+        tuple(map(_sheet_stage, plan.graph.stages)),
+        output,
+        _policy(settings, mode, verify_output, code_policy),
+        versions_here(),
     )
     by_sum = {part.sha256: body for part, (_, body) in zip(parts, bodies, strict=True)}
     return UnsignedJob(sheet, parts, by_sum, told, code)
@@ -138,12 +150,12 @@ def _sheet_stage(stage: Stage) -> SheetStage:
     return SheetStage(stage.label[:_LABEL_CHARACTERS_MAX], stage.tasks, partitions, edges)
 
 
-def _policy(settings: Settings, mode: str, verify_output: str) -> Policy:
+def _policy(settings: Settings, mode: str, verify_output: str, code_policy: str) -> Policy:
     return Policy(
         on_bad="reject" if settings.on_bad == "reject" else "error",
         rejects_max=settings.max_rejects,
         mode="overwrite" if mode == "overwrite" else "error",
-        code="signed",
+        code="registered" if code_policy == "registered" else "signed",
         verify_output="full" if verify_output == "full" else "tail",
         attempts_max=min(32, settings.max_attempts),
         fails_without_workers=False,

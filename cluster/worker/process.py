@@ -167,6 +167,7 @@ class Slot:
                 code_key=order.code_key,
                 now_s=time.time(),
                 roots=Roots(dict(order.roots)),
+                registered=order.registered,
             )
             place = ScratchPlace(order.scratch, order.worker)
             self._job = SlotJob(opened, place, order.memory_bytes, self._desk, self._whereabouts, self._scratch)

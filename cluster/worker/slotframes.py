@@ -54,14 +54,19 @@ TO_SLOT_BYTES_MAX = 4 << 20
 HELD_MAX = 16384
 """Entries of a SourceInputs."""
 
+REGISTERED_MAX = 4096
+"""Functions that a worker may list."""
+
 _LENGTH = struct.Struct("<I")
 _Path = Annotated[str, Meta(max_length=4096)]
+Registered = Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=REGISTERED_MAX)]
 
 
 class OpenJob(Bounded, frozen=True, tag=1):
     """Open this job: check `signature` over its sheet and parts, then unpickle its functions; the slot's first frame.
 
-    roots: names and places. scratch: the folder in which each worker of this host has a folder of its name.
+    registered: the functions that this worker runs; None for all that is signed. roots: names and places.
+    scratch: the folder in which each worker of this host has a folder of its name.
     """
 
     job: JobId
@@ -75,6 +80,7 @@ class OpenJob(Bounded, frozen=True, tag=1):
     memory_bytes: Number
     scratch: _Path
     worker: PeerName
+    registered: Registered | None = None
 
     def __repr__(self) -> str:
         return f"OpenJob(job={self.job.hex()}, worker={self.worker!r})"

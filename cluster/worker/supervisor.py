@@ -52,7 +52,10 @@ _RSS_OVER_GRANT: Final = 512 << 20
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True):
-    """What a worker is started with. memory_bytes: for the tasks of all its slots together."""
+    """What a worker is started with. memory_bytes: for the tasks of all its slots together.
+
+    registered: the functions that it runs, `module:function`; None: all that a holder of the code key signed.
+    """
 
     bundle: Bundle
     slots: int
@@ -60,6 +63,7 @@ class SupervisorSettings(msgspec.Struct, frozen=True):
     scratch: Path
     roots: Roots
     say: Callable[[str], None]
+    registered: tuple[str, ...] | None = None
 
 
 class Supervisor:
@@ -271,6 +275,7 @@ class Supervisor:
             memory_bytes=self._slot_bytes,
             scratch=str(settings.scratch),
             worker=settings.bundle.name,
+            registered=settings.registered,
         )
         self._tell_slot(ev.TellSlot(action.slot, frame))
 

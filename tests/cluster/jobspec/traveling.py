@@ -17,12 +17,12 @@ from kernelmill.engine.shuffle.store import BlockStore
 KEY, JOB, NOW_S = bytes(range(32)), b"j" * 16, 1_800_000_000
 
 
-def packed(frame, folder, *, output="out", plan=None, settings=None, now_s=NOW_S, **more):
+def packed(frame, folder, *, output="out", plan=None, settings=None, job=JOB, now_s=NOW_S, **more):
     """The frame's rows as a job that writes them below `folder`, which is root "data"."""
     plan = plan or for_collecting(plan_job(frame._plan, split_bytes=1 << 20))
     settings = settings or Settings(progress="off", memory_bytes=1 << 30)
     given = {"output": Place("data", (output,)), "mode": "error"} | more
-    return pack(plan, settings=settings, roots=Roots({"data": folder}), **given).sign(JOB, KEY, now_s)
+    return pack(plan, settings=settings, roots=Roots({"data": folder}), **given).sign(job, KEY, now_s)
 
 
 def written(packed_job, folder):
@@ -38,8 +38,9 @@ def opened(packed_job, folder, data, **changed):
     """Open a packed job whose parts lie in `folder`; `changed` replaces what the spec says."""
     spec = {name: getattr(packed_job, name) for name in ("job", "sheet", "parts", "signature", "expires_s")} | changed
     given = (spec[name] for name in ("job", "sheet", "parts", "signature", "expires_s"))
+    registered = changed.pop("registered", None)
     keys = {"code_key": changed.get("code_key", KEY), "now_s": changed.get("now_s", NOW_S)}
-    return open_job(*given, folder=folder, roots=Roots({"data": data}), **keys)
+    return open_job(*given, folder=folder, roots=Roots({"data": data}), registered=registered, **keys)
 
 
 def run_all(job, spill_dir):
