@@ -385,7 +385,7 @@ class Inputs(Bounded, frozen=True, tag=24):
 
 
 class Accept(Bounded, frozen=True, tag=25):
-    """The attempt runs."""
+    """The attempt is in hand: the answer to an Assign that was repeated, and to a Welcome; else a Beat shows it."""
 
     attempt: AttemptName
 

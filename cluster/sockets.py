@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import zmq
@@ -22,6 +22,7 @@ _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _HEARTBEAT_MS, _SILENCE_MS = 1000, 3000
 _HANDSHAKE_MS = 2000
 _CURVE_BYTES = 256  # the bound is of frames as they travel: CURVE adds 33 bytes to each
+_NOW, _NOW_AND_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 _log = logging.getLogger("kernelmill.cluster")
 
 Decide = Callable[[str, str, str], str | None]
@@ -65,6 +66,24 @@ class Door:
     def close(self) -> None:
         """Let nobody in any more."""
         self.socket.close(0)
+
+
+def send_now(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+    """Send the frames of one message without waiting. Raises zmq.Again if the socket does not take it.
+
+    As pyzmq's send_multipart, which makes an enum of its flags for each frame: a third of the time of a short one.
+    """
+    for frame in frames[:-1]:
+        socket.send(frame, _NOW_AND_MORE)
+    socket.send(frames[-1], _NOW)
+
+
+def receive_now(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
+    """Take the frames of one message that has come. Raises zmq.Again if none has."""
+    frames = [socket.recv(_NOW, copy=False)]
+    while frames[-1].more:
+        frames.append(socket.recv(_NOW, copy=False))
+    return frames
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:

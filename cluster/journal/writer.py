@@ -71,9 +71,17 @@ class JournalWriter:
 
     def append_all(self, token: int, records: Sequence[tuple[bytes, Record]]) -> None:
         """Queue records that must be durable together or not at all. Raises as `append` does."""
+        self.append_groups([(token, records)])
+
+    def append_groups(self, groups: Sequence[tuple[int, Sequence[tuple[bytes, Record]]]]) -> None:
+        """Queue several such groups of records, each with its token, at once. Raises as `append` does."""
         at_ms = time.time_ns() // 1_000_000
-        rows = [NewRow(self._epoch, at_ms, KIND_OF[type(one)], job, encode_record(one)) for job, one in records]
-        size = sum(len(row.body) for row in rows)
+        entries = []
+        for token, records in groups:
+            rows = [NewRow(self._epoch, at_ms, KIND_OF[type(one)], job, encode_record(one)) for job, one in records]
+            entries.append((token, rows))
+        count = sum(len(rows) for _, rows in entries)
+        size = sum(len(row.body) for _, rows in entries for row in rows)
         with self._changed:
             if self._broken is not None:
                 raise self._broken
@@ -82,8 +90,8 @@ class JournalWriter:
             if self._queue_records >= QUEUE_RECORDS_MAX or self._queue_bytes + size > QUEUE_BYTES_MAX:
                 what = f"{self._queue_records} records wait for the journal's disk"
                 raise error(Code.JOURNAL_FULL, what, where=str(self._file.path), hint="check that disk")
-            self._queue.append((token, rows))
-            self._queue_records += len(rows)
+            self._queue.extend(entries)
+            self._queue_records += count
             self._queue_bytes += size
             self._changed.notify()
 

@@ -113,6 +113,7 @@ NEXT_ATTEMPT: Final[dict[tuple[str, str], str | None]] = {
 AHEAD_MS: Final = 32.0
 AHEAD_TASK_MS_MAX: Final = 100.0
 AHEAD_MAX: Final = 64
+AHEAD_BRISK: Final = 16
 _AHEAD_SAMPLES: Final = 8
 
 

@@ -133,6 +133,11 @@ class Master:
             due.append(desk.unstaffed_since_s + desk.settings.no_workers_s)
         return min((at for at in due if at is not None), default=None)
 
+    @property
+    def is_brisk(self) -> bool:
+        """Whether a job's tasks are so short that workers have many ahead, and nobody waits for a millisecond."""
+        return any(job.ahead >= states.AHEAD_BRISK for job in self._desk.jobs.values())
+
     def inputs_of(self, job: str, stage: int) -> list[tuple[int, int, str]]:
         """List a stage's committed outputs as (map task, attempt, holder): what TellInputs sends, by the page."""
         ledger = self._desk.ledger

@@ -19,7 +19,7 @@ import zmq
 from kernelmill.cluster.keys.allow import AllowedPeer
 from kernelmill.cluster.master.gate import CLIENTS, Gate
 from kernelmill.cluster.messages import PROTOCOL, Envelope, Refused
-from kernelmill.cluster.sockets import USER_ID
+from kernelmill.cluster.sockets import USER_ID, receive_now, send_now
 from kernelmill.cluster.wire import FRAME_BYTES_MAX, Link, encode
 from kernelmill.engine.errors import Code, KernelmillError, error
 
@@ -31,6 +31,7 @@ ROUTES_MAX: Final = 4096
 FRAMES_MAX: Final = 256
 """Messages that go together, or are taken together."""
 _REFUSALS_EVERY_S: Final = 1.0
+_DESCRIPTOR: Final = int(zmq.SRCFD)
 
 
 class Me(NamedTuple):
@@ -76,18 +77,22 @@ class Post:
         """Take what has come, up to so many messages. What is no message is counted, and answered once a second."""
         for _ in range(messages_max):
             try:
-                route, *frames = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
+                route, *frames = receive_now(self.socket)
             except zmq.Again:
                 return
             if not 1 <= len(frames) <= FRAMES_MAX:
                 self.strangers += 1
                 continue
+            first = frames[0]  # what is asked of one frame is true of all: they came together
+            peer = self._gate.peer(self._domain, str(first.get(USER_ID)))
+            way = Route(route.bytes, int(first.get(_DESCRIPTOR)))
+            address = str(first.get("Peer-Address"))
             for frame in frames:
-                mail = self._read(route.bytes, frame)
-                if mail is None:
+                envelope = self._read(way, frame) if peer is not None else None
+                if peer is None or envelope is None:
                     self.strangers += 1
                 else:
-                    yield mail
+                    yield Mail(peer, address, way, envelope)
 
     def post(self, route: bytes, body: Any, *, session: bytes = b"", ack: int = 0) -> None:
         """Let a message go out with the next `flush`, behind what was posted on this way before."""
@@ -134,7 +139,7 @@ class Post:
     def _send_all(self, route: bytes, frames: list[bytes]) -> bool:
         try:
             for start in range(0, len(frames), FRAMES_MAX):
-                self.socket.send_multipart([route, *frames[start : start + FRAMES_MAX]], zmq.DONTWAIT)
+                send_now(self.socket, [route, *frames[start : start + FRAMES_MAX]])
         except zmq.Again:
             return False
         except zmq.ZMQError as problem:
@@ -143,11 +148,7 @@ class Post:
             return False
         return True
 
-    def _read(self, sender: bytes, frame: zmq.Frame) -> Mail | None:
-        peer = self._gate.peer(self._domain, str(frame.get(USER_ID)))
-        if peer is None:
-            return None  # its key was taken from the list
-        route = Route(sender, int(frame.get(zmq.SRCFD)))
+    def _read(self, route: Route, frame: zmq.Frame) -> Envelope[Any] | None:
         try:
             envelope = self._link.decode(frame.buffer)
             if envelope.cluster not in (self._me.cluster, NOBODY):
@@ -155,7 +156,7 @@ class Post:
         except KernelmillError as problem:
             self._refuse(route, problem)
             return None
-        return Mail(peer, str(frame.get("Peer-Address")), route, envelope)
+        return envelope
 
     def _refuse(self, route: Route, problem: KernelmillError) -> None:
         now = time.monotonic()

@@ -142,10 +142,12 @@ def on_beat(desk: Desk, event: BeatReceived) -> None:
     in_hand = set(event.attempts)
     for job in desk.jobs.values():
         for run in job.runs_on(event.worker):
+            if run.state == states.ASSIGNED and (job.id, run.id.number) in in_hand:
+                run.move(states.ACCEPTED)
             if run.state == states.STOPPING:
                 desk.out.append(out.Cancel(event.worker, session.id, job.id, run.id))
             elif run.state == states.RUNNING and (job.id, run.id.number) not in in_hand:
-                desk.seen["attempt vanished"] += 1  # BEATs come in order behind its ACCEPT, or behind WELCOME
+                desk.seen["attempt vanished"] += 1  # BEATs come in order, behind one that had it, its ACCEPT or WELCOME
                 desk.end_attempt(job, run)
             elif _is_lost_on_its_way(desk, job, run, in_hand):
                 desk.seen["ASSIGN repeated"] += 1

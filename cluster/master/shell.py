@@ -26,7 +26,7 @@ from kernelmill.cluster.data.partserver import PartServer
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.fields import Count, Problem
 from kernelmill.cluster.journal.opening import open_journal
-from kernelmill.cluster.journal.records import JobAccepted
+from kernelmill.cluster.journal.records import JobAccepted, Record
 from kernelmill.cluster.journal.translate import attempt_key, attempt_number, record_of
 from kernelmill.cluster.journal.writer import JournalBroke, JournalFilled, Recorded
 from kernelmill.cluster.keys.bundle import MasterKey, read_master_key
@@ -71,6 +71,8 @@ DISCONNECT_S: Final = 0.8
 IPC_DISCONNECT_S: Final = 0.3
 """The same where no network can have ended it: its process is gone, or has just closed its socket to open another."""
 _SESSION_BITS: Final = 63
+_NAP_S: Final = 0.0015
+"""How long messages and commits gather while tasks are short and wait at their workers: a wake-up handles many then."""
 _log = logging.getLogger("kernelmill.cluster")
 
 
@@ -109,6 +111,7 @@ class MasterShell:
         self._parts = PartsFolder(state / "parts", self._bell.ring)
         self._intake = Intake(self._parts, versions_here(), roots.names)
         self._recording: deque[tuple[int, tuple[Fact, ...]]] = deque()
+        self._ordered: list[tuple[int, list[tuple[bytes, Record]]]] = []  # what the journal is to be given next
         self._is_journal_full = False
         self._ways: dict[int, _Way] = {}  # session -> way
         self._session_of: dict[int, int] = {}  # descriptor -> session
@@ -220,6 +223,11 @@ class MasterShell:
 
     def _wait(self, seconds: float) -> None:
         """Wait for what comes first, and take what has come."""
+        if self._ordered:
+            self._journal.writer.append_groups(self._ordered)
+            self._ordered = []
+        if self._master.is_brisk:
+            time.sleep(_NAP_S)
         is_behind = self._journal.writer.is_behind  # then peers wait, for the disk does not follow
         for post in (self._workers, self._clients):
             self._watch(post.socket, 0 if is_behind else zmq.POLLIN)
@@ -391,7 +399,7 @@ class MasterShell:
             if isinstance(fact, JobSubmitted) and fact.sheet.accepted is not None:
                 self._accepted[fact.sheet.job] = fact.sheet.accepted
         if facts:
-            self._journal.writer.append_all(action.number, [record_of(fact) for fact in facts])
+            self._ordered.append((action.number, [record_of(fact) for fact in facts]))
         else:
             self._found.append(told.Recorded(action.number))
 

@@ -12,7 +12,7 @@ from zmq.utils.monitor import recv_monitor_message
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.messages import PROTOCOL, Done, Envelope, Hello, MasterToWorker, Welcome, WorkerToMaster
-from kernelmill.cluster.sockets import connect_dealer
+from kernelmill.cluster.sockets import connect_dealer, receive_now, send_now
 from kernelmill.cluster.wire import FRAME_BYTES_MAX, MASTER_TO_WORKER, encode
 from kernelmill.engine.errors import KernelmillError
 
@@ -81,7 +81,7 @@ class Link:
             try:
                 if self.socket is None:
                     raise zmq.Again
-                self.socket.send_multipart(frames, zmq.DONTWAIT)
+                send_now(self.socket, frames)
             except zmq.Again:
                 self.dropped += len(frames)
                 passed.clear()
@@ -93,22 +93,28 @@ class Link:
         taken: list[Envelope[MasterToWorker]] = []
         while self.socket is not None and len(taken) < messages_max:
             try:
-                frame = self.socket.recv(zmq.DONTWAIT)
+                frames = receive_now(self.socket)
             except zmq.Again:
                 break
-            try:
-                envelope = MASTER_TO_WORKER.decode(frame)
-            except KernelmillError:  # from a master of another version, or a bug of it: none of its words stands
-                self.malformed += 1
-                continue
-            if isinstance(envelope.body, Welcome) and self.cluster == NO_CLUSTER:
-                self.cluster = envelope.cluster
-            if self.cluster not in (NO_CLUSTER, envelope.cluster):
-                self.malformed += 1
-                continue
-            self._ack = max(self._ack, envelope.seq)
-            taken.append(envelope)
+            for frame in frames:
+                envelope = self._read(frame)
+                if envelope is not None:
+                    taken.append(envelope)
         return News(messages=tuple(taken))
+
+    def _read(self, frame: zmq.Frame) -> Envelope[MasterToWorker] | None:
+        try:
+            envelope = MASTER_TO_WORKER.decode(frame.buffer)
+        except KernelmillError:  # from a master of another version, or a bug of it: none of its words stands
+            self.malformed += 1
+            return None
+        if isinstance(envelope.body, Welcome) and self.cluster == NO_CLUSTER:
+            self.cluster = envelope.cluster
+        if self.cluster not in (NO_CLUSTER, envelope.cluster):
+            self.malformed += 1
+            return None
+        self._ack = max(self._ack, envelope.seq)
+        return envelope
 
     def look(self) -> News:
         """Take what the monitor has seen; of a connection that came and went, the end."""

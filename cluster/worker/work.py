@@ -49,7 +49,7 @@ def on_spec(bench: Bench, spec: Spec) -> None:
 
 
 def on_assign(bench: Bench, assign: Assign) -> None:
-    """Take an attempt in hand, once."""
+    """Take an attempt in hand, once. The next BEAT shows it; only who asks again is answered at once."""
     known = bench.attempts.get(assign.attempt)
     if known is not None:
         bench.seen["ASSIGN doubled"] += 1
@@ -69,7 +69,6 @@ def on_assign(bench: Bench, assign: Assign) -> None:
     if not job.has_parts and not job.is_bringing:
         job.is_bringing = True
         bench.out.append(out.BringParts(job.spec))
-    bench.accept(attempt)
 
 
 def on_inputs(bench: Bench, page: Inputs) -> None:

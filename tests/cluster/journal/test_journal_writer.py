@@ -47,6 +47,19 @@ def epochs(path):
     return [record.epoch for record in read(path)]
 
 
+def test_groups_that_are_given_together_are_written_together_and_reported_each(tmp_path, bell):
+    file = make_file(tmp_path, [])
+    file.connection = counted = Faulty(file.connection)
+    writer = JournalWriter(file, 1, bell)
+    writer.append_groups([(token, [(b"", started(2 * token)), (b"", started(2 * token + 1))]) for token in range(40)])
+    seen = []
+    while len(seen) < 40:
+        seen += tokens_in(bell.next_reports(writer))
+    writer.close()
+    assert seen == list(range(40)) and counted.sizes == [80]
+    assert epochs(file.path) == list(range(80))
+
+
 def test_records_are_durable_once_reported_and_in_order(tmp_path, bell):
     file = make_file(tmp_path, [])
     writer = JournalWriter(file, 1, bell)

@@ -94,6 +94,15 @@ def test_an_assign_that_beats_do_not_show_is_repeated_and_an_accepted_one_is_giv
     assert anew.attempt.task == order.attempt.task and anew.attempt != order.attempt
 
 
+def test_an_attempt_that_a_beat_showed_and_the_next_one_does_not_is_given_up(bench, sheet, tools):
+    bench.hello("a", slots=1)
+    (order,) = tools.only(ev.Assign, bench.submit(sheet))
+    assert tools.only(ev.Assign, bench.tell(beat(order, order), after_s=0.5)) == []
+    (anew,) = tools.only(ev.Assign, bench.tell(beat(order), after_s=1.0))
+    assert anew.attempt.task == order.attempt.task and anew.attempt != order.attempt
+    assert bench.master.seen["attempt vanished"] == 1
+
+
 def test_a_cancel_is_repeated_with_every_beat_until_it_is_answered(bench, sheet, tools):
     bench.hello("a", slots=1)
     (order,) = tools.only(ev.Assign, bench.submit(sheet))

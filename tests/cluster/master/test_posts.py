@@ -1,6 +1,7 @@
 """What the master posts: a message that no frame can hold ends nothing, and who waits for it hears so."""
 
 import pytest
+import zmq
 
 from kernelmill.cluster import messages as m
 from kernelmill.cluster.fields import Count, Place
@@ -15,11 +16,15 @@ class Socket:
     """Keeps what is sent."""
 
     def __init__(self):
-        self.sent = []
+        self.sent, self.open = [], []
 
-    def send_multipart(self, frames, flags):
-        assert frames[0] == ROUTE
-        self.sent += frames[1:]
+    def send(self, frame, flags):
+        self.open.append(frame)
+        if not flags & zmq.SNDMORE:
+            route, *frames = self.open
+            assert route == ROUTE
+            self.sent += frames
+            self.open = []
 
 
 def post_of(domain, link):

@@ -14,6 +14,7 @@ from kernelmill.cluster.worker import slotframes
 def test_an_attempt_runs_once_and_its_done_is_noted_before_it_is_said():
     rig = Rig().with_job()
     slot = rig.run(1)
+    assert not rig.sent(messages.Accept), "the next BEAT shows it"
     rig.say(assign(1))
     assert not rig.frames(slotframes.RunTask) and rig.sent(messages.Accept), "a doubled ASSIGN starts nothing"
     rig.finish(slot, 1)
