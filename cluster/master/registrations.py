@@ -127,9 +127,11 @@ def _adopt(desk: Desk, job: JobRun, held: Held, worker: str) -> bool:
 def _hold(desk: Desk, job: JobRun, held: Held, worker: str) -> bool:
     if not job.sheet.stages[held.attempt.task.stage].partitions:
         return True  # files: they lie in the staging, whoever wrote them
+    was_open = job.scheduler.is_open(held.attempt.task)
     desk.tell(job, schedule.OutputFound(held.attempt, worker), worker)
     is_held = job.scheduler.winner_of(held.attempt.task) == held.attempt
     desk.seen["output re-adopted"] += is_held
+    desk.seen["output taken back while it was made again"] += is_held and was_open
     return is_held
 
 

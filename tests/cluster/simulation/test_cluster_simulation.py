@@ -24,6 +24,7 @@ SOMETIMES = [  # a campaign that never sees one of these is void
     "roll-back",
     "poison isolated",
     "output re-adopted",
+    "output taken back while it was made again",
     "attempt adopted",
     "file bad before publishing",
     "paused",
