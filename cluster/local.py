@@ -137,7 +137,9 @@ class LocalCluster:
         """Start the master, or start it again after it was killed: it goes on with its journal."""
         keys = self.folder / "keys"
         told = ["--state", str(self.folder / "state"), "--keys", str(keys / "master")]
-        self._run("master", ["master", *told, "--listen", f"ipc://{self._sockets}/s", *self._root_options()])
+        self._run(
+            "master", ["master", *told, "--no-status", "--listen", f"ipc://{self._sockets}/s", *self._root_options()]
+        )
 
     def start_worker(self, name: str) -> None:
         """Start a worker, or start it again after it was killed: it offers what it still has."""

@@ -43,17 +43,40 @@ from kernelmill.engine.cli.console import common_options, the_console
     metavar="SECONDS",
     help="How long a worker may say nothing before its work is done elsewhere.",
 )
+@click.option(
+    "--status-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Where on 127.0.0.1 the status page is, if not at any port that is free.",
+)
+@click.option("--no-status", is_flag=True, help="Serve no status page.")
 @common_options
-def master(state: Path, keys: Path, listen: str | None, roots: tuple[str, ...], lost_s: float) -> None:
+def master(
+    state: Path,
+    keys: Path,
+    listen: str | None,
+    roots: tuple[str, ...],
+    lost_s: float,
+    status_port: int,
+    no_status: bool,
+) -> None:
     """Run the master of a cluster until it is interrupted. Jobs go on where they were when it starts again.
 
-    Clients come in at its address; workers and job parts have the next two ports.
+    Clients come in at its address; workers and job parts have the next two ports. It prints the address of a page for
+    browsers of this machine that shows jobs and workers; whoever has that address may read it.
     """
     refuse_to_unpickle()
     folder = keys / "master" if (keys / "master").is_dir() else keys
     address = check_address(listen) if listen is not None else None
-    shell = MasterShell(state, folder, address, roots_given(roots), lost_s)
+    shell = MasterShell(state, folder, address, roots_given(roots), lost_s, None if no_status else status_port)
+
+    def listening() -> None:
+        the_console().note(f"the master listens at {shell.address}, epoch {shell.epoch}")
+        if shell.status_url:
+            the_console().note(f"its status page is at {shell.status_url}")
+
     try:
-        shell.run(lambda: the_console().note(f"the master listens at {shell.address}, epoch {shell.epoch}"))
+        shell.run(listening)
     except KeyboardInterrupt:
         the_console().note("the master ends; jobs go on when it starts again")

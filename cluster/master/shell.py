@@ -54,6 +54,8 @@ from kernelmill.cluster.master.storagelink import StorageLink
 from kernelmill.cluster.master.translate import Letter, WorkerMail, seal_with
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import Door, bind_router, new_context
+from kernelmill.cluster.status.server import StatusServer
+from kernelmill.cluster.status.snapshot import FaultBook, Snapshot, snapshot_of
 from kernelmill.cluster.storage import frames
 from kernelmill.cluster.versions import versions_here
 from kernelmill.cluster.wire import CLIENT_TO_MASTER, WORKER_TO_MASTER
@@ -91,10 +93,21 @@ class MasterShell:
     lost_s: after so many seconds of silence a worker is lost.
     """
 
-    def __init__(self, state: Path, keys: Path, address: str | None, roots: Roots, lost_s: float = LOST_S) -> None:
+    def __init__(
+        self,
+        state: Path,
+        keys: Path,
+        address: str | None,
+        roots: Roots,
+        lost_s: float = LOST_S,
+        status_port: int | None = None,
+    ) -> None:
         self._key: MasterKey = read_master_key(keys / "master.key")
         self.address = address if address is not None else self._key.address
         self._state, self._roots = state, roots
+        self._status_port = status_port
+        self._status: StatusServer | None = None
+        self._faults = FaultBook()
         self._gate = Gate(keys)
         self._bell = Bell()
         self._journal = open_journal(state, versions_here(), self._bell.ring)
@@ -128,6 +141,11 @@ class MasterShell:
             told.Publish: self._publish,
             told.CleanStaging: self._clean,
         }
+
+    @property
+    def status_url(self) -> str:
+        """Where the status page is, once clients can come in; "" without one."""
+        return self._status.url if self._status is not None else ""
 
     @property
     def epoch(self) -> int:
@@ -171,9 +189,13 @@ class MasterShell:
             told.Grant: self._desk.grant,
             told.TellResult: self._desk.tell_result,
         }
+        if self._status_port is not None:
+            self._status = StatusServer(self._status_port, self._bell.ring)
         failpoint("master.bound")
 
     def _close(self) -> None:
+        if self._status is not None:
+            self._status.close()
         for canary in self._canaries:
             canary.close()
         for post in (getattr(self, "_clients", None), getattr(self, "_workers", None)):
@@ -209,6 +231,7 @@ class MasterShell:
                 self._take_revoked(self._gate.refresh())
                 self._part_server.set_workers(self._gate.worker_names())
                 self._part_server.check()
+                self._faults.note(self._master.seen, time.time())
             if now >= canary_s:
                 canary_s = now + EVERY_S
                 self._send_canaries(now)
@@ -241,6 +264,8 @@ class MasterShell:
             self._bell.silence()
             self._take_reports()
             self._desk.take_written()
+            if self._status is not None and self._status.is_asked:
+                self._status.put(self._snapshot())
         if self._monitor in ready:
             self._take_disconnects()
         if self._workers.socket in ready:
@@ -255,6 +280,19 @@ class MasterShell:
             if self._storage.fileno() != storage:
                 self._watch(storage, 0)  # it has ended
         self._flush()
+
+    def _snapshot(self) -> Snapshot:
+        return snapshot_of(
+            self._master.desk,
+            self._mail.members,
+            self._mail.progress,
+            faults=self._faults,
+            cluster=self._me.cluster,
+            epoch=self._me.epoch,
+            address=self.address,
+            now=time.monotonic(),
+            at_s=time.time(),
+        )
 
     def _watch(self, what: Any, flags: int) -> None:
         """Have the poller watch a socket or descriptor so from now on; 0 for not at all."""

@@ -1,11 +1,15 @@
 """The master as a process, with clients and workers that a test speaks for: jobs in, work out, restarts, rights."""
 
+import json
 import os
+import re
 import socket
 import struct
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from typing import get_args
 
 import pytest
@@ -306,3 +310,36 @@ def test_unpickling_a_class_ends_the_process():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (70, "plain\n")
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read().decode()
+
+
+def test_its_status_page_shows_jobs_and_workers_to_who_has_the_printed_address(master):
+    ann, w1 = master.add("client", "ann"), master.add("worker", "w1")
+    master.start()
+    url = until(lambda: re.search(r"status page is at (http://127.0.0.1:[0-9]+/[?]token=[^ ]+)\n", master.said()), 30)[
+        1
+    ]
+    assert "None yet." in get(url) and "None is here." in get(url)
+    worker, _ = registered(master, w1)
+    client = master.client(ann)
+    assert isinstance(submit(client, submission(JOB)), m.Accepted)
+    worker.hear(m.Assign, wait_s=20)
+    state = until(
+        lambda: (found := json.loads(get(url.replace("/?", "/state.json?"))))["jobs"] and found
+    )  # half a second
+    (job,), (here,) = state["jobs"], state["workers"]
+    assert (job["id"], job["client"], job["output"], job["state"]) == (JOB.hex(), "ann", "data:/out", "RUNNING")
+    assert [(stage["tasks"], stage["committed"]) for stage in job["stages"]] == [(2, 0), (1, 0)]
+    assert (here["name"], here["state"]) == ("w1", "REGISTERED") and here["running"] >= 1
+    assert job["id"][:12] in get(url) and url.partition("token=")[2] not in str(state)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url.partition("?")[0])
+    caught.value.close()
+    assert caught.value.code == 403
+    master.kill()
+    with pytest.raises(urllib.error.URLError):
+        get(url)
