@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernelmill.kernels import counting, keytable, staged, tablerows
+from kernelmill.kernels.arrays import side_by_side, uncleared, zeroed
 from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_FULL, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
@@ -37,7 +38,7 @@ class KeyTable:
 
     def __init__(self) -> None:
         self._groups_max = self._key_bytes_max = 0
-        self.slots: Order = np.zeros(_FIRST_SLOTS, np.uint32)
+        self.slots: Order = zeroed(_FIRST_SLOTS, np.uint32)
         self.rows: Words = _records(0)
         self.arena: Bytes = np.empty(0, np.uint8)
         self.state: NDArray[np.int64] = np.zeros(keytable.STATE_SIZE, np.int64)
@@ -45,6 +46,7 @@ class KeyTable:
         self._keys: Words = _records(keytable.CHUNK_ROWS + keytable.SLOT_AHEAD).reshape(-1)
         self._scratch: Groups = np.empty(keytable.SCRATCH_SIZE, np.int32)
         self._direct, self._direct_base = _NO_DIRECT, np.uint64(0)
+        self._rooms: dict[str, NDArray[Any]] = {}
 
     def __len__(self) -> int:
         return int(self.state[USED])
@@ -202,7 +204,7 @@ class KeyTable:
         size = self.slots.size
         if not reseed:  # colliding keys would make any number of slots grow: a new seed is their only cure
             size *= 4 if size < _SLOTS_CAREFUL else 2
-        self.slots = np.zeros(size, np.uint32)
+        self.slots = zeroed(size, np.uint32)
         longest = keytable.fill_slots(self.rows, len(self), self.arena, self.slots, reseed, _SEEDS[self._seed])
         self.state[LONGEST_PROBE] = 0 if reseed else longest
         return True
@@ -249,9 +251,19 @@ class KeyTable:
         tablerows.read_counts(self.rows, first, counts)
         return counts
 
+    def room(self, name: str, count: int, dtype: type[np.generic]) -> NDArray[Any]:
+        """`count` items of any content, in memory that is used again: valid until the same room is asked for."""
+        held = self._rooms.get(name)
+        if held is None or held.size < count:
+            held = self._rooms[name] = uncleared(count, dtype)
+        return held[:count]
+
     def partitions_of_strings(self, first: int, last: int, partitions: int) -> tuple[Order, NDArray[np.int64], int]:
-        """The partition of each string of groups [first, last), the groups of each partition, the strings' bytes."""
-        parts, groups_of_part = np.empty(last - first, np.uint32), np.empty(partitions, np.int64)
+        """The partition of each string of groups [first, last), the groups of each partition, the strings' bytes.
+
+        The first is in the room "parts".
+        """
+        parts, groups_of_part = self.room("parts", last - first, np.uint32), np.empty(partitions, np.int64)
         scratch = np.zeros(32, np.uint8)
         place = (self.rows, self.arena, first, scratch, partitions)
         return parts, groups_of_part, tablerows.partition_groups(*place, parts, groups_of_part)
@@ -259,19 +271,17 @@ class KeyTable:
     def placed_strings(self, first: int, order: Order, key_bytes: int) -> tuple[Strings, NDArray[np.uint32]]:
         """As `strings`, and as `counts`, for the groups first + order, whose strings have `key_bytes`.
 
-        No copy in first-seen order is made on the way.
+        No copy in first-seen order is made on the way. Validity and counts are in rooms of these names.
         """
-        offsets, validity = np.empty(order.size + 1, np.int32), np.empty(order.size, np.uint8)
-        data, counts = np.empty(key_bytes + tablerows.KEY_SLACK_BYTES, np.uint8), np.empty(order.size, np.uint32)
+        data, offsets = side_by_side((key_bytes + tablerows.KEY_SLACK_BYTES, np.uint8), (order.size + 1, np.int32))
+        validity, counts = self.room("validity", order.size, np.uint8), self.room("counts", order.size, np.uint32)
         nulls = tablerows.place_groups(self.rows, self.arena, first, order, offsets, validity, data, counts)
         return (data, offsets, validity, nulls), counts
 
 
 def _records(count: int) -> Words:
     """Room for `count` records, each in one cache line of 64 bytes: from numpy alone every other one lies in two."""
-    room = np.empty(4 * count + 7, np.uint64)
-    skipped = -room.ctypes.data % 64 // 8
-    return room[skipped : skipped + 4 * count].reshape(count, 4)
+    return uncleared(4 * count, np.uint64).reshape(count, 4)
 
 
 def counting_scratch() -> tuple[Groups, Groups, Words]:

@@ -193,7 +193,8 @@ class _Grouping:
         if partitions == 1 or self._keys is None or not self._keys.is_one_string:
             return None
         parts, groups_of_part, key_bytes = self._table.partitions_of_strings(first, last, partitions)
-        return Placing(*in_order(parts, groups_of_part), key_bytes)
+        order = self._table.room("order", last - first, np.uint32)
+        return Placing(*in_order(parts, groups_of_part, order), key_bytes)
 
     def placed(self, first: int, last: int, placing: Placing) -> list[pa.Array[Any]]:
         """The key and the partial columns of groups first + order."""

@@ -52,11 +52,14 @@ def _counted(part_of_row: Rows, partitions: int) -> tuple[Rows, NDArray[np.int64
     return in_order(part_of_row, np.bincount(part_of_row, minlength=partitions).astype(np.int64))
 
 
-def in_order(part_of_row: Rows, rows_of_part: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
-    """As `partition_rows`, from the partition of each row and the rows of each partition."""
+def in_order(
+    part_of_row: Rows, rows_of_part: NDArray[np.int64], order: Rows | None = None
+) -> tuple[Rows, NDArray[np.int64]]:
+    """As `partition_rows`, from the partition of each row and the rows of each partition; fills `order` if given."""
     bounds = np.zeros(rows_of_part.size + 1, np.int64)
     np.cumsum(rows_of_part, out=bounds[1:])
-    order = np.empty(part_of_row.size, np.uint32)
+    if order is None:
+        order = np.empty(part_of_row.size, np.uint32)
     partitioning.order_by_partition(part_of_row, bounds[:-1].copy(), order)
     return order, bounds
 

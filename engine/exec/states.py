@@ -125,7 +125,7 @@ class Count:
         self._counts.cover(counts.size)[: counts.size] += counts * weight
 
     def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
-        """The partial column of groups that had `weight` added so often, and nothing else."""
+        """The partial column of groups that had `weight` added so often, and nothing else; `counts` is only read."""
         return _fixed(counts * np.uint32(weight), pa.uint32())
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
@@ -174,7 +174,10 @@ class Sum:
     def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
         """As `Count.weighted`."""
         self._check_product(counts, weight)
-        return _fixed(counts.astype(np.int64) * weight, self._type)
+        sums = counts.astype(np.int64)
+        if weight != 1:
+            sums *= weight
+        return _fixed(sums, self._type)
 
     def _check_product(self, counts: NDArray[Any], weight: int) -> None:
         if abs(weight) * int(counts.max(initial=0)) > np.iinfo(np.int64).max:

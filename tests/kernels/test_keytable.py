@@ -433,3 +433,18 @@ def test_groups_are_placed_and_partitioned_as_their_keys_are(reused, keys, data)
     assert nulls == found.count(None)
     assert text.size - KEY_SLACK_BYTES == key_bytes == int(offsets[-1])
     assert counts.tolist() == [0] * order.size
+
+
+def test_placed_strings_stay_when_others_are_placed(reused):
+    keys = [b"a", b"", None, b"longer than sixteen bytes", b"end"]
+    grouping = fresh(made=reused)
+    group_strings(grouping, keys)
+
+    def placed(first, last):
+        *_, key_bytes = grouping.partitions_of_strings(first, last, 2)
+        (text, offsets, _, _), _ = grouping.placed_strings(first, np.arange(last - first, dtype=np.uint32), key_bytes)
+        return text, offsets
+
+    (text, offsets), _ = placed(0, 4), placed(1, 5)
+    found = [text[a:b].tobytes() for a, b in zip(offsets, offsets[1:], strict=False)]
+    assert found == [key or b"" for key in keys[:4]]
