@@ -87,21 +87,27 @@ def count_trailing_zeros(typingctx, bits):  # type: ignore[no-untyped-def]
     return types.int64(types.uint64), codegen
 
 
-@intrinsic
-def prefetch(typingctx, data, at):  # type: ignore[no-untyped-def]
-    """A hint that element `at` of a 1-D array, or row `at` of a 2-D one with 4 u64 a row, will be read soon."""
+def _prefetcher(nearness: int) -> Any:
+    """nearness: 3 into all caches, 2 into all but the first."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        offset = args[1]
-        if sig.args[0].ndim == 2:
-            offset = builder.mul(offset, ir.Constant(_I64, 4))
-        where = _pointer(context, builder, sig.args[0], args[0], offset, _I8)
-        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
-        builder.call(function, [where, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(typingctx, data, at):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            offset = args[1]
+            if sig.args[0].ndim == 2:
+                offset = builder.mul(offset, ir.Constant(_I64, 4))
+            where = _pointer(context, builder, sig.args[0], args[0], offset, _I8)
+            kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
+            builder.call(function, [where, *(ir.Constant(_I32, number) for number in (0, nearness, 1))])
+            return context.get_dummy_value()
 
-    return types.void(data, types.intp), codegen
+        return types.void(data, types.intp), codegen
+
+    return prefetch
+
+
+prefetch, prefetch_early = _prefetcher(3), _prefetcher(2)
 
 
 def _record(context: Any, builder: Any, array_type: Any, array: Any, number: Any, element: Any) -> Any:

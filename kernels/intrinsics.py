@@ -96,6 +96,11 @@ def prefetch(data: Any, at: Any) -> None:
 
 
 @_instruction
+def prefetch_early(data: Any, at: Any) -> None:
+    """As `prefetch`, but no nearer than the core's second cache: for what is read only after a hundred others."""
+
+
+@_instruction
 def same_key(rows: Any, row: Any, keys: Any, key: Any) -> Any:
     """True if record `row` of rows u64[n, 4] and record `key` of keys u64[4 m] agree in all but the last 4 bytes."""
     one, other = rows[row].view(np.uint32), keys[4 * int(key) : 4 * int(key) + 4].view(np.uint32)

@@ -39,7 +39,16 @@ from kernelmill.kernels._jit import (
     u64_in,
     u64_out,
 )
-from kernelmill.kernels.intrinsics import add_count, load_u32, load_u64, multiply_fold, prefetch, same_key, store_u64
+from kernelmill.kernels.intrinsics import (
+    add_count,
+    load_u32,
+    load_u64,
+    multiply_fold,
+    prefetch,
+    prefetch_early,
+    same_key,
+    store_u64,
+)
 
 USED, ARENA_USED, ROWS_SEEN, REASON, LONGEST_PROBE, STATE_SIZE = 0, 1, 2, 3, 4, 8
 DONE, SLOTS_FULL, ARENA_FULL, FLUSH, ROWS_FULL = 0, 1, 2, 3, 4
@@ -185,8 +194,8 @@ def probe(
     for i in range(count):
         at = np.uint64(i)
         place = at * KEY_WORDS + _TWO
-        prefetch(slots, np.int64(keys[place + _SLOT_AHEAD] & mask))
-        prefetch(rows, np.int64(np.uint64(slots[keys[place + _ROW_AHEAD] & mask]) & mask) - 1)
+        prefetch_early(slots, np.int64(keys[place + _SLOT_AHEAD] & mask))
+        prefetch_early(rows, np.int64(np.uint64(slots[keys[place + _ROW_AHEAD] & mask]) & mask) - 1)
         hashed = keys[place]
         # an empty slot, or another salt, leaves a number beyond all groups
         group = (np.uint64(slots[hashed & mask]) ^ ((hashed >> SHIFT) & ~mask)) - _ONE
