@@ -27,6 +27,7 @@ def small_blocks():
     """Blocks of a hundred bytes, few rows a batch, and even the smallest stays in place."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BATCH_BYTES", 100)
+        patch.setattr(reading, "IN_PLACE_BYTES", 100)
         patch.setattr(reading, "BATCH_ROWS", 5)
         patch.setattr(reading, "_JOIN_BELOW_BYTES", 1)
         yield
