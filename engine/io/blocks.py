@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,8 +34,7 @@ _BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES_MIN = 64  # room for a BOM and for any separator's carry
 
 
-@dataclass(frozen=True, slots=True)
-class TextBlock:
+class TextBlock(msgspec.Struct, frozen=True):
     """Bytes data[start:stop] of a file, valid until the next block is asked for.
 
     data u8[n], n >= stop + 64: bytes from `stop` on may be read, mean nothing and must not be written; those before

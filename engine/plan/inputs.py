@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.encodings import is_splittable

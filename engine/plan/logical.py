@@ -6,11 +6,12 @@ Schemas are derived. Nodes compare by identity: a rule that changes nothing retu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.batch import is_string_like, is_word_like
 from kernelmill.engine.errors import Code, error
@@ -33,11 +34,13 @@ DEPTH_MAX = 300
 """Nodes of a plan: planning goes a call or two down at each, and Python allows 1000."""
 
 
-@dataclass(frozen=True, eq=False)
-class LogicalPlan:
-    """A node of the plan; `origin` is the user's "file.py:12" that asked for it."""
+class LogicalPlan(msgspec.Struct, frozen=True, eq=False, dict=True, kw_only=True):
+    """A node of the plan; `origin` is the user's "file.py:12" that asked for it.
 
-    origin: str = field(default="", kw_only=True)
+    A Struct, for Python takes half a millisecond to make a dataclass, and every job waits for all of these.
+    """
+
+    origin: str = ""
 
     def __post_init__(self) -> None:
         with located(self.origin):
@@ -68,14 +71,13 @@ class LogicalPlan:
 
 def with_input(node: P, below: LogicalPlan) -> P:
     """`node` over another input; the node itself if that is the input it has."""
-    return node if getattr(node, "input", None) is below else replace(node, input=below)  # type: ignore[call-arg]
+    return node if getattr(node, "input", None) is below else replace(node, input=below)
 
 
 # Scans ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class ScanText(LogicalPlan):
+class ScanText(LogicalPlan, frozen=True, eq=False):
     """Lines, or whole documents, of text files; `label` is how the user named the source."""
 
     files: tuple[FileStamp, ...]
@@ -97,12 +99,11 @@ class ScanText(LogicalPlan):
         return _unique(fields)
 
 
-@dataclass(frozen=True, eq=False)
-class ScanParquet(LogicalPlan):
+class ScanParquet(LogicalPlan, frozen=True, eq=False):
     """Columns of Parquet files. `predicate` only serves to skip row groups: a Filter above still tests each row."""
 
     files: tuple[FileStamp, ...]
-    infos: tuple[ParquetInfo, ...] = field(repr=False)
+    infos: tuple[ParquetInfo, ...]
     columns: pa.Schema
     missing: str = "error"
     predicate: Node | None = None
@@ -112,11 +113,10 @@ class ScanParquet(LogicalPlan):
         return _unique(_some(self.columns))
 
 
-@dataclass(frozen=True, eq=False)
-class ScanTable(LogicalPlan):
+class ScanTable(LogicalPlan, frozen=True, eq=False):
     """Columns of record batches in memory."""
 
-    batches: tuple[pa.RecordBatch, ...] = field(repr=False)
+    batches: tuple[pa.RecordBatch, ...]
     columns: pa.Schema
     label: str = "<memory>"
 
@@ -124,14 +124,13 @@ class ScanTable(LogicalPlan):
         return _unique(_some(self.columns))
 
 
-@dataclass(frozen=True, eq=False)
-class ScanSource(LogicalPlan):
+class ScanSource(LogicalPlan, frozen=True, eq=False):
     """Columns of what a source reads: rows that are cached, or an object of the user's.
 
     `unique` names a column whose values are all different, if there is one; is_reduced: the rows are one a group.
     """
 
-    source: HeldSource = field(repr=False)
+    source: HeldSource
     columns: pa.Schema
     unique: tuple[str, ...] = ()
     is_reduced: bool = False
@@ -143,8 +142,7 @@ class ScanSource(LogicalPlan):
 # Verbs ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Project(LogicalPlan):
+class Project(LogicalPlan, frozen=True, eq=False):
     """Exactly these columns, in this order."""
 
     input: LogicalPlan
@@ -161,8 +159,7 @@ class Project(LogicalPlan):
         return _unique(fields)
 
 
-@dataclass(frozen=True, eq=False)
-class Filter(LogicalPlan):
+class Filter(LogicalPlan, frozen=True, eq=False):
     """The rows for which `predicate` is true; null counts as false, as in SQL."""
 
     input: LogicalPlan
@@ -178,8 +175,7 @@ class Filter(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class Explode(LogicalPlan):
+class Explode(LogicalPlan, frozen=True, eq=False):
     """A row for each element of the list in `column`; an empty list gives no row, a null list one null row."""
 
     input: LogicalPlan
@@ -199,8 +195,7 @@ class Explode(LogicalPlan):
         return schema.set(index, pa.field(self.column, item.type, nullable=nullable))
 
 
-@dataclass(frozen=True, eq=False)
-class Aggregate(LogicalPlan):
+class Aggregate(LogicalPlan, frozen=True, eq=False):
     """One row for each distinct combination of `keys`: the keys, then one column an aggregate.
 
     Without keys all rows are one group, and there is one row even if there are none.
@@ -209,7 +204,7 @@ class Aggregate(LogicalPlan):
     input: LogicalPlan
     keys: tuple[str, ...]
     aggs: tuple[AggSpec, ...]
-    partitioning: Partitioning = field(default_factory=Partitioning)
+    partitioning: Partitioning = msgspec.field(default_factory=Partitioning)
 
     def _derive(self) -> pa.Schema:
         schema = self.input.schema
@@ -224,8 +219,7 @@ class Aggregate(LogicalPlan):
         return _unique(list(finished_schema(self.keys, self.aggs, schema)))
 
 
-@dataclass(frozen=True, eq=False)
-class Sort(LogicalPlan):
+class Sort(LogicalPlan, frozen=True, eq=False):
     """All rows in order of the keys (column, descending, nulls_last); stable; only the first `limit` if given."""
 
     input: LogicalPlan
@@ -243,8 +237,7 @@ class Sort(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class Limit(LogicalPlan):
+class Limit(LogicalPlan, frozen=True, eq=False):
     """The first `rows` rows of the input's order."""
 
     input: LogicalPlan
@@ -254,8 +247,7 @@ class Limit(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class SinkParquet(LogicalPlan):
+class SinkParquet(LogicalPlan, frozen=True, eq=False):
     """Parquet at `path`: one file if `single_file`, else a folder with a part file a task.
 
     `named` are further outputs of the same map, each with a folder of its own in that folder.
@@ -277,8 +269,7 @@ class SinkParquet(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class SinkRows(LogicalPlan):
+class SinkRows(LogicalPlan, frozen=True, eq=False):
     """All rows to a sink of the user's, a part a task; `label` is how messages call it."""
 
     input: LogicalPlan
@@ -291,8 +282,7 @@ class SinkRows(LogicalPlan):
 # Made by the optimizer -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class CountTokens(LogicalPlan):
+class CountTokens(LogicalPlan, frozen=True, eq=False):
     """How often each token of a text scan occurs, in one kernel: `key_field`, then the count `name`."""
 
     input: ScanText
@@ -304,8 +294,7 @@ class CountTokens(LogicalPlan):
         return pa.schema([self.key_field, pa.field(self.name, pa.int64(), nullable=False)])
 
 
-@dataclass(frozen=True, eq=False)
-class TokenizeExplode(LogicalPlan):
+class TokenizeExplode(LogicalPlan, frozen=True, eq=False):
     """Each token of a text column in a row of its own, beside the `others`, columns in the order of `names`.
 
     A null text gives one null row.

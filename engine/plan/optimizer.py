@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import rules

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
+import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.stages import Edge
 from kernelmill.engine.splits import Split
 
 
-@dataclass(frozen=True)
-class Pipe:
+class Pipe(msgspec.Struct, frozen=True):
     """A stage that is still open at its end: steps may be added. `schema` is that of its rows so far.
 
     is_reduced: its rows are one a group.
@@ -24,7 +23,7 @@ class Pipe:
     source: physical.Source | None = None
     splits: tuple[Split, ...] = ()
     inputs: tuple[Edge, ...] = ()
-    steps: tuple[physical.Step, ...] = field(default=())
+    steps: tuple[physical.Step, ...] = ()
     is_reduced: bool = False
     branch: int | None = None
     """Which output of the shared map stage this is, None if it is a stage of its own."""
@@ -34,13 +33,12 @@ class Pipe:
         return replace(self, steps=(*self.steps, step), schema=schema)
 
 
-@dataclass
-class Shared:
+class Shared(msgspec.Struct):
     """The stage of a map with several outputs, open up to its map step, and the steps and ends of its outputs."""
 
     number: int
     pipe: Pipe
-    branches: dict[int, physical.Branch] = field(default_factory=dict)
+    branches: dict[int, physical.Branch] = msgspec.field(default_factory=dict)
 
     def emitted(self, output: int) -> pa.Schema:
         """The columns of what is emitted to an output."""

@@ -10,11 +10,11 @@ one file      row groups, encoded by each task -> gather -> one writer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column
@@ -161,7 +161,7 @@ class _Planner:
         pipeline = Pipeline(pipe.source, (*pipe.steps, *main.steps), main.end, main.schema, tuple(branches))
         self.pipelines[shared.number] = pipeline
         operators = encode_pipeline(pipeline)
-        self.stages[shared.number] = msgspec.structs.replace(stage, operators=operators, partitions=main.partitions)
+        self.stages[shared.number] = replace(stage, operators=operators, partitions=main.partitions)
 
     def unshared(self, pipe: Pipe) -> Pipe:
         """A pipe whose tasks read what a map with several outputs left for this one; others as they are."""

@@ -5,8 +5,7 @@ No filter, limit or column moves through a node that calls a function: what it d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
@@ -20,8 +19,7 @@ COMBINABLE = ("sum", "min", "max")
 """Aggregates whose partial result is a value like those that they take."""
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(msgspec.Struct, frozen=True):
     """What a map emits: columns of the key and of the value; `schema` has them in this order."""
 
     keys: tuple[str, ...]
@@ -31,8 +29,7 @@ class Pairs:
     schema: pa.Schema
 
 
-@dataclass(frozen=True, eq=False)
-class MapRecords(LogicalPlan):
+class MapRecords(LogicalPlan, frozen=True, eq=False):
     """The keys and values that map(record, emit) emits for each row; `title` is the job's name.
 
     `named` is what it emits by emit.to, for each named output.
@@ -54,8 +51,7 @@ class MapRecords(LogicalPlan):
         return self.pairs.schema
 
 
-@dataclass(frozen=True, eq=False)
-class MapOutput(LogicalPlan):
+class MapOutput(LogicalPlan, frozen=True, eq=False):
     """What a map with several outputs emits to one of them: 0 is the main one, n the nth named one."""
 
     input: MapRecords
@@ -70,8 +66,7 @@ class MapOutput(LogicalPlan):
         return self.input.named[self.number - 1][1].schema if self.number else self.input.pairs.schema
 
 
-@dataclass(frozen=True, eq=False)
-class CombineRows(LogicalPlan):
+class CombineRows(LogicalPlan, frozen=True, eq=False):
     """Rows with one key in one task combined: by combine(a, b), or by the aggregate `kind`: sum, min or max."""
 
     input: LogicalPlan
@@ -91,8 +86,7 @@ class CombineRows(LogicalPlan):
         return partial_schema(self.pairs.keys, self.aggs, schema) if self.function is None else schema
 
 
-@dataclass(frozen=True, eq=False)
-class CombineByKey(LogicalPlan):
+class CombineByKey(LogicalPlan, frozen=True, eq=False):
     """One row a key, its values combined by a function: `columns`. `states` are the columns of what travels.
 
     state, state_is_tuple, made_is_tuple: see the physical steps.
@@ -112,8 +106,7 @@ class CombineByKey(LogicalPlan):
         return self.columns
 
 
-@dataclass(frozen=True, eq=False)
-class Partition(LogicalPlan):
+class Partition(LogicalPlan, frozen=True, eq=False):
     """The same rows, those of one key in one task."""
 
     input: LogicalPlan
@@ -124,8 +117,7 @@ class Partition(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class SortPartitions(LogicalPlan):
+class SortPartitions(LogicalPlan, frozen=True, eq=False):
     """The rows of each task in order of `keys`, all ascending, nulls first."""
 
     input: LogicalPlan
@@ -140,8 +132,7 @@ class SortPartitions(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class GatherGroups(LogicalPlan):
+class GatherGroups(LogicalPlan, frozen=True, eq=False):
     """The rows of each task, those of one key side by side, in first-seen order."""
 
     input: LogicalPlan
@@ -151,8 +142,7 @@ class GatherGroups(LogicalPlan):
         return self.input.schema
 
 
-@dataclass(frozen=True, eq=False)
-class ReduceGroups(LogicalPlan):
+class ReduceGroups(LogicalPlan, frozen=True, eq=False):
     """What is made of each key's values, which stand side by side: see the physical step; `columns` come out."""
 
     input: LogicalPlan
@@ -166,8 +156,7 @@ class ReduceGroups(LogicalPlan):
         return self.columns
 
 
-@dataclass(frozen=True, eq=False)
-class MapBatches(LogicalPlan):
+class MapBatches(LogicalPlan, frozen=True, eq=False):
     """What a function makes of each record batch: `columns`."""
 
     input: LogicalPlan
@@ -178,8 +167,7 @@ class MapBatches(LogicalPlan):
         return self.columns
 
 
-@dataclass(frozen=True, eq=False)
-class MapGroups(LogicalPlan):
+class MapGroups(LogicalPlan, frozen=True, eq=False):
     """What a function makes of a table of each key's rows, which stand side by side: `columns`."""
 
     input: LogicalPlan
