@@ -37,7 +37,7 @@ from kernelmill.engine.cli.console import common_options, the_console
 @click.option(
     "--lost-after",
     "lost_s",
-    type=click.FloatRange(2.0, 3600.0),
+    type=click.FloatRange(2.0, LOST_S),
     default=LOST_S,
     show_default=True,
     metavar="SECONDS",

@@ -256,8 +256,7 @@ class Master:
         for session in desk.sessions.take_silent(desk.now):
             desk.dirty[session.worker] = None
         for session in desk.sessions.overdue(desk.now):
-            # A process that ended may be started again at once, so what it holds is waited for.
-            desk.declare_lost(session, "silent", 0.0 if session.is_cut_alive else desk.now - session.heard_s)
+            desk.declare_lost(session, "silent", session.silence_s(desk.now))
             is_staff_changed = True
         for name, job in [*desk.jobs.items()] if self._is_any_over() else []:
             if job.is_over and not job.attempts and not job.pending and not self._is_unrecorded(name):

@@ -201,7 +201,7 @@ def on_gone(desk: Desk, event: PeerGone) -> None:
     """End the session of a worker that cannot be reached."""
     session = desk.sessions.get(event.worker)
     if session is not None and session.id == event.session:
-        desk.declare_lost(session, event.why)
+        desk.declare_lost(session, event.why, session.silence_s(desk.now))
 
 
 def on_disconnected(desk: Desk, event: PeerDisconnected) -> None:

@@ -77,6 +77,11 @@ class Session:
         self.is_disk_full = False
         self.inputs_told: dict[tuple[str, int], int] = {}  # (job, stage) -> version
 
+    def silence_s(self, now: float) -> float:
+        """For how long nothing was heard of it; 0.0 between BEATs, and if its connection ended while it was heard."""
+        since_s = now - self.heard_s
+        return since_s if since_s >= BEATS_MISSED_S and not self.is_cut_alive else 0.0
+
     @property
     def slots_usable(self) -> int:
         """How many attempts it may be given."""
@@ -132,10 +137,10 @@ class SessionBook:
         return was == SUSPECT
 
     def disconnect(self, session: Session, now: float) -> None:
-        """Note that the connection ended: a second is left to come back."""
+        """Note that the connection ended: a second is left to come back, none to who had fallen silent before."""
         session.state = NEXT_SESSION[session.state, DISCONNECTED]
-        session.lost_at_s = min(now + self._disconnect_s, session.heard_s + self._lost_s)
-        session.is_cut_alive = now - session.heard_s < BEATS_MISSED_S
+        session.is_cut_alive = not session.silence_s(now)
+        session.lost_at_s = now + (self._disconnect_s if session.is_cut_alive else 0.0)
         self._cut[session.worker] = session
 
     def drain(self, session: Session) -> None:

@@ -230,8 +230,15 @@ def test_what_a_worker_holds_whose_connection_ended_is_waited_for(bench, held_by
 def test_a_connection_that_ends_after_a_silence_is_no_reason_to_wait(bench, held_by_a, tools):
     assert tasks_given_to_b(bench, tools, 3) == set()
     bench.tell(ev.PeerDisconnected("a", bench.master.desk.sessions.get("a").id))  # as ZeroMQ does after 3 s
-    assert tasks_given_to_b(bench, tools, 1) == set()
     assert bench.master.desk.sessions.get("a") is None
+    assert tasks_given_to_b(bench, tools, 1) == set()
+    assert tasks_given_to_b(bench, tools, 1) == {TaskId(0, 0)}
+
+
+def test_a_silence_counts_for_a_worker_that_cannot_be_reached_after_it(bench, held_by_a, tools):
+    assert tasks_given_to_b(bench, tools, 3) == set()
+    bench.tell(ev.PeerGone("a", bench.master.desk.sessions.get("a").id, "unreachable"))
+    assert tasks_given_to_b(bench, tools, 1) == set()
     assert tasks_given_to_b(bench, tools, 1) == {TaskId(0, 0)}
 
 
