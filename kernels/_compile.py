@@ -82,14 +82,9 @@ class Compiler:
         typing, target = cpu_target.typing_context, cpu_target.target_context
         library = _Optimized(target.codegen(), symbol)  # type: ignore[no-untyped-call]
         made = compiler.compile_extra(typing, target, self._linked(function), arguments, returns, flags, {}, library)  # type: ignore[no-untyped-call]
+        library.entry = lambda: llvm.parse_assembly(_entry(target, made.fndesc, symbol))
         library.finalize()  # type: ignore[no-untyped-call]
-        module = library._final_module
-        module.link_in(llvm.parse_assembly(_entry(target, made.fndesc, symbol)))
-        for one in (*module.functions, *module.global_variables):
-            if not one.is_declaration and one.name != symbol:
-                one.linkage = "internal"
-        module.verify()
-        return module
+        return library._final_module
 
     def _linked(self, function: Any) -> FunctionType:
         """A copy of the function that names compiled functions where it names plain ones."""
@@ -122,6 +117,17 @@ class Compiler:
 
 class _Optimized(JITCodeLibrary):
     """Code that is optimised with all that it calls, and then taken from here: not loaded into numba's own linker."""
+
+    entry: Callable[[], Any]
+
+    def _optimize_final_module(self) -> None:
+        """Optimise with the entry point, the only name that can be linked to: what has one caller goes into it."""
+        module = self._final_module
+        module.link_in(self.entry())
+        for one in (*module.functions, *module.global_variables):
+            if not one.is_declaration and one.name != self.name:
+                one.linkage = "internal"
+        super()._optimize_final_module()  # type: ignore[no-untyped-call]
 
     def _finalize_final_module(self) -> None:
         self._verify_declare_only_symbols()  # type: ignore[no-untyped-call]

@@ -11,6 +11,8 @@ from kernelmill.kernels.intrinsics import count_trailing_zeros, range_mask
 from kernelmill.kernels.utf8 import copy_64
 
 _newline_mask, _beyond_ascii_mask = range_mask(10, 10), range_mask(0x80, 0xFF)
+BEYOND_ASCII = -(1 << 31)
+"""Is added to the place of a line that has a byte >= 0x80."""
 _NONE, _ONE, _ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -58,31 +60,34 @@ def split_lines(data: Any, start: int, stop: int, out: Any, end_of_row: Any, sta
 def find_lines(data: Any, start: int, stop: int, start_of_row: Any, end_of_row: Any, found: Any) -> int:
     r"""Find the lines of [start, stop), which begins at a line, as `split_lines` cuts them; return their number.
 
-    Shapes: data u8[n], n >= stop + 64; start_of_row, end_of_row i32[rows_max], where row r lies, counted from `start`;
-    found i64[2]: where to go on, `stop` when all is done, and 1 if a byte >= 0x80 was seen. Units: bytes;
+    Shapes: data u8[n], n >= stop + 64; start_of_row, end_of_row i32[rows_max], where row r lies, counted from `start`,
+    the start with BEYOND_ASCII if that is in it; found i64[1]: where to go on, `stop` when all is done. Units: bytes;
     `stop - start` < 2^31. Errors: none.
     """
     rows_max = end_of_row.size
-    row, line, at, beyond = 0, start, start, _NONE
+    row, line, at, beyond = 0, start, start, _NONE  # beyond: bytes of the line from `line` on, if there are any
     while at < stop and row < rows_max:
         within = _ALL if stop - at >= 64 else _ALL >> np.uint64(64 - (stop - at))
         newlines = _newline_mask(data, at) & within
-        beyond |= _beyond_ascii_mask(data, at) & within
+        beyond_here = _beyond_ascii_mask(data, at) & within
         while newlines != _NONE and row < rows_max:
             newline = at + count_trailing_zeros(newlines)
+            before = ~newlines & (newlines - _ONE)
             newlines &= newlines - _ONE
-            start_of_row[row] = np.int32(line - start)
+            mark = BEYOND_ASCII if (beyond | (beyond_here & before)) != _NONE else 0
+            beyond, beyond_here = _NONE, beyond_here & ~before
+            start_of_row[row] = np.int32(line - start + mark)
             end_of_row[row] = np.int32(newline - start - (1 if newline > line and data[newline - 1] == 13 else 0))
             row += 1
             line = newline + 1
+        beyond |= beyond_here
         at += 64
     if line < stop and at >= stop and row < rows_max:
-        start_of_row[row] = np.int32(line - start)
+        start_of_row[row] = np.int32(line - start + (BEYOND_ASCII if beyond != _NONE else 0))
         end_of_row[row] = np.int32(stop - start)
         row += 1
         line = stop
     found[0] = line
-    found[1] = 0 if beyond == _NONE else 1
     return row
 
 

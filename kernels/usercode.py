@@ -162,7 +162,7 @@ def require_bound(bound: Bound) -> None:
 
 def column_parameters(inputs: Sequence[Input]) -> list[Scalar | Array]:
     """What a driver takes for columns: of numbers their values, of texts the bytes, where each begins, where it ends;
-    validity; and of texts whether all are ASCII.
+    validity; and of texts whether the bits of where each begins tell if it is ASCII: `text.views.text_of_row`.
     """
     return [one for column in inputs for one in _PARAMETERS[column.kind]]
 

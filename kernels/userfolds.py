@@ -2,10 +2,10 @@
 
     drive(columns..., base, groups, row, last, arena, seen, states..., state) -> the first row not done
 
-folds row r into the state of group groups[r - base]. seen[g] is 1 once group g has a state. A state lies in an array of
-values and an array of bytes, 1 where it is None, for each of its columns. The driver stops before `last` at a group
-whose state is None where the code knows of no None; a row for which the function raises makes it fail. state[ROW]
-names the row: both are for Python.
+folds row r into the state of group groups[r - base]. seen[g] is 1 once group g has a state, 2 if Python made that and
+it has None. A state lies in an array of values and an array of bytes, 1 where it is None, for each of its columns. The
+driver stops before `last` at a group whose state is None where the code knows of no None; a row for which the function
+raises makes it fail. state[ROW] names the row: both are for Python.
 
     finish(first, last, arena, states..., results..., state) -> the first group not done
 

@@ -9,7 +9,7 @@ state[OVERFULL], and the arena's WANTED, tell whether it only lacked room.
 A row is staged in 8-byte words: column c of row r lies in stage[(2 c + k) * capacity + r], k = 0, 1:
 
     text     its address, its bytes; bytes -1 for None
-    number   int64, float64 or bool as its bits; the second word is 1 for None, else 0
+    number   int64, float64 or bool as its bits; the second word, in a column that has None, is 1 for None, else 0
 
 A column whose every row is the same whole number (`emit(word, 1)`) is not staged: c counts the others.
 

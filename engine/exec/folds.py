@@ -247,8 +247,9 @@ class _Fold:
             for group, value in zip(groups.tolist(), values, strict=True):
                 held = self._state(group)
                 self._numbers.put(group, self._typed([self._folded(group, held, value)], *self._state_form(), group))
-                self._numbers.seen.values[group] = 1
-                self._has_nulls = self._has_nulls or self._numbers.is_none(group)
+                is_none = self._numbers.is_none(group)
+                self._numbers.seen.values[group] = 2 if is_none else 1
+                self._has_nulls = self._has_nulls or is_none
             return
         objects = self._objects
         for group, value in zip(groups.tolist(), values, strict=True):

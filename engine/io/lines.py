@@ -15,7 +15,7 @@ from kernelmill.engine.batch import buffer_of, concatenated, view_of
 from kernelmill.engine.io.blocks import FileReader, TextBlock
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
-from kernelmill.engine.io.linesinplace import LinesInPlace
+from kernelmill.engine.io.linesinplace import PLACE, LinesInPlace
 from kernelmill.engine.io.source import arrow_path
 from kernelmill.engine.plan.physical import TextOptions
 from kernelmill.engine.splits import FileRange, TextSplit
@@ -153,10 +153,10 @@ class _Rows:
 
     def _in_place(self, block: TextBlock) -> Iterator[Located]:
         at = block.start
-        starts, ends, found = self._starts.view(np.int32)[:BATCH_ROWS], self._ends[:BATCH_ROWS], np.zeros(2, np.int64)
+        starts, ends, found = self._starts.view(np.int32)[:BATCH_ROWS], self._ends[:BATCH_ROWS], np.zeros(1, np.int64)
         while at < block.stop:
             rows = int(find_lines(block.data, at, block.stop, starts, ends, found))
-            lines = LinesInPlace(self._schema, block.data[at:], starts[:rows], ends[:rows], found[1] == 0)
+            lines = LinesInPlace(self._schema, block.data[at:], starts[:rows], ends[:rows])
             yield lines, self._place_in(block, at, starts[:rows])
             at = int(found[0])
 
@@ -165,7 +165,7 @@ class _Rows:
         first, path = block.offset_of(start), block.file.path
 
         def place(row: int) -> RowPlace:
-            offset = first + int(starts[row])
+            offset = first + int(starts[row] & PLACE)
             return RowPlace(path, offset, None, lambda: self._reader.line_for_error(offset))
 
         return place

@@ -8,6 +8,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core import errors
 from numba.core.registry import cpu_target
@@ -89,21 +90,24 @@ def tuple_text(values: Sequence[str], *, is_tuple: bool) -> str:
 
 
 def column_values(inputs: Sequence[Input], stem: str = "") -> tuple[list[str], list[str], dict[str, Any]]:
-    """For a driver's source: its parameters for the columns, the expression of each column at `row`, its names."""
+    """For a driver's source: its parameters for the columns, the expression of each column at `row`, its names.
+
+    Places are unsigned, for numba looks at each signed one whether it counts from the end.
+    """
     names: list[str] = []
     values: list[str] = []
     for number, column in enumerate(inputs):
         at = f"{stem}{number}"
         if column.kind == "text":
-            names += [f"data{at}", f"starts{at}", f"ends{at}", f"valid{at}", f"ascii{at}"]
-            value = f"text_of_row(data{at}, starts{at}[row], ends{at}[row], ascii{at}, arena)"
+            names += [f"data{at}", f"starts{at}", f"ends{at}", f"valid{at}", f"told{at}"]
+            value = f"text_of_row(data{at}, starts{at}[u64(row)], ends{at}[u64(row)], told{at}, arena)"
         else:
             names += [f"values{at}", f"valid{at}"]
-            value = f"values{at}[row]" + (" != 0" if column.kind == "boolean" else "")
+            value = f"values{at}[u64(row)]" + (" != 0" if column.kind == "boolean" else "")
         values.append(f"optional{at}({value}, valid{at}, row)" if column.nullable else value)
     # a function for each column: one alone would have one type of value
     namespace: dict[str, Any] = {f"optional{stem}{n}": _optional for n, one in enumerate(inputs) if one.nullable}
-    return names, values, {"text_of_row": text_of_row, **namespace}
+    return names, values, {"text_of_row": text_of_row, "u64": np.uint64, **namespace}
 
 
 def unified(kinds: Iterable[Any], place: str) -> Output:

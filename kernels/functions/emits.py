@@ -162,10 +162,13 @@ def _stage(context, builder, me, place, columns, values) -> None:
         context.call_conv.return_user_exc(builder, MemoryError, ("more rows than fit",))
     staged = ((one, wanted) for one, wanted in zip(values, columns, strict=True) if wanted is not None)
     for number, ((given, value), wanted) in enumerate(staged):
-        first, second = _words_of(context, builder, given, wanted, value, me.arena)
+        has_none = isinstance(wanted, types.Optional)
+        kind = wanted.type if has_none else wanted
+        first, second = _words_of(context, builder, given, kind, value, me.arena)
         base = builder.add(builder.mul(capacity, ir.Constant(_WORD, 2 * number)), count)
         builder.store(first, _at(builder, place.stage, base))
-        builder.store(second, _at(builder, place.stage, builder.add(base, capacity)))
+        if has_none or kind == TEXT:
+            builder.store(second, _at(builder, place.stage, builder.add(base, capacity)))
     builder.store(builder.add(count, ir.Constant(_WORD, 1)), _at(builder, me.state, place.count_at))
 
 

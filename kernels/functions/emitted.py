@@ -17,8 +17,9 @@ TUPLE: Any = types.BaseTuple
 class Emitted:
     """The calls seen so far: each one's types, whole numbers of the code as literals, and which are tuples (`shapes`).
 
-    columns: the numba types of what is staged, None for what is not, if they are known. Else they follow from the calls
-    seen when the first of them is compiled: that is before all are seen only where a helper of the function emits too.
+    columns: the numba types of what is staged, Optional where it may be None, None for what is not, if they are known.
+    Else they follow from the calls seen when the first of them is compiled: that is before all are seen only where a
+    helper of the function emits too.
     """
 
     def __init__(self, columns: tuple[Any, ...] | None = None) -> None:
@@ -45,7 +46,7 @@ class Emitted:
 
     def wanted(self) -> tuple[Any, ...]:
         """The numba types of what is to be staged for all calls seen, as `columns`."""
-        return tuple(KINDS[one.kind] if one.constant is None else None for one in self.outputs())
+        return tuple(_staged_type(one) if one.constant is None else None for one in self.outputs())
 
     def staged(self) -> tuple[Any, ...]:
         """The numba types of what is staged, from now on."""
@@ -69,6 +70,10 @@ def _column(kinds) -> Output:
     column = unified(kinds, "emit is called with")
     values = {kind.literal_value if isinstance(kind, types.IntegerLiteral) else None for kind in kinds}
     return column._replace(constant=values.pop()) if column.kind == "int64" and len(values) == 1 else column
+
+
+def _staged_type(column: Output) -> Any:
+    return types.Optional(KINDS[column.kind]) if column.nullable else KINDS[column.kind]
 
 
 def _flat(args):

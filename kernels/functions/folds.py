@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import types
 
 from kernelmill.kernels.functions.callables import plain_function
@@ -127,8 +128,8 @@ def _driver(functions: Folding, part: str, values: Sequence[Input], is_tuple: bo
         first=first,
         side=side_text(fold),
         held=tuple_text(_held_texts("g", state), is_tuple=state.is_tuple),
-        put="\n            ".join(_puts("made", "s", "g", state)),
-        put_begun="\n            ".join(_puts("begun", "s", "g", state)),
+        put="\n        ".join(_puts("made", "s", "g", state)),
+        put_begun="\n                ".join(_puts("begun", "s", "g", state)),
     )
     namespace |= {
         "init": functions.init,
@@ -143,8 +144,8 @@ def _finish_driver(functions: Folding, state: _Shape, result: _Shape) -> Any:
         states=", ".join(_stores("s", state)),
         results=", ".join(_stores("r", result)),
         side=side_text(functions.finish),
-        held=tuple_text(_held_texts("row", state), is_tuple=state.is_tuple),
-        put="\n        ".join(_puts("made", "r", "row - first", result)),
+        held=tuple_text(_held_texts("at", state), is_tuple=state.is_tuple),
+        put="\n        ".join(_puts("made", "r", "to", result)),
     )
     return _made(source, {"finish": functions.finish})
 
@@ -161,13 +162,24 @@ def _held_texts(at: str, shape: _Shape) -> list[str]:
 
 
 def _puts(name: str, stem: str, at: str, shape: _Shape) -> list[str]:
-    """Statements that store the value called `name` at `at`."""
+    """Statements that store the value called `name` at `at`, where nothing is None now."""
     made = [f"{name}[{n}]" for n in range(len(shape.columns))] if shape.is_tuple else [name]
-    return [f"put({one}, {stem}{n}, {stem}{n}_none, {at})" for n, one in enumerate(made)]
+    return [
+        f"put({one}, {stem}{n}, {stem}{n}_none, {at})" if shape.columns[n].nullable else f"{stem}{n}[{at}] = {one}"
+        for n, one in enumerate(made)
+    ]
 
 
 def _made(source: str, namespace: dict[str, Any]) -> Any:
-    namespace |= {"held": _held, "put": _put, "side_of": side_of, "ROW": ROW, "SIDE": SIDE, "USED": USED}
+    namespace |= {
+        "held": _held,
+        "put": _put,
+        "u64": np.uint64,
+        "side_of": side_of,
+        "ROW": ROW,
+        "SIDE": SIDE,
+        "USED": USED,
+    }
     exec(compile(source, "<driver of a combine function>", "exec"), namespace)
     return namespace["drive"]
 
@@ -176,19 +188,21 @@ _DRIVER = """
 def drive({columns}, base, groups, row, last, arena, seen, {states}, state):
     side = side_of(state[SIDE], arena)
     while row < last:
-        g = groups[row - base]
+        g = u64(groups[u64(row - base)])
         state[ROW] = row
         arena[USED] = 0
         value = {value}
-        if seen[g] == 0:
-            begun = {first}
-            {put_begun}
-            seen[g] = 1
-        elif {is_none}:
-            return row
-        else:
-            made = fold({side}{held}, value)
-            {put}
+        if seen[g] != 1:
+            if seen[g] == 0:
+                begun = {first}
+                {put_begun}
+                seen[g] = 1
+                row += 1
+                continue
+            if {is_none}:
+                return row
+        made = fold({side}{held}, value)
+        {put}
         row += 1
     return row
 """
@@ -200,6 +214,8 @@ def drive(first, last, arena, {states}, {results}, state):
     while row < last:
         state[ROW] = row
         arena[USED] = 0
+        at = u64(row)
+        to = u64(row - first)
         made = finish({side}{held})
         {put}
         row += 1

@@ -71,7 +71,13 @@ def _driver(name: str, user, inputs: Sequence[Input], emit_type, is_row: bool) -
     """The driver for these columns, as a Python function whose globals are compiled code."""
     names, values, namespace = column_values(inputs)
     record = f"Row({', '.join(values)})" if is_row else values[0]
-    source = _DRIVER.format(columns=", ".join(names), record=record, side=side_text(user), **_NAMED[bool(emit_type.to)])
+    source = _DRIVER.format(
+        columns=", ".join(names),
+        record=record,
+        side=side_text(user),
+        counts=_COUNTS if emit_type.counters else "",
+        **_NAMED[bool(emit_type.to)],
+    )
     namespace |= {
         "make": make_emit(emit_type),
         "user": user,
@@ -109,14 +115,16 @@ def drive({columns}, row, last, arena, stage, state):
         user({side}{record}, emit)
         if state[REJECTED] != 0:
             return row
-        for place in range(COUNTERS, state[COUNTERS_END], 2):
-            state[place] += state[place + 1]
-            state[place + 1] = 0
-        row += 1
+{counts}        row += 1
         is_full = state[COUNT] + SPARE > state[FULL_AT]{full}
         if is_full{stays}:
             break
     return row
+"""
+_COUNTS = """
+        for place in range(COUNTERS, state[COUNTERS_END], 2):
+            state[place] += state[place + 1]
+            state[place + 1] = 0
 """
 _NAMED = (
     {"mark": "", "full": "", "stays": " and not drained(state, arena)"},

@@ -12,24 +12,23 @@ import numpy as np
 
 from kernelmill.kernels.text.arena import HEADER_BYTES, USED, allocate, allocate_words
 from kernelmill.kernels.text.floattables import POWER_MAX, POWER_MIN, exact_powers, powers_of_five
-from kernelmill.kernels.text.integers import decimal_beyond_ascii, trimmed, up_to_eight_digits
+from kernelmill.kernels.text.integers import decimal_beyond_ascii, to_the_top, trimmed, up_to_eight_digits
 from kernelmill.kernels.text.jitting import apart, helper, made_when_called, merged
 from kernelmill.kernels.text.pointers import (
     address_of,
     float_of_bits,
     leading_zeros,
-    load_u64,
     lowest_one,
     wide_product,
     words_at,
 )
-from kernelmill.kernels.text.points import all_ascii, decode, low_bits, size_at
+from kernelmill.kernels.text.points import all_ascii, decode, size_at
 from kernelmill.kernels.text.registering import function
 from kernelmill.kernels.text.texttype import TEXT, constant
 
-_ZERO, _ONE, _THREE, _TEN = np.uint64(0), np.uint64(1), np.uint64(3), np.uint64(10)
+_ZERO, _ONE, _THREE, _SEVEN, _TEN = (np.uint64(number) for number in (0, 1, 3, 7, 10))
 _EIGHT_POINTS, _EIGHT_ONES, _TOP_BITS = (np.uint64(int(byte * 8, 16)) for byte in ("2E", "01", "80"))
-_BYTE_BITS = np.uint64(8)
+_BYTE_BITS, _BITS, _BYTE = np.uint64(8), np.uint64(64), np.uint64(0xFF)
 _INFINITE_BITS = np.uint64(0x7FF0000000000000)
 _HIDDEN_BIT = np.uint64(1 << 52)
 _DIGITS_MAX = 19  # that a u64 holds
@@ -317,26 +316,40 @@ def _parsed_wide(text: Any, at: Any, stop: Any) -> Any:
     return value
 
 
+def _signed_power(index: Any) -> float:
+    """10.0**n at 2 n, for n up to 7, and -10.0**n behind it."""
+    raise TypeError(index)
+
+
+@made_when_called(_signed_power)
+def _make_signed_power() -> Any:
+    powers = np.array([sign * float(10**n) for n in range(8) for sign in (1, -1)])
+    return lambda index: powers[index]
+
+
+helper(_signed_power)
+
+
 @function(float, TEXT)
 @merged
 def as_float(text: Any) -> Any:
     """float(text)"""
     if 0 < text._size <= 8:
-        sign = np.int64(text._data[0] == _MINUS)
-        size = text._size - sign
-        word = load_u64(text._data, sign)
-        unlike = word ^ _EIGHT_POINTS
-        points = (unlike - _EIGHT_ONES) & ~unlike & _TOP_BITS & low_bits(8 * size)
-        before = lowest_one(points) >> 3  # digits; 8 if there is no point
-        if points != _ZERO:
-            whole = low_bits(8 * before)
-            word = word & whole | (word >> _BYTE_BITS) & ~whole
-            size -= 1
-        if size > 0:
-            are_digits, number = up_to_eight_digits(word, size)
-            if are_digits:
-                value = np.float64(number) / _exact_power(max(0, size - before))
-                return -value if sign == 1 else value
+        sign, shift, word = to_the_top(text)
+        if shift < _BITS:
+            unlike = word ^ _EIGHT_POINTS
+            points = (unlike - _EIGHT_ONES) & ~unlike & _TOP_BITS  # the lowest is the first point, if there is one
+            place = _ZERO
+            if points != _ZERO:
+                before = ((points & (_ZERO - points)) >> _SEVEN) - _ONE
+                behind = ~(before << _BYTE_BITS | _BYTE)
+                word = word & behind | (word & before) << _BYTE_BITS
+                shift += _BYTE_BITS
+                place = _SEVEN - np.uint64(lowest_one(points) >> 3)
+            if shift < _BITS:
+                are_digits, number = up_to_eight_digits(word, shift)
+                if are_digits:
+                    return np.float64(number) / _signed_power(place << _ONE | sign)
     return _as_float_of_any(text)
 
 

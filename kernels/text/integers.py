@@ -18,8 +18,9 @@ from kernelmill.kernels.text.whitespace import end_before_spaces, first_beyond_s
 _INT_BYTES_MAX = 20  # of -9223372036854775808
 _ZERO, _TEN = np.uint64(0), np.uint64(10)
 _LIMIT = np.uint64(1 << 63)
-_ONE, _WORD_BITS = np.uint64(1), np.uint64(64)
-_EIGHT_ZEROS, _SIXES, _HIGH_HALVES = (np.uint64(int(byte * 8, 16)) for byte in ("30", "06", "F0"))
+_THREE, _EIGHT, _SIXTEEN, _SHIFT_MAX, _WORD_BITS = (np.uint64(number) for number in (3, 8, 16, 63, 64))
+_BYTE, _MINUS_BYTE = np.uint64(0xFF), np.uint64(45)
+_EIGHT_ZEROS, _EIGHT_ABOVE_NINE, _TOP_BITS = (np.uint64(int(byte * 8, 16)) for byte in ("30", "76", "80"))
 _TWO_BYTES, _MILLION_AND_100 = np.uint64(0x000000FF000000FF), np.uint64(100 + (1_000_000 << 32))
 _TEN_THOUSAND_AND_1 = np.uint64(1 + (10_000 << 32))
 _SAFE_DIGITS = 18  # as many nines fit into an int64
@@ -76,18 +77,29 @@ def _digit(byte: Any) -> Any:
 
 
 @merged
-def up_to_eight_digits(word: Any, count: Any) -> Any:
-    """Whether the first `count` bytes of a little-endian word, 1 to 8, are ASCII digits, and their number.
+def to_the_top(text: Any) -> Any:
+    """Of a text of 1 to 8 bytes whether it begins with a minus, and what follows in a word, its last byte the highest.
+
+    Between these the number of bits below, all 0; 64 and any word if nothing follows.
+    """
+    word = load_u64(text._data, 0)
+    sign = np.uint64((word & _BYTE) == _MINUS_BYTE)
+    signs_bits = sign << _THREE
+    shift = _WORD_BITS - (np.uint64(text._size) << _THREE) + signs_bits
+    return sign, shift, word >> signs_bits << (shift & _SHIFT_MAX)
+
+
+@merged
+def up_to_eight_digits(word: Any, shift: Any) -> Any:
+    """Whether the bytes of a word above `shift` bits, 0 to 56, are ASCII digits, and their number; those below are 0.
 
     Source: Lemire, https://lemire.me/blog/2022/01/21/swar-explained-parsing-eight-digits/
     """
-    bits = np.uint64(8 * count)
-    word = word << (_WORD_BITS - bits) | (_EIGHT_ZEROS >> (bits - _ONE)) >> _ONE  # zeros in front
-    are_digits = word & _HIGH_HALVES == _EIGHT_ZEROS and (word + _SIXES) & _HIGH_HALVES == _EIGHT_ZEROS
-    word -= _EIGHT_ZEROS
-    pairs = word * _TEN + (word >> np.uint64(8))
+    digits = word ^ (_EIGHT_ZEROS << shift)
+    are_digits = (digits + _EIGHT_ABOVE_NINE | digits) & _TOP_BITS == _ZERO
+    pairs = digits * _TEN + (digits >> _EIGHT)
     upper = (pairs & _TWO_BYTES) * _MILLION_AND_100
-    lower = (pairs >> np.uint64(16) & _TWO_BYTES) * _TEN_THOUSAND_AND_1
+    lower = (pairs >> _SIXTEEN & _TWO_BYTES) * _TEN_THOUSAND_AND_1
     return are_digits, np.int64((upper + lower) >> np.uint64(32))
 
 
@@ -166,11 +178,11 @@ def _parsed(data: Any, at: Any, stop: Any, base: Any, is_negative: Any) -> Any:
 def as_int(text: Any) -> Any:
     """int(text); OverflowError beyond 64 bits"""
     if 0 < text._size <= 8:
-        sign = np.int64(text._data[0] == _MINUS)
-        if sign < text._size:
-            are_digits, few = up_to_eight_digits(load_u64(text._data, sign), text._size - sign)
+        sign, shift, word = to_the_top(text)
+        if shift < _WORD_BITS:
+            are_digits, few = up_to_eight_digits(word, shift)
             if are_digits:
-                return few - 2 * few * sign
+                return -few if sign != _ZERO else few
     return _as_int_of_any(text)
 
 

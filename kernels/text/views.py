@@ -5,12 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from kernelmill.kernels.lines import BEYOND_ASCII
 from kernelmill.kernels.text.integers import written_int
 from kernelmill.kernels.text.jitting import helper
 from kernelmill.kernels.text.pointers import address_of, bytes_of, words_of
 from kernelmill.kernels.text.points import all_ascii
 from kernelmill.kernels.text.strings import string_to_arena
 from kernelmill.kernels.text.texttype import make_text
+
+_PLACE = ~BEYOND_ASCII & 0xFFFFFFFF
+"""The bits of an int32 place without that one."""
 
 
 @helper
@@ -24,13 +30,15 @@ def text_of(buffer: Any, start: Any, length: Any, is_ascii: Any, arena_state: An
 
 
 @helper
-def text_of_row(buffer: Any, start: Any, stop: Any, is_ascii: Any, arena_state: Any) -> Any:
-    """Make the Text over buffer[start:stop], as `text_of` does; `is_ascii` tells of the whole buffer.
+def text_of_row(buffer: Any, start: Any, stop: Any, is_told: Any, arena_state: Any) -> Any:
+    """Make the Text over buffer[start:stop], as `text_of` does.
 
-    Where that is not all ASCII, most texts in it are: looking at each once makes its slices, indexes and len cheap.
+    With `is_told` it is ASCII unless BEYOND_ASCII is added to `start`. Else it is looked at: that makes slices,
+    indexes and len of those that are cheap, most of them in any text.
     """
-    data = bytes_of(buffer, start)
-    return make_text(data, stop - start, is_ascii or all_ascii(data, stop - start), words_of(arena_state))
+    at = np.int64(start) & _PLACE
+    data, size = bytes_of(buffer, at), stop - at
+    return make_text(data, size, start >= 0 if is_told else all_ascii(data, size), words_of(arena_state))
 
 
 @helper

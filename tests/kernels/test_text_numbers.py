@@ -1,5 +1,6 @@
 """int(text) and float(text) against Python's, to the last bit."""
 
+import itertools
 import math
 
 import pytest
@@ -114,6 +115,19 @@ def test_float_of_a_repr(value):
 @example("\u0661\x1f")
 def test_float_of_anything(a):
     check_float(a)
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_short_numbers_with_a_point_a_sign_or_a_wrong_byte_anywhere(size):
+    """Texts of up to eight bytes are read as one word."""
+    digits = "90817263540"[:size]
+    for at, byte in itertools.product(range(size), "\0 +-./09:E_\x7f\x80"):
+        text = digits[:at] + byte + digits[at + 1 :]
+        for place in range(size + 1):
+            check_float(text[:place] + "." + text[place + 1 :])
+        for one in (text, "-" + text, "-" + text[:-1]):
+            check_float(one)
+            check(as_int, AS_INT, one)
 
 
 @given(st.integers(0, 10**40), st.integers(-400, 400))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io import lines as reading
 from kernelmill.engine.io.context import PlainContext
-from kernelmill.engine.io.linesinplace import LinesInPlace
+from kernelmill.engine.io.linesinplace import PLACE, LinesInPlace
 from kernelmill.engine.io.source import stamp
 from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan.physical import TextOptions
@@ -41,10 +41,10 @@ def read(path, *, in_place, split_bytes=1 << 20, schema=LINE, **options):
         for batch in read_batches(split, TextOptions(**options), schema, context, in_place=in_place):
             if isinstance(batch, LinesInPlace):
                 stayed += 1
-                data, starts, ends, validity, is_ascii = batch.arguments
-                assert not validity.size and data.size >= int(ends.max()) + 64
-                found = [data[a:b].tobytes() for a, b in zip(starts, ends, strict=True)]
-                assert not is_ascii or all(line.isascii() for line in found)
+                data, starts, ends, validity, is_told = batch.arguments
+                assert is_told and not validity.size and data.size >= int(ends.max()) + 64
+                found = [data[a:b].tobytes() for a, b in zip(starts & PLACE, ends, strict=True)]
+                assert [line.isascii() for line in found] == (starts >= 0).tolist()
                 batch = batch.batch()
                 assert [line.encode() for line in batch.column(0).to_pylist()] == found
             batch.validate(full=True)
@@ -121,7 +121,7 @@ def test_a_line_over_the_limit_is_the_same_error(tmp_path):
 def test_a_slice_holds_its_rows_after_the_block_is_gone():
     data = np.frombuffer(b"ab\ncd\r\n\nxyz\n" + bytes(64), np.uint8).copy()
     starts, ends = np.array([0, 3, 7, 8], np.int32), np.array([2, 5, 7, 11], np.int32)
-    lines = LinesInPlace(LINE, data, starts, ends, True)
+    lines = LinesInPlace(LINE, data, starts, ends)
     middle, nothing = lines.slice(1, 3), lines.slice(2, 0)
     data[:] = 0
     assert (middle.column(0).to_pylist(), nothing.num_rows) == (["cd", "", "xyz"], 0)
