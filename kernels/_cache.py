@@ -64,9 +64,9 @@ def cache_root() -> Path:
 
 def give_root(root: str) -> bool:
     """Keep kernels below `root` from now on; returns whether this changes anything."""
-    changed = _GIVEN_ROOT != [root]
+    before = cache_root()
     _GIVEN_ROOT[:] = [root]
-    return changed
+    return cache_root() != before
 
 
 def cache_key() -> str:

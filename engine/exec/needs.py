@@ -87,11 +87,21 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
     for branch in pipeline.branches:
         yield from _of_pipeline(physical.Pipeline(None, branch.steps, branch.end, branch.schema))
     if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
-        yield from _ORDER if isinstance(source, physical.CountTokens) else (*_ORDER, *_SCATTER)
+        yield from _ORDER
+        if not isinstance(source, physical.CountTokens):
+            yield from _PLACED_STRINGS if _are_placed(pipeline) else _SCATTER
     if isinstance(pipeline.end, physical.ToRanges):
         texts = [is_string_like(pipeline.schema.field(name).type) for name, _, _ in pipeline.end.keys]
         yield from (searching.narrow_strings if is_text else searching.narrow_words for is_text in texts)
         yield from (partitioning.order_by_partition, *_SCATTER[2:])
+
+
+def _are_placed(pipeline: physical.Pipeline) -> bool:
+    """Whether rows leave the last step's key table in order of partition."""
+    match pipeline.steps:
+        case [*_, physical.PartialAggregate(keys=(key,)) | physical.CombineRows(keys=(key,))]:
+            return is_string_like(pipeline.schema.field(key).type)
+    return False
 
 
 def _of_aggregate(aggs: Iterable[physical.AggSpec]) -> Iterator[Kernel]:

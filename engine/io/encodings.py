@@ -38,11 +38,16 @@ def codec_name(encoding: str) -> str:
     """Python's name of an encoding, "utf-8" for UTF-8 with or without BOM; KM0107 if text files are in none such."""
     hint = "use a name that Python knows, such as 'utf-8', 'latin-1', 'cp1252' or 'utf-16'"
     try:
-        name = codecs.lookup(encoding).name
-        "a".encode(name)  # refuses rot13, hex and other codecs that are no encodings; "" would not ask the codec
-        codecs.getincrementaldecoder(name)(_ON_ERROR).decode(b"a")  # refuses idna and punycode, made for short names
+        return _name_of_codec(encoding)
     except (LookupError, TypeError, ValueError):
         raise error(Code.BAD_SETTING, f"encoding cannot be {encoding!r}", hint=hint) from None
+
+
+@functools.lru_cache(maxsize=64)
+def _name_of_codec(encoding: str) -> str:
+    name = codecs.lookup(encoding).name
+    "a".encode(name)  # refuses rot13, hex and other codecs that are no encodings; "" would not ask the codec
+    codecs.getincrementaldecoder(name)(_ON_ERROR).decode(b"a")  # refuses idna and punycode, made for short names
     return "utf-8" if name == "utf-8-sig" else name
 
 
@@ -62,6 +67,8 @@ def single_byte_table(options: TextOptions) -> NDArray[np.uint32] | None:
 
 @functools.lru_cache(maxsize=64)
 def _table(name: str) -> NDArray[np.uint32] | None:
+    if name == "utf-8":  # as below, after 194 characters: the start of nearly every job
+        return None
     table = np.empty(256, dtype=np.uint32)
     for byte in range(256):
         # An incremental decoder answers the first byte of a longer character with nothing.
