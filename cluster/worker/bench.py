@@ -76,7 +76,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     cancel_grace_s: float = 2.0
     inputs_s: float = 5.0
     start_s: float = 60.0
-    spare_s: float = 0.3
     hung_s: float = 30.0
     hung_batches: float = 10.0
     compile_s: float = 300.0
@@ -139,7 +138,6 @@ class Bench:
         self.pool = Pool(me.slots)
         self.starts_failed = 0
         self.start_at_s = now
-        self.busy_s = float("-inf")  # when a slot was last seen busy
         self.inputs = InputBook()
         self.wants: dict[int, dict[tuple[int, int, int, int], WantHere]] = {}  # slot -> (stage, map, output, part)
         self.fetching: Counter[Want] = Counter()

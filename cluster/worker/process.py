@@ -9,12 +9,10 @@ brought code of a user's it opens no other; one without leaves it as it was but 
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import gc
 import os
 import queue
-import signal
 import socket
 import sys
 import threading
@@ -30,6 +28,7 @@ from kernelmill.cluster.fields import AttemptKey, has_code
 from kernelmill.cluster.jobspec.opening import open_job
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.worker.isolation import Isolation
+from kernelmill.cluster.worker.parent import die_with_parent
 from kernelmill.cluster.worker.progresspage import ProgressPage
 from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
@@ -59,7 +58,6 @@ from kernelmill.engine.settings import resolve
 from kernelmill.engine.userfunctions import never_interrupted
 from kernelmill.kernels import _jit
 
-_PR_SET_PDEATHSIG = 1
 _RECEIVE_BYTES = 1 << 16
 _KEPT_SHARE, _KEPT_BYTES_MAX = 4, 512 << 20
 """What a slot may keep between two jobs, of buffers that the next one need not touch for the first time: this part of
@@ -222,15 +220,9 @@ def _refusal(problem: Exception) -> KernelmillError:
     return as_typed(problem)
 
 
-def _die_with_supervisor() -> None:
-    """Have the system kill this process when the thread that started it ends; elsewhere the end of the link does."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main(link_handle: int, page_handle: int) -> None:
     """Run a slot over these inherited file descriptors; does not return."""
-    _die_with_supervisor()
+    die_with_parent()
     for stream in (sys.stdout, sys.stderr):  # what users print goes to the job's log, and soon
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()  # what a crash leaves on stderr goes to the job's log

@@ -1,22 +1,21 @@
-"""The processes of a worker: started, told, read, watched and killed. Linux: pidfd, memfd, process groups.
+"""The processes of a worker: told, read, watched and killed. Linux: pidfd, memfd, process groups.
 
-A slot is a fresh exec of `kernelmill.cluster.worker.process` with two inherited descriptors, its end of a socketpair
-and its progress page; it has no socket to the network and no key but the code key. What it prints comes through a
-pipe. All descriptors here do not block; what a slot does not take yet waits in a buffer.
+A slot is `kernelmill.cluster.worker.process` in a process that the nursery forks, with two descriptors, its end of a
+socketpair and its progress page; it has no socket to the network and no key but the code key. What it prints comes
+through a pipe. All descriptors here do not block; what a slot does not take yet waits in a buffer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Mapping
 
 from kernelmill.cluster.fields import AttemptKey
 from kernelmill.cluster.worker.events import SlotDied, SlotSaid, SlotSample, SlotWrote
+from kernelmill.cluster.worker.nursery import Birth, Nursery
 from kernelmill.cluster.worker.progresspage import ProgressPage, new_page
 from kernelmill.cluster.worker.slotframes import ToSlot, frame_bytes, from_slot
 from kernelmill.engine.errors import KernelmillError
@@ -25,48 +24,44 @@ from kernelmill.engine.machine import resident_bytes
 _RECEIVE_BYTES = 256 << 10
 _LINE_BYTES_MAX = 4096
 _LINES_KEPT = 40
-MODULE = "kernelmill.cluster.worker.process"
+_ENDING_MS = 5000
 
 
 class SlotProcess:
-    """One slot's process. Raises OSError if it cannot be started."""
+    """One slot's process, which `nursery` is told to bear; raises OSError if it cannot be told.
 
-    def __init__(self, number: int, environ: Mapping[str, str], module: str = MODULE) -> None:
-        self.number = number
+    Frames may be told and lines read at once. `pid` and `pidfd` are -1 until `is_born`.
+    """
+
+    def __init__(self, number: int, nursery: Nursery) -> None:
+        self.number, self._nursery = number, nursery
+        self.pid = self.pidfd = -1
         self._reader = from_slot()
         self._unsent = bytearray()
         self._line = b""
         self._said: list[str] = []  # the last lines, for the text of a death
         self._broken = ""
         self.is_silent = False  # its output has ended: nobody prints there any more
-        ours, theirs = socket.socketpair()
         page = new_page()
+        self.socket, theirs = socket.socketpair()
+        self.output, printed = os.pipe()
         try:
-            command = [sys.executable, "-X", "faulthandler", "-m", module, str(theirs.fileno()), str(page)]
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), page),
-                process_group=0,
-                env=dict(environ),
-            )
+            nursery.bear(number, (theirs.fileno(), page, printed))
             self._page = ProgressPage(page)
         except BaseException:
-            ours.close()
+            self.socket.close()
+            os.close(self.output)
             raise
         finally:
             theirs.close()
             os.close(page)
-        self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
-        assert self._process.stdout is not None
-        self.output = self._process.stdout
-        self.socket = ours
-        ours.setblocking(False)
-        os.set_blocking(self.output.fileno(), False)
-        _prefer_to_be_killed(self.pid)
+            os.close(printed)
+        self.socket.setblocking(False)
+        os.set_blocking(self.output, False)
+
+    def is_born(self, birth: Birth) -> None:
+        """Its process is there."""
+        self.pid, self.pidfd = birth.pid, birth.pidfd
 
     @property
     def has_unsent(self) -> bool:
@@ -111,7 +106,7 @@ class SlotProcess:
     def read_output(self) -> SlotWrote | None:
         """The lines that it has printed since, as far as they are complete."""
         try:
-            data = os.read(self.output.fileno(), _RECEIVE_BYTES)
+            data = os.read(self.output, _RECEIVE_BYTES)
         except BlockingIOError:
             return None
         self.is_silent = not data
@@ -133,26 +128,47 @@ class SlotProcess:
         return SlotSample(self.number, key, *fields, rss_bytes)
 
     def kill(self) -> None:
-        """SIGKILL to the slot and to what it has started; its death is seen by `pidfd`."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """SIGKILL to the slot and to what it has started; its death is seen by `pidfd`. Nothing if it is not born."""
+        if self.pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
-    def bury(self) -> SlotDied:
-        """Say how a slot ended whose pidfd is readable, and give back all that it had here."""
+    def await_end(self) -> None:
+        """Wait for a slot that was killed; the system may hold it for a while."""
+        if self.pid > 0:
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            poller.poll(_ENDING_MS)
+
+    def bury(self, text: str = "") -> SlotDied:
+        """Say how a slot ended whose pidfd is readable, or that was never born, and give back all that it had here."""
         self.kill()  # what it has started
-        status = self._process.wait()
+        status = _exit_status(self.pid) if self.pid > 0 else None
         while self.read_output() is not None:
             pass
         sample = self.sample()
         self.socket.close()
-        self.output.close()
+        os.close(self.output)
         self._page.close()
-        os.close(self.pidfd)
-        return SlotDied(self.number, "SIGNALLED", self._broken or _how(status, self._said), sample)
+        if self.pid > 0:
+            os.close(self.pidfd)
+            self._nursery.bury(self.pid)
+        return SlotDied(self.number, "SIGNALLED", text or self._broken or _how(status, self._said), sample)
 
 
-def _how(status: int, lines: list[str]) -> str:
-    if status < 0:
+def _exit_status(pid: int) -> int | None:
+    """How a process ended that nobody has waited for yet, as `subprocess` tells it. None if nothing is known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return os.waitstatus_to_exitcode(int(file.read().rpartition(b")")[2].split()[-1]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _how(status: int | None, lines: list[str]) -> str:
+    if status is None:
+        text = "the task's process has ended"
+    elif status < 0:
         name = signal.Signals(-status).name if -status in signal.valid_signals() else f"signal {-status}"
         text = f"the task's process was ended by {name}"
         text += ", perhaps for want of memory" if -status == signal.SIGKILL else ""
@@ -160,9 +176,3 @@ def _how(status: int, lines: list[str]) -> str:
         text = f"the task's process ended with status {status}"
     said = "\n".join(lines).strip()
     return f"{text}; it said:\n{said}"[:4096] if said else text
-
-
-def _prefer_to_be_killed(pid: int) -> None:
-    """Let the system's out-of-memory killer take a slot before its supervisor."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
-        file.write("500")

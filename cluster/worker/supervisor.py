@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from kernelmill.cluster.worker import events as ev
 from kernelmill.cluster.worker.bench import Identity, WorkerSettings
 from kernelmill.cluster.worker.link import Link
 from kernelmill.cluster.worker.machine import Worker
+from kernelmill.cluster.worker.nursery import Nursery
 from kernelmill.cluster.worker.scratch import PARTS, ScratchFolder
 from kernelmill.cluster.worker.slotframes import OpenJob
 from kernelmill.cluster.worker.slots import SlotProcess
@@ -101,6 +103,7 @@ class Supervisor:
         self._machine = Worker(me, self._scratch.read_notes(), time.monotonic(), times)
         self._link = Link(self._context, bundle, addresses.for_workers(bundle.address))
         self._slots: dict[int, SlotProcess] = {}
+        self._nursery: Nursery | None = None
         self._sending: set[int] = set()  # slots for which bytes wait
         self._told: dict[int, SlotProcess] = {}  # slots that were told something in this turn
         self._parts: dict[JobId, set[bytes]] = {}  # sha256 of the parts that each job here has
@@ -199,15 +202,40 @@ class Supervisor:
                 break
             self._tell(wrote)
         if slot.is_silent:
-            self._unwatch(slot.output.fileno())
+            self._unwatch(slot.output)
+
+    def _take_births(self) -> None:
+        assert self._nursery is not None
+        for birth in self._nursery.births():
+            slot = self._slots.get(birth.number)
+            if slot is None:  # it was not waited for
+                self._nursery.discard(birth)
+            elif birth.error:
+                self._bury(slot, f"a process cannot be started: {birth.error}")
+            else:
+                slot.is_born(birth)
+                self._watch(slot.pidfd, partial(self._take_death, slot))
+
+    def _take_nursery_death(self) -> None:
+        """No slot is born any more until another one is started; those that are there end with it, as is seen."""
+        assert self._nursery is not None
+        self._take_births()
+        for handle in (self._nursery.socket.fileno(), self._nursery.pidfd):
+            self._unwatch(handle)
+        text, self._nursery = self._nursery.close(), None
+        for slot in [each for each in self._slots.values() if each.pid < 0]:
+            self._bury(slot, text)
 
     def _take_death(self, slot: SlotProcess) -> None:
         self._take_frames(slot)  # it may have said that its task is done
-        for handle in (slot.socket.fileno(), slot.output.fileno(), slot.pidfd):
+        self._bury(slot)
+
+    def _bury(self, slot: SlotProcess, text: str = "") -> None:
+        for handle in (slot.socket.fileno(), slot.output, slot.pidfd):
             self._unwatch(handle)
         del self._slots[slot.number]
         self._sending.discard(slot.number)
-        self._tell(slot.bury())
+        self._tell(slot.bury(text))
 
     # What is done ----------------------------------------------------------------------------------------------------
 
@@ -228,14 +256,22 @@ class Supervisor:
 
     def _start_slot(self, action: ev.StartSlot) -> None:
         try:
-            slot = SlotProcess(action.slot, os.environ)
+            slot = SlotProcess(action.slot, self._nursery_here())
         except OSError as problem:
             self._tell(ev.SlotDied(action.slot, "SIGNALLED", f"a process cannot be started: {problem}", None))
             return
         self._slots[slot.number] = slot
-        self._watch(slot.pidfd, lambda: self._take_death(slot))
-        self._watch(slot.output.fileno(), lambda: self._take_output(slot))
+        self._watch(slot.output, lambda: self._take_output(slot))
         self._watch(slot.socket.fileno(), lambda: self._exchange(slot))
+
+    def _nursery_here(self) -> Nursery:
+        """The process that starts slots, started if there is none. Raises OSError if it cannot be."""
+        nursery = self._nursery
+        if nursery is None:
+            nursery = self._nursery = Nursery(os.environ)
+            self._watch(nursery.socket.fileno(), self._take_births)
+            self._watch(nursery.pidfd, self._take_nursery_death)
+        return nursery
 
     def _exchange(self, slot: SlotProcess) -> None:
         self._take_frames(slot)
@@ -252,8 +288,12 @@ class Supervisor:
             self._poller.modify(slot.socket.fileno(), _IN_AND_OUT if slot.has_unsent else _IN)
 
     def _kill_slot(self, action: ev.KillSlot) -> None:
-        if action.slot in self._slots:
-            self._slots[action.slot].kill()
+        slot = self._slots.get(action.slot)
+        if slot is None:
+            return
+        slot.kill()
+        if slot.pid < 0:  # there is no death to be seen
+            self._bury(slot, "it was not started in time")
 
     def _tell_slot(self, action: ev.TellSlot) -> None:
         slot = self._slots.get(action.slot)
@@ -327,7 +367,10 @@ class Supervisor:
         for slot in list(self._slots.values()):
             slot.kill()
         for slot in list(self._slots.values()):
+            slot.await_end()
             slot.bury()
+        if self._nursery is not None:
+            self._nursery.close()
         self._plane.close()
         self._link.close(_BYE_MS)
         self._context.destroy(linger=_BYE_MS)

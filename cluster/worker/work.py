@@ -294,10 +294,8 @@ def _start_slots(bench: Bench, wanted: int) -> None:
         oldest = pool.least_used(bench.attempts[next(iter(bench.waiting))].name.job)
         if oldest is not None:
             bench.free(oldest)
-    if pool.in_state(slots.OPENING, slots.BUSY):
-        bench.busy_s = bench.now
-    if not wanted and (bench.is_draining or bench.now < bench.busy_s + bench.settings.spare_s):
-        return  # a spare for the next job would take its start from this one's cores
+    if not wanted and bench.is_draining:
+        return
     if bench.starts_failed and bench.start_at_s > bench.now:
         return
     for _ in range(pool.missing(wanted)):
@@ -362,9 +360,6 @@ def next_deadline(bench: Bench) -> list[float]:
     due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(*_PASSING)]
     if bench.starts_failed and bench.start_at_s > bench.now:
         due.append(bench.start_at_s)
-    spare_at_s = bench.busy_s + settings.spare_s
-    if spare_at_s > bench.now and bench.pool.missing(0) and not bench.pool.in_state(slots.OPENING, slots.BUSY):
-        due.append(spare_at_s)
     return due
 
 

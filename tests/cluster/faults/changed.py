@@ -152,7 +152,7 @@ def _change_slots(names: list[str]) -> None:
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     os.environ[SLOTS] = ",".join(names)
-    supervisor.SlotProcess = functools.partial(supervisor.SlotProcess, module="changed_slots")
+    supervisor.Nursery = functools.partial(supervisor.Nursery, module="changed_slots")
 
 
 def main(names: str, words: list[str]) -> None:

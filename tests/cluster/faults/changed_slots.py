@@ -1,6 +1,6 @@
 """A worker's slot that is not what it should be: the changes of CHANGED_SLOTS are made before it serves.
 
-python -m changed_slots SOCKET_FD PAGE_FD
+The nursery of a changed worker imports this module, where others import `kernelmill.cluster.worker.process`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,7 +134,8 @@ CHANGES: dict[str, Callable[[], None]] = {
 }
 
 
-if __name__ == "__main__":
+def main(link_handle: int, page_handle: int) -> None:
+    """Be the slot."""
     for name in os.environ[SLOTS].split(","):
         CHANGES[name]()
-    process.main(*map(int, sys.argv[1:]))
+    process.main(link_handle, page_handle)

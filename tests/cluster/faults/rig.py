@@ -61,6 +61,16 @@ def _environ_of(changed_file: object) -> dict[str, str]:
     return {changes_module.FILE: str(changed_file)} if changed_file else {}
 
 
+def parent_of(pid: int) -> int:
+    """The process that started this one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that this one started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class Rig:
     """A master, workers and clients in processes. Nothing of it is left when it is closed."""
 
@@ -211,15 +221,12 @@ class Rig:
 
     def worker_of(self, pid: int) -> str:
         """The worker whose slot this process is."""
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        parent = int(stat.rpartition(")")[2].split()[1])
-        return next(name for name, process in self.members.items() if process.pid == parent)
+        grandparent = parent_of(parent_of(pid))  # its parent is the worker's nursery
+        return next(name for name, process in self.members.items() if process.pid == grandparent)
 
     def slots_of(self, name: str) -> list[int]:
         """The processes of a worker's slots, warm ones too."""
-        parent = self.members[name].pid
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return [int(pid) for pid in children if b"worker.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [slot for child in children_of(self.members[name].pid) for slot in children_of(child)]
 
     def log(self, name: str) -> str:
         """What a process has said."""

@@ -122,6 +122,11 @@ def children_of(pid):
         return [int(each) for each in file.read().split()]
 
 
+def slots_of(pid):
+    """The slots of a worker: children of its nursery."""
+    return [slot for nursery in children_of(pid) for slot in children_of(nursery)]
+
+
 def wait_until(seen):
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
@@ -142,7 +147,7 @@ def test_a_worker_registers_beats_and_goes_when_it_is_free(start, master, place)
     assert hello.disk_free_bytes > 0  # or a waiting job would be paused until the first BEAT
     beat = master.hear(messages.Beat)
     assert beat.rss_bytes > 1 << 20 and beat.disk_free_bytes > 0
-    slot = wait_until(lambda: children_of(process.pid))[0]
+    slot = wait_until(lambda: slots_of(process.pid))[0]
     process.send_signal(signal.SIGTERM)
     master.hear(messages.WantDrain)
     master.say(messages.Drain(True))
@@ -166,10 +171,21 @@ def test_a_second_signal_does_not_wait_for_the_master(start, master):
 def test_slots_die_with_a_supervisor_that_is_killed(start, master):
     process = start()
     master.welcome()
-    slot = wait_until(lambda: children_of(process.pid))[0]
+    slot = wait_until(lambda: slots_of(process.pid))[0]
     process.kill()
     process.wait(SECONDS)
     wait_until(lambda: is_gone(slot))
+
+
+def test_a_worker_whose_slots_cannot_be_started_any_more_starts_them_by_another_process(start, master):
+    process = start()
+    master.welcome()
+    slot = wait_until(lambda: slots_of(process.pid))[0]
+    (nursery,) = children_of(process.pid)
+    os.kill(nursery, signal.SIGKILL)
+    wait_until(lambda: is_gone(slot))
+    assert wait_until(lambda: slots_of(process.pid)) != [slot]
+    master.hear(messages.Beat)
 
 
 def test_a_master_that_was_restarted_gets_a_new_hello(start, master, place):

@@ -1,24 +1,27 @@
 """A slot's process for tests: does what the first bytes of a job's id say."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 
+import numpy as np
+
 from kernelmill.cluster.worker import slotframes
 from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
 
 
-def main():
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    page = ProgressPage(int(sys.argv[2]))
+def main(link_handle, page_handle):
+    connection = socket.socket(fileno=link_handle)
+    page = ProgressPage(page_handle)
     connection.sendall(slotframes.frame_bytes(slotframes.SlotReady(os.getpid())))
     reader = slotframes.from_supervisor()
     while data := connection.recv(1 << 16):
         for frame in reader.feed(data):
             if isinstance(frame, slotframes.EndSlot):
-                sys.exit(3)
+                os._exit(3)
             if isinstance(frame, slotframes.RunTask):
                 run(frame, connection, page)
 
@@ -33,10 +36,9 @@ def run(frame, connection, page):
     elif word == "child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print(child.pid, flush=True)
+    elif word == "random":
+        print(random.random(), np.random.random(), flush=True)
     elif word == "garbage":
         connection.sendall(b"\xff" * 64)
     else:
         print("one\ntwo", flush=True)
-
-
-main()

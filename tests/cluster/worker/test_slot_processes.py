@@ -12,20 +12,36 @@ import pytest
 
 from kernelmill.cluster.fields import AttemptKey, TaskKey
 from kernelmill.cluster.worker import slotframes
+from kernelmill.cluster.worker.nursery import Nursery
 from kernelmill.cluster.worker.slots import SlotProcess
 
 KEY = AttemptKey(1, 5)
 SECONDS = 15.0
 
 
+def paths_to_fake_slot():
+    """The environment of a nursery that finds fake_slot.py."""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": paths}
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    found = Nursery(paths_to_fake_slot(), module="fake_slot")
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def start():
+def start(nursery):
     started = []
 
     def start_one():
-        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        slot = SlotProcess(len(started), {**os.environ, "PYTHONPATH": paths}, module="fake_slot")
+        slot = SlotProcess(len(started), nursery)
         started.append(slot)
+        (birth,) = wait_for(nursery.socket, nursery.births)
+        assert birth.number == slot.number and not birth.error
+        slot.is_born(birth)
         assert [type(each.frame) for each in wait_for(slot.socket, slot.receive)] == [slotframes.SlotReady]
         return slot
 
@@ -33,6 +49,7 @@ def start():
     for slot in started:
         if slot.socket.fileno() >= 0:
             slot.kill()
+            slot.await_end()
             slot.bury()
 
 
@@ -122,3 +139,50 @@ def test_descriptors_are_given_back(start):
         slot.kill()
         death_of(slot)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_slots_draw_other_random_numbers(start):
+    lines = set()
+    for _ in range(3):
+        slot = start()
+        run(slot, "random")
+        lines |= set(wait_for(slot.output, slot.read_output).lines)
+    numbers = [line.split() for line in lines]
+    assert len({own for own, _ in numbers}) == len({numpys for _, numpys in numbers}) == 3
+
+
+def test_a_slot_that_nobody_waits_for_ends_and_is_buried(nursery):
+    slot = SlotProcess(77, nursery)
+    (birth,) = wait_for(nursery.socket, nursery.births)
+    nursery.discard(birth)
+    slot.bury()
+    deadline = time.monotonic() + SECONDS
+    while os.path.exists(f"/proc/{birth.pid}") and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not os.path.exists(f"/proc/{birth.pid}"), "it is there, or dead and not buried"
+
+
+def test_slots_end_with_the_process_that_started_them():
+    nursery = Nursery(paths_to_fake_slot(), module="fake_slot")
+    slot = SlotProcess(0, nursery)
+    (birth,) = wait_for(nursery.socket, nursery.births)
+    slot.is_born(birth)
+    assert nursery.close() == ""
+    assert select.select([slot.pidfd], [], [], SECONDS)[0]
+    assert slot.bury().failure == "SIGNALLED"
+
+
+def test_a_nursery_that_cannot_import_says_that_it_ended():
+    nursery = Nursery(paths_to_fake_slot(), module="no_such_slot")
+    slot = SlotProcess(0, nursery)
+    assert select.select([nursery.pidfd], [], [], SECONDS)[0]
+    assert nursery.births() == [] and "status 1" in (text := nursery.close())
+    assert slot.bury(text).text == text
+
+
+def test_a_slot_that_is_born_when_its_supervisor_leaves_is_gone_when_it_has_left():
+    nursery = Nursery(paths_to_fake_slot(), module="fake_slot")
+    slot = SlotProcess(0, nursery)
+    nursery.close()
+    assert slot.read_output() is None and slot.is_silent, "a process still has the other end"
+    slot.bury()
