@@ -35,7 +35,8 @@ _everybodys = click.option("--all", "everybodys", is_flag=True, help="Those of o
 
 
 @contextlib.contextmanager
-def _link(bundle: Path, address: str | None) -> Iterator[Link]:
+def open_link(bundle: Path, address: str | None) -> Iterator[Link]:
+    """A connection with the keys of a bundle, to its master or the one at `address`."""
     keys = read_bundle(bundle, "client")
     context = new_context()
     try:
@@ -57,7 +58,7 @@ def jobs(job: str | None, bundle: Path, address: str | None, everybodys: bool, a
 
     With JOB, how far it is, stage by stage, or what it left. The first letters of its id will do.
     """
-    with _link(bundle, address) as link:
+    with open_link(bundle, address) as link:
         if job is not None:
             found = asking.look_at(link, asking.job_named(link, job))
             if as_json:
@@ -79,7 +80,7 @@ def jobs(job: str | None, bundle: Path, address: str | None, everybodys: bool, a
 @common_options
 def workers(bundle: Path, address: str | None, as_json: bool) -> None:
     """List the workers that are here, with what they run and have."""
-    with _link(bundle, address) as link:
+    with open_link(bundle, address) as link:
         rows = asking.workers_of(link)
     if as_json:
         print_json([{name: getattr(row, name) for name in row.__struct_fields__} for row in rows])
@@ -99,7 +100,7 @@ def logs(job: str, follow: bool, bundle: Path, address: str | None, as_json: boo
 
     The master keeps the last lines of each job, as long as it lives.
     """
-    with _link(bundle, address) as link:
+    with open_link(bundle, address) as link:
         number = asking.job_named(link, job)
         rows, after = asking.log_of(link, number)
         if as_json:
@@ -121,7 +122,7 @@ def logs(job: str, follow: bool, bundle: Path, address: str | None, as_json: boo
 @common_options
 def cancel(job: str, bundle: Path, address: str | None) -> None:
     """End JOB without output. The first letters of its id will do; with --admin keys it may be somebody else's."""
-    with _link(bundle, address) as link:
+    with open_link(bundle, address) as link:
         number = asking.job_named(link, job)
         asking.cancel_job(link, number)
     the_console().note(f"job {number.hex()} is being cancelled")
@@ -134,7 +135,7 @@ def cancel(job: str, bundle: Path, address: str | None) -> None:
 @common_options
 def drain(worker: str, bundle: Path, address: str | None) -> None:
     """Give WORKER no new tasks; it goes when nobody needs what it has. Takes --admin keys."""
-    with _link(bundle, address) as link:
+    with open_link(bundle, address) as link:
         asking.drain_worker(link, worker)
     the_console().note(f"{worker} takes no new tasks, and goes when nobody needs what it has")
 
@@ -147,7 +148,7 @@ def drain(worker: str, bundle: Path, address: str | None) -> None:
 @common_options
 def top(once: bool, bundle: Path, address: str | None, everybodys: bool) -> None:
     """Show workers and jobs, again each second until Ctrl-C."""
-    with _link(bundle, address) as link:
+    with open_link(bundle, address) as link:
         while True:
             here, known = asking.workers_of(link), asking.jobs_of(link, everybodys=everybodys)
             slots, running = sum(one.slots for one in here), sum(one.running for one in here)

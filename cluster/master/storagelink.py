@@ -1,6 +1,7 @@
 """The master's end of its storage process: orders go out, answers come back, and a process that dies is started anew.
 
-Every order may be carried out again from any point, so a new process is given all that was not answered.
+Every order may be carried out again from any point, so a new process is given all that was not answered; but for a
+Clean at which the process has ended a few times: what that leaves is told of, and keeps no other job waiting.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kernelmill.engine.errors import KernelmillError
 
 _READ_BYTES = 1 << 20
 _RESTART_S = 1.0
+_DEATHS_MAX = 3
 _log = logging.getLogger("kernelmill.cluster")
 
 
@@ -33,6 +35,7 @@ class StorageLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._restart_at_s = 0.0
         self.restarts = 0
+        self._deaths = 0  # of processes one after the other that had the same order at their head
         self._start()
 
     def fileno(self) -> int:
@@ -70,6 +73,7 @@ class StorageLink:
         if not data:
             self._end()
             self._restart_at_s = now + _RESTART_S
+            self._note_death()
         return [one for one in found if self._is_awaited(one)]
 
     def pass_time(self, now: float) -> float | None:
@@ -86,11 +90,27 @@ class StorageLink:
         """End the process; what it has not done the next master orders again."""
         self._end()
 
+    def _note_death(self) -> None:
+        self._deaths += bool(self._orders)
+        if self._deaths >= _DEATHS_MAX and isinstance(order := self._orders[0], Clean):
+            self._orders.popleft()
+            self._deaths = 0
+            place = f"{order.sheet.output.root}:/{'/'.join(order.sheet.output.parts)}"
+            job = order.job.hex()
+            _log.error(
+                "the storage process ended %d times at removing the staging of job %s, which stays beside %s; "
+                "kernelmill clean removes it",
+                _DEATHS_MAX,
+                job,
+                place,
+            )
+
     def _is_awaited(self, answer: Answer) -> bool:
         kinds = (Published, PublishFailed)
         for order in self._orders:
             if order.job == answer.job and isinstance(order, Clean) != isinstance(answer, kinds):
                 self._orders.remove(order)
+                self._deaths = 0
                 return True
         return False
 

@@ -106,21 +106,29 @@ def publish(order: Publish, roots: Roots) -> Published:
 def clean(order: Clean, roots: Roots) -> Cleaned:
     """Remove a job's staging. What an unfinished publication left is undone first; an output that is public stays."""
     target = roots.path_of(order.sheet.output)
-    staging = staging_of(target, order.job)
-    trash = trash_of(staging)
     try:
-        if os.path.lexists(staging):
-            with _locked(staging) as folder:
-                if is_single(target):
-                    undo_single(folder, target)
-                elif os.path.lexists(os.path.join(folder, OLD)) and not os.path.lexists(target):
-                    os.rename(os.path.join(folder, OLD), target)
-                os.rename(staging, trash)  # from here on nobody finds a place to write in
-        if os.path.lexists(trash):
-            shutil.rmtree(trash, onerror=_if_there)
+        remove_staging(target, order.job)
         return Cleaned(order.job, "")
     except (OSError, KernelmillError) as problem:
-        return Cleaned(order.job, f"{staging}: {problem}"[:8192])
+        return Cleaned(order.job, f"{staging_of(target, order.job)}: {problem}"[:8192])
+
+
+def remove_staging(target: str, job: bytes) -> None:
+    """Undo what an unfinished publication left at `target`, and remove the job's staging, as far as it is there.
+
+    Raises OSError, or KM0502 for staging that is none.
+    """
+    staging = staging_of(target, job)
+    trash = trash_of(staging)
+    if os.path.lexists(staging):
+        with _locked(staging) as folder:
+            if is_single(target):
+                undo_single(folder, target)
+            elif os.path.lexists(os.path.join(folder, OLD)) and not os.path.lexists(target):
+                os.rename(os.path.join(folder, OLD), target)
+            os.rename(staging, trash)  # from here on nobody finds a place to write in
+    if os.path.lexists(trash):
+        shutil.rmtree(trash, onerror=_if_there)
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

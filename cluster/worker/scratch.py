@@ -42,11 +42,18 @@ _TICKET_KEY_BYTES: Final = 32
 
 
 class ScratchFolder:
-    """The folder of one worker. Raises KM0107 if another supervisor has it, KM0402 and KM0502 if it cannot be made."""
+    """The folder of one worker. Raises KM0107 if another supervisor has it, or if `scratch` is a link to nothing.
+
+    KM0402 and KM0502 if it cannot be made.
+    """
 
     def __init__(self, scratch: Path, worker: str) -> None:
         self.scratch, self.worker = scratch, worker
         self.path = scratch / worker
+        if scratch.is_symlink() and not scratch.exists():
+            what = f"the scratch folder is a link, and {os.readlink(scratch)}, where it leads, is not there"
+            hint = "make or mount that folder, or give another --scratch"
+            raise error(Code.BAD_SETTING, what, where=str(scratch), hint=hint)
         with output_errors("making the scratch folder", str(self.path)):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner()

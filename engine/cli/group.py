@@ -30,7 +30,7 @@ COMMANDS = {
     "run": ("engine.cli.run", "run", "Run a MapReduce or a frame that a Python file defines."),
     "show": ("engine.cli.outputs", "show", "Print the first rows, the schema and the manifest of Parquet."),
     "check": ("engine.cli.outputs", "check", "Re-read an output and compare it with its manifest."),
-    "clean": ("engine.cli.outputs", "clean", "Remove what dead jobs left in a folder."),
+    "clean": ("cluster.cli.cleaning", "clean", "Remove what dead jobs left in a folder."),
     "warm": ("engine.cli.warm", "warm", "Compile all kernels into the cache."),
     "config": ("engine.cli.house", "config", "List the settings, their values and where each was given."),
     "master": ("cluster.cli.master", "master", "Run the master of a cluster."),

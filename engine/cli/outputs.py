@@ -1,4 +1,4 @@
-"""`kernelmill show`, `check` and `clean`: look at an output, compare it with its manifest, clear up after dead jobs."""
+"""`kernelmill show` and `check`: look at an output, compare it with its manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import kernelmill as km
 from kernelmill.engine.cli.console import common_options, print_json, print_text, say, the_console
 from kernelmill.engine.commit import MANIFEST_NAME, Manifest, read_manifest
 from kernelmill.engine.commit import check as check_output
-from kernelmill.engine.commit import clean as clean_leftovers
 from kernelmill.engine.io.source import list_files
 from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.sizes import format_bytes, format_count, format_things
@@ -93,18 +92,3 @@ def check(path: str, as_json: bool) -> int:
     different = f"{format_things(len(report.problems), 'difference')} from {report.against}"
     the_console().note(f"{path}: {read}: {f'as {report.against} says' if report.ok else different}")
     return 0 if report.ok else 1
-
-
-@click.command(short_help="Remove what dead jobs left in a folder.")
-@click.argument("directory")
-@click.option("--json", "as_json", is_flag=True, help="Print the removed paths as JSON.")
-@common_options
-def clean(directory: str, as_json: bool) -> None:
-    """Remove staging that dead jobs left in DIRECTORY, or beside it if it is an output. Living jobs are left alone."""
-    removed = clean_leftovers(directory)
-    if as_json:
-        print_json(removed)
-        return
-    for path in removed:
-        print_text(path)
-    the_console().note(f"removed {format_things(len(removed), 'leftover')}")

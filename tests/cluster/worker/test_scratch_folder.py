@@ -96,3 +96,13 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path):
     with pytest.raises(KernelmillError) as caught:
         ScratchFolder(tmp_path, "w2")
     assert caught.value.code is Code.BAD_SETTING
+
+
+def test_a_scratch_folder_that_is_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "scratch").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(KernelmillError) as caught:
+        ScratchFolder(tmp_path / "scratch", "w1")
+    assert caught.value.code is Code.BAD_SETTING
+    assert str(tmp_path / "unmounted") in caught.value.what
+    (tmp_path / "unmounted").mkdir()
+    ScratchFolder(tmp_path / "scratch", "w1").close()
