@@ -68,6 +68,7 @@ def losses(setup: Setup) -> Row:
         Asked("death_seen_s", "a worker's death seen on the same host", "s", 1, 0.2),
         Asked("one_of_four_lost", f"one of 4 workers killed {explained}", "x", 1.15, 1.05),
         Asked("one_of_four_stopped", f"one of 4 stopped {explained}", "x", 1.3, 1.15),
+        Asked("extra_work", "maps run in vain beside one that stood still, of all", "", 0.10),
         Asked("master_back_s", "master killed: to the first new assignment of the next", "s", 3, 1),
         Asked("tasks_run_again", "master killed: committed tasks that ran again", "", 0),
     ]

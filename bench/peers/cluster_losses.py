@@ -6,7 +6,9 @@ dies with its blocks: the maps that it had run are run again.
 
 death_seen_s           from kill -9 of an idle worker until the master no longer lists it
 one_of_four_lost       the job's time over T0 (f + ((1 - f) + f / N) N / (N - 1)): f = 0.5 was done, all of it maps
-one_of_four_stopped    the same of a worker that is stopped with its slots: found silent after 5 s, its blocks gone
+one_of_four_stopped    the same of a worker that is stopped with its slots: its blocks are made again after 5 s
+extra_work             maps that began beyond those, and beyond the ones whose blocks were lost, over all maps: the one
+                       that stood still, and backups, with the worker stopped
 master_back_s          from the start of the next master until it gave out a task; tasks_run_again must be 0
 """
 
@@ -33,6 +35,8 @@ import rig as rigs  # noqa: E402
 
 MAPS, WAIT_S, WORKERS = 80, 0.4, ("w1", "w2", "w3", "w4")
 DONE = 0.5
+SPLIT_BYTES = 4
+"""Makes a split of each line of 16 bytes: splits of text are up to four times as large as `split_size` says."""
 
 
 def waiting_map(starts: str, wait_s: float = WAIT_S) -> Callable[..., None]:
@@ -62,8 +66,10 @@ class Trial:
         self.rig.start_master()
         self.rig.start_workers(*WORKERS)
         self.rig.wait_workers(*WORKERS)
-        (self.rig.files / "lines").write_bytes(b"any\n" * MAPS)
+        (self.rig.files / "lines").write_bytes(b"any any any any\n" * MAPS)
         self.run()  # every slot has started, and has opened a job
+        if len(self.rig.history().commits) != MAPS + 1:
+            raise SystemExit(f"{len(self.rig.history().commits)} tasks were committed, not {MAPS} and a reduce")
         self.starts.write_bytes(b"")
         return self
 
@@ -80,7 +86,7 @@ class Trial:
         def run() -> None:
             with self.rig.connect():
                 job(km.scan_text(self.rig.files / "lines")).sink_parquet(
-                    target, split_size=4, partitions=1, mode="overwrite", progress=False
+                    target, split_size=SPLIT_BYTES, partitions=1, mode="overwrite", progress=False
                 )
 
         began = time.perf_counter()
@@ -146,6 +152,8 @@ def main() -> None:
         for name, fault in (("one_of_four_lost", Trial.kill_one), ("one_of_four_stopped", Trial.stop_one)):
             with Trial(folder) as trial:
                 found[name] = trial.run(functools.partial(fault, trial)) / (whole_s * explained)
+                extra = len(trial.begun()) - MAPS - trial.rig.history().commits_again
+        found["extra_work"] = extra / MAPS  # of the stopped one
         with Trial(folder) as trial:
             trial.run(trial.restart_master)
             found["tasks_run_again"] = trial.rig.history().commits_again

@@ -16,13 +16,16 @@ from pathlib import Path
 import kernelmill as km
 
 TASKS = 10_000
+LINE = b"any any any any\n"
+SPLIT_BYTES = len(LINE) // 4
+"""What makes a split of each line: splits of text are up to four times as large as `split_size` says."""
 
 
 def seconds_of(source: Path, target: Path, **options: int) -> float:
     """The seconds of one run."""
     began = time.perf_counter()
     frame = km.scan_text(source).group_by("line").agg(km.len())
-    frame.sink_parquet(str(target), split_size=4, partitions=1, mode="overwrite", progress=False, **options)
+    frame.sink_parquet(str(target), split_size=SPLIT_BYTES, partitions=1, mode="overwrite", progress=False, **options)
     return time.perf_counter() - began
 
 
@@ -31,10 +34,13 @@ def main(tasks: str = str(TASKS)) -> None:
     count = int(tasks)
     with tempfile.TemporaryDirectory(prefix="kernelmill-bench-") as folder:
         source, target = Path(folder) / "lines.txt", Path(folder) / "out"
-        source.write_bytes(b"any\n" * count)
+        source.write_bytes(LINE * count)
         local = [seconds_of(source, target, threads=2) for _ in range(2)]
-        with km.LocalCluster(workers=2):
+        with km.LocalCluster(workers=2) as there:
             cluster = [seconds_of(source, target) for _ in range(2)]
+            ran = [job.tasks for job in there.jobs()]
+        if ran != [count + 1] * 2:  # and the reduce
+            raise SystemExit(f"the jobs had {ran} tasks, not {count + 1}")
     print(json.dumps({"tasks_a_second": count / cluster[1], "local_tasks_a_second": count / local[1]}))
 
 
