@@ -158,7 +158,7 @@ def _commit(desk: Desk, job: JobRun, run: AttemptRun | None, event: DoneReceived
     if job.note_time(task.stage, event.millis):
         # Of another stage's tasks nothing is known yet, and long ones must not wait where short ones might.
         desk.seen["tasks sent ahead"] += job.ahead > before
-        desk.share_all_soon() if job.ahead > before else desk.take_ahead(job)
+        desk.share_all_soon() if job.ahead else desk.take_ahead(job)
     if attempt_epoch(number) < desk.ledger.epoch:
         desk.seen["DONE accepted by a new epoch"] += 1
     desk.record(*facts)

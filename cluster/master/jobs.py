@@ -107,9 +107,9 @@ NEXT_ATTEMPT: Final[dict[tuple[str, str], str | None]] = {
 
 # Attempts that a worker is given beyond its slots, while tasks are so short that the way to the master would be most
 # of their time: they wait at the worker. As many as cover AHEAD_MS, which is what a busy disk takes for a commit, and
-# at most AHEAD_MAX a slot; a power of two, so that grants do not follow each task's time. Only tasks that read
-# no blocks, while none runs that does: a map that must run again would wait at its worker behind the very reader that
-# waits for it (the simulation's 53rd seed).
+# at most AHEAD_MAX a slot, and half of a slot's share of what is left; a power of two, so that grants do not follow
+# each task's time. Only tasks that read no blocks, while none runs that does: a map that must run again would wait at
+# its worker behind the very reader that waits for it (the simulation's 53rd seed).
 AHEAD_MS: Final = 32.0
 AHEAD_TASK_MS_MAX: Final = 100.0
 AHEAD_MAX: Final = 64
@@ -226,6 +226,10 @@ class JobRun:
         is_last = self.ledger.stages[stage].committed == self.sheet.stages[stage].tasks
         is_free = not self.sheet.stages[stage].inputs and not self.readers_running and not is_last
         ahead = 1 << (ceil(AHEAD_MS / mean_ms) - 1).bit_length()
+        left = self.sheet.stages[stage].tasks - self.ledger.stages[stage].committed - len(self.attempts)
+        slots = max(self.scheduler.slots // (1 + before), 1)
+        while ahead > max(left // (2 * slots), 1):  # or one worker would have all that is left
+            ahead >>= 1
         self.ahead = min(AHEAD_MAX, ahead) if is_short and is_free else 0
         return self.ahead != before
 

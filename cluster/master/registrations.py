@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kernelmill.cluster.master import events as out
 from kernelmill.cluster.master import jobs as states
+from kernelmill.cluster.master.balance import take_back
 from kernelmill.cluster.master.commits import is_sealed
 from kernelmill.cluster.master.desk import STRANGE, ZOMBIE, Desk
 from kernelmill.cluster.master.events import (
@@ -154,6 +155,7 @@ def on_beat(desk: Desk, event: BeatReceived) -> None:
             elif _is_lost_on_its_way(desk, job, run, in_hand):
                 desk.seen["ASSIGN repeated"] += 1
                 desk.assign(job, run, session)
+        take_back(desk, job, session)
     for name in event.jobs:
         if name not in desk.jobs:
             desk.out.append(out.Drop(event.worker, session.id, name))

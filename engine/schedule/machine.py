@@ -203,6 +203,11 @@ class Scheduler:
         return self._job == JOB_RUNNING and self._board.ready_stages != 0
 
     @property
+    def slots(self) -> int:
+        """How many attempts all workers together take at a time."""
+        return self._pool.slots
+
+    @property
     def attempts_running(self) -> int:
         """How many attempts have not ended, cancelled ones among them."""
         return len(self._attempts.by_number)

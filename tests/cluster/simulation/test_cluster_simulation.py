@@ -50,6 +50,7 @@ SOMETIMES = [  # a campaign that never sees one of these is void
     "fetched again",
     "ticket refused",
     "tasks sent ahead",
+    "task taken back",
     "attempt in line",
     "attempt taken back from a line",
     "attempt ended in a line",
