@@ -40,6 +40,8 @@ from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp, ParquetSplit, Split, TextSplit
 
+_FILES_MAX = 256
+
 
 class OpenJob:
     """A job whose spec was checked: the plan to run tasks of, and where its output's staging is.
@@ -52,11 +54,33 @@ class OpenJob:
     ) -> None:
         self.job, self.sheet, self.plan, self.sink, self.target, self._roots = job, sheet, plan, sink, target, roots
         self.on_bad, self.max_rejects = sheet.policy.on_bad, sheet.policy.rejects_max
+        self._found_files: dict[FileStamp, FileStamp] = {}
 
     def task(self, stage: int, index: int) -> Task:
         """The value of a task, its files found below this process's roots. Raises KM0607, KM0107 where they are not."""
         task = task_of(self.plan.graph, stage, index)
-        return task if task.split is None else msgspec.structs.replace(task, split=_found(task.split, self._roots))
+        return task if task.split is None else msgspec.structs.replace(task, split=self._found(task.split))
+
+    def _found(self, split: Split) -> Split:
+        match split:
+            case TextSplit(ranges=ranges):
+                found = (msgspec.structs.replace(one, file=self._found_file(one.file)) for one in ranges)
+                return TextSplit(tuple(found))
+            case ParquetSplit(file=file):
+                return msgspec.structs.replace(split, file=self._found_file(file))
+            case _:
+                return split
+
+    def _found_file(self, file: FileStamp) -> FileStamp:
+        """A file with its place here, looked for once for all of its splits that come after one another."""
+        found = self._found_files.get(file)
+        if found is None:
+            root, _, parts = file.place.partition(":")
+            path = self._roots.path_of(Place(root, tuple(parts.split("/"))))
+            if len(self._found_files) >= _FILES_MAX:
+                self._found_files.clear()
+            found = self._found_files[file] = msgspec.structs.replace(file, place=path)
+        return found
 
     def writes_files(self, stage: int) -> bool:
         """Whether a stage's tasks leave a file in staging, under `part_name`, rather than blocks."""
@@ -190,18 +214,3 @@ def _plan(part: PlanPart, splits: Sequence[tuple[Split, ...]], tables: _Tables, 
         tuple((one.name, one.stage, one.schema) for one in part.named),
         part.is_reduced,
     )
-
-
-def _found(split: Split, roots: Roots) -> Split:
-    match split:
-        case TextSplit(ranges=ranges):
-            return TextSplit(tuple(msgspec.structs.replace(one, file=_found_file(one.file, roots)) for one in ranges))
-        case ParquetSplit(file=file):
-            return msgspec.structs.replace(split, file=_found_file(file, roots))
-        case _:
-            return split
-
-
-def _found_file(file: FileStamp, roots: Roots) -> FileStamp:
-    root, _, parts = file.place.partition(":")
-    return msgspec.structs.replace(file, place=roots.path_of(Place(root, tuple(parts.split("/")))))

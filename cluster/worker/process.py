@@ -170,6 +170,7 @@ class Slot:
             place = ScratchPlace(order.scratch, order.worker)
             self._job = SlotJob(opened, place, order.memory_bytes, self._desk, self._whereabouts, self._scratch)
             self._opening = order
+            gc.freeze()  # a plan has objects for each task: looking through them took a quarter of short ones
         except Exception as problem:
             self.send(JobRefused(order.job, told_as(_refusal(problem))))
             os._exit(0)
@@ -180,6 +181,7 @@ class Slot:
         kept_bytes_max = min(self._opening.memory_bytes // _KEPT_SHARE, _KEPT_BYTES_MAX) if self._opening else 0
         self._job = self._opening = None
         self._desk.forget()
+        gc.unfreeze()
         if self._has_code or not shrinks_to(self._bare_bytes + kept_bytes_max, self._scratch):
             os._exit(0)
         self.send(SlotReady(os.getpid()))

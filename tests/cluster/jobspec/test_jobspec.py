@@ -16,6 +16,7 @@ from traveling import opened, packed, run_all, written
 
 import kernelmill as km
 from kernelmill.cluster.fields import Place
+from kernelmill.cluster.jobspec import opening
 from kernelmill.cluster.jobspec.parts import part_of, spec_digest
 from kernelmill.cluster.jobspec.tables import pack_tables, unpack_table
 from kernelmill.cluster.keys.signing import sign_spec
@@ -53,6 +54,20 @@ def words_of(data):
 def test_a_word_count_travels(data, tmp_path):
     frame = words_of(data).select(km.col("line").str.tokenize().alias("word")).explode("word").group_by("word").len()
     assert there_and_back(frame, data, tmp_path) == frame.collect(progress=False).to_arrow()
+
+
+def test_a_task_finds_its_files_below_this_processs_roots_however_many_there_are(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "_FILES_MAX", 2)
+    for number in range(7):
+        (data / "in" / f"{number}.txt").write_text(f"word {number}\n")
+    made = packed(words_of(data).filter(km.col("line").str.len_chars() > 0), data)
+    folder = written(made, tmp_path / "parts")
+    moved = data.rename(tmp_path / "moved")
+    job = opened(made, folder, moved)
+    asked = [index for _ in range(3) for index in range(job.plan.graph.stages[0].tasks)]
+    places = [[one.file.opened_path for one in job.task(0, index).split.ranges] for index in asked]
+    found = {place for own in places for place in own}
+    assert found == {str(path) for path in (moved / "in").iterdir()} and len(found) == 9
 
 
 def test_functions_with_closures_travel(data, tmp_path):
