@@ -4,7 +4,8 @@
                                     so what a zombie writes after the job's end finds no place
     attempts/<epoch>-<number>/      made by the slot: parts of that attempt, and `rejects`
     final/                          the output folder in the making
-    manifest.json                   the manifest, once it is known: what publishing goes by when it is done again
+    manifest.json                   the manifest, once it is known, and its xxh3-128: what publishing goes by when it is
+                                    done again
     single.parquet, rejects.parquet of an output that is one file: second names of what was published
 """
 

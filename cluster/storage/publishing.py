@@ -64,6 +64,7 @@ from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import check_target, exists_error, manifest_of, write_durably
 
 _LOCK = "lock"
+_DIGEST_BYTES = 16
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_OURS = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 _PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json"}
@@ -84,19 +85,19 @@ def publish(order: Publish, roots: Roots) -> Published:
     """
     target = roots.path_of(order.sheet.output)
     with _locked(staging_of(target, order.job)) as staging, output_errors("publishing the output", target):
-        noted = _read(os.path.join(staging, MANIFEST))
+        noted = _noted(os.path.join(staging, MANIFEST))
         if noted is None:
             with open(order.plan_path, "rb") as file:
                 plan = decode_plan(file.read())
             noted = _prepare(order, plan, target, staging)
-            _write_again(os.path.join(staging, MANIFEST), noted)
+            _write_again(os.path.join(staging, MANIFEST), noted + xxhash.xxh3_128_digest(noted))
             fsync_folder(staging)
         failpoint("storage.manifest.written")
         mode = order.sheet.policy.mode
         if is_single(target):
             _place_single(staging, target, mode)
         elif not _is_public(staging, target, noted):
-            _place_folder(staging, target, mode)
+            _place_folder(staging, target, mode, noted)
         fsync_folder(os.path.dirname(target))
         failpoint("storage.published")
     manifest = decode_manifest(noted)
@@ -302,11 +303,13 @@ def _is_public(staging: str, target: str, noted: bytes) -> bool:
     return _read(os.path.join(target, MANIFEST_NAME)) == noted and final != noted
 
 
-def _place_folder(staging: str, target: str, mode: str) -> None:
+def _place_folder(staging: str, target: str, mode: str, noted: bytes) -> None:
     check_target(target, "overwrite" if mode == "overwrite" else "error")
     final = os.path.join(staging, FINAL)
-    with held(final):
-        pass  # what is renamed below is a folder, rather than a link to somewhere
+    with held(final) as folder:  # what is renamed below is a folder, rather than a link to somewhere
+        if _read(os.path.join(folder, MANIFEST_NAME)) != noted:  # damaged since an earlier process wrote it
+            _write_again(os.path.join(folder, MANIFEST_NAME), noted)
+            fsync_folder(folder)
     if mode == "overwrite" and os.path.lexists(target):
         if exchange(final, target):
             return
@@ -385,6 +388,13 @@ def _read(path: str) -> bytes | None:
         if problem.errno in _NOT_OURS:
             return None
         raise
+
+
+def _noted(path: str) -> bytes | None:
+    """The manifest that an earlier process noted; None if it did not, or if that is not as it was written."""
+    data = _read(path) or b""
+    noted, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    return noted if len(digest) == _DIGEST_BYTES and xxhash.xxh3_128_digest(noted) == digest else None
 
 
 def _write_again(path: str, data: bytes) -> None:

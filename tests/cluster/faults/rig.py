@@ -228,6 +228,11 @@ class Rig:
         """The processes of a worker's slots, warm ones too."""
         return [slot for child in children_of(self.members[name].pid) for slot in children_of(child)]
 
+    def storage(self) -> int:
+        """The master's storage process."""
+        own = children_of(self.members["master"].pid)
+        return next(pid for pid in own if b"cluster.storage" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
     def log(self, name: str) -> str:
         """What a process has said."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
@@ -294,10 +299,12 @@ class Rig:
         """Run a job in a thread; its future result."""
         return self._threads.submit(self.run, truth, name, **options)
 
-    def start_client(self, job: str, truth: known.Truth, output: str, *, job_id: str = "") -> subprocess.Popen[Any]:
+    def start_client(
+        self, job: str, truth: known.Truth, output: str, *, rows: int = known.ROWS, gate_at: int = known.ROWS // 2
+    ) -> subprocess.Popen[Any]:
         """Run a known job in a process of its own, which ends with 0 if the job does."""
         words = [sys.executable, Path(__file__).with_name("run_known.py"), self.bundle("client", "ann", is_admin=True)]
-        words += [f"{ROOT}={self.files}", job, truth.job.gate, truth.source, self.files / output]
+        words += [f"{ROOT}={self.files}", job, truth.job.gate, gate_at, rows, truth.source, self.files / output]
         return self._start_words("client", [str(word) for word in words], "")
 
     def done(self, future: concurrent.futures.Future[Any], within_s: float = 40.0) -> Any:

@@ -1,4 +1,7 @@
-"""A client as a process of its own: BUNDLE ROOT=PLACE JOB GATE SOURCE TARGET. Prints what the job gave as JSON."""
+"""A client as a process of its own: BUNDLE ROOT=PLACE JOB GATE GATE_AT ROWS SOURCE TARGET.
+
+Prints what the job gave as JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ import known
 import kernelmill as km
 
 
-def main(bundle: str, root: str, name: str, gate: str, source: str, target: str) -> None:
+def main(bundle: str, root: str, name: str, gate: str, gate_at: str, rows: str, source: str, target: str) -> None:
     """Run the known job."""
-    job = known.identity(gate=gate, gate_at=known.ROWS // 2) if gate else known.ALL[name]()
+    job = known.identity(int(rows), gate, int(gate_at)) if gate else known.ALL[name](int(rows))
     root_name, _, place = root.partition("=")
     with km.connect(bundle, roots={root_name: place}):
         result = job.run(Path(source), Path(target))

@@ -5,6 +5,7 @@ What lies below the folder outside is hidden from them, and they from it; the fi
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -40,3 +41,17 @@ def require(folder: Path) -> None:
     if os.environ.get("CI") == "true" and os.geteuid() == 0:
         pytest.fail(f"tests with full disks must run in CI as root: {reason}")
     pytest.skip(reason)
+
+
+def fill(path: Path) -> int:
+    """Fill the disk that this new file is on to its last byte; how many it took."""
+    written = 0
+    with open(path, "wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 10, 1):
+            try:
+                while True:
+                    written += file.write(bytes(size))
+            except OSError as problem:
+                if problem.errno != errno.ENOSPC:
+                    raise
+    return written
