@@ -1,9 +1,11 @@
 # make help lists the targets. Each needs Python 3.11+, make and a package index once; then everything is in .venv.
-# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; SEEDS=100000 is for make soak.
+# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; SEEDS=100000 and
+# MINUTES=60 are for make soak.
 
 PYTHON ?=
 PYTEST_ARGS ?=
 SEEDS ?= 10000
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
@@ -34,7 +36,9 @@ test-faults: $(VENV)/.installed-test ## all faults of a cluster: processes kille
 	@$(BIN)/kernelmill warm
 	SIMULATION_SEEDS=400 $(BIN)/python -m pytest tests/cluster/faults tests/cluster/netns tests/cluster/simulation $(PYTEST_ARGS)
 
-soak: $(VENV)/.installed-test ## the simulated cluster under SEEDS seeds, 16 a second
+soak: $(VENV)/.installed-test ## real processes broken at random for MINUTES, then the simulation under SEEDS seeds
+	@$(BIN)/kernelmill warm
+	$(BIN)/python tests/cluster/faults/soak.py --minutes $(MINUTES)
 	SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/cluster/simulation --timeout 0 $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts

@@ -25,8 +25,12 @@ class ArrowWriter:
         self.path, self._rows = path, 0
         with output_errors("making a file of rows", path):
             self._sink = HashingFile(path)
-        sink: Any = self._sink
-        self._writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema)
+            sink: Any = self._sink
+            try:
+                self._writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema)
+            except BaseException:  # the schema is written at once
+                self._sink.discard()
+                raise
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows of a batch. Raises KM0402 or KM0502."""

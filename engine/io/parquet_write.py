@@ -158,8 +158,12 @@ class PartWriter:
         self._rows = 0
         with output_errors("making a part file", path):
             self._sink = HashingFile(path)
-        sink: Any = self._sink
-        self._writer = opened_writer(pa.PythonFile(sink, mode="w"), operator)
+            sink: Any = self._sink
+            try:
+                self._writer = opened_writer(pa.PythonFile(sink, mode="w"), operator)
+            except BaseException:  # its first bytes are written at once
+                self._sink.discard()
+                raise
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows of a batch; columns go by position and must fit the operator's schema."""

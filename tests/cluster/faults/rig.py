@@ -102,17 +102,18 @@ class Rig:
         name: str = "master",
         failpoints: str = "",
         state: str = "state",
+        listen: str = "",
         wrap: Callable[[list[str]], list[str]] | None = None,
         changes: str = "",
         changed_file: object = "",
         lost_s: float | None = None,
     ) -> subprocess.Popen[Any]:
-        """Start the master, or start it again on the same state. `changes` and `changed_file`: see `changed.py`.
+        """Start the master, or start it again on the same state, at the address of the bundles or at `listen`.
 
-        lost_s: after what silence workers are lost.
+        `changes` and `changed_file`: see `changed.py`. lost_s: after what silence workers are lost.
         """
         words: list[object] = ["master", "--state", self.folder / state, "--keys", self._keys / "master"]
-        words += ["--listen", self.address, *self._root_words]
+        words += ["--listen", listen or self.address, *self._root_words]
         words += ["--lost-after", lost_s] if lost_s is not None else []
         return self._start(name, words, failpoints, wrap, _environ_of(changed_file), changes)
 

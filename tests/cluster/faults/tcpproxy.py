@@ -37,12 +37,12 @@ class _End:
 class Proxy:
     """Relays connections to `address`, until told otherwise. Counts what it did to them.
 
-    `port` is where it listens. What it is told holds for connections there are and for new ones.
+    `port` is where it listens, any free one if 0. What it is told holds for connections there are and for new ones.
     """
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], *, port: int = 0) -> None:
         self.address = address
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", port))
         self.port: int = self._server.getsockname()[1]
         self.connections = self.resets = 0
         self.bytes_passed, self.bytes_swallowed = {"up": 0, "down": 0}, {"up": 0, "down": 0}

@@ -10,6 +10,8 @@ import smalldisk
 
 BIG = 60_000
 WORKERS = ("w1", "w2")
+SCRATCH, SCRATCH_FILL_BYTES = "300m", 64 << 20
+"""Of a worker's disk 256 MiB must be free."""
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def cramped(rig):
     smalldisk.require(rig.folder)
     rig.gate = str(rig.folder / "gate")
     rig.truth_of_job = rig.truth(known.identity(rows=BIG, gate=rig.gate, gate_at=5))
-    made = rooms.Room({rig.files: "24m", rig.folder / "rows": "4m", **{rig.scratch(name): "24m" for name in WORKERS}})
+    made = rooms.Room({rig.files: "24m", **{rig.scratch(name): SCRATCH for name in WORKERS}})
     rig.room, rig._launch = made, made.run
     shutil.copy(rig.truth_of_job.source, made.path(rig.truth_of_job.source))
     yield rig
@@ -53,11 +55,13 @@ def check(rig, client):
 @pytest.mark.parametrize("full", ["output", pytest.param("all", marks=pytest.mark.faults)])
 def test_a_job_waits_while_disks_are_full_shows_nothing_and_goes_on(cramped, strikes, full):
     client = begin(cramped)
-    folders = [cramped.files, *(cramped.scratch(name) for name in WORKERS if full == "all")]
-    fills = [cramped.room.path(folder) / "fill" for folder in folders]
-    for fill in fills:
-        smalldisk.fill(fill)
-        strikes.add("disk full")
+    fills = [cramped.room.path(cramped.files) / "fill"]
+    smalldisk.fill(fills[0])
+    strikes.add("output's disk full")
+    for folder in [cramped.scratch(name) for name in WORKERS if full == "all"]:
+        fills.append(cramped.room.path(folder) / "fill")
+        fills[-1].write_bytes(bytes(SCRATCH_FILL_BYTES))
+        strikes.add("worker's disk full")
     open(cramped.gate, "w").close()
     row = paused(cramped)
     assert row["code"] in (("OUTPUT_FULL",) if full == "output" else ("OUTPUT_FULL", "DISK_FULL")), row

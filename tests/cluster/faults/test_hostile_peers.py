@@ -64,41 +64,39 @@ def ends_well(busy, but=()):
     assert len(busy.log("master")) < LOG_BYTES_MAX
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_nobody_without_a_listed_key_gets_in(busy, strikes, door):
-    endpoint = DOORS[door](busy.address)
+def test_nobody_without_a_listed_key_gets_in(busy, strikes):
     server_key = busy.read_bundle("worker", "w1").master_key
-    for options in (
+    keys = (
         {},
         {"pair": make_pair(), "server_key": server_key},
         {"pair": make_pair(), "server_key": make_pair().public},
-    ):
-        with raw.RawPeer(endpoint, **options) as peer:
-            peer.send(raw.golden()["Hello"])
-            assert peer.handshake(2.5) != "succeeded"
-            assert peer.answer(0.1) is None
-            strikes.add("key refused")
+    )
+    for door, endpoint_of in DOORS.items():
+        for options in keys:
+            with raw.RawPeer(endpoint_of(busy.address), **options) as peer:
+                peer.send(raw.golden()["Hello"])
+                assert peer.handshake(2.5) != "succeeded", door
+                assert peer.answer(0.1) is None, door
+                strikes.add(f"key refused at {door}")
     ends_well(busy)
 
 
-@pytest.mark.parametrize(
-    ("role", "door"), [("worker", "clients"), ("client", "workers"), ("client", "parts"), ("client", "data")]
-)
-def test_a_key_opens_the_doors_of_its_own_role_alone(busy, strikes, role, door):
-    bundle = eve(busy, role)
-    with raw.RawPeer(DOORS[door](busy.address), server_key=bundle.master_key, pair=bundle.pair) as peer:
-        peer.send(raw.golden()["Submit"])
-        assert peer.handshake(2.5) != "succeeded"
-        strikes.add(f"{role} refused at {door}")
+def test_a_key_opens_the_doors_of_its_own_role_alone(busy, strikes):
+    for role, door in (("worker", "clients"), ("client", "workers"), ("client", "parts"), ("client", "data")):
+        bundle = eve(busy, role)
+        with raw.RawPeer(DOORS[door](busy.address), server_key=bundle.master_key, pair=bundle.pair) as peer:
+            peer.send(raw.golden()["Submit"])
+            assert peer.handshake(2.5) != "succeeded", f"{role} at {door}"
+            strikes.add(f"{role} refused at {door}")
     ends_well(busy)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_connections_that_speak_no_zeromq_change_nothing(busy, strikes, door):
-    for name, stream in raw.byte_streams(7).items():
-        with raw.RawBytes(DOORS[door](busy.address)) as connection:
-            connection.send(stream)
-            strikes.add(name)
+def test_connections_that_speak_no_zeromq_change_nothing(busy, strikes):
+    for endpoint_of in DOORS.values():
+        for name, stream in raw.byte_streams(7).items():
+            with raw.RawBytes(endpoint_of(busy.address)) as connection:
+                connection.send(stream)
+                strikes.add(name)
     ends_well(busy)
 
 
@@ -127,12 +125,12 @@ def test_a_workers_damaged_messages_change_nothing(busy, strikes):
     ends_well(busy)
 
 
-@pytest.mark.parametrize("kind", CLIENT_WORDS)
-def test_a_worker_says_what_only_clients_may_and_nothing_happens(busy, strikes, kind):
+def test_a_worker_says_what_only_clients_may_and_nothing_happens(busy, strikes):
     with registered(busy) as session:
-        session.peer.send(session.around(raw.golden()[kind]))
-        strikes.add(kind)
-        session.say(messages.Accept(AttemptName(bytes(16), 0, 0, AttemptKey(1, 1))))  # heard after it
+        for kind in CLIENT_WORDS:
+            session.peer.send(session.around(raw.golden()[kind]))
+            strikes.add(kind)
+            session.say(messages.Accept(AttemptName(bytes(16), 0, 0, AttemptKey(1, 1))))  # heard after it
     ends_well(busy)
 
 
@@ -171,26 +169,29 @@ def test_pickles_in_every_field_are_loaded_by_nobody(busy, strikes):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("role", ["worker", "client"])
-def test_frames_that_are_too_long_cut_their_sender_off_and_nobody_else(busy, strikes, role):
+def at_home(busy, role):
+    """Eve's connection to the door of her role, just made."""
     bundle = eve(busy, role)
     door = busy.address if role == "client" else addresses.for_workers(busy.address)
-    with raw.RawPeer(door, server_key=bundle.master_key, pair=bundle.pair) as peer:
-        assert peer.handshake() == "succeeded"
-        peer.send(bytes(16 << 20))
-        assert peer.handshake() == "disconnected"
-        strikes.add("frame of 16 MiB")
+    return raw.RawPeer(door, server_key=bundle.master_key, pair=bundle.pair)
+
+
+def test_frames_that_are_too_long_cut_their_sender_off_and_nobody_else(busy, strikes):
+    for role in ("worker", "client"):
+        with at_home(busy, role) as peer:
+            assert peer.handshake() == "succeeded"
+            peer.send(bytes(16 << 20))
+            assert peer.handshake() == "disconnected"
+            strikes.add(f"frame of 16 MiB from a {role}")
     ends_well(busy)
 
 
-@pytest.mark.parametrize("role", ["worker", "client"])
-def test_a_message_that_does_not_end_stops_nobody(busy, strikes, role):
-    bundle = eve(busy, role)
-    door = busy.address if role == "client" else addresses.for_workers(busy.address)
-    with raw.RawPeer(door, server_key=bundle.master_key, pair=bundle.pair) as peer:
-        assert peer.handshake() == "succeeded"
-        peer.send_endless(bytes(10_000), 2000)
-        strikes.add("frame of an endless message", 2000)
+def test_a_message_that_does_not_end_stops_nobody(busy, strikes):
+    with at_home(busy, "worker") as worker, at_home(busy, "client") as client:
+        for peer in (worker, client):
+            assert peer.handshake() == "succeeded"
+            peer.send_endless(bytes(10_000), 2000)
+            strikes.add("frame of an endless message", 2000)
         ends_well(busy)
 
 
