@@ -152,8 +152,8 @@ def main() -> None:
         run_job(source, expected)
         runs = {"one host": measure(source, expected, True), "two hosts": measure(source, expected, False)}
     for where, one in runs.items():
-        if one["rows_summed"] < ROWS:
-            raise SystemExit(f"{where}: {one['rows_summed']} rows were summed of {ROWS}: the stopwatch saw too little")
+        if one["rows_summed"] < ROWS or not all(one["calls"].values()):
+            raise SystemExit(f"{where}: {one}: the stopwatch saw too little of {ROWS} rows")
     largest = {name: max(one[name] for one in runs.values()) for name in ("share", "cpu_share")}
     print(json.dumps({**largest, "runs": runs}))
 
