@@ -191,6 +191,10 @@ def probe(
     used = state[USED]
     arena_used = state[ARENA_USED]
     longest = state[LONGEST_PROBE]
+    for i in range(min(count, SLOT_AHEAD)):  # of these nobody has looked ahead
+        prefetch_early(slots, np.int64(keys[np.uint64(i) * KEY_WORDS + _TWO] & mask))
+    for i in range(min(count, ROW_AHEAD)):
+        prefetch_early(rows, np.int64(np.uint64(slots[keys[np.uint64(i) * KEY_WORDS + _TWO] & mask]) & mask) - 1)
     for i in range(count):
         at = np.uint64(i)
         place = at * KEY_WORDS + _TWO
