@@ -16,8 +16,7 @@ The rules, in the order in which an event meets them:
 - An output that is lost is made again only if the job or an open task needs it; so are the inputs that takes. A reader
   that is running goes on: it may have read what it needs, and says AttemptFailed if not. One whose holder is away is
   waited for a grace, and if it comes back later than that, but before it was made again, it counts all the same.
-- Free slots go to ready tasks (tasks.py tells in which order), then to backups of late attempts (backup.py). Whose turn
-  it is takes a task near it if there is one, and a task goes near its input if a slot is free there (placement.py).
+- Free slots go to ready tasks (tasks.py tells in which order), then to backups of late attempts (starting.py).
 """
 
 from __future__ import annotations
@@ -44,14 +43,15 @@ from kernelmill.engine.schedule.events import (
     OutputFound,
     OutputLost,
     SlotsChanged,
-    StartAttempt,
     TimePassed,
     WorkerDrained,
     WorkerJoined,
     WorkerLost,
 )
 from kernelmill.engine.schedule.invariants import check_job
+from kernelmill.engine.schedule.legality import Legality, require
 from kernelmill.engine.schedule.placement import Near, Placement
+from kernelmill.engine.schedule.starting import Starter
 from kernelmill.engine.schedule.state import (
     ABSENT,
     ALL_ENDED,
@@ -65,7 +65,6 @@ from kernelmill.engine.schedule.state import (
     JOB_FAILING,
     JOB_RUNNING,
     NEXT_JOB,
-    NEXT_WORKER,
     RESULT_LOST,
     RESULT_THERE,
     RUNNING,
@@ -113,6 +112,8 @@ class Scheduler:
         self._watch = BackupWatch(backups, self._board.stages) if backups is not None else None
         self._placement = Placement(near, self._pool.number_of) if near is not None else None
         self._attempts = AttemptBook(self._policy, numbers if numbers is not None else Numbers())
+        self._starter = Starter(self._board, self._pool, self._attempts, self._watch, self._placement)
+        self._legality = Legality(self._board, self._pool, self._attempts)
         self._now = float("-inf")
         self._job = JOB_RUNNING
         self._culprit: AttemptId | None = None
@@ -153,9 +154,7 @@ class Scheduler:
         self._take_news()
         self._settle()
         if self._job == JOB_RUNNING:
-            self._start_ready_tasks()
-            if self._watch is not None:
-                self._start_backups(self._watch)
+            self._starter.start_all(self._now, actions)
         return actions
 
     def next_deadline(self) -> float | None:
@@ -225,21 +224,21 @@ class Scheduler:
     # Workers.
 
     def _on_worker_joined(self, event: WorkerJoined) -> None:
-        self._require_worker(event, event.worker)
-        self._require(event, event.slots >= 0, "slots cannot be negative")
+        self._legality.require_worker(event, event.worker)
+        require(event, event.slots >= 0, "slots cannot be negative")
         self._pool.join(event.worker, event.slots, event.host)
 
     def _on_slots_changed(self, event: SlotsChanged) -> None:
-        self._require_worker(event, event.worker)
-        self._require(event, event.slots >= 0, "slots cannot be negative")
+        self._legality.require_worker(event, event.worker)
+        require(event, event.slots >= 0, "slots cannot be negative")
         self._pool.resize(self._pool.at(event.worker), event.slots)
 
     def _on_worker_drained(self, event: WorkerDrained) -> None:
-        self._require_worker(event, event.worker)
+        self._legality.require_worker(event, event.worker)
         self._pool.drain(self._pool.at(event.worker))
 
     def _on_worker_lost(self, event: WorkerLost) -> None:
-        self._require_worker(event, event.worker)
+        self._legality.require_worker(event, event.worker)
         worker = self._pool.at(event.worker)
         lost = [record for record in list(worker.attempts.values()) if self._end(record, WorkerLost) != DISCARDED]
         spent = [record for record in lost if self._retry(record)]
@@ -278,7 +277,7 @@ class Scheduler:
     # Attempts.
 
     def _on_attempt_finished(self, event: AttemptFinished) -> None:
-        record = self._require_attempt(event, event.attempt)
+        record = self._legality.require_attempt(event, event.attempt)
         if self._end(record, AttemptFinished) == DISCARDED:
             self._actions.append(DropOutput(record.id))
             return
@@ -293,7 +292,7 @@ class Scheduler:
         self._board.finish(stage, index, record.id.number, holder)
 
     def _on_attempt_failed(self, event: AttemptFailed) -> None:
-        record = self._require_attempt(event, event.attempt)
+        record = self._legality.require_attempt(event, event.attempt)
         if self._end(record, AttemptFailed) == DISCARDED:
             return
         self._attempts.note_failure(record, event.charged)
@@ -304,7 +303,7 @@ class Scheduler:
             self._fail(record.id)
 
     def _on_attempt_found(self, event: AttemptFound) -> None:
-        stage, index = self._require_ended(event, event.attempt)
+        stage, index = self._legality.require_ended(event, event.attempt)
         worker = self._pool.get(event.worker)
         if worker is None or worker.state == ABSENT:
             raise IllegalEvent(event, "its worker is not here")
@@ -341,7 +340,7 @@ class Scheduler:
     # Outputs.
 
     def _on_output_lost(self, event: OutputLost) -> None:
-        stage, index = self._require_ended(event, event.attempt)
+        stage, index = self._legality.require_ended(event, event.attempt)
         number = event.attempt.number
         if stage.winners[index] == number:
             self._lose(stage, index)
@@ -353,10 +352,10 @@ class Scheduler:
         self._board.lose(stage, index)
 
     def _on_output_found(self, event: OutputFound) -> None:
-        stage, index = self._require_ended(event, event.attempt)
+        stage, index = self._legality.require_ended(event, event.attempt)
         worker = self._pool.get(event.worker)
         is_held = worker is not None and worker.state != ABSENT
-        self._require(event, is_held or (stage.durable and not event.worker), "its worker is not here")
+        require(event, is_held or (stage.durable and not event.worker), "its worker is not here")
         number = event.attempt.number
         holder = worker.number if worker is not None and not stage.durable else -1
         state = stage.states[index]
@@ -418,85 +417,6 @@ class Scheduler:
     def _finish_job(self, cause: str) -> None:
         self._job = NEXT_JOB[self._job, cause]
         self._actions.append(FinishJob(_OUTCOMES[self._job], self._culprit))
-
-    # Starting.
-
-    def _start_ready_tasks(self) -> None:
-        board, pool = self._board, self._pool
-        looked_at = 0  # stages for which no free worker was found
-        while pool.free and (ready := board.ready_stages & ~looked_at):
-            stage = board.stages[(ready & -ready).bit_length() - 1]
-            if not pool.has_worker_for(stage.number) or not self._start_next_of(stage):
-                looked_at |= ready & -ready
-
-    def _start_next_of(self, stage: StageRecord) -> bool:
-        """Start the first ready task for which there is a worker; one that must wait for another is passed by."""
-        stage.low = index = self._board.next_ready(stage, stage.low)
-        if self._placement is not None and self._start_near(self._placement, stage):
-            return True
-        while index >= 0:
-            failed_on = self._attempts.last_worker_of(key_of(stage.number, index))
-            worker = self._pool.choose(stage.number, failed_on)
-            if worker is not None:
-                self._board.start(stage, index)
-                self._start(stage, index, worker, None)
-                return True
-            index = self._board.next_ready(stage, index + 1)
-        return False
-
-    def _start_near(self, placement: Placement, stage: StageRecord) -> bool:
-        """Start a task that is near the worker whose turn it is, or the first ready one if its near worker is free."""
-        worker = self._pool.first_free(stage.number)
-        index = placement.next_near(stage, worker.number) if worker is not None else -1
-        if index < 0:
-            index = stage.low
-            worker = self._pool.free_near(placement.nearest(stage, index), stage.number)
-        if worker is None or self._attempts.last_worker_of(key_of(stage.number, index)) == worker.number:
-            return False
-        self._board.start(stage, index)
-        self._start(stage, index, worker, None)
-        return True
-
-    def _start(self, stage: StageRecord, index: int, worker: WorkerRecord, original: AttemptRecord | None) -> None:
-        record = self._attempts.start(stage.number, index, worker, self._now, original)
-        self._pool.take_slot(worker, record)
-        if self._watch is not None:
-            self._watch.start(stage, record)
-        self._actions.append(StartAttempt(record.id, worker.name, record.is_backup))
-
-    def _start_backups(self, watch: BackupWatch) -> None:
-        for record in watch.late_attempts(self._now):
-            if not self._pool.free or not watch.may_start(self._pool.slots):
-                return
-            stage, index = self._task_at(record.key)
-            worker = self._pool.choose_for_backup(stage.number)
-            if worker is not None and self._board.has_inputs(stage, index):
-                watch.forget(stage, record)
-                self._start(stage, index, worker, record)
-
-    # Requirements: what makes an event legal.
-
-    def _require(self, event: Event, is_legal: bool, state: str) -> None:
-        if not is_legal:
-            raise IllegalEvent(event, state)
-
-    def _require_worker(self, event: Event, name: str) -> None:
-        state = self._pool.state_of(name)
-        self._require(event, (state, type(event)) in NEXT_WORKER, f"worker {name!r} is {state}")
-
-    def _require_attempt(self, event: Event, attempt: AttemptId) -> AttemptRecord:
-        record = self._attempts.by_number.get(attempt.number)
-        if record is None or record.id != attempt:
-            raise IllegalEvent(event, f"attempt {attempt} is not running")
-        return record
-
-    def _require_ended(self, event: Event, attempt: AttemptId) -> tuple[StageRecord, int]:
-        task, stages = attempt.task, self._board.stages
-        is_task = 0 <= task.stage < len(stages) and 0 <= task.index < stages[task.stage].tasks
-        self._require(event, is_task, "there is no such task")
-        self._require(event, 0 <= attempt.number < self._attempts.numbers.next, "this attempt was never started")
-        self._require(event, attempt.number not in self._attempts.by_number, f"attempt {attempt} has not ended")
-        return stages[task.stage], task.index
 
     def _task_at(self, key: int) -> tuple[StageRecord, int]:
         stage, index = stage_and_index(key)
