@@ -264,3 +264,9 @@ def has_code(parts: JobParts) -> bool:
 JobState = Literal[
     "SUBMITTED", "RUNNING", "PAUSED", "COMMITTING", "COMMITTED", "FAILED", "CANCELLED"
 ]  # as in the master's machine
+
+
+Page = Annotated[int, Meta(ge=0, lt=1 << 16)]
+"""The number of a page of a long message, from 0."""
+Pages = Annotated[int, Meta(ge=1, le=1 << 16)]
+"""How many pages there are."""
