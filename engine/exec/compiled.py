@@ -7,7 +7,7 @@ int64 are what Python makes of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -87,9 +87,14 @@ def compiled_map(
 
     draining = Draining()
 
+    @lru_cache(maxsize=4)
+    def form_of(schema: pa.Schema) -> CompiledMap | None:
+        form = compiled_form(function, schema)
+        return form if form is not None and emits_as(form, step) else None
+
     def rows(batch: Records, place: Place) -> Mapped:
-        form = compiled_form(function, batch.schema)
-        if form is None or not emits_as(form, step):
+        form = form_of(batch.schema)
+        if form is None:
             return as_python(batch.batch() if isinstance(batch, LinesInPlace) else batch, place)
         if step.flows:
             return _named_rows(batch, place, step, form, context, as_python)

@@ -118,7 +118,8 @@ def drive({columns}, row, last, arena, stage, state):
 {counts}        row += 1
         is_full = state[COUNT] + SPARE > state[FULL_AT]{full}
         if is_full{stays}:
-            break
+            return row
+    {at_end}
     return row
 """
 _COUNTS = """
@@ -127,7 +128,7 @@ _COUNTS = """
             state[place + 1] = 0
 """
 _NAMED = (
-    {"mark": "", "full": "", "stays": " and not drained(state, arena)"},
+    {"mark": "", "full": "", "stays": " and not drained(state, arena)", "at_end": "drained(state, arena)"},
     {
         "mark": """
         for to in range(NAMED, NAMED_END, NAMED_WORDS):
@@ -136,6 +137,7 @@ _NAMED = (
         for to in range(NAMED, NAMED_END, NAMED_WORDS):
             is_full |= 0 <= state[to + TO_CAPACITY] < state[to + TO_COUNT] + SPARE""",
         "stays": "",
+        "at_end": "",
     },
 )
 """What the driver does besides for a map without named outputs, and for one with such."""

@@ -8,6 +8,7 @@ import pytest
 import kernelmill as km
 from kernelmill.engine.exec import aggregate, draining, folds, stages
 from kernelmill.engine.exec.states import Dense
+from kernelmill.engine.io import lines as reading
 from kernelmill.kernels import _jit
 
 pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
@@ -106,6 +107,14 @@ def test_drivers_fold_what_they_stage(tmp_path, by_python, distinct, settings):
     expected = {key: sum(values) for key, values in values_of(lines).items()}
     assert states_of(tmp_path, lines, numbered, add, settings=settings) == expected
     assert sum(by_python) < sum(map(len, values_of(lines).values())) // 2
+
+
+def test_the_last_rows_of_a_batch_are_folded_by_the_driver_too(tmp_path, monkeypatch, by_python):
+    monkeypatch.setattr(reading, "BATCH_ROWS", 400)
+    lines = lines_of(40)
+    expected = {key: sum(values) for key, values in values_of(lines).items()}
+    assert states_of(tmp_path, lines, numbered, add) == expected
+    assert len([rows for rows in by_python if rows]) == 1  # the first that were staged: drivers are told by them
 
 
 def test_floats_are_added_in_the_order_of_rows_beside_whole_numbers(tmp_path, by_python):
