@@ -39,6 +39,11 @@ def guard(code: CodeType) -> None:
             guard(one)
 
 
+def is_guarded(code: CodeType) -> bool:
+    """True for the code of users' functions, and of functions made inside them."""
+    return code in _guarded_codes
+
+
 # The checks, each of one kind of operation: they return True or raise ----------------------------------------------
 
 

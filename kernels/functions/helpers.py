@@ -10,6 +10,7 @@ from typing import Any
 
 from numba.core.registry import cpu_target
 
+from kernelmill.kernels.functions import inlining  # noqa: F401 - it tells numba
 from kernelmill.kernels.functions.characters import user_chr
 from kernelmill.kernels.functions.counting import user_enumerate
 from kernelmill.kernels.functions.guards import guard
