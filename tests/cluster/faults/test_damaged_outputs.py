@@ -77,6 +77,7 @@ def test_a_part_that_is_damaged_before_it_is_published_is_made_again(rig, small_
     assert found.commits_again == 1 and len(found.lost) == 1
 
 
+@pytest.mark.faults
 def test_a_bit_in_the_middle_of_a_part_is_found_where_all_of_it_is_read(rig, strikes):
     truth = rig.truth(known.identity(rows=BIG))
     future, parts = stopped_before_publishing(rig, truth, verify_output="full")

@@ -88,6 +88,7 @@ def test_a_journal_cut_at_any_byte_gives_a_prefix_of_whole_transactions(killed, 
     finish(killed)
 
 
+@pytest.mark.faults
 def test_a_flipped_bit_gives_a_prefix_or_an_error_and_never_other_records(killed, copies, strikes):
     whole, chance = events_of(copies(lambda log: None)), random.Random(7)
     ends = {"prefix": 0, "refused": 0}
@@ -112,6 +113,7 @@ def test_a_flipped_bit_gives_a_prefix_or_an_error_and_never_other_records(killed
     assert ends["prefix"]
 
 
+@pytest.mark.faults
 def test_a_master_goes_on_from_a_log_that_lost_its_tail(killed, strikes):
     """Commits that were acknowledged are gone with it: workers offer them again."""
     log = killed.folder / "state" / "journal.db-wal"

@@ -111,6 +111,7 @@ def test_a_listed_worker_gets_no_block_with_the_tickets_of_others_and_no_other_f
     finish(holder)
 
 
+@pytest.mark.faults
 def test_pickles_in_every_field_of_a_fetch_are_loaded_by_nobody(holder, strikes):
     marker = holder.folder / "marker"
     frame = fetch(holder, ticket_of(holder))
@@ -136,6 +137,7 @@ def test_a_reader_that_does_not_read_costs_its_holder_a_bounded_memory(holder, s
     assert REQUESTS * times * piece.length > 2 * GREW_BYTES_MAX, "what was asked for is more than may be held"
 
 
+@pytest.mark.faults
 def test_a_reader_that_is_stopped_in_the_shuffle_is_done_without(holder, strikes):
     """w2 has asked for blocks when it and its slots are stopped; w1 ends the job, no larger than before."""
     before = rss_bytes(holder.members["w1"].pid)
@@ -148,6 +150,7 @@ def test_a_reader_that_is_stopped_in_the_shuffle_is_done_without(holder, strikes
     assert rss_bytes(holder.members["w1"].pid) - before < GREW_BYTES_MAX
 
 
+@pytest.mark.faults
 def test_the_range_of_a_fetch_has_bounds(holder, strikes):
     """More bytes than a Fetch may have, and places beyond the end: each is an answer, and none is bytes."""
     with data_door(holder) as peer:

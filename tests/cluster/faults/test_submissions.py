@@ -85,6 +85,7 @@ def test_a_master_that_changes_what_was_signed_gets_nothing_run(cluster, small_t
     assert not cluster.marker.exists() and not (cluster.files / "out").exists()
 
 
+@pytest.mark.faults
 def test_code_that_is_damaged_where_the_master_keeps_it_never_reaches_a_slot(cluster, small_truth, strikes):
     made = subs.packed(cluster, small_truth, "out", job=JOB)
     target = subs.stage(cluster, made)
