@@ -47,6 +47,15 @@ SLOT_BYTES_MIN = 64 << 20
     metavar="MODULE:FUNCTION",
     help="Run no code of users but this function; give each one.",
 )
+@click.option(
+    "--hung-after",
+    "hung_s",
+    type=click.FloatRange(2, 86_400),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of a task without a sign of life: how long one record may take.",
+)
 @common_options
 def worker(
     bundle: Path,
@@ -55,6 +64,7 @@ def worker(
     scratch: Path | None,
     roots: tuple[str, ...],
     registered: tuple[str, ...],
+    hung_s: float,
 ) -> int:
     """Be a worker of the cluster that the bundle belongs to, until told to go.
 
@@ -79,6 +89,7 @@ def worker(
         roots=roots_given(roots),
         registered=_checked(registered) if registered else None,
         say=lambda text: say(f"kernelmill worker: {text}"),
+        hung_s=hung_s,
     )
     supervisor = Supervisor(settings)
     the_console().note(

@@ -47,10 +47,10 @@ from kernelmill.cluster.worker.slotframes import (
 from kernelmill.cluster.worker.slottask import SlotJob
 from kernelmill.engine.errors import Code, error
 
-HUNG_S = 15.0
-"""Without a sign of life for so long a child hangs: less than what a supervisor gives a slot."""
-PROBE_S = 3.0
-"""How long a try of some of the rows may be silent at least, where the whole task was held up."""
+HUNG_SHARE = 0.5
+"""Without a sign of life for so long a child hangs, of what a supervisor gives a slot: it must find out first."""
+PROBE_SHARE = 0.1
+"""How long a try of some of the rows may be silent at least, of the same, where the whole task was held up."""
 FOUND_MAX = 16
 """Rows that one attempt names at most; the next one goes on from there."""
 _TURN_S = 0.05
@@ -117,7 +117,7 @@ class _Child:
 class Isolation:
     """Runs one attempt in children of this process; `send` passes frames on to the supervisor.
 
-    hung_s, probe_s: see HUNG_S and PROBE_S.
+    hung_s, probe_s: how long children may be silent, if not HUNG_SHARE and PROBE_SHARE of the job's `hung_ms`.
     """
 
     def __init__(
@@ -129,12 +129,15 @@ class Isolation:
         whereabouts: Whereabouts,
         send: Callable[[ToSupervisor], None],
         *,
-        hung_s: float = HUNG_S,
-        probe_s: float = PROBE_S,
+        hung_s: float | None = None,
+        probe_s: float | None = None,
     ) -> None:
         self.attempt, self._order = order.attempt, order
         self._opening, self._job, self._desk, self._whereabouts = opening, job, desk, whereabouts
-        self._send, self._hung_s, self._probe_s = send, hung_s, probe_s
+        given_s = opening.hung_ms / 1000
+        self._send = send
+        self._hung_s = HUNG_SHARE * given_s if hung_s is None else hung_s
+        self._probe_s = PROBE_SHARE * given_s if probe_s is None else probe_s
         self._memory_bytes_max = opening.memory_bytes + _HEADROOM_BYTES
         self._last = SlotPlace()
         self._child: _Child | None = None
@@ -241,6 +244,7 @@ class Isolation:
         while True:
             if self._is_cancelled.is_set():
                 raise _Cancelled
+            self._whereabouts.live()  # whether the child hangs is found out here, however long its start takes
             try:
                 frame = child.frame(_TURN_S)
             except EOFError:

@@ -52,6 +52,10 @@ class Whereabouts:
         steps = now.steps + 1
         self._put(now._replace(phase="run", batch=now.batch + 1, size_bytes=size_bytes, steps=steps, **place))
 
+    def live(self) -> None:
+        """A sign of life, and nothing else has changed."""
+        self._put(self._now._replace(steps=self._now.steps + 1))
+
     def mirror(self, place: SlotPlace) -> None:
         """Say where another process of this slot is, which runs the attempt."""
         self._put(place)

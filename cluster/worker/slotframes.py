@@ -66,7 +66,8 @@ class OpenJob(Bounded, frozen=True, tag=1):
     """Open this job: check `signature` over its sheet and parts, then unpickle its functions; the slot's first frame.
 
     registered: the functions that this worker runs; None for all that is signed. roots: names and places.
-    scratch: the folder in which each worker of this host has a folder of its name.
+    scratch: the folder in which each worker of this host has a folder of its name. hung_ms: how long an attempt may
+    show no sign of life.
     """
 
     job: JobId
@@ -81,6 +82,7 @@ class OpenJob(Bounded, frozen=True, tag=1):
     scratch: _Path
     worker: PeerName
     registered: Registered | None = None
+    hung_ms: Number = 30_000
 
     def __repr__(self) -> str:
         return f"OpenJob(job={self.job.hex()}, worker={self.worker!r})"

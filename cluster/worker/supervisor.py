@@ -57,6 +57,7 @@ class SupervisorSettings(msgspec.Struct, frozen=True):
     """What a worker is started with. memory_bytes: for the tasks of all its slots together.
 
     registered: the functions that it runs, `module:function`; None: all that a holder of the code key signed.
+    hung_s: how long a task may show no sign of life.
     """
 
     bundle: Bundle
@@ -66,6 +67,7 @@ class SupervisorSettings(msgspec.Struct, frozen=True):
     roots: Roots
     say: Callable[[str], None]
     registered: tuple[str, ...] | None = None
+    hung_s: float = 30.0
 
 
 class Supervisor:
@@ -99,7 +101,7 @@ class Supervisor:
             memory_bytes=settings.memory_bytes,
             ticket_key=ticket_key,
         )
-        times = WorkerSettings(slot_rss_bytes_max=self._slot_bytes * 5 // 4 + _RSS_OVER_GRANT)
+        times = WorkerSettings(hung_s=settings.hung_s, slot_rss_bytes_max=self._slot_bytes * 5 // 4 + _RSS_OVER_GRANT)
         self._machine = Worker(me, self._scratch.read_notes(), time.monotonic(), times)
         self._link = Link(self._context, bundle, addresses.for_workers(bundle.address))
         self._slots: dict[int, SlotProcess] = {}
@@ -316,6 +318,7 @@ class Supervisor:
             scratch=str(settings.scratch),
             worker=settings.bundle.name,
             registered=settings.registered,
+            hung_ms=int(1000 * settings.hung_s),
         )
         self._tell_slot(ev.TellSlot(action.slot, frame))
 

@@ -127,14 +127,16 @@ class Rig:
         tokens: str = "",
         changes: str = "",
         changed_file: object = "",
+        hung_s: float | None = None,
     ) -> subprocess.Popen[Any]:
         """Start a worker, or start it again with the disk that it has. `wrap` changes its command line.
 
         A failpoint strikes once in all processes; once in those that have the same `tokens`, if it is given.
-        `changes` and `changed_file`: see `changed.py`.
+        `changes` and `changed_file`: see `changed.py`. hung_s: after what silence a task is held up.
         """
         words: list[object] = ["worker", "--bundle", self.bundle("worker", name), "--slots", slots or self._slots]
         words += ["--memory", self._memory, "--scratch", self.scratch(name), *self._root_words]
+        words += ["--hung-after", hung_s] if hung_s is not None else []
         environ = _environ_of(changed_file)
         if tokens:
             (self.tokens / tokens).mkdir(exist_ok=True)
