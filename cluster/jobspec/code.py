@@ -8,6 +8,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -94,10 +95,16 @@ def _is_local(module: Any, folders: set[str]) -> bool:
         return False
     if str(name).partition(".")[0] in {"kernelmill", "__main__"} or not path.endswith(".py"):
         return False
-    real = os.path.realpath(path)
-    if "site-packages" in real or real.startswith((os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix))):
+    real = _real(path)
+    if "site-packages" in real or real.startswith((_real(sys.prefix), _real(sys.base_prefix))):
         return False
     return any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
+
+
+@lru_cache(maxsize=1 << 14)
+def _real(path: str) -> str:
+    """A module's place without links: looked for once, for there are a thousand modules, and it is 13 ms a job."""
+    return os.path.realpath(path)
 
 
 def _sources_of(functions: Sequence[UserFunction]) -> dict[str, str]:
