@@ -16,6 +16,8 @@ from kernelmill.cluster.keys.curve import make_pair
 EVERY_S: Final = 60.0
 PATIENCE_S: Final = 10.0
 """How long a handshake may take before the canary counts as alive: nobody refused it."""
+_STOPPED_S: Final = 3.0
+"""Who has not looked for so long stood still itself, and so did the desk that was to refuse: it gets the time back."""
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
@@ -24,6 +26,7 @@ class Canary:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_key: str, now: float) -> None:
         self.endpoint, self.until_s = endpoint, now + PATIENCE_S  # by then it is decided
+        self._looked_s = now
         self._peer = context.socket(zmq.DEALER)
         pair = make_pair()
         self._peer.curve_publickey, self._peer.curve_secretkey = pair.public.encode(), pair.secret.encode()
@@ -35,6 +38,9 @@ class Canary:
 
     def is_dead(self, now: float) -> bool | None:
         """True: refused, as it must be. False: let in, or not refused in time. None: not known yet."""
+        idle_s, self._looked_s = now - self._looked_s, now
+        if idle_s > _STOPPED_S:
+            self.until_s += idle_s
         while self.socket.poll(0):
             event = parse_monitor_message(self.socket.recv_multipart(zmq.DONTWAIT))
             return event["event"] == _REFUSED

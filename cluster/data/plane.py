@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import zmq
 
+from kernelmill.cluster.canary import EVERY_S, Canary
 from kernelmill.cluster.data import fetches as orders
 from kernelmill.cluster.data.answering import MESSAGE_BYTES_MAX, QUEUED_MAX, Answering, enveloped
 from kernelmill.cluster.data.blockindex import OutputId
@@ -28,7 +29,7 @@ from kernelmill.cluster.messages import BlockRange, Fetch, PartRange, Peer
 from kernelmill.cluster.sockets import Door, bind_router, bound_endpoint, connect_dealer, new_context
 from kernelmill.cluster.wire import HOLDER_TO_READER
 from kernelmill.cluster.worker.events import BlockCame, BlockMissed, PartsCame, PartsMissed, Want
-from kernelmill.engine.errors import Code, ProtocolError, error
+from kernelmill.engine.errors import Code, KernelmillError, ProtocolError, error
 
 DOMAIN = "data"
 PARTS = ""
@@ -75,6 +76,8 @@ class DataPlane:
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._outboxes: dict[str, deque[bytes]] = {}
         self._names: dict[str, str] = {}
+        self._canary: Canary | None = None
+        self._canary_s = 0.0
         self._context = new_context()
         self._poller = zmq.Poller()
         try:
@@ -115,7 +118,12 @@ class DataPlane:
         self._tell(lambda: self._forget_job(job))
 
     def take(self) -> list[Outcome]:
-        """What happened since the last time. Raises KM0901 if the thread has ended: the worker cannot go on."""
+        """What happened since the last time. Raises what has ended the thread: the worker cannot go on.
+
+        KM0615: somebody with an unknown key was let in. KM0901: a bug.
+        """
+        if isinstance(self._problem, KernelmillError):
+            raise self._problem
         if self._problem is not None:
             raise error(Code.INTERNAL, f"the data plane ended: {self._problem!r}") from self._problem
         found = []
@@ -148,6 +156,8 @@ class DataPlane:
         finally:
             for file in self._files.values():
                 file.close()
+            if self._canary is not None:
+                self._canary.close()
             self._context.destroy(0)
 
     def _turn(self) -> None:
@@ -169,6 +179,22 @@ class DataPlane:
         self._obey()
         for source in list(self._dealers):
             self._send_waiting(source)
+        self._watch_door(time.monotonic())
+
+    def _watch_door(self, now: float) -> None:
+        """Knock with a random key, now and then. Raises KM0615 if that is not refused."""
+        if self._canary is None and now >= self._canary_s:
+            self._canary_s = now + EVERY_S
+            self._canary = Canary(self._context, self.endpoint, self._settings.pair.public, now)
+        if self._canary is None or (is_dead := self._canary.is_dead(now)) is None:
+            return
+        self._canary.close()
+        self._canary = None
+        if not is_dead:
+            what = (
+                "a peer with an unknown key was not refused: the worker stops rather than let anybody have its blocks"
+            )
+            raise error(Code.KEYS, what, where=self.endpoint, hint="report this, with the versions of pyzmq")
 
     def _stop(self) -> None:
         self._is_stopped = True

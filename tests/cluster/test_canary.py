@@ -62,6 +62,21 @@ def test_a_socket_without_a_domain_is_found_out(context, tmp_path):
     router.close(0)
 
 
+def test_who_stood_still_gives_a_canary_the_time_back(context, tmp_path):
+    door, pair = Door(context, lambda domain, key, address: None), make_pair()
+    endpoint = f"ipc://{tmp_path}/s"
+    router = bind_router(context, pair, "workers", endpoint, message_bytes_max=1000, queued_max=10)
+    canary = Canary(context, endpoint, pair.public, 0.0)
+    assert canary.is_dead(100.0) is None  # nobody could have refused it meanwhile
+    assert canary.is_dead(101.0) is None
+    for now in range(102, 110):
+        assert canary.is_dead(float(now)) is None
+    assert canary.is_dead(111.0) is False
+    canary.close()
+    router.close(0)
+    door.close()
+
+
 def test_a_desk_that_does_not_answer_is_found_out(context, tmp_path, monkeypatch):
     monkeypatch.setattr(birds, "PATIENCE_S", 0.5)
     door, pair = Door(context, lambda domain, key, address: None), make_pair()

@@ -9,6 +9,7 @@ import time
 import pytest
 from blocks import JOB, PARTITIONS, batch_of, reader, refs, rows_of, write_map
 
+from kernelmill.cluster import sockets
 from kernelmill.cluster.data.answering import enveloped
 from kernelmill.cluster.data.blockindex import OutputId, Piece, attempt_folder, encode_index, output_stem, read_index
 from kernelmill.cluster.data.partserver import PartServer
@@ -22,6 +23,7 @@ from kernelmill.cluster.sockets import connect_dealer, new_context
 from kernelmill.cluster.wire import HOLDER_TO_READER
 from kernelmill.cluster.worker.events import BlockCame, BlockMissed, PartsCame, PartsMissed, Want
 from kernelmill.cluster.worker.slotframes import BlockHere
+from kernelmill.engine.errors import Code, KernelmillError
 
 DEADLINE_S = 20.0
 KEY = b"t" * 32
@@ -230,6 +232,16 @@ def test_the_spool_of_an_earlier_process_is_cleared(tmp_path):
     worker = Worker(tmp_path, "w1")
     worker.plane.close()
     assert list(left.iterdir()) == []
+
+
+def test_a_worker_whose_door_lets_everybody_in_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(sockets.Door, "_name_of", lambda door, frames: "anybody")
+    worker = Worker(tmp_path, "w1")
+    assert worker.bell.wait(DEADLINE_S)
+    with pytest.raises(KernelmillError) as caught:
+        worker.plane.take()
+    assert caught.value.code is Code.KEYS
+    worker.plane.close()
 
 
 # Parts of jobs -------------------------------------------------------------------------------------------------------
