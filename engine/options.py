@@ -26,16 +26,12 @@ def one_of(name: str, value: object, words: Collection[str], *, or_none: bool = 
     raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
 
 
-def whole_number(name: str, value: object, low: int = INTEGER_MIN) -> int:
-    """Give back `value` if it is an integer of 64 bits, of at least `low`; else KM0107."""
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= INTEGER_MAX:
+def whole_number(name: str, value: object, low: int = INTEGER_MIN, high: int = INTEGER_MAX) -> int:
+    """Give back `value` if it is an integer of 64 bits, of at least `low` and at most `high`; else KM0107."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
     bound = f", at least {low}" if low > INTEGER_MIN else " of 64 bits"
-    hint = (
-        f"give an integer, at most {INTEGER_MAX}"
-        if isinstance(value, int) and value > INTEGER_MAX
-        else f"give an integer{bound}"
-    )
+    hint = f"give an integer, at most {high}" if isinstance(value, int) and value > high else f"give an integer{bound}"
     raise error(Code.BAD_SETTING, f"{name} cannot be {value!r}", where=users_line(), hint=hint)
 
 
@@ -52,6 +48,9 @@ def column_name(value: object) -> str:
         return value
     is_text = isinstance(value, str) and value
     hint = "give whole characters, not half a surrogate pair" if is_text else "give a string that is not empty"
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        names = ", ".join(f'"{one}"' for one in value)
+        hint = f"names of a tuple are a tuple: ({names}{',' if len(value) == 1 else ''})"
     raise error(Code.BAD_SETTING, f"a column cannot be called {value!r}", where=users_line(), hint=hint)
 
 

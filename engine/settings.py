@@ -25,6 +25,7 @@ from kernelmill.engine.sizes import format_bytes, parse_bytes
 
 _SPLIT_BYTES_MIN = 1
 _MEMORY_BYTES_MIN = 32 << 20
+PARTITIONS_MAX = 1 << 16
 ENV_PREFIX = "KERNELMILL_"
 # Not settings: where benchmarks keep their corpora; where tests make processes of a cluster fail (failpoints).
 _ENV_OTHERS = frozenset({"KERNELMILL_BENCH_DATA", "KERNELMILL_FAILPOINTS", "KERNELMILL_FAILPOINT_TOKENS"})
@@ -168,7 +169,7 @@ _KIND_OF_SETTING: dict[str, _Kind] = {
     "progress": _Kind("progress", _choice("auto", "on", "off", true="on", false="off", **{"1": "on", "0": "off"})),
     "progress_delay": _Kind("progress_delay_s", _seconds, lambda seconds: f"{seconds:g} s"),
     "split_size": _Kind("split_bytes", _size(_SPLIT_BYTES_MIN), _show_size),
-    "partitions": _Kind("partitions", _integer(1, 1 << 16), _show_partitions),
+    "partitions": _Kind("partitions", _integer(1, PARTITIONS_MAX), _show_partitions),
     "on_bad": _Kind("on_bad", _choice("error", "reject")),
     "max_rejects": _Kind("max_rejects", _integer(0), lambda n: f"{n:,}"),
     "cache_dir": _Kind("cache_dir", _folder),

@@ -99,7 +99,10 @@ class UserSource:
     def read(self, split: SourceSplit) -> Iterator[pa.RecordBatch]:
         """The rows of a split, checked against the declared schema. Raises KM0301 naming source and split."""
         where = self.split_name(split)
-        batches = iter(self._called("read", self._given.read, msgspec.json.decode(split.value), where=where))
+        made = self._called("read", self._given.read, msgspec.json.decode(split.value), where=where)
+        if not isinstance(made, Iterable):
+            raise self._wrong(f"read gave {shown(made)}", "yield pyarrow.RecordBatch objects", where)
+        batches = iter(made)
         while True:
             batch = self._called("read", next, batches, None, where=where)
             if batch is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import xxhash
 
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import Code, KernelmillError, MemoryLimitError, error
 from kernelmill.engine.origin import short_path
 from kernelmill.engine.sidedata import bound_side
 
@@ -28,6 +28,7 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 _OF_AN_ITERATOR = re.compile(
     r"(generator|iterator|'map'|'zip').*(has no len\(\)|is not subscriptable|is not reversible)"
 )
+_OF_NOTHING = re.compile(r"\(\) (arg is an empty sequence|iterable argument is empty)")
 _CALLED_WITH = {
     "map": "(record, emit)",
     "combine": "(a, b)",
@@ -99,18 +100,26 @@ class UserFunction:
     def failed(self, problem: BaseException, record: str, place: str) -> KernelmillError:
         """KM0301 for what the function raised: its own innermost line, the record and where that came from.
 
-        A KeyboardInterrupt is raised again, as far as `is_interrupt` says that it is not the function's.
+        KM0401 for a MemoryError, which no record is set aside for: another run might have had the memory. A
+        KeyboardInterrupt is raised again, as far as `is_interrupt` says that it is not the function's.
         """
-        if is_interrupt(problem):
+        if is_interrupt(problem) or isinstance(problem, MemoryLimitError):
             raise problem
         line = _innermost_line(problem, self.given) or self.where
         kind = type(problem).__name__
         what = f"{self.title} raised {told(problem)}" + (f" [{line}]" if line else "")
+        if isinstance(problem, MemoryError):
+            hint = f"{record}; on_bad= sets no record aside for this: another run might have had the memory"
+            made = error(Code.MEMORY_LIMIT, what, where=place, hint=hint)
+            made.__cause__ = problem
+            return made
         hint = f'{record}; test for it and call emit.reject("why"), or on_bad="reject" sets such records aside'
         if self.role not in ("map", "reduce"):
             hint = record
         elif self.role == "reduce" and isinstance(problem, TypeError) and _OF_AN_ITERATOR.search(str(problem)):
             hint = f"values come one by one: values = list(values) has them all; {record}"
+        elif self.role == "reduce" and isinstance(problem, ValueError) and _OF_NOTHING.search(str(problem)):
+            hint = f"values come once, and are used up after that: values = list(values) keeps them; {record}"
         # it becomes part of the output, which is the same whatever folder the job was run from (I1)
         reason = f"{self.title} raised {kind}" + (f" [{os.path.basename(line)}]" if line else "")
         made = error(Code.FUNCTION_FAILED, what, where=place, hint=hint, reason=reason)
@@ -237,7 +246,7 @@ def told(problem: BaseException) -> str:
     """An exception of a user's code for a message: its type and text, if its class can make one."""
     kind = type(problem).__name__
     try:
-        return f"{kind}: {problem}"
+        return f"{kind}: {text}" if (text := str(problem)) else kind
     except Exception as another:
         return f"{kind}, whose text cannot be made: {type(another).__name__}"
 

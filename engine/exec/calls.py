@@ -17,7 +17,7 @@ from kernelmill.engine.io.context import Reject, RowPlace
 from kernelmill.engine.userfunctions import UserFunction, is_interrupt
 
 FAILURES = BaseException
-"""What a user's function may raise that is about the record: all but MemoryError and what `is_interrupt`."""
+"""What a user's function may raise: all is about the record but MemoryError and what `is_interrupt`."""
 EMITS_MAX = 1 << 16
 """So many emits are made to rows at once; a single record may emit more."""
 _RECORD_BYTES_MAX = 64 << 10
@@ -63,7 +63,8 @@ class Calls:
         A record that had rejected itself is set aside with its own reason whatever on_bad says.
         """
         if isinstance(problem, MemoryError) or is_interrupt(problem):
-            raise problem
+            record = describe(len(self.staged.ends))
+            raise self.function.failed(problem, record.text, str(record.place))
         if self.staged.is_rejected:
             self.kept()
             return

@@ -300,9 +300,7 @@ class _Fold:
     def _key(self, group: int) -> Any:
         return values_of(self._key_of(group), is_tuple=self._step.key_is_tuple)[0]
 
-    def _failed(self, problem: BaseException, group: int, held: Any, value: Any) -> KernelmillError | BaseException:
-        if isinstance(problem, MemoryError):
-            return problem
+    def _failed(self, problem: BaseException, group: int, held: Any, value: Any) -> KernelmillError:
         values = "the value is" if held is _NOTHING else f"the values are {shown(held)} and"
         text = f"the key is {shown(self._key(group))}, {values} {shown(value)}"
         return self._function.failed(problem, text, self._context.origin)

@@ -137,8 +137,6 @@ def _returned(
     call: Callable[..., Any] = function.call
     try:
         made = call(given)
-    except MemoryError:
-        raise
     except FAILURES as problem:
         raise function.failed(problem, text, place) from problem
     if isinstance(made, pa.RecordBatch):

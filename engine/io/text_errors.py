@@ -12,7 +12,7 @@ _BYTE_ORDER_MARKS = {  # the longer ones first, for they begin like the shorter
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_ENCODING_HINT = "or choose invalid='replace', 'skip' (sets such lines aside) or 'binary'"
+_ENCODING_HINT = "or choose invalid='replace', 'skip' (sets such lines aside) or 'binary': options of km.scan_text"
 
 
 def encoding_error(

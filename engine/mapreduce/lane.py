@@ -42,6 +42,7 @@ from kernelmill.engine.plan.userlogical import (
     ReduceGroups,
     SortPartitions,
 )
+from kernelmill.engine.settings import PARTITIONS_MAX
 from kernelmill.engine.userfunctions import Partitioning, UserFunction, side_of, user_function
 
 _ORDERS = ("key", "value")
@@ -77,7 +78,7 @@ class Lane:
         self.key, self.value = names_of("key", key), names_of("value", value)
         self.types = read_schema(schema)
         self.order = None if order is None else one_of("order", order, _ORDERS, or_none=True)
-        count = None if partitions is None else whole_number("partitions", partitions, 1)
+        count = None if partitions is None else whole_number("partitions", partitions, 1, PARTITIONS_MAX)
         by_range = isinstance(partition, str) and one_of("partition", partition, ("range",)) == "range"
         if by_range and order is None:
             what = 'partition="range" puts all part files in order of keys, order=None asks for none'

@@ -33,11 +33,13 @@ class Emitted:
         self.seen.append(tuple(map(_seen, _flat(emitted))))
 
     def outputs(self) -> tuple[Output, ...]:
-        """The columns for all calls seen. Raises CannotCompileError where there are none."""
+        """The columns for all calls seen. Raises CannotCompileError where there are none, or no columns could be."""
         if not self.seen:
             raise CannotCompileError("it never calls emit")
         if len(self.shapes) > 1:
             raise CannotCompileError("its calls of emit differ in how many values they give")
+        if any(isinstance(kind, TUPLE) for kinds in self.seen for kind in kinds):
+            raise CannotCompileError("a tuple that it emits holds a tuple: no column can")
         return tuple(map(_column, zip(*self.seen, strict=True)))
 
     def shape(self) -> tuple[int, ...]:
@@ -78,10 +80,7 @@ def _staged_type(column: Output) -> Any:
 
 def _flat(args):
     for one in args:
-        if isinstance(one, TUPLE):
-            yield from _flat(one)
-        else:
-            yield one
+        yield from one if isinstance(one, TUPLE) else (one,)
 
 
 def _seen(kind):

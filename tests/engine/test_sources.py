@@ -143,6 +143,16 @@ def test_batches_must_have_the_declared_columns(given, said):
     assert found.where == 'giving, split "only"'
 
 
+def test_a_source_that_reads_nothing_at_all_is_named():
+    class Silent(Giving):
+        def read(self, split):
+            return None
+
+    problem = caught(km.scan_source(Silent()).collect, progress=False)
+    assert problem.code is Code.FUNCTION_FAILED
+    assert "read gave None" in problem.what
+
+
 def test_what_a_source_raises_names_it_and_the_split():
     class Failing(Shelves):
         def read(self, split):
