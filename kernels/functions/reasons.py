@@ -162,7 +162,6 @@ _SIDE_WORDS = (
     (rf"({re.escape(TOO_MUCH)})", "{}"),
     (rf"({re.escape(GROWS)})", "{}"),
     (r"(>>> (?:len|getitem|static_getitem|contains|reversed|setitem)\(Values\()", VALUES_COME_ONE_BY_ONE),
-    (r"(Key must be None or a Numba JIT)", "key= takes a function of yours here: key=lambda word: len(word)"),
     (r"getiter with parameters \(SideSet", "a loop over a set is not supported: its order is another in each process"),
     (r"setitem\((?:Side|readonly)", "what a function looks up cannot be changed"),
     (r"getitem\(Side\w+\(.*\), slice", "slices of a list that a function looks up are not supported"),

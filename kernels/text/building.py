@@ -7,10 +7,10 @@ from typing import Any
 
 from kernelmill.kernels.text.arena import ADDRESS, USED, allocate
 from kernelmill.kernels.text.comparing import equal
-from kernelmill.kernels.text.jitting import helper
+from kernelmill.kernels.text.jitting import helper, user_function
 from kernelmill.kernels.text.pointers import SLACK_BYTES, address_of, copy_64, copy_bytes
 from kernelmill.kernels.text.points import count_points, length_of, size_at
-from kernelmill.kernels.text.registering import END, INT, Texts, TextsOnce, function, method
+from kernelmill.kernels.text.registering import END, INT, TextIterator, Texts, TextsOnce, function, method
 from kernelmill.kernels.text.searching import count_bytes, find_bytes
 from kernelmill.kernels.text.splitting import arena_of
 from kernelmill.kernels.text.strings import with_arena
@@ -118,6 +118,13 @@ def join_once(sep: Any, texts: Any) -> Any:
         is_ascii = is_ascii and text._is_ascii
         total += size
     return make_text(out, total, is_ascii or total == 0, arena)
+
+
+@method("join", TEXT, TextIterator)
+@user_function
+def join_iterated(sep: Any, texts: Any) -> Any:
+    """sep.join(texts) of an iterator, whose steps may take bytes of the arena: so it is gone through first."""
+    return join(sep, list(texts))
 
 
 # replace -------------------------------------------------------------------------------------------------------------

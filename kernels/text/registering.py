@@ -86,13 +86,14 @@ class TextTuple:
 
 
 class Texts:
-    """A kind of argument: what yields texts when iterated over, or a tuple of at least one text."""
+    """A kind of argument: what yields texts each time it is iterated over, or a tuple of at least one text."""
 
     @staticmethod
     def accept(given: Any) -> Any:
         """The type that the argument is passed as; None if it is of another kind."""
         if isinstance(given, types.IterableType) and not isinstance(given, types.BaseTuple):
-            return given if given.iterator_type.yield_type == TEXT and not _is_used_up(given) else None
+            is_again = not isinstance(given, types.IteratorType) and not _is_used_up(given)
+            return given if given.iterator_type.yield_type == TEXT and is_again else None
         return TextTuple.accept(given)
 
 
@@ -103,6 +104,16 @@ class TextsOnce:
     def accept(given: Any) -> Any:
         """The type that the argument is passed as; None if it is of another kind."""
         return given if _is_used_up(given) and given.iterator_type.yield_type == TEXT else None
+
+
+class TextIterator:
+    """A kind of argument: an iterator of numba's over texts, such as map and filter give."""
+
+    @staticmethod
+    def accept(given: Any) -> Any:
+        """The type that the argument is passed as; None if it is of another kind."""
+        is_one = isinstance(given, types.IteratorType) and not _is_used_up(given)
+        return given if is_one and given.yield_type == TEXT else None
 
 
 def _is_used_up(given: Any) -> bool:

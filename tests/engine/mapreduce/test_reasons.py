@@ -58,10 +58,6 @@ def bits(line, emit):
     emit(line, len(line).bit_length())
 
 
-def by_length(line, emit):
-    emit(sorted(line.split(), key=len)[0], 1)
-
-
 def hash_of_character(line, emit):
     emit(line, hash(chr(len(line))))
 
@@ -130,7 +126,6 @@ SAID = [
     (text_of_float, "str() is not supported for such values", text_of_float, 1),
     (fmod, "fmod", fmod, 1),
     (bits, "bit_length", bits, 1),
-    (by_length, "key= takes a function of yours", by_length, 1),
     (hash_of_character, "hash() is not supported for such values", hash_of_character, 1),
     (joined, "join() is not supported for such values", joined, 1),
     (counter_of_record, "emit.count takes a name that is written in the call", counter_of_record, 1),
