@@ -219,7 +219,8 @@ class Soak:
 
     def damage(self) -> None:
         """A bit of a block flips, or the block goes."""
-        files = list(self.rig.scratch(self.worker()).rglob("*.data"))
+        kind = self.chance.choice(["*.data", "*.pack"])
+        files = list(self.rig.scratch(self.worker()).rglob(kind))
         if not files:
             return
         path = self.chance.choice(files)
