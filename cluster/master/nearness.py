@@ -3,7 +3,7 @@
 With w workers an average one holds 1/w of a task's input. A worker is near that holds GAIN_MIN more than that; if none
 does, the worker that holds most on a host whose workers together do so. Where rows are spread evenly nobody is near.
 
-It is a hint: of very many blocks every n-th map task's are added up, and of very many holders nobody is near.
+It is a hint: of very many blocks those of one map task in n are added up, and of very many holders nobody is near.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kernelmill.engine.plan.stages import EdgeKind
 GAIN_MIN: Final = 0.2
 BLOCKS_MAX: Final = 1 << 18
 """Blocks that are added up for one stage: 20 ms of the master's time."""
+_PRIME: Final = 104_729  # one of n, not always the first: workers that took turns all have their part in it
 _OWN: Final = (EdgeKind.HASH, EdgeKind.RANGE)
 
 
@@ -69,7 +70,8 @@ def _bytes_by_holder(job: JobLedger, stage: int) -> dict[int, list[int]]:
         first = sum(source.sheet.partitions[: edge.output])
         width = tasks if edge.kind in _OWN else source.sheet.partitions[edge.output]
         step = max(1, len(source.vectors) * width // BLOCKS_MAX)
-        for index in range(0, len(source.vectors), step):
+        for first_of_n in range(0, len(source.vectors), step):
+            index = min(first_of_n + first_of_n // step * _PRIME % step, len(source.vectors) - 1)
             part = source.vectors[index][first * VECTOR_BYTES : (first + width) * VECTOR_BYTES]
             holder = source.holders[index]
             if part and holder >= 0:

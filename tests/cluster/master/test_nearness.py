@@ -78,8 +78,11 @@ def test_of_very_many_blocks_some_are_enough(monkeypatch):
     assert near(held, {"a": "", "b": ""}) == []
 
 
-def sent(tools, bench):
-    return {each.attempt.task: each.worker for each in tools.only(ev.Assign, bench.orders)}
+@pytest.mark.parametrize("workers", [2, 3, 4, 8])
+def test_workers_that_took_turns_have_their_part_in_the_blocks_that_are_looked_at(monkeypatch, workers):
+    held = [(f"w{task % workers}", (10, 10)) for task in range(workers * 64)]
+    monkeypatch.setattr(nearness, "BLOCKS_MAX", 2 * 64)  # one of as many map tasks as there are workers
+    assert near(held, {f"w{number}": "" for number in range(workers)}) == []
 
 
 def test_the_master_sends_a_reduce_where_its_input_lies_and_elsewhere_if_no_slot_is_free_there(tools):
