@@ -34,6 +34,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print as JSON."
 _everybodys = click.option("--all", "everybodys", is_flag=True, help="Those of other clients too; for --admin keys.")
 
 
+def name_in(bundle: Path) -> str:
+    """The name of the client whose keys these are."""
+    return read_bundle(bundle, "client").name
+
+
 @contextlib.contextmanager
 def open_link(bundle: Path, address: str | None) -> Iterator[Link]:
     """A connection with the keys of a bundle, to its master or the one at `address`."""
@@ -56,11 +61,11 @@ def open_link(bundle: Path, address: str | None) -> Iterator[Link]:
 def jobs(job: str | None, bundle: Path, address: str | None, everybodys: bool, as_json: bool) -> None:
     """List the jobs of this client, the newest first: what runs, and how ended ones ended.
 
-    With JOB, how far it is, stage by stage, or what it left. The first letters of its id will do.
+    With JOB, how far it is, stage by stage, or what it left. Its job_id= or the first letters of its id will do.
     """
     with open_link(bundle, address) as link:
         if job is not None:
-            found = asking.look_at(link, asking.job_named(link, job))
+            found = asking.look_at(link, asking.job_named(link, job, name_in(bundle)))
             if as_json:
                 print_json(job_fields(found))
             else:
@@ -96,12 +101,12 @@ def workers(bundle: Path, address: str | None, as_json: bool) -> None:
 @_as_json
 @common_options
 def logs(job: str, follow: bool, bundle: Path, address: str | None, as_json: bool) -> None:
-    """Print what the tasks of JOB wrote to standard output and error. The first letters of its id will do.
+    """Print what the tasks of JOB wrote to standard output and error.
 
-    The master keeps the last lines of each job, as long as it lives.
+    JOB is its job_id=, or the first letters of its id. The master keeps the last lines of each job while it lives.
     """
     with open_link(bundle, address) as link:
-        number = asking.job_named(link, job)
+        number = asking.job_named(link, job, name_in(bundle))
         rows, after = asking.log_of(link, number)
         if as_json:
             print_json([_log_fields(row) for row in rows])
@@ -121,9 +126,12 @@ def logs(job: str, follow: bool, bundle: Path, address: str | None, as_json: boo
 @_address
 @common_options
 def cancel(job: str, bundle: Path, address: str | None) -> None:
-    """End JOB without output. The first letters of its id will do; with --admin keys it may be somebody else's."""
+    """End JOB without output.
+
+    JOB is its job_id=, or the first letters of its id; with --admin keys it may be somebody else's.
+    """
     with open_link(bundle, address) as link:
-        number = asking.job_named(link, job)
+        number = asking.job_named(link, job, name_in(bundle))
         asking.cancel_job(link, number)
     the_console().note(f"job {number.hex()} is being cancelled")
 

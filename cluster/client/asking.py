@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from kernelmill.cluster.client.jobids import meant
 from kernelmill.cluster.client.link import Link, ask
 from kernelmill.cluster.client.talk import error_of
 from kernelmill.cluster.fields import Problem
@@ -51,10 +52,13 @@ def workers_of(link: Link) -> list[WorkerRow]:
     return list(_answer(link, ListWorkers(), Workers).workers)
 
 
-def job_named(link: Link, text: str) -> bytes:
-    """The id of the job whose hexadecimal id begins with `text`. Raises KM0616 unless there is exactly one."""
+def job_named(link: Link, text: str, client: str) -> bytes:
+    """The id of the job that this client called `text`, or whose hexadecimal id begins so. KM0616 unless it is one."""
+    rows = jobs_of(link)
+    if (named := meant(rows, client, text)) is not None:
+        return named
     wanted = text.strip().lower()
-    found = _beginning(jobs_of(link), wanted) or _beginning(_all_jobs(link), wanted)
+    found = _beginning(rows, wanted) or _beginning(_all_jobs(link), wanted)
     if len(found) == 1:
         return found[0]
     if len(wanted) == 32:

@@ -13,7 +13,6 @@ from typing import Self
 from kernelmill.cluster.client.asking import cancel_job, job_named, jobs_of, log_of, workers_of
 from kernelmill.cluster.client.ends import ClusterEnds
 from kernelmill.cluster.client.handle import Job
-from kernelmill.cluster.client.jobids import named_so
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import Bundle, check_address, read_bundle
 from kernelmill.cluster.messages import JobRow, LogRow
@@ -62,8 +61,7 @@ class Connection:
         Raises KM0616 unless there is exactly one.
         """
         with self._link() as link:
-            named = named_so(jobs_of(link), self._bundle.name, job_id)
-            number = max(named, key=_turn).job if named else job_named(link, job_id)
+            number = job_named(link, job_id, self._bundle.name)
         return Job(self._link, self.roots, number)
 
     def log(self, job: bytes) -> list[LogRow]:
@@ -122,11 +120,6 @@ class Connection:
     def _end_context(self) -> None:
         if os.getpid() == self._process and not self._context.closed:
             self._context.destroy(linger=200)
-
-
-def _turn(row: JobRow) -> tuple[bool, int]:
-    """Which of the jobs of one name is meant: one that has not failed, or else the last that was tried."""
-    return row.state not in ("FAILED", "CANCELLED"), row.job[-1]
 
 
 def connect(

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ from kernelmill.cluster.client.results import job_result, manifest_of
 from kernelmill.cluster.client.talk import OVER, SUBMITTING, Talk, error_of_result
 from kernelmill.cluster.client.watching import Watching
 from kernelmill.cluster.failpoints import failpoint
-from kernelmill.cluster.jobspec.packing import PackedJob, for_collecting, pack
+from kernelmill.cluster.jobspec.packing import PackedJob, UnsignedJob, for_collecting, pack
 from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.messages import Result, Submit
 from kernelmill.cluster.roots import SCRATCH, Roots
@@ -165,6 +165,8 @@ class ClusterEnds:
         """Run a job to its end, with its events; whoever uses the result says `finish` when it is handed over."""
         began = time.monotonic()
         check_parent(place)
+        if name is None:
+            check_target(place, _written(mode))
         unsigned = pack(
             job,
             output=self._roots.place_of(place),
@@ -175,12 +177,7 @@ class ClusterEnds:
             code_policy=self._code_policy,
             sink=sink,
         )
-        number, is_there = secrets.token_bytes(16), False
-        if name is not None:
-            with self._open_link() as link:
-                number, is_there = id_of(jobs_of(link), self._client, name, unsigned.likeness())
-        if not is_there:
-            check_target(place, "overwrite" if mode == "overwrite" else "error")
+        number, is_there, made_here = self._place_for(name, unsigned, place, mode)
         packed = unsigned.sign(number, self._code_key, time.time())
         progress = progress_sink(settings)
         watching = Watching(packed.job, job.graph, fan_out(*(one for one in (progress, on_event) if one is not None)))
@@ -188,7 +185,7 @@ class ClusterEnds:
             if is_there:
                 result = self._followed(number, place, watching)
             else:
-                result = self._submitted(packed, place, watching, is_named=name is not None)
+                result = self._submitted(packed, place, watching, is_named=name is not None, made_here=made_here)
             yield _Ended(result, time.monotonic() - began, watching)
         except BaseException as problem:
             is_cancel = isinstance(problem, KeyboardInterrupt | GeneratorExit)
@@ -198,12 +195,36 @@ class ClusterEnds:
             if progress is not None:
                 progress.close()
 
-    def _submitted(self, packed: PackedJob, place: str, watching: Watching, *, is_named: bool) -> Result:
+    def _place_for(self, name: str | None, unsigned: UnsignedJob, place: str, mode: str) -> tuple[bytes, bool, bool]:
+        """The job's id, whether it is there already, and whether its staging was made here, for it is not.
+
+        Of a job with a name, raises KM0501 if the output is there, KM0617 if the name is another job's. Where another
+        process runs the same job at this moment, what is in the way may be its: then it is looked for again.
+        """
+        if name is None:
+            number = secrets.token_bytes(16)
+            return number, False, make_staging(place, number)
+        likeness, is_second = unsigned.likeness(), False
+        while True:
+            with self._open_link() as link:
+                number, is_there = id_of(jobs_of(link), self._client, name, likeness)
+            if is_there:
+                return number, True, False
+            try:
+                check_target(place, _written(mode))
+                return number, False, make_staging(place, number, may_be_there=True)
+            except KernelmillError:
+                if is_second:
+                    raise
+            is_second = True
+
+    def _submitted(
+        self, packed: PackedJob, place: str, watching: Watching, *, is_named: bool, made_here: bool
+    ) -> Result:
         """Submit a job and wait for its end. A job that nobody accepted leaves no staging.
 
         Of one that has a name another process may submit the same at this moment: then that one is followed.
         """
-        made_here = make_staging(place, packed.job, may_be_there=is_named)
         submit = Submit(packed.job, packed.sheet, packed.parts, packed.signature, packed.expires_s)
         is_anothers = was_accepted = False
         try:
@@ -246,6 +267,10 @@ class ClusterEnds:
         except BaseException:
             cancel(talk, link)
             raise
+
+
+def _written(mode: str) -> Literal["error", "overwrite"]:
+    return "overwrite" if mode == "overwrite" else "error"
 
 
 def _result_of(talk: Talk, place: str) -> Result:

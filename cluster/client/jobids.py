@@ -34,6 +34,12 @@ def named_so(rows: Sequence[JobRow], client: str, name: str) -> list[JobRow]:
     return [row for row in rows if row.client == client and row.job.startswith(beginning)]
 
 
+def meant(rows: Sequence[JobRow], client: str, name: str) -> bytes | None:
+    """The job that a name means now: one that has not failed, or else the last try; None if there is none."""
+    runs = named_so(rows, client, name)
+    return max(runs, key=lambda row: (row.state not in _CAN_RUN_AGAIN, row.job[_SAME])).job if runs else None
+
+
 def id_of(rows: Sequence[JobRow], client: str, name: str, likeness: bytes) -> tuple[bytes, bool]:
     """The id of a job of this name, and whether it is there already; `rows` are the client's jobs.
 

@@ -30,15 +30,15 @@ class FakeLink:
 
 @pytest.mark.parametrize("own", [[], [OWN]])
 def test_an_administrator_names_jobs_of_others_whether_or_not_it_has_jobs_itself(own):
-    assert job_named(FakeLink(own, is_admin=True), "bbb") == OTHERS
+    assert job_named(FakeLink(own, is_admin=True), "bbb", "me") == OTHERS
 
 
 def test_a_clients_own_job_is_found_first():
-    assert job_named(FakeLink([OWN], is_admin=True), "aa") == OWN
+    assert job_named(FakeLink([OWN], is_admin=True), "aa", "me") == OWN
 
 
 @pytest.mark.parametrize("own", [[], [OWN]])
 def test_who_is_no_administrator_hears_that_there_is_no_such_job(own):
     with pytest.raises(KernelmillError) as caught:
-        job_named(FakeLink(own, is_admin=False), "bbb")
+        job_named(FakeLink(own, is_admin=False), "bbb", "me")
     assert caught.value.code is Code.NO_JOB

@@ -19,6 +19,7 @@ NASTY = "HELLO\x1b[2J\x1b]0;pwn\x07\x9b31m\u202etxt\rover"
 def run(monkeypatch):
     """Run a command against a master with one job, whose output and log have nasty texts."""
     log = [LogRow("w1", 0, 3, AttemptKey(1, 7), NASTY)]
+    monkeypatch.setattr(commands, "name_in", lambda bundle: "me")
     monkeypatch.setattr(commands, "open_link", lambda bundle, address: contextlib.nullcontext())
     monkeypatch.setattr(
         asking, "jobs_of", lambda link, everybodys=False: [JobRow(JOB, "me", "RUNNING", 1, 0, NASTY, "")]

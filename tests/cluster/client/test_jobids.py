@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernelmill.cluster.client.jobids import id_of, name_part, named_so
+from kernelmill.cluster.client.jobids import id_of, meant, name_part, named_so
 from kernelmill.cluster.messages import JobRow
 from kernelmill.engine.errors import Code, KernelmillError
 
@@ -63,3 +63,12 @@ def test_a_name_is_given_up_after_so_many_failures():
     with pytest.raises(KernelmillError) as caught:
         id_of([row(last, "FAILED")], "me", "daily", SAME)
     assert caught.value.code is Code.JOB_EXISTS
+
+
+def test_a_name_means_what_has_not_failed_or_else_the_last_try():
+    first, _ = id_of([], "me", "daily", SAME)
+    second, _ = id_of([row(first, "FAILED")], "me", "daily", SAME)
+    assert meant([], "me", "daily") is None
+    assert meant([row(first, "FAILED"), row(second, "CANCELLED")], "me", "daily") == second
+    assert meant([row(first, "COMMITTED"), row(second, "FAILED")], "me", "daily") == first
+    assert meant([row(first, "RUNNING", client="you")], "me", "daily") is None

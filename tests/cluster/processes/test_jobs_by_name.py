@@ -117,7 +117,7 @@ def test_a_job_is_watched_waited_for_and_cancelled_from_elsewhere_and_run_again(
         job = other.job(tmp_path.name)
         assert job.id == row.job.hex() == other.job(job.id[:9]).id
         assert job.state == "RUNNING" == job.wait(0.3)
-        shown = show(cluster, row.job)
+        shown = show(cluster, row.job.hex())
         assert shown.startswith(f"job {job.id} of here: RUNNING") and "0 of 1" in shown
         job.cancel()
         assert job.wait(60) == "CANCELLED"
@@ -132,14 +132,15 @@ def test_a_job_is_watched_waited_for_and_cancelled_from_elsewhere_and_run_again(
         assert job.id[:30] == row.job.hex()[:30] and job.id != row.job.hex()
         result = job.result()
         assert (result.rows, result.path, result.job_id) == (1, f"{tmp_path}/out", job.id)
-        assert "1 rows" in show(cluster, bytes.fromhex(job.id)) and "COMMITTED" in show(cluster, bytes.fromhex(job.id))
-        assert '"state": "CANCELLED"' in show(cluster, row.job, "--json")
+        assert "1 rows" in show(cluster, job.id) and "COMMITTED" in show(cluster, job.id)
+        assert '"state": "CANCELLED"' in show(cluster, row.job.hex(), "--json")
+        assert show(cluster, tmp_path.name) == show(cluster, job.id)
     process.stdout.close(), process.stderr.close()
 
 
 def show(cluster, job, *options):
     bundle = str(cluster.folder / "keys" / "clients" / "here.bundle")
-    found = CliRunner().invoke(commands.jobs, [job.hex(), "--bundle", bundle, *options], obj=Console())
+    found = CliRunner().invoke(commands.jobs, [job, "--bundle", bundle, *options], obj=Console())
     assert found.exit_code == 0, found.output
     return found.output
 
@@ -157,8 +158,9 @@ def test_two_that_submit_the_same_at_once_get_the_same_job(cluster, tmp_path):
     (tmp_path / "gate").touch()
     with contextlib.ExitStack() as stack:
         both = [stack.enter_context(script(cluster, tmp_path)) for _ in range(3)]
-        said = {process.communicate(timeout=100)[0] for process in both}
-    assert len(said) == 1 and said.pop().endswith("out\n")
+        ended = [process.communicate(timeout=100) for process in both]
+    assert [problems for _, problems in ended] == [""] * 3
+    assert len({said for said, _ in ended}) == 1 and ended[0][0].endswith("out\n")
     assert len(jobs_of(cluster, tmp_path)) == 1
     assert sorted(os.listdir(tmp_path)) == ["gate", "in.txt", "out", "script.py"]
 
