@@ -73,7 +73,7 @@ DISCONNECT_S: Final = 0.8
 IPC_DISCONNECT_S: Final = 0.3
 """The same where no network can have ended it: its process is gone, or has just closed its socket to open another."""
 _SESSION_BITS: Final = 63
-_NAP_S: Final = 0.0015
+_NAP_S: Final = 0.005
 """How long messages and commits gather while tasks are short and wait at their workers: a wake-up handles many then."""
 _log = logging.getLogger("kernelmill.cluster")
 
@@ -246,9 +246,7 @@ class MasterShell:
 
     def _wait(self, seconds: float) -> None:
         """Wait for what comes first, and take what has come."""
-        if self._ordered:
-            self._journal.writer.append_groups(self._ordered)
-            self._ordered = []
+        self._hand_over()
         if self._master.is_brisk:
             time.sleep(_NAP_S)
         is_behind = self._journal.writer.is_behind  # then peers wait, for the disk does not follow
@@ -385,8 +383,15 @@ class MasterShell:
             self._grant_parts(letter)
         self._workers.post(way.route.id, letter.body, session=letter.session.to_bytes(8, "little"))
 
+    def _hand_over(self) -> None:
+        """Give the journal what was ordered since, together."""
+        if self._ordered:
+            ordered, self._ordered = self._ordered, []
+            self._journal.writer.append_groups(ordered)
+
     def _flush(self) -> None:
         """Send what was posted to workers; the sessions of those who cannot be reached are over."""
+        self._hand_over()
         while dead := set(self._workers.flush()):
             for session, way in [one for one in self._ways.items() if one[1].route.id in dead]:
                 del self._ways[session]

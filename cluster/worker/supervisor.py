@@ -47,7 +47,7 @@ _IN: Final = int(zmq.POLLIN)
 _IN_AND_OUT: Final = int(zmq.POLLIN | zmq.POLLOUT)
 _POLL_MS_MAX: Final = 60_000
 _READS_MAX = 8
-_NAP_S: Final = 0.0015
+_NAP_S: Final = 0.003
 """How long frames gather while the slots have short tasks in line: each waking for one cost as much as handling it."""
 _RSS_OVER_GRANT: Final = 512 << 20
 """What a slot's process holds beside the memory that its tasks are granted: libraries, compiled functions, slack."""

@@ -17,7 +17,7 @@ from masters import PLAN, MasterProcess, sheet, submission, submit, until
 from raw import client_session, golden, hello, mutations, worker_session
 
 from kernelmill.cluster import messages as m
-from kernelmill.cluster.fields import AttemptKey, BlocksOutput, TaskRecord
+from kernelmill.cluster.fields import AttemptKey, BlocksOutput, TaskRecord, Versions
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.keys import signing
 
@@ -198,7 +198,7 @@ def test_a_client_whose_key_is_taken_from_the_list_hears_no_more_of_its_job(runn
 
 def test_another_version_is_refused_and_both_are_named(running):
     bundle = running.add("worker", "w1")
-    other = m.Versions("9.9", "3.11.7", "26.0.1", "0.68.1", "2.4.6")
+    other = Versions("9.9", "3.11.7", "26.0.1", "0.68.1", "2.4.6")
     with running.worker(bundle) as worker:
         worker.say(hello(versions=other))
         refused = worker.hear(m.Refused, wait_s=15)
