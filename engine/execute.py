@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import threading
@@ -17,6 +16,7 @@ from kernelmill.engine.caching import CachedRows
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.events import Event, JobFinished
 from kernelmill.engine.job import CollectSummary, JobResult, SinkOptions
+from kernelmill.engine.lazymodules import imported
 from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import users_line
 from kernelmill.engine.plan.planner import JobPlan
@@ -188,4 +188,4 @@ def _ends() -> Any:
     """The ways to run a job. Those of this process are imported at the first execution: they bring kernels."""
     if runs_elsewhere():
         return _elsewhere[-1]
-    return importlib.import_module("kernelmill.engine.ends")
+    return imported("kernelmill.engine.ends")

@@ -81,25 +81,13 @@ def __getattr__(name: str) -> Any:
     if name in _HOME_OF_NAME:
         home = _HOME_OF_NAME[name]
         module = home if home.startswith("cluster.") else f"engine.{home}"
-        value = getattr(_imported(f"kernelmill.{module}"), name)
+        lazymodules = importlib.import_module("kernelmill.engine.lazymodules")
+        value = getattr(lazymodules.imported(f"kernelmill.{module}"), name)
         globals()[name] = value
         return value
     if name.startswith("_"):
         raise AttributeError(f"module 'kernelmill' has no attribute {name!r}")
     raise _unknown(name)
-
-
-def _imported(module: str) -> Any:
-    """Import a module while Python looks for no cycles: of what is made then nothing goes, and it would look often."""
-    import gc
-
-    is_on = gc.isenabled()
-    gc.disable()
-    try:
-        return importlib.import_module(module)
-    finally:
-        if is_on:
-            gc.enable()
 
 
 def _unknown(name: str) -> Exception:
