@@ -10,7 +10,10 @@ A kind is a tuple, of which the name of the code is made:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +32,10 @@ _INTEGERS: tuple[type, ...] = (
 )  # fmt: skip
 _ITEMS: dict[type, str] = {str: "text", int: "int64", float: "float64", bool: "boolean"}
 _ITEMS |= {np.str_: "text", np.float64: "float64", np.bool_: "boolean"} | dict.fromkeys(_INTEGERS, "int64")
+_CONSTANTS = (
+    NoneType, bool, int, float, complex, str, bytes, tuple, type, Enum, ModuleType, BuiltinFunctionType, re.Pattern
+)  # fmt: skip
+"""What numba may take as a constant."""
 _ARRAYS = ("int64", "float64", "bool")
 
 
@@ -75,7 +82,7 @@ def kind_of(value: Any, name: str, *, is_keyword: bool = False) -> Kind | str | 
         case bool():
             return None
         case int() | float():
-            return _scalar(value) if is_keyword else None
+            return (_scalar(value) or _why_no_constant(value, name)) if is_keyword else None
         case set() | frozenset():
             return _keyed("set", value, name)
         case dict():
@@ -92,7 +99,20 @@ def kind_of(value: Any, name: str, *, is_keyword: bool = False) -> Kind | str | 
             return ("table", tuple((column, one.item) for column, one in value.side_columns.items()))
         case _ if hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__"):
             return f"{name!r} is Arrow data and no argument: give it by side="
-    return None
+    return _why_no_constant(value, name) if is_keyword else None
+
+
+def _why_no_constant(value: Any, name: str) -> str | None:
+    """Why a keyword that is no side data cannot be a constant of the code either; None if it may be."""
+    if type(value) is int:
+        if _INT64.min <= value <= _INT64.max:
+            return None
+        return f"{name!r} is an int beyond 64 bits"
+    if isinstance(value, FunctionType):
+        return f"{name!r} is a function of yours: call it as a global, not by side="
+    if isinstance(value, _CONSTANTS) or type(value).__module__.partition(".")[0] in ("numpy", "numba"):
+        return None
+    return f"{name!r} is an instance of {type(value).__name__}, which compiled functions do not read"
 
 
 def is_container(value: Any) -> bool:

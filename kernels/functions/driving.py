@@ -24,6 +24,7 @@ from kernelmill.kernels.functions.side import with_side_and_defaults
 from kernelmill.kernels.text import jitting
 from kernelmill.kernels.text.jitting import helper
 from kernelmill.kernels.text.library import TEXT, text_of_row
+from kernelmill.kernels.text.pieces import PiecesType
 from kernelmill.kernels.usercode import CannotCompileError, Input, Output
 
 KINDS = {"text": TEXT, "int64": types.int64, "float64": types.float64, "boolean": types.boolean}
@@ -142,6 +143,7 @@ _TITLES = (
     (types.Float, "a float"),
     (types.Complex, "a complex number"),
     (types.List | types.LiteralList, "a list"),
+    (PiecesType, "what split gives"),
     (types.DictType | types.LiteralStrKeyDict, "a dict"),
     (types.Set, "a set"),
     (types.BaseTuple, "a tuple in a tuple"),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from kernelmill.kernels.functions.rewriting import source_is_at_hand, without_generator_expressions
 from kernelmill.kernels.functions.unbound import unbound_reads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
@@ -32,18 +33,24 @@ _RANDOM = ("random", "numpy.random", "secrets")
 
 
 _OF_THE_COMPILER = (
-    r".*(<function |\bat 0x|Function\(|Literal\[|unicode_type|OptionalType|LLVM|\bIR\b|\{i\d|index at \[)"
+    r".*(<function |@overload|\bType of #|mismatch: |key already in|NRT |args=\[|kws=|\bat 0x|Function\("
+    r"|Literal\[|unicode_type|OptionalType|LLVM|\bIR\b|\{i\d|index at \[)"
 )
 """Words of the compiler's insides, which say nothing to a user."""
 
 
 class Found(NamedTuple):
-    """A place that numba does not take: where, and why; `is_certain`: it must not be compiled, whatever numba says."""
+    """A place that numba does not take: where, and why.
+
+    `is_certain`: it must not be compiled, whatever numba says. `may_work`: numba takes such in some places, so it is
+    the reason only if numba speaks of that line, or has no words.
+    """
 
     path: str
     line: int
     why: str
     is_certain: bool = False
+    may_work: bool = False
 
 
 def refuse_at_once(function: FunctionType) -> None:
@@ -68,7 +75,8 @@ def explained(
         return CannotCompileError(said, line, path)
     if isinstance(function, FunctionType):
         found = list(_places(function, set()))
-        here = [one for one in found if one.line == line] or found
+        here = [one for one in found if one.line == line]
+        here = here or [one for one in found if not one.may_work or not str(problem)]
         if here:
             return CannotCompileError(here[0].why, here[0].line, here[0].path)
         inner = _in_helper(str(problem), _helpers(function, set()))
@@ -125,7 +133,7 @@ def _of_silent(problem: Exception) -> str:
         if frame.tb_frame.f_code.co_filename.endswith("tupleobj.py"):
             return "comparing tuples that hold texts is not supported: compare their items, one by one"
         frame = frame.tb_next
-    return f"numba's compiler failed with {type(problem).__name__}"
+    return f"what is done in it is {_NOT}"
 
 
 _OPERATORS = {
@@ -134,9 +142,13 @@ _OPERATORS = {
     "ne": "!=", "contains": "in", "is_": "is", "getitem": "[...]", "static_getitem": "[...]", "setitem": "[...] =",
     "delitem": "del", "iadd": "+=", "isub": "-=", "imul": "*=", "neg": "-", "pos": "+", "invert": "~", "not_": "not",
 }  # fmt: skip
-_NO_FUNCTION = r"No implementation of function Function\(<(?:built-in function|class|function) '?(?:user_)?(\w+)\b.*>\)"
+_NO_FUNCTION = (
+    r"No implementation of function Function\(<(?:built-in function|class|function) '?(?:user_|unicode_)?(\w+)\b.*>\)"
+)
+_COUNTS = "emit.{} takes a whole number after the name"
 _WORDS = (
     (_NO_FUNCTION, "{} is not supported for such values"),
+    (r"Invalid use of BoundFunction\([\w.]*emit\.(count) .* parameters \(Literal\[str\]", _COUNTS),
     (r"Invalid use of BoundFunction\([\w.]*emit\.(\w+)", "emit.{} takes a name that is written in the call"),
     (r"Invalid use of BoundFunction\([\w.]*?(\w+) for ", "{} is not supported for such values"),
     (
@@ -145,10 +157,17 @@ _WORDS = (
     ),
     (r"(Illegal IR, del found)", "del of a variable is not supported"),
     (r"(Cannot resolve setattr)", "an attribute cannot be given a value"),
-    (r"Unknown attribute '(\w+)' of type (?:Text|unicode_type)", "the method {} of texts is not supported"),
+    (
+        r"Unknown attribute '(\w+)' of type (?:Text|unicode_type|Literal\[str\].*)$",
+        "the method {} of texts is not supported",
+    ),
     (r"Unknown attribute '(\w+)' of type Pieces", "what split gives has no {} here: list(...) makes a list of it"),
     (r"Unknown attribute '(\w+)' of type Module\((\w+)\)", "{} of that module is not supported"),
     (r"Unknown attribute '(\w+)' of type", "the attribute {} is not supported"),
+    (
+        r"Cannot unify .* for '(?:\w*__locals__|\$|\w*vphi)()",
+        "what is made inside is{} now of one type, now of another",
+    ),
     (r"Cannot unify .* for '([A-Za-z_]\w*?)(?:\.\d+)?'", "{} is now of one type, now of another"),
     (r"(Cannot unify) ", "one expression is now of one type, now of another"),
     (r"(Type of variable|Cannot infer|Cannot type|Undecided)", "the type of a value cannot be told"),
@@ -182,7 +201,17 @@ def _useful(text: str) -> str:
         if told:
             return words.format(*told.groups())
     lines = [line.strip() for line in text.splitlines()]
-    skipped = ("Failed in ", "During:", "Use of unsupported", "File ", "There are", "- Of which", ">>>", "Overload")
+    skipped = (
+        "- Resolution failure",
+        "Failed in ",
+        "During:",
+        "Use of unsupported",
+        "File ",
+        "There are",
+        "- Of which",
+        ">>>",
+        "Overload",
+    )
     first = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
     for pattern, words in _WORDS:
         found = re.match(pattern, first)
@@ -198,6 +227,7 @@ def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
     if function in seen:
         return
     seen.add(function)
+    function = without_generator_expressions(function)
     code = function.__code__
     if code.co_flags & inspect.CO_VARKEYWORDS:
         yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {_NOT}")
@@ -220,6 +250,11 @@ def _cells_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
     line = code.co_firstlineno
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType) and constant.co_kwonlyargcount:  # before the dict of its defaults
+            name, kept = constant.co_name, constant.co_varnames[constant.co_argcount]
+            why = f"{name} takes {kept} by name alone (*), which is {_NOT} for what is made inside a function"
+            yield Found(code.co_filename, constant.co_firstlineno, why)
     steps = list(dis.get_instructions(code))
     for step, after, third in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=False):
         line = (step.positions.lineno if step.positions else None) or line
@@ -227,7 +262,7 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
         if _is_walrus(step, after, third):
             why = f"an assignment in an expression (:=) is {_NOT}: give it a line of its own"
         if why:
-            yield Found(code.co_filename, line, why, is_certain)
+            yield Found(code.co_filename, line, why, is_certain, may_work=_may_work(step))
         if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars:
             yield Found(code.co_filename, line, f"assigning {step.argval!r} of an outer function is {_NOT}", True)
     for name, at in unbound_reads(code):
@@ -235,8 +270,17 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             if constant.co_name == "<genexpr>":
-                yield Found(code.co_filename, constant.co_firstlineno, f"a generator expression is {_NOT} here")
+                why = f"a generator expression is {_NOT} here"
+                if not source_is_at_hand(code):
+                    why = "a generator expression takes the function's source, which is not at hand: write [...] for it"
+                yield Found(code.co_filename, constant.co_firstlineno, why)
             yield from _places_in(constant, names)
+
+
+def _may_work(step: dis.Instruction) -> bool:
+    """Whether numba takes in some places what `_of_step` says of the instruction."""
+    is_builtin = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in ("isinstance", "getattr", "type")
+    return is_builtin or step.opname in ("CALL_FUNCTION_EX", "SET_UPDATE", "BUILD_SET")
 
 
 def _is_walrus(step: dis.Instruction, after: dis.Instruction | None, third: dis.Instruction | None) -> bool:
@@ -266,6 +310,8 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
             return f"a format specification in an f-string is {_NOT}", False
         case "BUILD_MAP" | "BUILD_CONST_KEY_MAP" | "MAP_ADD" | "DICT_UPDATE" | "DICT_MERGE":
             return f"a dict that is made inside a function is {_NOT}", False
+        case "SET_UPDATE" | "BUILD_SET":
+            return f"a set that is written out is {_NOT} here: make it outside, as a global", False
         case "STORE_GLOBAL" | "DELETE_GLOBAL":
             return f"assigning the global {step.argval!r} is {_NOT}", False
         case "CALL_FUNCTION_EX":
@@ -280,7 +326,7 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
             return f"a class is {_NOT}", False
         case "UNPACK_EX":
             return f"a starred name (a, *b = ...) is {_NOT}", False
-        case "LOAD_METHOD" | "LOAD_ATTR" if step.argval in ("format", "encode", "format_map"):
+        case "LOAD_METHOD" | "LOAD_ATTR" if step.argval in ("format", "format_map"):
             return f"str.{step.argval} is {_NOT}", False
     return "", False
 

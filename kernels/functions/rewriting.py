@@ -47,6 +47,11 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     return made
 
 
+def source_is_at_hand(code: CodeType) -> bool:
+    """Whether the text of a function's file can be read: not for what `python -` or exec made."""
+    return bool(linecache.getlines(code.co_filename))
+
+
 def _compiled(tree: ast.AST, like: CodeType) -> CodeType:
     flags = like.co_flags & _FUTURES
     with warnings.catch_warnings():

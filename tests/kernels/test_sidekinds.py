@@ -1,5 +1,7 @@
 """Which values are side data, of what kind, and which functions come by them."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -43,10 +45,22 @@ def test_what_is_mixed_or_unknown_has_a_reason_instead(value):
     assert isinstance(why, str) and "'x'" in why
 
 
-@pytest.mark.parametrize(("value", "kind"), [(5, "int64"), (-(2**63), "int64"), (0.5, "float64"), (2**63, None)])
+@pytest.mark.parametrize(("value", "kind"), [(5, "int64"), (-(2**63), "int64"), (0.5, "float64")])
 def test_numbers_are_side_data_as_keywords_alone(value, kind):
     assert kind_of(value, "x") is None
-    assert kind_of(value, "x", is_keyword=True) == (kind and ("scalar", kind))
+    assert kind_of(value, "x", is_keyword=True) == ("scalar", kind)
+
+
+@pytest.mark.parametrize("value", [2**63, range(5), lambda: 1, object(), iter(())])
+def test_a_keyword_that_no_code_can_hold_has_a_reason(value):
+    why = kind_of(value, "x", is_keyword=True)
+    assert isinstance(why, str) and "'x'" in why
+    assert kind_of(value, "x") is None
+
+
+@pytest.mark.parametrize("value", [None, True, "a", b"a", (1, "a"), len, math, int, np.float32(1)])
+def test_a_keyword_that_is_a_constant_is_no_side_data(value):
+    assert kind_of(value, "x", is_keyword=True) is None
 
 
 STOP, FACTOR = {"the"}, 3

@@ -1,0 +1,125 @@
+"""Reasons name what numba cannot compile, not what stands beside it, and in no words of numba's own."""
+
+import re
+
+import pyarrow as pa
+import pytest
+
+import kernelmill as km
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.kernels import _jit
+
+pytestmark = pytest.mark.skipif(_jit.JIT_DISABLED or _jit.BOUNDS_CHECKED, reason="nothing is compiled then")
+
+LINES = pa.table({"line": ["a b", "12"]})
+TYPES = {"key": "string", "value": "int64"}
+INSIDES = re.compile(
+    r"<function|0x|Literal|unicode_|Optional|Error|numba|Resolution|@overload|Pieces|__locals__|vphi|mismatch|list\("
+)
+"""Words about the compiler, not about the function."""
+
+
+def failure_of(function, side=None):
+    job = km.MapReduce(function, side=side, schema=TYPES, compile="require")
+    with pytest.raises(KernelmillError) as caught:
+        km.from_arrow(LINES).pipe(job).collect(progress=False)
+    assert caught.value.code is Code.INTERPRETED
+    reason = caught.value.what.partition("cannot be compiled: ")[2]
+    assert not INSIDES.search(reason), reason
+    return caught.value.what
+
+
+def longest(line, emit):
+    length = len(line.encode())
+    emit(max(line.split(), key=len), length)
+
+
+def longest_after_a_sum(line, emit):
+    letters = sum(1 for _ in line)
+    emit(max(line.split(), key=len), letters)
+
+
+def counted_by_a_half(line, emit):
+    emit.count("x", 1.5)
+    emit(line, 1)
+
+
+def replaced(line, emit):
+    emit("x".replace(line, "Z", 3), 1)
+
+
+def letters_joined(line, emit):
+    letters = set(line)
+    emit(",".join(letters), 1)
+
+
+def discarded(line, emit):
+    words = set(line.split())
+    words.discard("a")
+    emit(line, len(words))
+
+
+def written_set(line, emit):
+    found = {"ab", "c"} if line else {"d"}
+    emit(line, len(found))
+
+
+def mixed_in_a_comprehension(line, emit):
+    found = [word or 1 for word in line.split()]
+    emit(line, len(found))
+
+
+def by_name_alone(line, emit):
+    def twice(a, *, b=1):
+        return a * b
+
+    emit(line, twice(1, b=2))
+
+
+def pieces_emitted(line, emit):
+    emit(line, line.split())
+
+
+SAID = [
+    (longest, "max() is not supported for such values", 2),
+    (longest_after_a_sum, "max() is not supported for such values", 2),
+    (counted_by_a_half, "emit.count takes a whole number after the name", 1),
+    (replaced, "replace() is not supported for such values", 1),
+    (letters_joined, "what is done here is not supported", 2),
+    (discarded, "what is done here is not supported", 0),
+    (written_set, "a set that is written out is not supported", 1),
+    (mixed_in_a_comprehension, "what is made inside is now of one type", 1),
+    (by_name_alone, "twice takes b by name alone (*)", 1),
+    (pieces_emitted, "emit is called with what split gives", 0),
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("function", "said", "below"), SAID, ids=[one[0].__name__ for one in SAID])
+def test_the_reason_is_what_numba_means_at_its_line(function, said, below):
+    what = failure_of(function)
+    assert said in what
+    assert f"test_reasons_named.py:{function.__code__.co_firstlineno + below}: map function" in what
+
+
+SIDE = {
+    "beyond 64 bits": 2**70,
+    "a function of yours": lambda n: n,
+    "instance of range": range(5),
+    "instance of object": object(),
+}
+
+
+@pytest.mark.parametrize("said", SIDE)
+def test_what_cannot_be_given_by_side_is_named_with_its_kind(said):
+    def looks_up(line, emit, *, given):
+        emit(line, 0 if given is None else 1)
+
+    what = failure_of(looks_up, {"given": SIDE[said]})
+    assert "'given' is a" in what and said in what
+
+
+def test_a_generator_expression_without_its_source_is_told_so():
+    names = {}
+    exec("def sums(line, emit):\n    emit(line, sum(len(word) for word in line.split()))\n", names)
+    assert "takes the function's source, which is not at hand: write [...]" in failure_of(names["sums"])
