@@ -37,6 +37,8 @@ from kernelmill.kernels.usermaps import (
 )
 
 _WORD = ir.IntType(64)
+COUNTED_MAX = 1 << 32
+"""More is added to a counter by Python: so the sums of a batch stay far from the end of an int64."""
 
 
 class EmitType(Emitted, types.Callable):
@@ -287,6 +289,11 @@ def _count(context, builder, sig, args):
     added = ir.Constant(_WORD, 1)
     if len(args) > 2:
         added = context.cast(builder, args[2], sig.args[2], types.int64)
+        is_large = builder.icmp_unsigned(
+            ">", builder.add(added, ir.Constant(_WORD, COUNTED_MAX)), ir.Constant(_WORD, 2 * COUNTED_MAX)
+        )
+        with builder.if_then(is_large, likely=False):
+            context.call_conv.return_user_exc(builder, OverflowError, ("a sum of such counts may be no int64",))
     place = _at(builder, me.state, COUNTERS + 2 * number + 1)
     builder.store(builder.add(builder.load(place), added), place)
     return context.get_dummy_value()

@@ -22,6 +22,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from kernelmill.kernels.text.jitting import apart, call, helper
+from kernelmill.kernels.usercode import CannotCompileError
 
 _WHOLE: Any = (int, round, math.floor, math.ceil, math.trunc)
 _NUMBER = types.Integer | types.Boolean
@@ -178,6 +179,8 @@ def _register(operation: Any) -> None:
 
         def generic(self, args, kws):
             passed = tuple(types.unliteral(one) for one in args)
+            if operation in (min, max):
+                _refuse_bools_beside_numbers(operation.__name__, passed[1:])
             by_float = operation is round and passed[0] == types.float64 and isinstance(passed[1], _NUMBER)
             return None if kws or by_float else signature(passed[0], *passed)
 
@@ -191,6 +194,14 @@ def _register(operation: Any) -> None:
     infer_global(checked, types.Function(Template))
     lower_builtin(checked, types.VarArg(types.Any))(lower)
     _CHECKED[operation] = checked
+
+
+def _refuse_bools_beside_numbers(name: str, kinds: Any) -> None:
+    """Raise for max(flag, 0), whose value Python leaves a bool."""
+    given = kinds[0].types if len(kinds) == 1 and isinstance(kinds[0], types.Tuple) else kinds
+    bools = [isinstance(one, types.Boolean) for one in given]
+    if any(bools) and not all(bools):
+        raise CannotCompileError(f"{name} of a bool and a number is not supported in compiled functions")
 
 
 def _check(context: Any, builder: Any, operation: Any, kinds: Any, values: Any) -> Any:

@@ -1,5 +1,7 @@
-"""Comparisons of an int with a float in users' functions: exact, as Python's. numba makes the int a float first.
+"""Ints beside floats in users' functions, which numba makes floats first.
 
+Comparisons are exact, as Python's. Where an int must become a float, as in a variable that holds the one or the other,
+only one that stays what it is does: others raise, and are Python's.
 Importing this module tells numba. They serve users' functions alone, before numba's own.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
@@ -10,9 +12,10 @@ import operator
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin
+from numba.extending import lower_builtin, lower_cast
 
 from kernelmill.kernels.text.jitting import call, compiles_users_function, helper
 from kernelmill.kernels.usercode import CannotCompileError
@@ -73,6 +76,22 @@ def _register(operation: Any) -> None:
     infer_global(operation)(Template)
     lower_builtin(operation, *_INT_FIRST)(lower)
     lower_builtin(operation, *_FLOAT_FIRST)(lower_turned)
+
+
+@helper
+def _becomes_a_float(whole: Any) -> Any:
+    """float(whole), if that is the same number."""
+    if not -_EXACT <= whole <= _EXACT:
+        raise OverflowError("beyond the whole numbers of a float")
+    return float(whole)
+
+
+@lower_cast(types.int64, types.float64)
+def _made_a_float(context: Any, builder: Any, fromty: Any, toty: Any, val: Any) -> Any:
+    is_small = isinstance(val, ir.Constant) and abs(val.constant) <= _EXACT
+    if is_small or not compiles_users_function():
+        return builder.sitofp(val, context.get_value_type(toty))
+    return call(context, builder, _becomes_a_float, (types.int64,), (val,))
 
 
 def _refuse_tuples(first: Any, second: Any, *, are_ordered: bool) -> None:

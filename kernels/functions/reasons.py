@@ -155,6 +155,7 @@ _WORDS = (
         r"Invalid use of (Literal|\w+ is no|int64|float64|OptionalType|Text|unicode)",
         "a value is called that is no function",
     ),
+    (r"(Cannot __getitem__ on a literal list)", "a list of values of several types is not supported"),
     (r"(Illegal IR, del found)", "del of a variable is not supported"),
     (r"(Cannot resolve setattr)", "an attribute cannot be given a value"),
     (

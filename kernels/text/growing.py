@@ -1,9 +1,13 @@
-"""Types that nest deeper with each round of a loop, as that of x in `x = [x]`: numba would follow them without end."""
+"""Types that numba makes one and a user's function must not have.
+
+Such as nest deeper with each round of a loop, as that of x in `x = [x]`, which numba would follow without end; and a
+bool where a number may stand, as in `x = n > 2 and 7`, whose text would be that of a number.
+"""
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,14 +20,19 @@ _DEPTH_MAX = 12
 
 
 @contextmanager
-def bounded_types(context: Any) -> Iterator[None]:
-    """While it is open, a type that nests too deeply is a TypingError with the words GROWS."""
+def bounded_types(context: Any, is_users: Callable[[], bool]) -> Iterator[None]:
+    """While it is open, a type that nests too deeply is a TypingError with the words GROWS.
+
+    Where `is_users` says that a user's code is looked at, bools and numbers have no type in common.
+    """
     if "unify_pairs" in vars(context):  # it is open, and a helper's caller closes it
         yield
         return
     unify = context.unify_pairs
 
     def unify_bounded(first, second):
+        if _are_bool_and_number(first, second) and is_users():
+            return None
         found = unify(first, second)
         if found is not None and _is_deeper(found, _DEPTH_MAX):
             raise errors.TypingError(GROWS)
@@ -34,6 +43,12 @@ def bounded_types(context: Any) -> Iterator[None]:
         yield
     finally:
         del context.unify_pairs
+
+
+def _are_bool_and_number(first: Any, second: Any) -> bool:
+    kinds = [isinstance(one, types.Boolean) for one in (first, second)]
+    numbers = [isinstance(one, types.Integer | types.Float) for one in (first, second)]
+    return any(kinds) and any(numbers)
 
 
 def _is_deeper(kind: Any, depth: int) -> bool:

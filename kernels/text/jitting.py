@@ -112,7 +112,7 @@ def _compile(key: Key) -> _Helper:
     typing = cpu_target.typing_context
     _COMPILING.append(function)
     try:
-        with bounded_types(typing):
+        with bounded_types(typing, _types_users_code):
             made = compiler.compile_internal(typing, target, library, source, arg_types, None, flags, {})
     finally:
         _COMPILING.pop()
@@ -255,6 +255,12 @@ def user_function(function: Function) -> Function:
 def compiles_users_function() -> bool:
     """True while a user's function is compiled, and not a helper that it calls."""
     return bool(_COMPILING) and _COMPILING[-1] in _USERS
+
+
+def _types_users_code() -> bool:
+    """True while numba looks for the types of a user's function itself, and not of what numba has for its calls."""
+    frames = cpu_target.typing_context.callstack
+    return compiles_users_function() and len(frames) > 0 and frames[0].func_id.code is _COMPILING[-1].__code__
 
 
 def made_when_called(function: Function) -> Callable[[Callable[[], Any]], Function]:
