@@ -30,6 +30,7 @@ class MasterProcess:
         keys_folder.init(self.keys, self.address)
         (self.folder / "data").mkdir()
         self.process = None
+        self._sessions = []
 
     def add(self, role, name, **more):
         return read_bundle(keys_folder.add(self.keys, role, name, **more), role)
@@ -53,6 +54,8 @@ class MasterProcess:
         return (self.folder / "log").read_text()
 
     def close(self):
+        for session in self._sessions:
+            session.peer.close()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -62,22 +65,22 @@ class MasterProcess:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def client(self, bundle):
-        return _let_in(lambda: client_session(self.address, bundle))
+        return self._let_in(lambda: client_session(self.address, bundle))
 
     def worker(self, bundle):
-        return _let_in(lambda: worker_session(self.address, bundle))
+        return self._let_in(lambda: worker_session(self.address, bundle))
 
-
-def _let_in(connect):
-    """A session whose handshake succeeded: the master may be starting, or not have read its lists again."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        session = connect()
-        if session.peer.handshake(1.0) == "succeeded":
-            return session
-        session.peer.close()
-        time.sleep(0.05)  # bounded by the deadline
-    raise AssertionError("the master let nobody in")
+    def _let_in(self, connect):
+        """A session whose handshake succeeded: the master may be starting, or not have read its lists again."""
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            session = connect()
+            if session.peer.handshake(1.0) == "succeeded":
+                self._sessions.append(session)
+                return session
+            session.peer.close()
+            time.sleep(0.05)  # bounded by the deadline
+        raise AssertionError("the master let nobody in")
 
 
 def until(found, wait_s=10.0):

@@ -320,17 +320,14 @@ def get(url):
 def test_its_status_page_shows_jobs_and_workers_to_who_has_the_printed_address(master):
     ann, w1 = master.add("client", "ann"), master.add("worker", "w1")
     master.start()
-    url = until(lambda: re.search(r"status page is at (http://127.0.0.1:[0-9]+/[?]token=[^ ]+)\n", master.said()), 30)[
-        1
-    ]
+    printed = r"status page is at (http://127.0.0.1:[0-9]+/[?]token=[^ ]+)\n"
+    url = until(lambda: re.search(printed, master.said()), 30)[1]
     assert "None yet." in get(url) and "None is here." in get(url)
     worker, _ = registered(master, w1)
     client = master.client(ann)
     assert isinstance(submit(client, submission(JOB)), m.Accepted)
     worker.hear(m.Assign, wait_s=20)
-    state = until(
-        lambda: (found := json.loads(get(url.replace("/?", "/state.json?"))))["jobs"] and found
-    )  # half a second
+    state = until(lambda: (found := json.loads(get(url.replace("/?", "/state.json?"))))["jobs"] and found)
     (job,), (here,) = state["jobs"], state["workers"]
     assert (job["id"], job["client"], job["output"], job["state"]) == (JOB.hex(), "ann", "data:/out", "RUNNING")
     assert [(stage["tasks"], stage["committed"]) for stage in job["stages"]] == [(2, 0), (1, 0)]
