@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -30,6 +30,7 @@ class Recipe:
     """A job without a plan: its functions and names; `pairs` and `made` are its types, None where they are not given.
 
     `reduce`: a function of role reduce or combine, a name, or None. `named`: the same of each named output.
+    `has_values`: False once it is known, where there are no types, that map emits keys alone.
     """
 
     map: UserFunction
@@ -41,6 +42,7 @@ class Recipe:
     pairs: Pairs | None
     made: pa.Schema | None
     named: Mapping[str, Recipe] = field(default_factory=dict)
+    has_values: bool = True
 
 
 @dataclass
@@ -64,6 +66,12 @@ class NaiveRun:
             counters |= {name: counters.get(name, 0) + n for name, n in one.counters.items()}
         return counters
 
+    def note_keys_alone(self, pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """The emitted pairs, None for values that are missing; without types, if all are, the job has keys alone."""
+        if pairs and self.recipe.pairs is None and all(value is _NOTHING for _, value in pairs):
+            self.recipe = replace(self.recipe, has_values=False)
+        return [(key, None if value is _NOTHING else value) for key, value in pairs]
+
     def table(self) -> pa.Table:
         """The rows as a table of the job's columns; without schema= the types are those of the values."""
         columns = list(zip(*self.rows, strict=True))
@@ -72,7 +80,8 @@ class NaiveRun:
             arrays = [columns_of(column, [f], is_tuple=False)[0] for column, f in zip(columns, fields, strict=False)]
             arrays = arrays or [pa.array([], f.type) for f in fields]
             return pa.Table.from_arrays(arrays, schema=self.recipe.made)
-        names = [*self.recipe.key[0], *self.recipe.value[0]]
+        is_bare = self.recipe.reduce is None and not self.recipe.has_values
+        names = [*self.recipe.key[0], *(() if is_bare else self.recipe.value[0])]
         return pa.table({name: pa.array(column) for name, column in zip(names, columns, strict=False)})
 
     def rejects_table(self) -> pa.Table | None:
@@ -128,6 +137,7 @@ def run_naively(recipe: Recipe, records: Iterable[Any], *, rejecting: bool = Fal
 
 def _finish(run: NaiveRun, pairs: list[tuple[Any, Any]], rejecting: bool) -> None:
     """Reduce and order what was emitted to one output."""
+    pairs = run.note_keys_alone(pairs)
     recipe = run.recipe
     if recipe.reduce is None:
         ordered = sorted(pairs, key=_by(recipe)) if recipe.order else pairs
@@ -210,7 +220,7 @@ def _mapped(run: NaiveRun, number: int, record: Any, rejecting: bool) -> dict[st
 def _typed(shape: Pairs | None, pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Pairs as they are once they have been columns of the job's types."""
     if shape is None or not pairs:
-        return [(key, None if value is _NOTHING else value) for key, value in pairs]
+        return pairs
     fields = list(shape.schema)
     keys = columns_of([key for key, _ in pairs], fields[: len(shape.keys)], is_tuple=shape.key_is_tuple)
     made: Sequence[Any] = [None] * len(pairs)
@@ -262,7 +272,7 @@ def combined(function: UserFunction, values: Sequence[Any]) -> Any:
 def _named(recipe: Recipe, values: list[Any]) -> Any:
     """The value of a reduce that has a name; of tuples, item by item."""
     kind = str(recipe.reduce)
-    if recipe.pairs is not None and not recipe.pairs.values:
+    if not recipe.has_values or (recipe.pairs is not None and not recipe.pairs.values):
         return len(values) if kind == "count" else None
     if not recipe.value[1]:
         return _REDUCES[kind](values)
@@ -310,7 +320,8 @@ _REDUCES: Mapping[str, Callable[[list[Any]], Any]] = {
 
 def _flat(recipe: Recipe, key: Any, value: Any, value_is_tuple: bool) -> tuple[Any, ...]:
     keys = tuple(key) if recipe.key[1] else (key,)
-    if recipe.made is not None and len(recipe.made) == len(keys):
+    is_bare = recipe.reduce is None and not recipe.has_values
+    if is_bare or (recipe.made is not None and len(recipe.made) == len(keys)):
         return keys
     return (*keys, *value) if value_is_tuple and isinstance(value, tuple) else (*keys, value)
 

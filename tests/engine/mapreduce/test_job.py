@@ -256,6 +256,21 @@ def test_explain_names_the_functions_and_their_lines():
         assert part in text
 
 
+@pytest.mark.parametrize(("reduce", "rows"), [(None, [("a",), ("a",), ("b",)]), ("count", [("a", 2), ("b", 1)])])
+def test_a_trial_of_keys_alone_has_the_columns_of_a_run_without_schema(reduce, rows):
+    def keys(line, emit):
+        emit(line)
+        emit.to("too", line)
+
+    def valued(line, emit):
+        emit(line, None)
+
+    job = km.MapReduce(keys, reduce, outputs={"too": km.Output(reduce)})
+    tried = job.trial(["b", "a", "a"])
+    assert tried.rows() == rows == tried.outputs["too"].rows()
+    assert km.MapReduce(valued).trial(["a"]).rows() == [("a", None)]
+
+
 def test_trial_runs_here_with_what_it_raises_as_it_is():
     with pytest.raises(ZeroDivisionError):
         mapreduce(lambda x, emit: emit(x, 1 / 0), schema=PAIRS).trial(["a"])
