@@ -90,7 +90,9 @@ class RawPeer:
         return self._socket.recv_multipart() if self._socket.poll(int(wait_s * 1000)) else None
 
     def close(self) -> None:
-        """Close the socket; what was not sent is not."""
+        """Close the socket; what was not sent is not. More than once is fine."""
+        if self._socket.closed:
+            return
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._context.destroy(linger=0)
