@@ -45,11 +45,11 @@ class InterpretedFunctionWarning(UserWarning):
     """KM0302: a user's function cannot be compiled and runs as plain Python, which gives the same rows more slowly."""
 
 
-def compiled_form(function: UserFunction, schema: pa.Schema) -> CompiledMap | None:
+def compiled_form(function: UserFunction, schema: pa.Schema, *, ends_job: bool = False) -> CompiledMap | None:
     """The map as machine code for records of `schema`; None where it runs as plain Python.
 
     Why not is said once, as an InterpretedFunctionWarning; with compile="require" it is KM0302. Columns that it does
-    not read may be of any type.
+    not read may be of any type. `ends_job`: no warning, for the job is refused then, with the reason.
     """
 
     def compile_(kernels: Any) -> CompiledMap:
@@ -61,7 +61,7 @@ def compiled_form(function: UserFunction, schema: pa.Schema) -> CompiledMap | No
         made: CompiledMap = kernels("usermaps").compiled_map(_bound(function), inputs, {}, is_row=is_row)
         return made
 
-    return _answer(function, schema.to_string(show_schema_metadata=False), compile_)
+    return _answer(function, schema.to_string(show_schema_metadata=False), compile_, is_silent=ends_job)
 
 
 def compiled_partition(
@@ -120,13 +120,15 @@ def compiled_reduce(
     return _answer(function, f"{key_is_tuple} {value_is_tuple} {' | '.join(schemas)}", compile_, at_run)
 
 
-def _answer(function: UserFunction, asked: str, compile_: Callable[[Any], F], at_run: bool = False) -> F | None:
+def _answer(
+    function: UserFunction, asked: str, compile_: Callable[[Any], F], at_run: bool = False, *, is_silent: bool = False
+) -> F | None:
     if function.compile == "never":
         return None
     with _LOCK:
         answers = _ANSWERS.setdefault(function, {})
         if asked not in answers:
-            answers[asked] = _compiled_or_known(function, asked, compile_, at_run)
+            answers[asked] = _compiled_or_known(function, asked, compile_, at_run or is_silent)
         answer = answers[asked]
     if not isinstance(answer, str):
         made: F = answer

@@ -18,14 +18,14 @@ Named = tuple[tuple[str, ...], bool]
 
 
 def infer_types(
-    function: UserFunction, input_schema: pa.Schema, key: Named, value: Named, to: str = ""
+    function: UserFunction, input_schema: pa.Schema, key: Named, value: Named, to: str = "", *, is_needed: bool = False
 ) -> dict[str, pa.DataType] | None:
     """The types of what a map emits, by the names of key= and value=; None where schema= must tell.
 
     With `to`: of what it emits to that named output. A map that emits another number of keys or values than are named,
-    or nothing, is such.
+    or nothing, is such. `is_needed`: without them the job is refused, and why there are none is said then.
     """
-    form = compiled_form(function, input_schema)
+    form = compiled_form(function, input_schema, ends_job=is_needed)
     rows = None if form is None else _rows_for(form, to)
     if rows is None or not rows.outputs:
         return None

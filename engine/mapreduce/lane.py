@@ -98,7 +98,9 @@ class Lane:
         As schema= says, or else as the compiler knows. KM0104 where neither does.
         """
         # Asked though schema= is given: what cannot be compiled is said here, in the user's thread.
-        types = None if schema is None else infer_types(function, schema, self.key, self.value, to)
+        types = None
+        if schema is not None:
+            types = infer_types(function, schema, self.key, self.value, to, is_needed=self.types is None)
         if self.types is not None:
             types = self.types[0]
         if types is None:

@@ -1,6 +1,7 @@
 """Reasons name what numba cannot compile, not what stands beside it, and in no words of numba's own."""
 
 import re
+import warnings
 
 import pyarrow as pa
 import pytest
@@ -123,3 +124,18 @@ def test_a_generator_expression_without_its_source_is_told_so():
     names = {}
     exec("def sums(line, emit):\n    emit(line, sum(len(word) for word in line.split()))\n", names)
     assert "takes the function's source, which is not at hand: write [...]" in failure_of(names["sums"])
+
+
+def test_a_job_that_is_refused_for_its_types_does_not_warn_of_running_as_python():
+    def split_and_listed(line, emit):
+        emit(line, [1])
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(KernelmillError) as caught:
+            km.from_arrow(LINES).pipe(km.MapReduce(split_and_listed)).collect(progress=False)
+    assert caught.value.code is Code.SCHEMA_REQUIRED and "emit is called with a list" in caught.value.what
+    assert not said
+    with pytest.warns(km.InterpretedFunctionWarning, match="it runs as plain Python"):
+        job = km.MapReduce(split_and_listed, schema={"key": "string", "value": "list<int64>"})
+        km.from_arrow(LINES).pipe(job).collect(progress=False)
