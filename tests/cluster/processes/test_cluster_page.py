@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,8 @@ import kernelmill as km
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
-COMMANDS = re.findall(r"^    (kernelmill .*?)(?: {2,}#.*)?$", PAGE, flags=re.M)
+TERMINALS = PAGE.partition("```python")[0]  # the commands further down are about other things
+COMMANDS = re.findall(r"^    (kernelmill .*?)(?: {2,}#.*)?$", TERMINALS, flags=re.M)
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
 
 
@@ -77,7 +79,7 @@ def test_the_three_terminals_of_the_page_count_words_though_a_worker_is_killed(t
         pass
     assert workers_of(tmp_path) == ["w1", "w2"]
 
-    connecting, local = CODE
+    connecting, local, named, waiting = CODE
     exec(compile(connecting, "page.py", "exec"), {})
     on_cluster = files_in(tmp_path / "counts")
     again = connecting.replace('sink_parquet("counts/")', 'sink_parquet("again/", progress=kill)')
@@ -91,6 +93,12 @@ def test_the_three_terminals_of_the_page_count_words_though_a_worker_is_killed(t
     alone = connecting.replace("with km.connect(", "with nothing(").replace("counts/", "alone/")
     exec(compile(alone, "page.py", "exec"), {"nothing": lambda *_, **__: nullcontext()})
     assert files_in(tmp_path / "alone") == on_cluster == files_in(tmp_path / "again")
+
+    seen = {}
+    with_name = connecting.replace("counts/", "first/") + textwrap.indent(named.replace("counts/", "named/"), "    ")
+    exec(compile(with_name, "page.py", "exec"), seen)
+    exec(compile(waiting + "    ended = job.result()\n", "page.py", "exec"), seen)
+    assert seen["ended"].rows == km.read_parquet("named").to_arrow().num_rows == 31_102
 
     exec(compile(local, "page.py", "exec"), {})
     assert km.read_parquet("lengths").to_arrow().num_rows > 30_000
