@@ -91,6 +91,7 @@ class Rig:
         self._launch = launch or (lambda name, argv, **options: subprocess.Popen(argv, **options))
         self.said = ""
         self._threads = concurrent.futures.ThreadPoolExecutor(4)
+        self._connections: list[Any] = []
         self._keys = self.folder / "keys"
         keys_folder.init(self._keys, self.address)
 
@@ -279,7 +280,9 @@ class Rig:
     def connect(self, client: str = "ann", **options: Any) -> Any:
         """A connection of this client: what runs within its `with` runs on the cluster. `options` as km.connect's."""
         roots = {ROOT: str(self.files), SCRATCH: str(self.rows)}
-        return km.connect(str(self.bundle("client", client, is_admin=True)), roots=roots, **options)
+        made = km.connect(str(self.bundle("client", client, is_admin=True)), roots=roots, **options)
+        self._connections.append(made)
+        return made
 
     def history(self) -> history.History:
         """What the journal says; of a master that is at rest, or has ended."""
@@ -322,6 +325,8 @@ class Rig:
 
     def close(self) -> None:
         """End all processes and remove the folder."""
+        for each in self._connections:  # a job that waits for a master which is gone keeps its own open
+            each.close()
         for process in self.members.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
