@@ -60,7 +60,8 @@ class Calls:
     def failed(self, problem: BaseException, describe: Describe) -> None:
         """The function raised: KM0301 naming the record, or it is set aside where on_bad says so.
 
-        A record that had rejected itself is set aside with its own reason whatever on_bad says.
+        A record that had rejected itself is set aside with its own reason whatever on_bad says. A MemoryError is
+        KM0401 naming the record, which is never set aside for it.
         """
         if isinstance(problem, MemoryError) or is_interrupt(problem):
             record = describe(len(self.staged.ends))
