@@ -29,6 +29,8 @@ _NUMBER = types.Integer | types.Boolean
 _EXACT = 1 << 53
 """Up to here each whole number is a float."""
 
+NO_DICT = "a dict that is made inside a function is not supported in compiled functions"
+
 _guarded_codes: set[CodeType] = set()
 
 
@@ -286,6 +288,7 @@ class _Check(Rewrite):
             return False
         for one in block.find_insts(ir.Assign):
             _refuse_passing_on(func_ir, one.value)
+            _refuse_dict(func_ir, one.value)
         return any(_operation_of(func_ir, one) is not None for one in block.find_insts(ir.Assign))
 
     def apply(self):
@@ -342,6 +345,14 @@ def _refuse_passing_on(func_ir: Any, value: Any) -> None:
         if isinstance(given, type(math.log)) and given in _CHECKED:
             what = f"{given.__name__} is not supported as an argument: call it in a function of your own"
             raise errors.TypingError(what, loc=value.loc)
+
+
+def _refuse_dict(func_ir: Any, value: Any) -> None:
+    """Raise for a dict that a function makes: numba's compares keys by their bytes, and so texts by their addresses."""
+    is_call = isinstance(value, ir.Expr) and value.op == "call"
+    is_dict = isinstance(value, ir.Expr) and value.op == "build_map"
+    if is_dict or (is_call and _callee(func_ir, value.func) is dict):
+        raise errors.TypingError(NO_DICT, loc=value.loc)
 
 
 def _callee(func_ir: Any, function: Any) -> Any:

@@ -77,6 +77,20 @@ def by_name_alone(line, emit):
     emit(line, twice(1, b=2))
 
 
+def dict_filled(line, emit):
+    found = {}
+    for word in line.split():
+        if word not in found:
+            found[word] = 1
+    emit(line, len(found))
+
+
+def dict_called(line, emit):
+    found = dict()  # noqa: C408
+    found[line] = 1
+    emit(line, len(found))
+
+
 def pieces_emitted(line, emit):
     emit(line, line.split())
 
@@ -91,6 +105,8 @@ SAID = [
     (written_set, "a set that is written out is not supported", 1),
     (mixed_in_a_comprehension, "what is made inside is now of one type", 1),
     (by_name_alone, "twice takes b by name alone (*)", 1),
+    (dict_filled, "a dict that is made inside a function is not supported", 1),
+    (dict_called, "a dict that is made inside a function is not supported", 1),
     (pieces_emitted, "emit is called with what split gives", 0),
 ]
 
