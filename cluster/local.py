@@ -24,7 +24,7 @@ from kernelmill.cluster.client.handle import Job
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.messages import OUTPUT_CHARACTERS_MAX, JobRow, LogRow
 from kernelmill.cluster.roots import SCRATCH
-from kernelmill.cluster.storage.layout import staging_of
+from kernelmill.cluster.storage.layout import staging_of, trash_of
 from kernelmill.engine.errors import Code, KernelmillError, RefusedError, error
 from kernelmill.engine.machine import usable_memory_bytes
 from kernelmill.engine.options import whole_number
@@ -188,7 +188,9 @@ class LocalCluster:
                 row.job in live and row.state not in _OVER for row in connection.jobs()
             ):
                 time.sleep(_POLL_S)
-            places = [staging for row in live.values() if (staging := _staging_in(row))]
+            # Its folder is renamed before it is deleted, and the process that deletes it ends with the master.
+            stagings = [staging for row in live.values() if (staging := _staging_in(row))]
+            places = stagings + [trash_of(staging) for staging in stagings]
             while time.monotonic() < until_s and any(os.path.lexists(one) for one in places):
                 time.sleep(_POLL_S)
 

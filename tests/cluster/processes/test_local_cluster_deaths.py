@@ -175,9 +175,13 @@ def test_a_cluster_whose_folder_has_a_long_name_and_two_slots(tmp_path, monkeypa
 
 def test_closing_the_cluster_cancels_the_job_of_another_thread_and_leaves_nothing_beside_its_output(tmp_path):
     (tmp_path / "in.txt").write_text("a\n")
-    ended = []
+    ended, folder = [], str(tmp_path)
 
     def wait(line, emit):
+        (attempts,) = Path(folder).glob(".out.km-*/attempts")
+        for number in range(20_000):  # what takes its time to be deleted
+            (attempts / str(number)).touch()
+        (attempts.parent / "made").touch()
         while True:
             time.sleep(0.01)  # until the job is cancelled
 
@@ -192,7 +196,8 @@ def test_closing_the_cluster_cancels_the_job_of_another_thread_and_leaves_nothin
     with km.LocalCluster(workers=1, memory="1GiB") as cluster:
         thread = threading.Thread(target=run)
         thread.start()
-        wait_until(lambda: [row for row in cluster.jobs() if row.state == "RUNNING"], 60.0)
+        wait_until(lambda: list(tmp_path.glob(".out.km-*/made")), 60.0)
+        assert [row.state for row in cluster.jobs()] == ["RUNNING"]
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
     thread.join(60)
     assert ended == [Code.CANCELLED]
