@@ -181,7 +181,7 @@ _WHY_PAUSED: Final[dict[str, str]] = {
     Failure.DISK_FULL.value: "the disks of all workers are full; the job goes on when one has room",
     Failure.JOURNAL_FULL.value: "the disk of the master's journal is full; the job goes on when there is space",
     Failure.OUTPUT_FULL.value: "the output's disk is full; the job tries again by itself",
-    Failure.OUTPUT_STUCK.value: "the output's file system does not answer",
+    Failure.OUTPUT_STUCK.value: "the output's file system does not answer, or a stopped process keeps its staging",
 }
 
 _HINT_OF: Final[dict[Code, str]] = {

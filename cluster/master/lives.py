@@ -233,9 +233,10 @@ def on_publish_failed(desk: Desk, event: PublishFailed) -> None:
             job.pauses.pop(cause.value, None)
         if job.pauses:
             job.move(states.CAUSE_CAME)
-    elif event.code == Failure.OUTPUT_FULL.value:
-        desk.pause(job, Failure.OUTPUT_FULL, desk.now + desk.settings.pause_retry_s)
-        desk.resume(job, Failure.OUTPUT_STUCK)
+    elif event.code in (Failure.OUTPUT_FULL.value, Failure.OUTPUT_STUCK.value):
+        cause = Failure(event.code)
+        desk.pause(job, cause, desk.now + desk.settings.pause_retry_s)
+        desk.resume(job, Failure.OUTPUT_STUCK if cause is Failure.OUTPUT_FULL else Failure.OUTPUT_FULL)
     else:
         job.code, job.text, job.problem = event.code, event.text, event.problem
         desk.end_job(job, states.PUBLISHING_FAILED, states.FAILED)

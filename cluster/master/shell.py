@@ -501,6 +501,8 @@ class MasterShell:
                 case frames.PublishFailed(bad=bad):
                     place = (bad[0], bad[1], attempt_number(bad[2])) if bad is not None else None
                     problem = _problem_of(answer)
+                    if answer.code == Failure.OUTPUT_STUCK.value:
+                        _log.warning("job %s: %s: %s; %s", job, answer.where, answer.text, answer.hint)
                     self._tell(told.PublishFailed(job, answer.code, answer.text, place, problem))
                 case frames.Cleaned(text=text):
                     if text:
@@ -539,6 +541,6 @@ _NAME_OF_DURABLE: Final[dict[type, str]] = {
 
 def _problem_of(answer: frames.PublishFailed) -> Problem | None:
     """The error that the client raises, if the job ends by this."""
-    if answer.bad is not None or answer.code == Failure.OUTPUT_FULL.value:
+    if answer.bad is not None or answer.code in (Failure.OUTPUT_FULL.value, Failure.OUTPUT_STUCK.value):
         return None
     return Problem(answer.code, answer.text, answer.where, answer.hint)

@@ -117,7 +117,8 @@ class StorageLink:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "kernelmill.cluster.storage", str(theirs.fileno()), *self._roots]
+            told = [str(theirs.fileno()), str(os.getpid()), *self._roots]
+            command = [sys.executable, "-m", "kernelmill.cluster.storage", *told]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         ours.setblocking(False)
         self._channel, self._reader = ours, answers()

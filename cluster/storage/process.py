@@ -1,5 +1,6 @@
-"""The storage process: `python -m kernelmill.cluster.storage FD NAME=FOLDER ...`, FD being its end of a
-socketpair. It has no keys and no other sockets, unpickles nothing, and ends with its master.
+"""The storage process: `python -m kernelmill.cluster.storage FD PARENT NAME=FOLDER ...`, FD being its end of a
+socketpair, PARENT the number of its master's process. It has no keys and no other sockets, unpickles nothing, and ends
+with its master, also while it is stopped: with it goes its lock on the staging, and the next one can publish.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import traceback
 from typing import Any
 
 from kernelmill.cluster.fields import CodeName
+from kernelmill.cluster.parent import die_with_parent
 from kernelmill.cluster.roots import Roots, roots_given
 from kernelmill.cluster.storage.frames import Answer, Cleaned, Order, Publish, PublishFailed, encode, orders
 from kernelmill.cluster.storage.publishing import BadPartError, clean, publish
@@ -48,8 +50,9 @@ def main(arguments: list[str]) -> None:
     """Serve the master's orders, one after the other, until it goes away."""
     sys.addaudithook(_refuse_to_unpickle)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the master says when to end
+    die_with_parent(int(arguments[1]))
     channel = socket.socket(fileno=int(arguments[0]))
-    roots = roots_given(arguments[1:])
+    roots = roots_given(arguments[2:])
     reader = orders()
     while data := channel.recv(_READ_BYTES):
         for order in reader.feed(data):

@@ -3,7 +3,8 @@ last one of a process and the first one of the next.
 
 What is there tells how far an earlier process came: a winner's file lies in its attempt's folder or in `final`; the
 manifest is in staging as soon as all files are in `final`; `final` is gone, or holds what was exchanged for it, once
-the output is public. Two processes never publish one job at a time: flock on staging, which a dead process gives up.
+the output is public. Two processes never publish one job at a time: flock on staging, which a dead process gives up;
+who cannot get it within LOCK_S says so, and is ordered again later.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -63,7 +65,10 @@ from kernelmill.engine.leftovers import (
 from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import check_target, exists_error, manifest_of, write_durably
 
+LOCK_S = 2.0
+"""How long a lock of staging that another process has is waited for."""
 _LOCK = "lock"
+_LOCK_POLL_S = 0.02
 _DIGEST_BYTES = 16
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_OURS = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
@@ -81,7 +86,7 @@ class BadPartError(Exception):
 def publish(order: Publish, roots: Roots) -> Published:
     """Put the winners' files under the job's public name, or find that they are there.
 
-    Raises BadPartError, or KM0501, KM0502, KM0402, KM0503: then nothing has changed under the public name.
+    Raises BadPartError, or KM0501, KM0502, KM0402, KM0503, KM0610: then nothing has changed under the public name.
     """
     target = roots.path_of(order.sheet.output)
     with _locked(staging_of(target, order.job)) as staging, output_errors("publishing the output", target):
@@ -117,7 +122,7 @@ def clean(order: Clean, roots: Roots) -> Cleaned:
 def remove_staging(target: str, job: bytes) -> None:
     """Undo what an unfinished publication left at `target`, and remove the job's staging, as far as it is there.
 
-    Raises OSError, or KM0502 for staging that is none.
+    Raises OSError, KM0502 for staging that is none, KM0610 where another process keeps its lock.
     """
     staging = staging_of(target, job)
     trash = trash_of(staging)
@@ -358,7 +363,10 @@ def _place_file(source: str, public: str, mode: str) -> None:
 
 @contextlib.contextmanager
 def _locked(staging: str) -> Iterator[str]:
-    """Hold the staging and its lock: a path of it, see `held`. Raises KM0502 if staging is gone or no folder."""
+    """Hold the staging and its lock: a path of it, see `held`.
+
+    Raises KM0502 if staging is gone or no folder, KM0610 if another process has the lock and keeps it.
+    """
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(held(staging))
@@ -369,8 +377,28 @@ def _locked(staging: str) -> Iterator[str]:
             what = f"the job's staging folder cannot be used: {os.strerror(problem.errno or 0)}"
             raise error(Code.COMMIT, what, where=staging, hint="somebody removed it: run the job again") from problem
         stack.callback(os.close, handle)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle, staging)
         yield folder
+
+
+def _lock(handle: int, staging: str) -> None:
+    """Take the lock, waiting a little while for one who is about to end: other jobs wait with this one.
+
+    Who has it longer may be stopped, or stand in a file server's call, and go on writing at any time: nobody else may
+    publish before its process has ended.
+    """
+    until_s = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                break
+        time.sleep(_LOCK_POLL_S)
+    what = "another process holds the lock of the job's staging and does not end"
+    hint = f"fuser {os.path.join(staging, _LOCK)} names it; once it has ended, or goes on, the job does"
+    raise error(Code.OUTPUT_STUCK, what, where=staging, hint=hint)
 
 
 def _if_there(_function: object, _path: str, problem: tuple[type[BaseException], BaseException, object]) -> None:

@@ -28,7 +28,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, NoReturn
 
-from kernelmill.cluster.worker.parent import die_with_parent
+from kernelmill.cluster.parent import die_with_parent
 
 SLOT_MODULE: Final = "kernelmill.cluster.worker.process"
 """Has `main(link_handle, page_handle)`; importing it imports what slots need."""

@@ -26,9 +26,9 @@ from kernelmill.cluster.data.store import ScratchPlace
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.fields import AttemptKey, has_code
 from kernelmill.cluster.jobspec.opening import open_job
+from kernelmill.cluster.parent import die_with_parent
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.worker.isolation import Isolation
-from kernelmill.cluster.worker.parent import die_with_parent
 from kernelmill.cluster.worker.progresspage import ProgressPage
 from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (

@@ -155,6 +155,26 @@ def test_a_full_or_stuck_output_pauses_the_job_and_it_is_published_later(bench, 
     assert tools.only(ev.TellResult, bench.commit())[0].state == "COMMITTED"
 
 
+def test_a_job_whose_staging_another_process_keeps_waits_and_is_published_later(bench, sheet, tools):
+    bench.hello()
+    for assign in tools.only(ev.Assign, bench.submit(sheet)):
+        bench.done(assign)
+    (reduce,) = tools.only(ev.Assign, bench.commit())
+    bench.done(reduce)
+    bench.commit()
+    for _ in range(3):
+        bench.tell(ev.PublishFailed("j", "OUTPUT_STUCK"))
+        assert bench.master.state_of("j") == "PAUSED"
+        assert len(tools.only(ev.Publish, bench.pass_time(5.0))) == 1
+        assert bench.master.state_of("j") == "COMMITTING"
+    bench.pass_time(60.0)
+    assert bench.master.state_of("j") == "PAUSED"  # no answer
+    bench.tell(ev.PublishFailed("j", "OUTPUT_STUCK"))
+    assert len(tools.only(ev.Publish, bench.pass_time(5.0))) == 1
+    bench.tell(ev.Published("j"))
+    assert tools.only(ev.TellResult, bench.commit())[0].state == "COMMITTED"
+
+
 def test_a_record_that_was_never_ordered_cannot_be_durable(bench):
     with pytest.raises(InternalError):
         bench.tell(ev.Recorded(99))

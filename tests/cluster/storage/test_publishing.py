@@ -1,11 +1,14 @@
 """Outputs of a cluster appear whole, as a local run writes them, wherever the storage process is killed in between."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -417,7 +420,8 @@ def test_an_error_that_nobody_foresaw_is_an_answer_and_so_is_a_root_that_is_not_
 def test_the_process_answers_and_ends_with_its_master(data, tmp_path):
     job = Prepared(data, tmp_path)
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "kernelmill.cluster.storage", str(theirs.fileno()), f"data={data}"]
+    told = [str(theirs.fileno()), str(os.getpid()), f"data={data}"]
+    command = [sys.executable, "-m", "kernelmill.cluster.storage", *told]
     child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
     ours.settimeout(30)
@@ -436,7 +440,73 @@ def test_the_process_dies_rather_than_unpickle(tmp_path):
     ours, theirs = socket.socketpair()
     hooked = f"import pickle, sys; sys.path[:0] = {sys.path!r}; {code}"
     unpickling = hooked.replace("p.main(", "p.orders = lambda: pickle.loads(pickle.dumps(print)); p.main(")
-    child = subprocess.Popen([sys.executable, "-c", unpickling, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    command = [sys.executable, "-c", unpickling, str(theirs.fileno()), str(os.getpid())]
+    child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
     assert child.wait(timeout=30) == 70
     ours.close()
+
+
+@pytest.fixture
+def lock(data, tmp_path, monkeypatch):
+    """A job the lock of whose staging somebody has, and that lock."""
+    job = Prepared(data, tmp_path)
+    monkeypatch.setattr(publishing, "LOCK_S", 0.05)
+    with open(Path(staging_of(str(job.target), JOB)) / "lock", "wb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield job, handle
+
+
+def test_a_lock_that_somebody_keeps_is_told_of_and_the_next_order_goes_on(lock, soon):
+    job, handle = lock
+    failed = answer(job.order, job.roots)
+    assert isinstance(failed, PublishFailed)
+    assert failed.code == "OUTPUT_STUCK"
+    assert "lock" in failed.text and "lock" in failed.hint
+    assert "lock" in job.clean().text
+    assert job.published() == {}
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    assert isinstance(answer(job.order, job.roots), Published)
+
+
+MASTER = """
+import sys
+import time
+from pathlib import Path
+from kernelmill.cluster.master.storagelink import StorageLink
+from kernelmill.cluster.storage.frames import orders
+
+link = StorageLink([("data", sys.argv[1])])
+link.order(*orders().feed(Path(sys.argv[2]).read_bytes()))
+print(link._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_stopped_storage_process_ends_with_its_master_and_the_next_one_publishes(data, tmp_path):
+    job = Prepared(data, tmp_path)
+    (tmp_path / "order").write_bytes(encode(job.order))
+    (tmp_path / "tokens").mkdir()
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "KERNELMILL_FAILPOINTS": "storage.manifest.written=stop",
+        "KERNELMILL_FAILPOINT_TOKENS": str(tmp_path / "tokens"),
+    }
+    command = [sys.executable, "-c", MASTER, str(data), str(tmp_path / "order")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as master:
+        storage = int(master.stdout.readline())
+        try:
+            deadline = time.monotonic() + 60
+            while not list((tmp_path / "tokens").iterdir()):
+                assert master.poll() is None and time.monotonic() < deadline
+            assert isinstance(failed := answer(job.order, job.roots), PublishFailed)
+            assert failed.code == "OUTPUT_STUCK"  # two never write at a time
+            assert job.published() == {}
+            master.kill()
+            master.communicate()
+            assert isinstance(answer(job.order, job.roots), Published)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(storage, signal.SIGKILL)
+    assert job.published() == job.local(tmp_path / "local")
