@@ -68,6 +68,7 @@ class Code(enum.Enum):
     KEYS = CodeInfo("KM0615", "KEYS", "Files of keys are missing, damaged, or open to others.")
     NO_JOB = CodeInfo("KM0616", "NO_JOB", "The cluster has no such job of this client's.")
     JOB_EXISTS = CodeInfo("KM0617", "JOB_EXISTS", "Another job of the cluster has this id or name.")
+    PART_DAMAGED = CodeInfo("KM0618", "PART_DAMAGED", "A part of a job is damaged where the master keeps it.")
     CANCELLED = CodeInfo("KM0701", "CANCELLED", "The job was cancelled.")
     INTERNAL = CodeInfo("KM0901", "INTERNAL", "A bug of kernelmill.")
 
@@ -313,6 +314,7 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.KEYS: KeyFileError,
     Code.NO_JOB: ClusterError,
     Code.JOB_EXISTS: RefusedError,
+    Code.PART_DAMAGED: ClusterError,
     Code.CANCELLED: CancelledError,
     Code.INTERNAL: InternalError,
 }

@@ -326,9 +326,10 @@ class DataPlane:
             return
         assert isinstance(key, bytes)
         for job in [job for job, missing in self._missing.items() if key in missing]:
-            failure = code if code == "DISK_FULL" else orders.UNREACHABLE
+            # CORRUPT: the master has looked at its own copy, and it is damaged or gone
+            failure = "PART_DAMAGED" if code == orders.CORRUPT else code
             self._forget_parts(job)
-            self._say(PartsMissed(job, failure, f"part {key.hex()} of the job could not be fetched: {code}"))
+            self._say(PartsMissed(job, failure, f"part {key.hex()} of the job could not be fetched: {failure}"))
 
     def _drop(self, key: orders.Key) -> None:
         self._fetches.forget(key)

@@ -6,10 +6,11 @@ reader gets a partition without a ticket for it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from kernelmill.cluster.data.blockindex import (
     DATA,
@@ -29,6 +30,7 @@ from kernelmill.cluster.messages import FETCH_BYTES_MAX, BlockRange, Fetch, Part
 from kernelmill.engine.errors import CorruptBlockError
 
 INDEXES_MAX = 256
+_READ_BYTES = 1 << 20
 
 
 class Served(NamedTuple):
@@ -118,7 +120,7 @@ class PartFiles:
         self._folder, self._may_have = folder, may_have
 
     def answer(self, fetch: Fetch, reader: str) -> Served:
-        """Read the ranges from disk."""
+        """Read the ranges from disk; a single range of length 0 checks its whole part instead."""
         if sum(one.length for one in fetch.ranges) > FETCH_BYTES_MAX:
             return DENIED
         bodies, total = [], 0
@@ -128,6 +130,8 @@ class PartFiles:
             try:
                 with open(os.path.join(self._folder, one.sha256.hex()), "rb") as file:
                     total = os.fstat(file.fileno()).st_size
+                    if not one.length and len(fetch.ranges) == 1 and _sha256_of(file) != one.sha256:
+                        return CORRUPT
                     bodies.append(os.pread(file.fileno(), one.length, min(one.offset, PART_BYTES_MAX)))
             except FileNotFoundError:
                 return GONE
@@ -147,6 +151,14 @@ def _read(path: str, base: int, head: bytes, pieces: list[Piece], offset: int, l
                 raise OSError(f"{path} ends too early")
             found.append(data)
     return b"".join(found)
+
+
+def _sha256_of(file: IO[bytes]) -> bytes:
+    """The checksum of a file, if it is no longer than a part can be."""
+    digest = hashlib.sha256()
+    for _ in range(0, PART_BYTES_MAX + 1, _READ_BYTES):
+        digest.update(file.read(_READ_BYTES))
+    return digest.digest()
 
 
 def _check(path: str, base: int, pieces: list[Piece]) -> None:

@@ -27,6 +27,7 @@ class Failure(Enum):
     REJECT_LIMIT = "REJECT_LIMIT"
     NONDETERMINISTIC = "NONDETERMINISTIC"
     CODE_REFUSED = "CODE_REFUSED"
+    PART_DAMAGED = "PART_DAMAGED"
     NO_WORKERS = "NO_WORKERS"
     JOURNAL_FULL = "JOURNAL_FULL"
     OUTPUT_STUCK = "OUTPUT_STUCK"
@@ -61,6 +62,7 @@ REACTIONS: Final[dict[Failure, Reaction]] = {
     Failure.INPUT_CHANGED: Reaction.ENDS_JOB,
     Failure.INPUT_CORRUPT: Reaction.ENDS_JOB,
     Failure.CODE_REFUSED: Reaction.ENDS_JOB,
+    Failure.PART_DAMAGED: Reaction.ENDS_JOB,
 }
 
 SLOT_KILLERS: Final = frozenset({Failure.SIGNALLED, Failure.OOM_KILLED, Failure.HUNG})

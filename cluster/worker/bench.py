@@ -44,6 +44,7 @@ PROBLEM_CODES: Final = {
     "CANCELLED": Code.CANCELLED,
     "FETCH_UNREACHABLE": Code.TASK_LOST,
     "CORRUPT_BLOCK": Code.CORRUPT_BLOCK,
+    "PART_DAMAGED": Code.PART_DAMAGED,
 }
 
 
@@ -81,6 +82,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     compile_s: float = 300.0
     stopped_s: float = 3.0
     refetch_s: float = 3.0
+    parts_s_max: float = 8.0  # between two tries to fetch the parts of a job
     resaid_max: int = 256
     waiting_max: int = 128  # attempts a slot
     line_max: int = 24  # attempts that stand in line in a slot's process
@@ -90,11 +92,16 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 
 class JobHere(msgspec.Struct):
-    """A job that has attempts or files here. `spec` is None for one of which only files are left."""
+    """A job that has attempts or files here. `spec` is None for one of which only files are left.
+
+    bring_at_s: before that its parts are not asked for again, which could not be had `misses` times.
+    """
 
     spec: Spec | None = None
     has_parts: bool = False
     is_bringing: bool = False
+    misses: int = 0
+    bring_at_s: float = 0.0
 
 
 class WantHere(msgspec.Struct):

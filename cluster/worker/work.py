@@ -22,7 +22,7 @@ from kernelmill.cluster.worker import events as out
 from kernelmill.cluster.worker import pool as slots
 from kernelmill.cluster.worker import sessions
 from kernelmill.cluster.worker.attempts import Attempt, assigned
-from kernelmill.cluster.worker.bench import Bench
+from kernelmill.cluster.worker.bench import Bench, JobHere
 from kernelmill.cluster.worker.blocks import on_places_changed
 from kernelmill.cluster.worker.events import PartsCame, PartsMissed, SlotDied, SlotWrote
 from kernelmill.cluster.worker.lineup import end_given, fill_lines, of_slot
@@ -66,7 +66,13 @@ def on_assign(bench: Bench, assign: Assign) -> None:
     attempt = assigned(assign)
     bench.add(attempt)
     bench.waiting[attempt.name] = bench.now
-    if not job.has_parts and not job.is_bringing:
+    _bring_parts(bench, job)
+
+
+def _bring_parts(bench: Bench, job: JobHere) -> None:
+    """Fetch what a job needs, unless it is here, or was missed just now: then `pass_time` does."""
+    if not job.has_parts and not job.is_bringing and job.bring_at_s <= bench.now:
+        assert job.spec is not None
         job.is_bringing = True
         bench.out.append(out.BringParts(job.spec))
 
@@ -127,15 +133,17 @@ def on_parts_came(bench: Bench, event: PartsCame) -> None:
     """The job can be opened."""
     job = bench.jobs.get(event.job)
     if job is not None:
-        job.has_parts, job.is_bringing = True, False
+        job.has_parts, job.is_bringing, job.misses = True, False, 0
 
 
 def on_parts_missed(bench: Bench, event: PartsMissed) -> None:
-    """Attempts of this job cannot run here."""
+    """Attempts of this job cannot run here; those that come are kept waiting before the next try, longer each time."""
     job = bench.jobs.get(event.job)
     if job is None:
         return
     job.is_bringing = False
+    job.bring_at_s = bench.now + min(bench.settings.parts_s_max, 2.0**job.misses)
+    job.misses += 1
     for attempt in _waiting_of(bench, event.job):
         bench.fail(attempt, event.failure, event.text)
 
@@ -319,6 +327,8 @@ def pass_time(bench: Bench) -> None:
             del bench.stopping[attempt.name]
             attempt.stop_at_s = None
             bench.kill(bench.pool.slots[attempt.slot], "CANCELLED")
+    for id_ in {name.job for name in bench.waiting}:
+        _bring_parts(bench, bench.jobs[id_])
     overdue = [
         name
         for name, since_s in bench.waiting.items()
@@ -360,7 +370,8 @@ def next_deadline(bench: Bench) -> list[float]:
     due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(*_PASSING)]
     if bench.starts_failed and bench.start_at_s > bench.now:
         due.append(bench.start_at_s)
-    return due
+    jobs = [bench.jobs[id_] for id_ in {name.job for name in bench.waiting}]
+    return due + [job.bring_at_s for job in jobs if job.bring_at_s > bench.now and not job.has_parts]
 
 
 def _waiting_of(bench: Bench, job: JobId) -> list[Attempt]:

@@ -98,6 +98,7 @@ def test_code_that_is_damaged_where_the_master_keeps_it_never_reaches_a_slot(clu
     cluster.start_worker("w1")
     result = cluster.done(waiting)
     assert result.state == "FAILED"
+    assert result.problem.code == "PART_DAMAGED"
     assert f"part {subs.code_part(made).sha256.hex()} of the job" in result.problem.what
     assert not cluster.marker.exists() and not target.exists()
 

@@ -107,6 +107,29 @@ def test_the_parts_of_a_job_are_fetched_while_another_runs():
     assert [order.spec.job for order in rig.ordered(ev.BringParts)] == [other]
 
 
+def test_parts_that_cannot_be_had_are_asked_for_again_after_pauses_that_grow():
+    rig = Rig(slots=1).with_job()
+    fetched_s = []
+    for number in range(1, 41):  # a master that assigns the task again at once
+        rig.say(assign(number))
+        while not rig.ordered(ev.BringParts):
+            rig.say(messages.Heard())
+            rig.wait(0.5)
+            assert rig.now < 1000.0
+        fetched_s.append(rig.now)
+        rig.do(ev.PartsMissed(JOB, "FETCH_UNREACHABLE", "no"))
+        assert [each.code for each in rig.sent(messages.Failed)] == ["FETCH_UNREACHABLE"]
+        rig.say(messages.Discard(name_of(number)))
+    pauses = [after - before for before, after in zip(fetched_s, fetched_s[1:], strict=False)]
+    assert pauses == [1.0, 2.0, 4.0] + [8.0] * 36
+    rig.say(assign(41))
+    while not rig.ordered(ev.BringParts):
+        rig.say(messages.Heard())
+        rig.wait(0.5)
+    rig.do(ev.PartsCame(JOB))
+    assert [each.spec.job for each in rig.ordered(ev.OpenInSlot)] == [JOB]
+
+
 def test_a_second_job_gets_a_process_of_its_own():
     rig = Rig(slots=2).with_job()
     first = rig.run(1)
