@@ -159,7 +159,7 @@ __all__ = [
     "Workers",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of all shapes here."""
 
 ClientToMaster = Submit | PutPart | Watch | ListJobs | CancelJob | Forget | ListWorkers | DrainWorker | ReadLog

@@ -140,11 +140,15 @@ class Assign(Bounded, frozen=True, tag=23):
 
 
 class HeldMap(Bounded, frozen=True):
-    """Which attempt made a map task's blocks, and who holds them: a place in the page's list of holders."""
+    """Which attempt made a map task's blocks, and who holds them: a place in the page's list of holders.
+
+    `block_bytes` is the length of the largest of them, as its record says: a holder that sends more lies.
+    """
 
     task: TaskIndex
     attempt: AttemptKey
     holder: Annotated[int, Meta(ge=0, lt=1024)]
+    block_bytes: Number
 
 
 class Inputs(Bounded, frozen=True, tag=24):

@@ -31,13 +31,16 @@ from typing import NamedTuple
 
 import xxhash
 
-from kernelmill.cluster.fields import AttemptKey
+from kernelmill.cluster.fields import PARTITIONS_MAX, AttemptKey
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.shuffle.piecehead import HEAD_BYTES as PIECE_HEAD_BYTES
 from kernelmill.engine.shuffle.piecehead import check_piece, corrupt, head_sum_of
 
 VECTOR = struct.Struct("<QQQQ")
 """Bytes, rows, sum and xor of a partition, as in a task's record."""
 DATA, INDEX = ".data", ".index"
+SCHEMA_BYTES_MAX = 16 << 20
+"""What the schema of an output may take in its index: some 100,000 columns."""
 
 _HEAD = struct.Struct("<4sIII16s6IQ")
 _PIECE = struct.Struct("<7Q")
@@ -174,6 +177,13 @@ def stream_ranges(head: bytes, pieces: Sequence[Piece], offset: int, length: int
         at += piece.length
         if at >= stop:
             return
+
+
+def stream_bytes_max(block_bytes: int) -> int:
+    """The length of the longest stream of a block of so many bytes: its pieces have a head each, its schema a bound."""
+    pieces_max = block_bytes // PIECE_HEAD_BYTES
+    firsts_bytes = _FIRST.size * (PARTITIONS_MAX + 1)
+    return HEAD_BYTES + firsts_bytes + SCHEMA_BYTES_MAX + _PIECE.size * pieces_max + _SUM.size + block_bytes
 
 
 def output_stem(scratch: str, holder: str, job: bytes, attempt: AttemptKey, output: int) -> str:

@@ -1,6 +1,6 @@
 """What to ask of whom, and when to give up: the fetching of streams from other hosts. Pure; a shell sends and writes.
 
-    fetches.want(key, source)    a stream is wanted of a source; key and source are the caller's
+    fetches.want(key, source, now, bytes_max)    a stream is wanted of a source; key and source are the caller's
     fetches.answered(...)        where the bytes of a Chunk belong, None if nobody waits for them
     fetches.written(key)         those bytes are in the file
     fetches.checked(key, ok)     after Completed: whether the stream is what it should be
@@ -9,7 +9,9 @@
 Asking is the credit: at most REQUESTS_MAX requests of a source are open, and REQUESTS_ALL_MAX in all. A source that is
 silent for ANSWER_S while it owes answers is asked again over a new connection, three times; then what is wanted of it
 is missed. A stream that arrives damaged is fetched once more; if it is damaged again its holder is asked to look at its
-own copy: a bad one is CORRUPT_BLOCK, a good one means that the way between is bad.
+own copy: a bad one is CORRUPT_BLOCK, a good one means that the way between is bad. Nothing is taken of a stream whose
+source says that it is longer than `bytes_max`: no source can fill this side's disk. One that is busy for BUSY_S_MAX,
+with no other answer in between, is given up.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ REQUESTS_ALL_MAX = 64
 ANSWER_S = 1.0
 TRIES_MAX = 3
 BUSY_S = 0.1
+BUSY_S_MAX = 30.0
 IDLE_S = 30.0
 """How long a connection is kept over which nothing is wanted."""
 
@@ -76,6 +79,7 @@ Order = Ask | Reconnect | Restart | Completed | Missed
 class _Stream(msgspec.Struct, eq=False):
     key: Key
     source: str
+    bytes_max: int
     next_offset: int = 0
     total: int | None = None
     received: int = 0
@@ -97,6 +101,7 @@ class _Source(msgspec.Struct, eq=False):
     silent_since_s: float = 0.0
     tries: int = 0
     not_before_s: float = 0.0
+    busy_since_s: float | None = None
 
 
 class Fetches:
@@ -109,11 +114,11 @@ class Fetches:
         self._count = 0
         self._orders: list[Order] = []
 
-    def want(self, key: Key, source: str, now: float) -> None:
-        """Fetch a stream from a source; nothing happens if it is being fetched."""
+    def want(self, key: Key, source: str, now: float, bytes_max: int) -> None:
+        """Fetch a stream of at most `bytes_max` bytes from a source; nothing happens if it is being fetched."""
         if key in self._streams:
             return
-        stream = self._streams[key] = _Stream(key, source)
+        stream = self._streams[key] = _Stream(key, source, bytes_max)
         home = self._sources.setdefault(source, _Source(deque(), OrderedDict(), set()))
         home.waiting[key] = stream
         self._ask(source, home, now)
@@ -141,10 +146,14 @@ class Fetches:
         home = self._sources[stream.source]
         home.open.discard(request)
         home.silent_since_s, home.tries = now, 0
+        since_s = home.busy_since_s if home.busy_since_s is not None else now
+        home.busy_since_s = since_s if status == "BUSY" else None
         place = None
         if self._streams.get(stream.key) is stream:
             stream.open -= 1
-            if status == "BUSY":
+            if status == "BUSY" and now >= since_s + BUSY_S_MAX:
+                self._miss(stream, UNREACHABLE)
+            elif status == "BUSY":
                 home.again.append(found)
                 home.not_before_s = now + BUSY_S
             elif stream.is_checking:
@@ -249,7 +258,11 @@ class Fetches:
     def _take(self, home: _Source, request: _Request, length: int, total: int) -> tuple[Key, int] | None:
         """Where the bytes go; answers that do not fit one another are damage like bytes that are wrong."""
         stream = request.stream
-        if stream.total not in (None, total) or length != max(0, min(request.length, total - request.offset)):
+        if (
+            total > stream.bytes_max
+            or stream.total not in (None, total)
+            or length != max(0, min(request.length, total - request.offset))
+        ):
             self._miss(stream, CORRUPT)
             return None
         if stream.total is None:

@@ -6,6 +6,7 @@ queue, what it has to say is taken by `take` after it called `wake`. What to ask
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -19,7 +20,7 @@ import zmq
 from kernelmill.cluster.canary import EVERY_S, Canary
 from kernelmill.cluster.data import fetches as orders
 from kernelmill.cluster.data.answering import MESSAGE_BYTES_MAX, QUEUED_MAX, Answering, enveloped
-from kernelmill.cluster.data.blockindex import OutputId
+from kernelmill.cluster.data.blockindex import OutputId, stream_bytes_max
 from kernelmill.cluster.data.fetches import Fetches
 from kernelmill.cluster.data.serving import BlockFiles
 from kernelmill.cluster.data.spool import Spool, SpooledFile, failure_of, is_whole_block, is_whole_part
@@ -101,9 +102,9 @@ class DataPlane:
         """These workers may ask, and are where they say; all others may not any more."""
         self._tell(lambda: self._take_peers(peers))
 
-    def want(self, want: Want, ticket: bytes) -> None:
-        """Fetch a block into the spool: BlockCame or BlockMissed follows."""
-        self._tell(lambda: self._want(want, ticket))
+    def want(self, want: Want, ticket: bytes, block_bytes: int) -> None:
+        """Fetch a block of at most so many bytes into the spool: BlockCame or BlockMissed follows."""
+        self._tell(lambda: self._want(want, ticket, block_bytes))
 
     def forget(self, want: Want) -> None:
         """Nobody wants this block any more, whether it came or not: its file goes."""
@@ -214,14 +215,14 @@ class DataPlane:
 
     # Blocks and parts that are wanted
 
-    def _want(self, want: Want, ticket: bytes) -> None:
+    def _want(self, want: Want, ticket: bytes, block_bytes: int) -> None:
         if want.holder not in self._endpoints:
             self._say(BlockMissed(want, orders.UNREACHABLE))
             return
         if want not in self._files:
             self._files[want] = SpooledFile(self._spool.new_path())
             self._tickets[want] = ticket
-            self._fetches.want(want, want.holder, time.monotonic())
+            self._fetches.want(want, want.holder, time.monotonic(), stream_bytes_max(block_bytes))
 
     def _forget(self, want: Want) -> None:
         self._fetches.forget(want)
@@ -240,10 +241,10 @@ class DataPlane:
             self._say(PartsCame(job))
             return
         self._missing[job] = missing
-        for digest in missing:
+        for digest, part in missing.items():
             if digest not in self._files:
                 self._files[digest] = SpooledFile(self._part_path(digest) + ".new")
-                self._fetches.want(digest, PARTS, time.monotonic())
+                self._fetches.want(digest, PARTS, time.monotonic(), part.size_bytes)
 
     def _forget_job(self, job: JobId) -> None:
         self._blocks.forget(job)
@@ -387,10 +388,12 @@ class DataPlane:
             told = chunk.request, status, chunk.length, chunk.total_bytes
             place = self._fetches.answered(source, *told, time.monotonic())
             if place is not None:
-                self._write(*place, body)
+                self._write(*place, body, chunk.total_bytes)
 
-    def _write(self, key: orders.Key, offset: int, body: memoryview) -> None:
+    def _write(self, key: orders.Key, offset: int, body: memoryview, total: int) -> None:
         try:
+            if offset == 0 and not self._spool.has_room(total):
+                raise OSError(errno.ENOSPC, "a stream is longer than the disk has room")
             self._files[key].write(body, offset)
         except OSError as problem:
             self._fetches.fail(key, failure_of(problem))

@@ -24,6 +24,11 @@ class Spool:
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a file of this length has room now. Raises OSError."""
+        disk = os.statvfs(self._folder)
+        return size_bytes <= disk.f_bavail * disk.f_frsize
+
     def new_path(self) -> str:
         """A name that was not given out before."""
         self._count += 1

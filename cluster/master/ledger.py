@@ -7,8 +7,8 @@ hears of it before it is durable. A fact that the rules do not allow is a bug, r
     S10  epochs rise, and no attempt is of an epoch to come
     S11  no more poison than the job allows
 
-A task costs 12 bytes, and its vector: 32 bytes a partition and Python's 33 for a byte string. Of a job that ended only
-what a client may ask for stays, for the latest ENDED_JOBS_MAX of them.
+A task costs 12 bytes, and where it leaves blocks 8 more and its vector: 32 bytes a partition and Python's 33 for a byte
+string. Of a job that ended only what a client may ask for stays, for the latest ENDED_JOBS_MAX of them.
 """
 
 from __future__ import annotations
@@ -72,11 +72,17 @@ def bytes_of(vector: bytes) -> int:
     return sum(struct.unpack(f"<{len(vector) // 8}Q", vector)[::4])
 
 
+def largest_of(vector: bytes) -> int:
+    """The bytes of the partition that has most."""
+    return max(struct.unpack(f"<{len(vector) // 8}Q", vector)[::4], default=0)
+
+
 class StageLedger:
     """The commits of one stage."""
 
     __slots__ = (
         "asides",
+        "block_bytes",
         "committed",
         "dead",
         "files",
@@ -100,6 +106,7 @@ class StageLedger:
         self.winners = array("q", (-1,)) * stage.tasks  # attempt numbers
         self.holders = array("i", (-1,)) * stage.tasks  # worker numbers of the ledger
         self.vectors: list[bytes] = [b""] * stage.tasks if stage.cells else []  # kept when an output is lost
+        self.block_bytes = array("Q", (0,)) * len(self.vectors)  # of each task's largest block
         self.clear_totals()
         self.files: dict[int, tuple[OutputFile, ...]] = {}
         self.asides: dict[int, Aside] = {}
@@ -122,7 +129,7 @@ class StageLedger:
         rows, sums, xors = rows_of(vector)
         self.rows, self.sums = list(map(add, self.rows, rows)), list(map(add, self.sums, sums))
         self.xors = list(map(xor, self.xors, xors))
-        self.vectors[task] = vector
+        self.vectors[task], self.block_bytes[task] = vector, largest_of(vector)
 
     def total_of(self, cell: int) -> tuple[int, int, int]:
         """The rows, sum and xor of a partition over all map tasks."""

@@ -138,12 +138,20 @@ class Master:
         """Whether a job's tasks are so short that workers have many ahead, and nobody waits for a millisecond."""
         return any(job.ahead >= states.AHEAD_BRISK for job in self._desk.jobs.values())
 
-    def inputs_of(self, job: str, stage: int) -> list[tuple[int, int, str]]:
-        """List a stage's committed outputs as (map task, attempt, holder): what TellInputs sends, by the page."""
+    def inputs_of(self, job: str, stage: int) -> list[tuple[int, int, str, int]]:
+        """List a stage's committed outputs as (map task, attempt, holder, bytes of the largest block).
+
+        It is what TellInputs sends, by the page.
+        """
         ledger = self._desk.ledger
         known = ledger.jobs[job]
-        winners = known.stages[stage].winners
-        return [(t, number, ledger.holder_of(known, stage, t)) for t, number in enumerate(winners) if number >= 0]
+        winners, sizes = known.stages[stage].winners, known.stages[stage].block_bytes
+        holder_of = ledger.holder_of
+        return [(t, number, holder_of(known, stage, t), sizes[t]) for t, number in enumerate(winners) if number >= 0]
+
+    def block_bytes_of(self, job: str, stage: int, task: int) -> int:
+        """Tell how many bytes the largest block of a committed map task has."""
+        return self._desk.ledger.jobs[job].stages[stage].block_bytes[task]
 
     def is_live(self, job: str) -> bool:
         """Tell whether a job has not ended, or its last attempts have not."""

@@ -182,7 +182,9 @@ class WorkerMail:
         for page in range(pages):
             part = held[page * _INPUTS_PAGE : (page + 1) * _INPUTS_PAGE]
             holders = {holder: place for place, holder in enumerate(dict.fromkeys(each[2] for each in part))}
-            maps = tuple(m.HeldMap(task, attempt_key(number), holders[holder]) for task, number, holder in part)
+            maps = tuple(
+                m.HeldMap(task, attempt_key(number), holders[holder], size) for task, number, holder, size in part
+            )
             body = m.Inputs(job, action.stage, gen, action.version, page, pages, tuple(holders), maps)
             yield Letter(action.worker, action.session, body)
         self._holders.pop((action.job, action.stage), None)
@@ -200,7 +202,8 @@ class WorkerMail:
         if holder is None:
             return  # lost in this very moment: the pair is told again
         ticket = signing.ticket(holder.hello.ticket_key, job, action.stage, gen, outputs[0], 0, action.worker)
-        held = m.HeldMap(action.task, attempt_key(action.attempt), 0)
+        size = self._master.block_bytes_of(action.job, action.stage, action.task)
+        held = m.HeldMap(action.task, attempt_key(action.attempt), 0, size)
         yield Letter(action.worker, action.session, m.Pair(job, action.stage, gen, held, action.holder, ticket))
 
     def _tickets(self, reader: str, job: str, task: TaskId, sources: set[int]) -> Iterator[m.Ticket]:
@@ -220,7 +223,7 @@ class WorkerMail:
         version = self._master.version_of(job, stage)
         known = self._holders.get((job, stage))
         if known is None or known[0] != version:
-            holders = dict.fromkeys(holder for _, _, holder in self._master.inputs_of(job, stage))
+            holders = dict.fromkeys(holder for _, _, holder, _ in self._master.inputs_of(job, stage))
             known = self._holders[job, stage] = version, tuple(holders)
         return known[1]
 

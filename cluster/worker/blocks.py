@@ -129,7 +129,8 @@ def _fetch(bench: Bench, attempt: Attempt, here: WantHere) -> None:
     here.since_s = bench.now
     bench.fetching[want] += 1
     if bench.fetching[want] == 1:
-        bench.out.append(out.WantBlock(want, _ticket(bench, attempt, want)))
+        size = bench.inputs.block_bytes_of(want.job, want.stage, want.map_task)
+        bench.out.append(out.WantBlock(want, _ticket(bench, attempt, want), size))
 
 
 def _ticket(bench: Bench, attempt: Attempt, want: Want) -> bytes:

@@ -206,10 +206,14 @@ class BringParts(msgspec.Struct, frozen=True):
 
 
 class WantBlock(msgspec.Struct, frozen=True):
-    """Fetch this into the spool; then say BlockCame or BlockMissed."""
+    """Fetch this into the spool; then say BlockCame or BlockMissed.
+
+    block_bytes: how long the block is at most, by its map task's record.
+    """
 
     want: Want
     ticket: bytes
+    block_bytes: int
 
 
 class ForgetBlock(msgspec.Struct, frozen=True):

@@ -15,13 +15,14 @@ Place = tuple[AttemptKey, str]
 class _Stage:
     """The newest whole version of a stage's inputs, and the pages of a newer one that have come so far."""
 
-    __slots__ = ("coming", "gen", "pages", "places", "version")
+    __slots__ = ("coming", "gen", "pages", "places", "sizes", "version")
 
     def __init__(self) -> None:
         self.gen = self.version = -1
         self.pages: tuple[Inputs, ...] = ()
         self.coming: dict[int, Inputs] = {}
         self.places: dict[int, Place] = {}
+        self.sizes: dict[int, int] = {}
 
 
 class InputBook:
@@ -49,6 +50,7 @@ class InputBook:
             for held in each.held
             if held.holder < len(each.holders)
         }
+        known.sizes = {held.task: held.block_bytes for each in known.pages for held in each.held}
         return True
 
     def take_pair(self, pair: Pair) -> None:
@@ -71,6 +73,14 @@ class InputBook:
             return pair.held.attempt, pair.holder
         known = self._stages.get((job, stage))
         return known.places.get(task) if known is not None else None
+
+    def block_bytes_of(self, job: JobId, stage: int, task: int) -> int:
+        """The length of a map task's largest block; 0 if nothing was told of it."""
+        pair = self._pairs.get((job, stage, task))
+        if pair is not None:
+            return pair.held.block_bytes
+        known = self._stages.get((job, stage))
+        return known.sizes.get(task, 0) if known is not None else 0
 
     def frames(self, job: JobId, stage: int) -> Iterator[SourceInputs]:
         """The frames that tell a slot of a stage's inputs."""

@@ -389,7 +389,7 @@ _PERFORM: Final[dict[type, Callable[[Supervisor, Any], None]]] = {
     ev.TellSlot: Supervisor._tell_slot,
     ev.OpenInSlot: Supervisor._open_in_slot,
     ev.BringParts: Supervisor._bring_parts,
-    ev.WantBlock: lambda worker, action: worker._plane.want(action.want, action.ticket),
+    ev.WantBlock: lambda worker, action: worker._plane.want(action.want, action.ticket, action.block_bytes),
     ev.ForgetBlock: lambda worker, action: worker._plane.forget(action.want),
     ev.KeepNote: Supervisor._keep_note,
     ev.ReadNote: Supervisor._read_note,

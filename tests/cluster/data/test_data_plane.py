@@ -8,12 +8,23 @@ import time
 
 import pytest
 from blocks import JOB, PARTITIONS, batch_of, reader, refs, rows_of, write_map
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernelmill.cluster import sockets
 from kernelmill.cluster.data.answering import enveloped
-from kernelmill.cluster.data.blockindex import OutputId, Piece, attempt_folder, encode_index, output_stem, read_index
+from kernelmill.cluster.data.blockindex import (
+    OutputId,
+    Piece,
+    attempt_folder,
+    encode_index,
+    output_stem,
+    read_index,
+    stream_bytes_max,
+)
 from kernelmill.cluster.data.partserver import PartServer
 from kernelmill.cluster.data.plane import DataPlane, DataSettings
+from kernelmill.cluster.data.serving import Served
 from kernelmill.cluster.data.spool import is_whole_block
 from kernelmill.cluster.fields import AttemptKey, JobPart
 from kernelmill.cluster.keys.curve import make_pair
@@ -26,6 +37,7 @@ from kernelmill.cluster.worker.slotframes import BlockHere
 from kernelmill.engine.errors import Code, KernelmillError
 
 DEADLINE_S = 20.0
+BLOCK_BYTES = 1 << 30
 KEY = b"t" * 32
 ATTEMPT = AttemptKey(1, 7)
 NO_MASTER = "ipc:///nowhere", make_pair().public
@@ -92,7 +104,7 @@ def test_blocks_of_another_host_come_whole_and_are_read_as_those_in_place(two):
 
     def ask(wanted):
         want = next(each for each in wants if each.map_task == wanted.map_task)
-        far.plane.want(want, ticket_of(want))
+        far.plane.want(want, ticket_of(want), BLOCK_BYTES)
 
     store, desk, _ = reader(far.scratch, 1, [(w.map_task, w.attempt, "w1") for w in wants], maps=4, ask=ask)
     desk.want(refs(4, 1))
@@ -113,7 +125,7 @@ def test_blocks_of_another_host_come_whole_and_are_read_as_those_in_place(two):
 def test_a_block_without_rows_comes_as_one(two):
     write_map(two[0].scratch, "w1", 0, ATTEMPT, rows=lambda task, part: [])
     want = want_of(0, 1)
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     (came,) = two[1].outcomes(1)
     store, desk, _ = reader(two[1].scratch, 1, [(0, ATTEMPT, "w1")], maps=1)
     desk.want(refs(1, 1))
@@ -128,7 +140,7 @@ def test_a_stream_of_many_megabytes_comes_in_pieces_whatever_order_they_were_wri
     batches = [batch_of(number, 60_000) for number in range(12)]
     write_map(two[0].scratch, "w1", 0, ATTEMPT, rows=lambda task, part: batches[part::PARTITIONS])
     want = want_of(0, 2)
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     (came,) = two[1].outcomes(1)
     assert os.path.getsize(came.path) > 3 << 20
     store, desk, _ = reader(two[1].scratch, 2, [(0, ATTEMPT, "w1")], maps=1)
@@ -150,7 +162,7 @@ def test_a_stream_of_many_megabytes_comes_in_pieces_whatever_order_they_were_wri
 def test_what_a_holder_has_not_is_missed(two, change, code):
     write_map(two[0].scratch, "w1", 1, ATTEMPT)
     want = want_of(**{"map_task": 1, "partition": 1, **change})
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     assert two[1].outcomes(1) == [BlockMissed(want, code)]
 
 
@@ -159,7 +171,7 @@ def test_no_block_without_a_ticket_for_it(two, wrong):
     write_map(two[0].scratch, "w1", 1, ATTEMPT)
     want = want_of(1, 1)
     given = {"name": ticket_of(want, name="w1"), "key": ticket_of(want, key=bytes(32)), "none": b""}[wrong]
-    two[1].plane.want(want, given)
+    two[1].plane.want(want, given, BLOCK_BYTES)
     assert two[1].outcomes(1) == [BlockMissed(want, "FETCH_UNREACHABLE")]
 
 
@@ -167,11 +179,11 @@ def test_a_holder_whose_disk_is_damaged_is_found_out_and_one_that_is_gone_is_giv
     write_map(two[0].scratch, "w1", 1, ATTEMPT)
     damage(two[0], ATTEMPT, 1)
     want = want_of(1, 1)
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     assert two[1].outcomes(1) == [BlockMissed(want, "CORRUPT_BLOCK")]
     two[0].plane.close()
     began = time.monotonic()
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     assert two[1].outcomes(2)[1:] == [BlockMissed(want, "FETCH_UNREACHABLE")]
     assert 2.5 < time.monotonic() - began < 6
 
@@ -179,13 +191,50 @@ def test_a_holder_whose_disk_is_damaged_is_found_out_and_one_that_is_gone_is_giv
 def test_a_worker_that_is_no_peer_any_more_gets_nothing_over_its_old_connection(two):
     write_map(two[0].scratch, "w1", 1, ATTEMPT)
     first, second = want_of(1, 1), want_of(1, 2)
-    two[1].plane.want(first, ticket_of(first))
+    two[1].plane.want(first, ticket_of(first), BLOCK_BYTES)
     assert isinstance(two[1].outcomes(1)[0], BlockCame)
     two[0].plane.set_peers([two[0].peer])
-    began = time.monotonic()
-    two[1].plane.want(second, ticket_of(second))
+    seen = two[0].plane._answering.seen
+    served = seen["OK"]
+    two[1].plane.want(second, ticket_of(second), BLOCK_BYTES)
     assert two[1].outcomes(2)[1:] == [BlockMissed(second, "FETCH_UNREACHABLE")]
-    assert time.monotonic() - began < 1.0  # it was answered
+    assert seen["DENIED"] and seen["OK"] == served  # it was answered, rather than given up
+
+
+def test_a_holder_that_sends_more_than_was_told_of_its_block_fills_no_disk(two):
+    """It says that a block of 1 kB has 64 MiB, and would send them all."""
+    sent = []
+
+    def answer(fetch, reader):
+        (one,) = fetch.ranges
+        sent.append(one.offset)
+        return Served("OK", 64 << 20, bytes(min(one.length, (64 << 20) - one.offset)))
+
+    two[0].plane._blocks.answer = answer
+    want = want_of(1, 1)
+    two[1].plane.want(want, ticket_of(want), 1000)
+    assert two[1].outcomes(1) == [BlockMissed(want, "CORRUPT_BLOCK")]
+    assert set(sent) == {0}
+    assert os.listdir(os.path.join(two[1].scratch, "w2", "spool")) == []
+
+
+def test_a_stream_for_which_the_disk_has_no_room_is_not_begun(two):
+    size = shutil.disk_usage(two[1].scratch).free + (1 << 40)
+    two[0].plane._blocks.answer = lambda fetch, reader: Served("OK", size, bytes(fetch.ranges[0].length))
+    want = want_of(1, 1)
+    two[1].plane.want(want, ticket_of(want), size)
+    assert two[1].outcomes(1) == [BlockMissed(want, "DISK_FULL")]
+    assert os.listdir(os.path.join(two[1].scratch, "w2", "spool")) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(40, 5000), max_size=50), st.integers(1, 40), st.integers(0, 10_000))
+def test_no_true_stream_is_longer_than_its_block_may_be(lengths, partitions, schema_bytes):
+    pieces = [Piece(0, length, 1, 1, 0, 0, 0) for length in lengths]
+    id_ = OutputId(JOB, 0, 0, 0, 0, ATTEMPT)
+    head = encode_index(id_, bytes(schema_bytes), [pieces] + [[]] * (partitions - 1))
+    assert len(head) + sum(lengths) <= stream_bytes_max(sum(lengths))
+    assert stream_bytes_max(1 << 30) < 3 << 30
 
 
 def test_nonsense_and_path_tricks_of_a_listed_peer_change_nothing(two):
@@ -213,7 +262,7 @@ def test_nonsense_and_path_tricks_of_a_listed_peer_change_nothing(two):
     rogue.close(0)
     context.destroy(0)
     want = want_of(1, 1)
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     assert isinstance(two[1].outcomes(1)[0], BlockCame)
 
 
@@ -221,7 +270,7 @@ def test_what_is_fetched_into_a_spool_that_cannot_be_written_is_missed(two):
     write_map(two[0].scratch, "w1", 1, ATTEMPT)
     shutil.rmtree(os.path.join(two[1].scratch, "w2", "spool"))
     want = want_of(1, 1)
-    two[1].plane.want(want, ticket_of(want))
+    two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
     assert two[1].outcomes(1) == [BlockMissed(want, "FETCH_UNREACHABLE")]
 
 

@@ -140,9 +140,21 @@ def talkative() -> None:
     Link.flush = shuffled
 
 
+def endless() -> None:
+    """Whoever asks for a block of it is sent zeros: 256 MiB of them, if he takes them."""
+    from kernelmill.cluster.data.serving import BlockFiles, Served
+
+    def endlessly(self: BlockFiles, fetch: object, reader: str) -> Served:
+        struck()
+        one = fetch.ranges[0]
+        return Served("OK", 256 << 20, bytes(min(one.length, (256 << 20) - one.offset)))
+
+    BlockFiles.answer = endlessly
+
+
 CHANGES: dict[str, Callable[[], None]] = {
     one.__name__.replace("_", "-"): one
-    for one in (wrong_clock, impatient, door_silent, door_raises, door_open, swaps_code, talkative)
+    for one in (wrong_clock, impatient, door_silent, door_raises, door_open, swaps_code, talkative, endless)
 }
 
 

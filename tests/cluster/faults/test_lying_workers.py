@@ -1,5 +1,6 @@
 """Matrix rows 10 and 23: workers with good keys that say things twice, late or in disorder, and whose files lie."""
 
+import contextlib
 import signal
 
 import known
@@ -52,19 +53,45 @@ def test_rows_that_are_no_rows_are_an_error_of_the_client_and_run_no_code(rig, s
 def test_blocks_that_lie_under_good_checksums_are_refused_by_their_readers(rig, small_truth, strikes, change):
     """w1 makes all maps; w2 reads their blocks, finds them bad, and makes the maps again once w1 is gone."""
     marker = rig.folder / "marker"
+    read_from_a_liar(rig, small_truth, strikes, change, changed_file=marker)
+    assert not marker.exists()
+
+
+def test_a_holder_that_sends_without_end_fills_no_disk_and_its_maps_are_made_elsewhere(rig, small_truth, strikes):
+    sizes = []
+    spool = rig.scratch("w2") / "w2" / "spool"
+    read_from_a_liar(rig, small_truth, strikes, "endless", look=lambda: sizes.append(bytes_in(spool)))
+    assert max(sizes) < 32 << 20
+    assert (rig.tokens / "changed").exists()
+
+
+def bytes_in(folder):
+    size = 0
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
+
+
+def read_from_a_liar(rig, small_truth, strikes, change, look=lambda: None, **given):
+    """w1 makes all maps and is changed; w2 reads their blocks, and makes the maps again once w1 is gone."""
     rig.start_master()
     maps = known.maps_of(known.ROWS)
-    rig.start_worker("w1", changes=change, changed_file=marker, failpoints=f"worker.ack.taken=kill@{maps + 20}")
+    rig.start_worker("w1", changes=change, failpoints=f"worker.ack.taken=kill@{maps + 20}", **given)
     rig.wait_workers("w1")
     future = rig.begin(small_truth)
     rigs.until(lambda: len(rig.history().commits) >= maps, "all maps are done")
     for pid in rig.slots_of("w1"):
         rigs.signal_if_there(pid, signal.SIGSTOP)
     rig.start_worker("w2")
-    rigs.until(lambda: rig.history().lost, "a block is refused")
+
+    def is_lost():
+        look()
+        return rig.history().lost
+
+    rigs.until(is_lost, "a block is refused")
     strikes.add(change, len(rig.history().lost))
     rig.kill("w1")
     rig.done(future, 60)
     small_truth.check(rig.files / "out")
     assert rig.history().problems == []
-    assert not marker.exists()

@@ -72,7 +72,7 @@ def test_readers_are_told_of_their_inputs_before_they_are_assigned(bench, reduce
     kinds = [type(order) for order in bench.orders]
     assert kinds.index(ev.TellInputs) < len(kinds) - 1 - kinds[::-1].index(ev.Assign)
     assert reduce.inputs == ((0, 1),)
-    assert [(task, holder) for task, _, holder in bench.master.inputs_of("j", 0)] == [(0, "a"), (1, "a")]
+    assert [(task, holder) for task, _, holder, _ in bench.master.inputs_of("j", 0)] == [(0, "a"), (1, "a")]
 
 
 def test_a_finished_job_is_published_after_its_record_and_told_after_the_next(bench, reduce, tools):

@@ -262,7 +262,7 @@ def test_a_job_that_is_over_leaves_nothing():
 
 
 def inputs(version, *held, holders=("w1", "w2")):
-    pairs = tuple(messages.HeldMap(task, AttemptKey(1, number), holder) for task, number, holder in held)
+    pairs = tuple(messages.HeldMap(task, AttemptKey(1, number), holder, 5000 + number) for task, number, holder in held)
     return messages.Inputs(JOB, 0, 0, version, 0, 1, holders, pairs)
 
 
@@ -308,7 +308,7 @@ def reader():
 def test_a_block_elsewhere_is_fetched_with_its_ticket(reader):
     reader.do(ev.SlotSaid(reader.reader_slot, wanted()))
     (order,) = reader.ordered(ev.WantBlock)
-    assert order.ticket == b"k" * 16 and order.want.holder == "w2"
+    assert (order.ticket, order.block_bytes, order.want.holder) == (b"k" * 16, 5002, "w2")
     reader.do(ev.BlockCame(order.want, "/spool/1"))
     (here,) = reader.frames(slotframes.BlockHere)
     assert (here.path, here.code) == ("/spool/1", "")
