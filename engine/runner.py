@@ -53,6 +53,7 @@ from kernelmill.engine.settings import Settings
 from kernelmill.engine.shuffle.store import BlockStore, LostBlockError
 from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.staging import Staging
+from kernelmill.engine.syncing import Syncs
 from kernelmill.kernels import _jit
 
 _WORKER = "local"
@@ -84,6 +85,7 @@ class LocalRunner:
             spill_bytes_max=settings.spill_limit_bytes,
         )
         self.rejects = RejectWriter(settings.max_rejects)
+        self._syncs = Syncs()
         self._scheduler = Scheduler(shapes_of(self._graph), Policy(max_attempts=settings.max_attempts))
         self._orders: queue.SimpleQueue[AttemptId | None] = queue.SimpleQueue()
         self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
@@ -106,6 +108,7 @@ class LocalRunner:
             self._orders.put(None)
         for thread in self._threads:
             thread.join()
+        self._syncs.close()
         self.store.close()
         if not self._is_over:
             cancelled = kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit)
@@ -114,7 +117,10 @@ class LocalRunner:
             self._progress.close()
 
     def results(self) -> Iterator[int]:
-        """Run the job; yields the index of each task of the last stage as soon as it and all before it are done."""
+        """Run the job; yields the index of each task of the last stage as soon as it and all before it are done.
+
+        At its end the files that tasks wrote are durable.
+        """
         self._emit(self._started())
         _jit.use_cache_root(self._settings.cache_dir)
         reading, later = self._split_pipelines()
@@ -133,6 +139,7 @@ class LocalRunner:
             if self._scheduler.outcome is not None:
                 break
             self._hear(*self._reports.get())
+        self._syncs.wait()
 
     def result_of(self, index: int) -> TaskResult:
         """The result of a task of the last stage."""
@@ -315,6 +322,7 @@ class LocalRunner:
             max_rejects=self._settings.max_rejects,
             memory_bytes_max=self._grants.held_bytes_of_stage[attempt.task.stage],
             sink=self._sink,
+            sync_later=self._syncs.add,
         )
         return run_task(task, self.store, context, self._job.tables, self._job.functions, self._job.sources)
 

@@ -56,7 +56,8 @@ class TaskContext:
     on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file;
     max_rejects: more rejects than this end the attempt with KM0503; on_progress: told the input bytes done so far;
     memory_bytes_max: what a step that holds rows may hold before it spills. `origin` says for people what the task
-    reads, `store` is where spilled rows go, `sink` what a task gives its rows to that writes no file.
+    reads, `store` is where spilled rows go, `sink` what a task gives its rows to that writes no file. `sync_later`
+    takes over a file that a task wrote, without it the file is durable when the attempt is over.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class TaskContext:
         max_rejects: int = 1000,
         memory_bytes_max: int = 1 << 62,
         sink: HeldSink | None = None,
+        sync_later: Callable[[int, str], None] | None = None,
     ) -> None:
         self.attempt, self.scratch, self.part_path = attempt, scratch or Scratch(), part_path
-        self.sink = sink
+        self.sink, self.sync_later = sink, sync_later
         self._is_cancelled, self._on_progress = is_cancelled, on_progress
         self.on_bad, self.memory_bytes_max = on_bad, memory_bytes_max
         self._rejects = RejectList(max_rejects)

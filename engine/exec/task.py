@@ -39,7 +39,7 @@ from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_join import JoiningWriter, encode_row_groups
-from kernelmill.engine.io.parquet_write import PartWriter
+from kernelmill.engine.io.parquet_write import PartWriter, SyncLater
 from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
 from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan import physical
@@ -363,7 +363,7 @@ def _write_part(
     path = context.part_path
     if path is None:
         raise error(Code.INTERNAL, "a sink task was given no place for its file")
-    with _part_writer(path, end) as writer:
+    with _part_writer(path, end, context.sync_later) as writer:
         for batch in batches:
             context.check_cancelled()
             writer.write(batch)
@@ -371,12 +371,14 @@ def _write_part(
     return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)
 
 
-def _part_writer(path: str, end: physical.ToParquet | physical.ToArrow) -> PartWriter | JoiningWriter | ArrowWriter:
+def _part_writer(
+    path: str, end: physical.ToParquet | physical.ToArrow, sync_later: SyncLater | None
+) -> PartWriter | JoiningWriter | ArrowWriter:
     match end:
         case physical.ToOneParquet():
-            return JoiningWriter(path, end)
+            return JoiningWriter(path, end, sync_later)
         case physical.ToParquet():
-            return PartWriter(path, end)
+            return PartWriter(path, end, sync_later)
         case physical.ToArrow():
             return ArrowWriter(path, end.schema)
 

@@ -19,7 +19,13 @@ from kernelmill.engine.batch import buffer_of
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.io.parquet_thrift import MAGIC, Footers, footer_start
-from kernelmill.engine.io.parquet_write import HashingFile, RowGroups, opened_writer, write_row_group
+from kernelmill.engine.io.parquet_write import (
+    HashingFile,
+    RowGroups,
+    SyncLater,
+    opened_writer,
+    write_row_group,
+)
 from kernelmill.engine.plan.physical import ENCODED, ToParquet
 
 ENCODED_BYTES_MIN = 4 << 20
@@ -95,12 +101,12 @@ def _encoded(rows: int, is_parquet: bool, body: pa.Buffer) -> pa.RecordBatch:
 class JoiningWriter:
     """Write batches of ENCODED to one new file: as PartWriter, which has the same methods and errors."""
 
-    def __init__(self, path: str, operator: ToParquet) -> None:
+    def __init__(self, path: str, operator: ToParquet, sync_later: SyncLater | None = None) -> None:
         self.path, self._operator = path, operator
         self._rows, self._body = RowGroups(operator), _Body(operator)
         self._footers = Footers()
         with output_errors("making a part file", path):
-            self._sink = HashingFile(path)
+            self._sink = HashingFile(path, sync_later)
             self._sink.write(MAGIC)
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -116,7 +122,7 @@ class JoiningWriter:
                     self._take(self._rows.add(rows))
 
     def close(self) -> PartFile:
-        """Write what waits and the footer, make the file durable, and describe it under its base name."""
+        """Write what waits and the footer, finish the file, and describe it under its base name."""
         self._finish_rows()
         if not self._footers.has_any:
             self._append(self._body.close())  # no rows: a footer that has the columns

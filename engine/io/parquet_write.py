@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -24,6 +24,8 @@ from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.plan.physical import ToParquet
 
 FORMAT_VERSION: Final = "2.6"
+SyncLater = Callable[[int, str], None]
+"""Takes over a file that is written, by its handle and path, to sync and close it: before the output is published."""
 # A row group ends at `row_group_rows`, or before the row whose values would take it past this: bounded memory (I4) for
 # wide tables and long texts. It is counted in bytes of values, row by row, so it falls at the same row every time.
 ROW_GROUP_BYTES_MAX = 64 << 20
@@ -148,16 +150,17 @@ class PartWriter:
     """Write batches to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
 
     `path` must not exist. Leaving the context without `close` deletes the file. Errors: KM0402 disk full, KM0502
-    other refusals of the system, KM0107 unknown compression, KM0207 a value that Parquet cannot hold.
+    other refusals of the system, KM0107 unknown compression, KM0207 a value that Parquet cannot hold. With
+    `sync_later`, `close` leaves the file to it, else the file is durable then.
     """
 
-    def __init__(self, path: str, operator: ToParquet) -> None:
+    def __init__(self, path: str, operator: ToParquet, sync_later: SyncLater | None = None) -> None:
         check_compression(operator.compression)
         self.path = path
         self._groups = RowGroups(operator)
         self._rows = 0
         with output_errors("making a part file", path):
-            self._sink = HashingFile(path)
+            self._sink = HashingFile(path, sync_later)
             sink: Any = self._sink
             try:
                 self._writer = opened_writer(pa.PythonFile(sink, mode="w"), operator)
@@ -171,7 +174,7 @@ class PartWriter:
             self._write(table)
 
     def close(self) -> PartFile:
-        """Write what waits and the footer, make the file durable, and describe it under its base name."""
+        """Write what waits and the footer, finish the file, and describe it under its base name."""
         for table in self._groups.rest():
             self._write(table)
         with output_errors("finishing a part file", self.path):
@@ -252,8 +255,8 @@ class HashingFile:
 
     closed = False  # pyarrow closes its sink when it is merely forgotten: `finish` and `discard` are what counts
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, sync_later: SyncLater | None = None) -> None:
+        self._path, self._sync_later = path, sync_later
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._hasher = xxhash.xxh3_128()
         self._bytes = 0
@@ -281,7 +284,11 @@ class HashingFile:
         """Left to `finish` and `discard`."""
 
     def finish(self) -> None:
-        """Make what was written durable, and close the file."""
+        """Make what was written durable, and close the file; or leave both to `sync_later`."""
+        if self._sync_later is not None:
+            self._sync_later(self._handle, self._path)
+            self.open = False
+            return
         os.fsync(self._handle)
         self.open = False
         os.close(self._handle)
