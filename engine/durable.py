@@ -10,8 +10,7 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 
@@ -36,15 +35,23 @@ def output_error(problem: OSError, doing: str, path: str) -> KernelmillError:
     return error(Code.COMMIT, f"{doing} failed: {reason}", where=path, hint=hint)
 
 
-@contextmanager
-def output_errors(doing: str, path: str) -> Iterator[None]:
-    """Run a block whose OSErrors become typed output errors; typed errors pass unchanged."""
-    try:
-        yield
-    except KernelmillError:
-        raise
-    except OSError as problem:
-        raise output_error(problem, doing, path) from problem
+class output_errors:
+    """Run a block, `with output_errors(doing, path):`, whose OSErrors become typed output errors.
+
+    Typed errors pass unchanged. A class, for each block of a small task is written in one: a generator costs more.
+    """
+
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, doing: str, path: str) -> None:
+        self._doing, self._path = doing, path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, OSError) and not isinstance(problem, KernelmillError):
+            raise output_error(problem, self._doing, self._path) from problem
 
 
 def fsync_folder(path: str) -> None:

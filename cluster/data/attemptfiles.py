@@ -28,11 +28,14 @@ from kernelmill.cluster.data.packs import PACKED_BYTES_MAX, Packed, PackReader, 
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.rowsums import RowSums, row_sums
-from kernelmill.engine.shuffle.block import Place, decode_piece, encode_piece
+from kernelmill.engine.remembering import remembered
+from kernelmill.engine.shuffle.block import decode_piece, encode_piece
 from kernelmill.engine.shuffle.piecehead import head_sum_of
 from kernelmill.engine.shuffle.writer import OnDisk, in_pieces
 
 _DOING = "writing shuffle blocks"
+ELSEWHERE = OnDisk(Path(), pa.schema([]), [])
+"""What an output became whose index says all that anybody here asks of it."""
 
 
 class AttemptFile:
@@ -99,10 +102,9 @@ class AttemptFile:
 
     def finish(self) -> OnDisk:
         """Write the index: the output is there."""
-        index = encode_index(self._id, self._schema.serialize().to_pybytes(), self._blocks)
-        path = Path(self._stem)
+        index = encode_index(self._id, _bytes_of(self._schema), self._blocks)
         if self._pack is not None:
-            path = Path(self._pack.add(self._id.attempt, self._id.output, index, self._held))
+            self._pack.add(self._id.attempt, self._id.output, index, self._held)
             self._held = []
         else:
             with output_errors(_DOING, self._stem):
@@ -113,7 +115,7 @@ class AttemptFile:
                 with open(self._stem + INDEX, "xb") as file:
                     file.write(index)
         self._is_finished = True
-        return OnDisk(path, self._schema, [[Place(*piece[:4]) for piece in own] for own in self._blocks])
+        return ELSEWHERE
 
     def discard(self) -> None:
         """Remove what was not finished. Does nothing after `finish`."""
@@ -240,6 +242,11 @@ def _block(
     except (OSError, pa.ArrowException) as problem:
         raise _unreadable(problem, where) from problem
     return Block(path, base, schema, pieces, is_foreign)
+
+
+@remembered
+def _bytes_of(schema: pa.Schema) -> bytes:
+    return schema.serialize().to_pybytes()
 
 
 @lru_cache(maxsize=64)

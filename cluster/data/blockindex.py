@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import xxhash
@@ -188,14 +189,15 @@ def stream_bytes_max(block_bytes: int) -> int:
 
 def output_stem(scratch: str, holder: str, job: bytes, attempt: AttemptKey, output: int) -> str:
     """The path of an output's files but for their suffix: made of ids alone."""
-    return os.path.join(attempt_folder(scratch, holder, job, attempt), str(output))
+    return f"{attempt_folder(scratch, holder, job, attempt)}/{output}"
 
 
 def attempt_folder(scratch: str, holder: str, job: bytes, attempt: AttemptKey) -> str:
     """The folder in which an attempt leaves its blocks."""
-    return os.path.join(job_folder(scratch, holder, job), str(attempt))
+    return f"{job_folder(scratch, holder, job)}/{attempt.epoch}-{attempt.number}"
 
 
+@lru_cache(maxsize=256)
 def job_folder(scratch: str, holder: str, job: bytes) -> str:
     """The folder in which a worker's attempts at a job leave their blocks."""
     return os.path.join(scratch, holder, job.hex())

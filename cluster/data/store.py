@@ -14,12 +14,18 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from kernelmill.cluster.data.attemptfiles import AttemptFile, Block, block_in_pack, block_in_place, block_of_stream
-from kernelmill.cluster.data.blockdesk import BlockDesk
+from kernelmill.cluster.data.attemptfiles import (
+    ELSEWHERE,
+    AttemptFile,
+    Block,
+    block_in_pack,
+    block_in_place,
+    block_of_stream,
+)
+from kernelmill.cluster.data.blockdesk import BlockDesk, Holding
 from kernelmill.cluster.data.blockindex import OutputId, attempt_folder, job_folder, output_stem
 from kernelmill.cluster.data.packs import Packed, PackReader, PackWriter
 from kernelmill.cluster.fields import AttemptKey, TaskKey
-from kernelmill.engine.batch import batch_bytes
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import ClusterError, Code, CorruptBlockError
 from kernelmill.engine.exec.rowsums import RowSums
@@ -64,6 +70,13 @@ class Watch(Protocol):
         """So many rows come next; so many bytes were read."""
 
 
+class _Here(NamedTuple):
+    """A block on this host: whose it is, and where in a pack it is, None for files of its own."""
+
+    held: Holding
+    packed: Packed | None
+
+
 class _Unwatched:
     def phase(self, name: str) -> None:
         pass
@@ -79,7 +92,7 @@ class _Nothing:
         pass
 
     def finish(self) -> OnDisk:
-        return OnDisk(Path(), pa.schema([]), [])
+        return ELSEWHERE
 
     def discard(self) -> None:
         pass
@@ -88,15 +101,15 @@ class _Nothing:
 class _AttemptFolder:
     """The folder of an attempt's own files, made when the first of them is, once."""
 
-    def __init__(self, job_folder: str, name: str) -> None:
-        self._job_folder, self._name = job_folder, name
+    def __init__(self, job_folder: str, attempt: AttemptKey) -> None:
+        self._job_folder, self._attempt = job_folder, attempt
         self._is_made = False
 
     def make(self) -> None:
         """Make it with a plain mkdir: what was there before is another's."""
         if self._is_made:
             return
-        folder = os.path.join(self._job_folder, self._name)
+        folder = os.path.join(self._job_folder, str(self._attempt))
         with output_errors("making a folder for blocks", folder):
             try:
                 os.mkdir(folder)
@@ -133,9 +146,10 @@ class ClusterStore:
         self._own: dict[str, bool] = {}  # by holder: whether its folder is here, and nobody else can write to it
         self._read_bytes = 0
         self._folder = job_folder(place.scratch, place.worker, key.job)
-        self._own_folder = _AttemptFolder(self._folder, str(attempt))
+        self._own_folder = _AttemptFolder(self._folder, attempt)
         self._room = Room(memory_bytes_max=0, spill_bytes_max=_UNLIMITED, spill_dir=self._folder)
         self._files: list[AttemptFile] = []
+        self._here: dict[BlockRef, _Here] = {}
         self._found: dict[BlockRef, Block] = {}
         self._used: set[BlockRef] = set()
 
@@ -143,7 +157,7 @@ class ClusterStore:
         """Ask for the blocks of the task that are not on this host, before it reads the first."""
         elsewhere = []
         for ref in (ref for edge in self._task.inputs for ref in edge.blocks()):
-            if not self._is_here(ref):
+            if self._look(ref) is None:
                 elsewhere.append(ref)
         self._desk.want(elsewhere)
 
@@ -183,7 +197,7 @@ class ClusterStore:
     def rows(self, refs: Iterator[BlockRef]) -> list[tuple[int, int]]:
         """Rows and bytes in memory form of each block."""
         blocks = (self._find(ref) for ref in refs)
-        return [(block.sums.rows, sum(piece.bytes for piece in block.pieces)) for block in blocks]
+        return [(sum(piece.rows for piece in b.pieces), sum(piece.bytes for piece in b.pieces)) for b in blocks]
 
     def read(self, ref: BlockRef) -> Iterator[pa.RecordBatch]:
         """The batches of a block, in order; waits for one that is not here.
@@ -195,7 +209,7 @@ class ClusterStore:
             try:
                 for batch in block.batches():
                     self._used.add(ref)
-                    self._read_bytes += batch_bytes(batch)
+                    self._read_bytes += batch.get_total_buffer_size()
                     self._watch.batch(batch.num_rows, self._read_bytes)
                     yield batch
                 return
@@ -206,63 +220,70 @@ class ClusterStore:
         """What the task read over each of its edges, by the indexes of the blocks that it read."""
         found = []
         for edge in self._task.inputs:
-            sums, maps = RowSums(), 0
+            rows = total = xor = maps = 0
             for ref in edge.blocks():
-                sums, maps = sums.plus(self._find(ref).sums), maps + 1
-            found.append(Consumed(maps, sums))
+                maps += 1
+                for piece in self._find(ref).pieces:
+                    rows, total, xor = rows + piece.rows, total + piece.sum, xor ^ piece.xor
+            found.append(Consumed(maps, RowSums(rows, total % (1 << 64), xor)))
         return found
 
-    def _is_here(self, ref: BlockRef) -> bool:
-        """Whether a worker of this host has the block. A folder that others may have put there says nothing."""
-        held = self._desk.holding(ref)
+    def _look(self, ref: BlockRef) -> _Here | None:
+        """Where a block is that a worker of this host has. A folder that others may have put there says nothing."""
+        held, known = self._desk.holding(ref), self._here.get(ref)
+        if known is not None and known.held is held:
+            return known
         is_own = self._own.get(held.holder)
         if is_own is None:
             is_own = self._own[held.holder] = _is_own(os.path.join(self._place.scratch, held.holder))
         if not is_own:
-            return False
-        if self._packed(ref) is not None:
-            return True
-        return os.path.isdir(attempt_folder(self._place.scratch, held.holder, self._key.job, held.attempt))
-
-    def _packed(self, ref: BlockRef) -> Packed | None:
-        held = self._desk.holding(ref)
+            return None
         folder = job_folder(self._place.scratch, held.holder, self._key.job)
-        return self._packs.find(folder, held.attempt, ref.output)
+        packed = self._packs.find(folder, held.attempt, ref.output)
+        if packed is None and not os.path.isdir(
+            attempt_folder(self._place.scratch, held.holder, self._key.job, held.attempt)
+        ):
+            return None
+        here = _Here(held, packed)
+        if packed is not None:  # a folder may go
+            self._here[ref] = here
+        return here
 
-    def _id_of(self, ref: BlockRef) -> OutputId:
-        held = self._desk.holding(ref)
+    def _id_of(self, ref: BlockRef, held: Holding) -> OutputId:
         return OutputId(self._key.job, ref.stage, held.gen, ref.task, ref.output, held.attempt)
 
     def _find(self, ref: BlockRef) -> Block:
         block = self._found.get(ref)
         code = ""
         while block is None:
-            path = ""
-            if code or not self._is_here(ref):
+            path, here = "", None if code else self._look(ref)
+            if here is None:
                 self._watch.phase("fetch")
                 answer = self._desk.wait_for(ref, code)
                 if answer.code:
                     what = f"the output of task {ref.stage}.{ref.task} cannot be read"
                     raise BlockGoneError(answer.code, what, answer.holder)
                 path, code = answer.path, ""
-                if not path and not self._is_here(ref):
+                here = None if path else self._look(ref)
+                if not path and here is None:
                     continue  # it is on another host than before
             try:
-                block = self._open(ref, path)
+                block = self._open(ref, path, here)
             except (CorruptBlockError, FileNotFoundError):  # its folder is here, and it is not in it
                 code = CORRUPT
         self._found[ref] = block
         return block
 
-    def _open(self, ref: BlockRef, path: str) -> Block:
-        if path:
-            block = block_of_stream(path, self._id_of(ref), ref.partition)
-        elif (packed := self._packed(ref)) is not None:
-            block = block_in_pack(self._packs, packed, self._id_of(ref), ref.partition)
+    def _open(self, ref: BlockRef, path: str, here: _Here | None) -> Block:
+        """The block in a file that was fetched, or where it is here."""
+        if here is None:
+            block = block_of_stream(path, self._id_of(ref, self._desk.holding(ref)), ref.partition)
+        elif here.packed is not None:
+            block = block_in_pack(self._packs, here.packed, self._id_of(ref, here.held), ref.partition)
         else:
-            held = self._desk.holding(ref)
+            held = here.held
             stem = output_stem(self._place.scratch, held.holder, self._key.job, held.attempt, ref.output)
-            block = block_in_place(stem, self._id_of(ref), ref.partition)
+            block = block_in_place(stem, self._id_of(ref, held), ref.partition)
         if self._schema_of is not None and not block.schema.equals(self._schema_of(ref)):
             what = "a shuffle block has other columns than the plan says"
             raise CorruptBlockError(Code.CORRUPT_BLOCK, what, where=block.path)
@@ -271,6 +292,7 @@ class ClusterStore:
     def _give_up(self, ref: BlockRef, problem: CorruptBlockError) -> None:
         """Have a damaged block made again: wait for the new one, or end the attempt if rows of the old one are used."""
         del self._found[ref]
+        self._here.pop(ref, None)
         if ref in self._used:
             self._desk.report(ref, CORRUPT)
             raise BlockGoneError(CORRUPT, problem.what, problem.where) from problem

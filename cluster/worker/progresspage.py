@@ -11,7 +11,8 @@
     48      8    input bytes done, u64
     56      8    steps, u64: rises with every sign of life, so that a long batch is told from a hung one
 
-One writer and one reader. The reader takes what it finds between two equal, even sequence numbers.
+One writer and one reader. The reader takes what it finds between two equal, even sequence numbers. Steps alone are
+written without them: they are one word, and nothing else of the page goes with them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from typing import NamedTuple
 
 PAGE_BYTES = 4096
 PHASES = ("compile", "fetch", "run", "write")
+_PHASE_OF = {name: place for place, name in enumerate(PHASES)}
 
 _SEQUENCE = struct.Struct("<Q")
+_STEPS_WORD = 7
 _STATE = struct.Struct("<IIQQQQQQ")
 _READS_MAX = 1000
 
@@ -54,17 +57,21 @@ class ProgressPage:
 
     def __init__(self, handle: int) -> None:
         self._page = mmap.mmap(handle, PAGE_BYTES)
+        self._words = memoryview(self._page).cast("Q")
         self._sequence = 0
 
     def write(self, place: SlotPlace) -> None:
         """Say where the slot is. By the slot alone, from one thread at a time."""
-        phase = PHASES.index(place.phase)
-        self._sequence += 1
-        _SEQUENCE.pack_into(self._page, 0, self._sequence)
-        fields = (place.epoch, phase, place.number, place.batch, place.first_row, place.rows, place.size_bytes)
-        _STATE.pack_into(self._page, _SEQUENCE.size, *fields, place.steps)
-        self._sequence += 1
-        _SEQUENCE.pack_into(self._page, 0, self._sequence)
+        epoch, number, phase, batch, first_row, rows, size_bytes, steps = place
+        fields = epoch, _PHASE_OF[phase], number, batch, first_row, rows, size_bytes, steps
+        self._words[0] = self._sequence + 1
+        _STATE.pack_into(self._page, _SEQUENCE.size, *fields)
+        self._sequence += 2
+        self._words[0] = self._sequence
+
+    def write_steps(self, steps: int) -> None:
+        """Say that the slot lives: all else is as it was written last. As `write`."""
+        self._words[_STEPS_WORD] = steps
 
     def read(self) -> SlotPlace | None:
         """Where the slot is, or was when it died; None if it died while it wrote. By the supervisor."""
@@ -78,4 +85,5 @@ class ProgressPage:
 
     def close(self) -> None:
         """Give the mapping back."""
+        self._words.release()
         self._page.close()

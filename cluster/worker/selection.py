@@ -31,6 +31,7 @@ REASON = "it ended, or held up, the process of the function that it was given to
 _RECORD_BYTES_MAX = 64 << 10
 _HASH_BYTES = 8
 _ALL = slice(None)
+_NOTHING = np.empty(0, np.uint64)
 
 
 class RowNamed(Exception):
@@ -66,10 +67,11 @@ class Selection:
         self, keys: tuple[str, ...], left_out: Sequence[Origin], only: Only | None, reject: Callable[[Reject], None]
     ) -> None:
         self.keys, self._only, self._reject = keys, only, reject
-        hashes = [int.from_bytes(one.key_xxh3, "little") for one in left_out if one.key_xxh3]
-        rows = [one.row for one in left_out if not one.key_xxh3]
-        self._out = np.sort(np.array(hashes if keys else rows, np.uint64))
-        self._told: set[int] = set()
+        self._out, self._told = _NOTHING, set[int]()
+        if left_out:
+            hashes = [int.from_bytes(one.key_xxh3, "little") for one in left_out if one.key_xxh3]
+            rows = [one.row for one in left_out if not one.key_xxh3]
+            self._out = np.sort(np.array(hashes if keys else rows, np.uint64))
 
     @property
     def takes_all(self) -> bool:

@@ -22,7 +22,7 @@ class Whereabouts:
     """Where the attempt is, as its progress page says. The task's thread writes, once a batch and at every step."""
 
     def __init__(self, page: ProgressPage) -> None:
-        self._page, self._now = page, SlotPlace()
+        self._page, self._now, self._steps = page, SlotPlace(), 0  # the steps of _now are those of its last change
 
     def begin(self, attempt: AttemptKey) -> None:
         """A task begins; until its first step it counts as compiling."""
@@ -35,26 +35,31 @@ class Whereabouts:
     def phase(self, name: str) -> None:
         """What the attempt does from now on."""
         if self._now.phase != name:
-            self._put(self._now._replace(phase=name, steps=self._now.steps + 1))
+            self._put(self._now._replace(phase=name, steps=self._steps + 1))
 
     def rows(self, first: int, count: int) -> None:
         """These rows of the task go through its steps now."""
-        self._put(self._now._replace(phase="run", first_row=first, rows=count, steps=self._now.steps + 1))
+        epoch, number, _, batch, _, _, size_bytes, _ = self._now
+        self._put(SlotPlace(epoch, number, "run", batch, first, count, size_bytes, self._steps + 1))
 
     def step(self) -> None:
         """A sign of life."""
-        self._put(self._now._replace(phase="run", steps=self._now.steps + 1))
+        if self._now.phase == "run":
+            self.live()
+        else:
+            self._put(self._now._replace(phase="run", steps=self._steps + 1))
 
     def batch(self, rows: int, size_bytes: int) -> None:
         """The batch before is done; the next has `rows`, as far as that is known; so many bytes were read in all."""
-        now = self._now
-        place = {"first_row": now.first_row + now.rows, "rows": rows} if rows else {}
-        steps = now.steps + 1
-        self._put(now._replace(phase="run", batch=now.batch + 1, size_bytes=size_bytes, steps=steps, **place))
+        epoch, number, _, batch, first_row, rows_before, _, _ = self._now
+        if rows:
+            first_row, rows_before = first_row + rows_before, rows
+        self._put(SlotPlace(epoch, number, "run", batch + 1, first_row, rows_before, size_bytes, self._steps + 1))
 
     def live(self) -> None:
         """A sign of life, and nothing else has changed."""
-        self._put(self._now._replace(steps=self._now.steps + 1))
+        self._steps += 1
+        self._page.write_steps(self._steps)
 
     def mirror(self, place: SlotPlace) -> None:
         """Say where another process of this slot is, which runs the attempt."""
@@ -63,10 +68,10 @@ class Whereabouts:
     @property
     def place(self) -> SlotPlace:
         """What the page says."""
-        return self._now
+        return self._now._replace(steps=self._steps)
 
     def _put(self, place: SlotPlace) -> None:
-        self._now = place
+        self._now, self._steps = place, place.steps
         self._page.write(place)
 
 
@@ -82,6 +87,13 @@ class SlotContext(TaskContext):
     def selected(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows of the split that this attempt takes."""
         first = 0
+        if self.selection.takes_all:
+            for batch in batches:
+                self._whereabouts.rows(first, batch.num_rows)
+                first += batch.num_rows
+                if batch.num_rows:
+                    yield batch
+            return
         for batch in batches:
             place = self.take_place()
             self._whereabouts.rows(first, batch.num_rows)
@@ -96,7 +108,8 @@ class SlotContext(TaskContext):
     def check_cancelled(self) -> None:
         """Raise KM0701 if the attempt is cancelled; a sign of life."""
         self._whereabouts.step()
-        super().check_cancelled()
+        if self._is_cancelled():
+            super().check_cancelled()
 
     def progress(self, bytes_done: int) -> None:
         """Report input bytes: a batch more."""
@@ -105,7 +118,7 @@ class SlotContext(TaskContext):
     def rows_from(self, place: Place | None) -> None:
         """Say where rows come from; a sign of life."""
         self._whereabouts.step()
-        super().rows_from(place)
+        self._place = place
 
 
 def _place_of(place: Place, which: NDArray[np.int64], row: int) -> RowPlace:

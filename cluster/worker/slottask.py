@@ -174,7 +174,7 @@ class SlotJob:
         if key.stage not in self._stages_loaded:
             _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
             self._stages_loaded.add(key.stage)
-        files = _AttemptFolder(job.attempt_folder(order.attempt))
+        files = _AttemptFolder(job, order.attempt)
         is_probe = order.only is not None
         self._tasks_run += 1
         store = ClusterStore(
@@ -188,14 +188,15 @@ class SlotJob:
             pack=self._pack if self._tasks_run > PACKED_FROM else None,
             packs=self._packs,
         )
-        store.prefetch()
+        if task.inputs:
+            store.prefetch()
         context = SlotContext(
             self._whereabouts,
             order,
             group_keys(pipeline),
             scratch=self._scratch,
             part_path=self._part_path(key.stage, files, is_probe),
-            is_cancelled=lambda: order.attempt in self._cancelled,
+            is_cancelled=lambda: bool(self._cancelled) and order.attempt in self._cancelled,
             on_bad=job.on_bad,
             max_rejects=job.max_rejects,
             memory_bytes_max=self._held_bytes[key.stage],
@@ -240,13 +241,15 @@ class SlotJob:
             name = self._job.part_name(stage)
             if result.part is None:
                 _write_receipt(files.path(name), result.receipt)
-                made = describe_file(files.folder, name, result.rows)
+                made = describe_file(files.made(), name, result.rows)
             else:
                 size, tail = tail_of(files.path(name))
                 made = OutputFile(name, result.part.rows, size, bytes.fromhex(result.part.checksum), tail)
             output = FilesOutput((made,))
         rejected = (write_rejects(files.made(), result.rejects),) if result.rejects else ()
         files.finish()
+        if not result.rejects and not result.counters:
+            return TaskRecord((), (), output, ())
         reasons = Counter(_clipped(reject.reason, NAME_CHARACTERS_MAX) for reject in result.rejects)
         return TaskRecord(_counts(result.counters), folded(reasons), output, rejected)
 
@@ -272,17 +275,17 @@ class SlotJob:
 class _AttemptFolder:
     """The attempt's folder in staging, made when it is first needed, with a plain mkdir: a zombie's fails."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self._is_made = False
+    def __init__(self, job: OpenJob, attempt: AttemptKey) -> None:
+        self._job, self._attempt, self._folder = job, attempt, ""
 
     def made(self) -> str:
         """The folder, which is there. Raises KM0502 once the job is over."""
-        if not self._is_made:
-            with output_errors("making the attempt's folder in the output's staging", self.folder):
-                os.mkdir(self.folder)
-            self._is_made = True
-        return self.folder
+        if not self._folder:
+            folder = self._job.attempt_folder(self._attempt)
+            with output_errors("making the attempt's folder in the output's staging", folder):
+                os.mkdir(folder)
+            self._folder = folder
+        return self._folder
 
     def path(self, name: str) -> str:
         """The path of a file in it."""
@@ -290,10 +293,10 @@ class _AttemptFolder:
 
     def finish(self) -> None:
         """Make the names durable."""
-        if self._is_made:
-            with output_errors("making the attempt's files durable", self.folder):
-                fsync_folder(self.folder)
-                fsync_folder(os.path.dirname(self.folder))
+        if self._folder:
+            with output_errors("making the attempt's files durable", self._folder):
+                fsync_folder(self._folder)
+                fsync_folder(os.path.dirname(self._folder))
 
 
 def as_typed(problem: BaseException) -> KernelmillError:

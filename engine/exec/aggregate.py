@@ -10,9 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import (
-    plain,
-)
+from kernelmill.engine.batch import concatenated, plain
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, in_order, take_columns
@@ -22,6 +20,7 @@ from kernelmill.engine.exec.listwords import WordRoom
 from kernelmill.engine.exec.states import Column, Count, Folds, State, Sum, state_of
 from kernelmill.engine.plan.partial import finished_schema, partial_schema
 from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate
+from kernelmill.engine.remembering import remembered
 from kernelmill.kernels.table import Groups, KeyTable, Order
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ MERGE_LIST_BYTES_MAX, MERGE_WORD_LIST_BYTES_MAX = 32 << 20, 64 << 20
 alone, never from free memory, for it decides the order of rows in the file (I1)."""
 
 OUTPUT_ROWS = 1 << 20
+_SMALL_ROWS, _SMALL_BYTES, _JOINED_MAX = 1 << 10, 64 << 10, 256
+"""Batches to merge that have less than these are put together, so many of them: at most 16 MiB."""
 LIST_COPIES, WORD_LIST_COPIES = 3, 2  # as they came, in order of group, and of any values in one column between
 
 
@@ -238,6 +239,14 @@ def _without_dictionaries(fields: list[pa.Field[Any]]) -> list[pa.Field[Any]]:
     return [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in fields]
 
 
+@remembered
+def _schemas(operator: PartialAggregate, input_schema: pa.Schema) -> tuple[pa.Schema, pa.Schema]:
+    """The columns of partial rows as they are made, and of finished ones."""
+    schema = partial_schema(operator.keys, operator.aggs, input_schema)
+    results = finished_schema(operator.keys, operator.aggs, input_schema)
+    return pa.schema(_without_dictionaries(list(schema))), results
+
+
 def partial_aggregate(
     batches: Iterator[pa.RecordBatch],
     operator: PartialAggregate,
@@ -249,9 +258,7 @@ def partial_aggregate(
 
     With several `partitions` they come in order of partition, where the key's kind allows that.
     """
-    schema = partial_schema(operator.keys, operator.aggs, input_schema)
-    schema = pa.schema(_without_dictionaries(list(schema)))
-    results = finished_schema(operator.keys, operator.aggs, input_schema)
+    schema, results = _schemas(operator, input_schema)
     inputs = [[] if agg.column is None else [agg.column] for agg in operator.aggs]
     with ExitStack() as lent:
         rooms = [
@@ -325,6 +332,27 @@ def _placed_values(states: list[State], first: int, last: int, order: Order) -> 
     return placed
 
 
+def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows, small batches that come one after the other as one: a look into the table costs as much as rows.
+
+    Tables take rows one after the other, however they are cut.
+    """
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        is_small = batch.num_rows < _SMALL_ROWS and batch.get_total_buffer_size() < _SMALL_BYTES
+        if waiting and (not is_small or len(waiting) == _JOINED_MAX or rows >= _SMALL_ROWS):
+            yield concatenated(waiting)
+            waiting, rows = [], 0
+        if is_small:
+            waiting.append(batch)
+            rows += batch.num_rows
+        else:
+            yield batch
+    if waiting:
+        yield concatenated(waiting)
+
+
 def merge_aggregate(
     blocks: Iterator[pa.RecordBatch], rows: int, size: int, operator: MergeAggregate, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
@@ -352,7 +380,7 @@ def merge_in_table(
         # It grows if need be; a partition that is merged in pieces has more rows than any one of them sees.
         table.reset_unbounded(groups=min(rows, MERGE_ROWS_MAX), key_bytes=min(size, MERGE_BYTES_MAX))
         grouping = _Grouping(table, [schema.field(key) for key in keys], make_states)
-        for batch in blocks:
+        for batch in _joined(blocks):
             context.check_cancelled()
             values, at = [], len(keys)
             for width in widths:

@@ -15,6 +15,7 @@ from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
 from kernelmill.engine.promotion import arg_of, is_bytes, is_text, plain_type
 from kernelmill.engine.pyvalues import python_value
+from kernelmill.engine.rules import Signature
 from kernelmill.engine.schema import dtype_text, find
 
 Tokenizer = Callable[[Any, Tokenize], Any]
@@ -22,6 +23,9 @@ Tokenizer = Callable[[Any, Tokenize], Any]
 
 Rows = TypeVar("Rows")
 _VALUE_CHARACTERS_MAX = 80
+_SIGNATURES_MAX = 256
+_SIGNATURES: dict[int, tuple[Call, list[pa.DataType], Signature]] = {}
+"""What a plan's calls do with types, by the number of their node, which is held here: batches seldom bring others."""
 
 
 def evaluate(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None = None) -> Any:
@@ -98,8 +102,14 @@ def _call(node: Call, args: list[Datum]) -> Datum:
     function = FUNCTIONS[node.function]
     options = dict(node.options)
     args = [_plain(arg) for arg in args]
-    described = [arg_of(below, arg.type, True) for below, arg in zip(node.args, args, strict=True)]
-    signature = function.rule(node.function, described, options)
+    types = [arg.type for arg in args]
+    known = _SIGNATURES.get(id(node))
+    if known is None or known[0] is not node or known[1] != types:
+        if len(_SIGNATURES) >= _SIGNATURES_MAX:
+            _SIGNATURES.clear()
+        described = [arg_of(below, dtype, True) for below, dtype in zip(node.args, types, strict=True)]
+        known = _SIGNATURES[id(node)] = node, types, function.rule(node.function, described, options)
+    signature = known[2]
     args = [_as(arg, dtype) for arg, dtype in zip(args, signature.args, strict=True)]
 
     def work(some: Sequence[Datum]) -> Datum:

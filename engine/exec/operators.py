@@ -23,6 +23,7 @@ from kernelmill.engine.io.context import Place, Reject
 from kernelmill.engine.lazymodules import pc
 from kernelmill.engine.plan import physical
 from kernelmill.engine.pyvalues import python_values
+from kernelmill.engine.remembering import remembered
 from kernelmill.engine.typing import type_of
 
 Batches = Iterator[pa.RecordBatch]
@@ -30,11 +31,13 @@ Made = TypeVar("Made")
 _RECORD_BYTES_MAX = 64 << 10
 
 
+@remembered
 def projected(operator: physical.Project, schema: pa.Schema) -> pa.Schema:
     """The columns that a projection makes of rows of `schema`."""
     return pa.schema([type_of(column.node, schema).with_name(column.name) for column in operator.columns])
 
 
+@remembered
 def exploded(operator: physical.Explode, schema: pa.Schema) -> pa.Schema:
     """`schema` with the list column replaced by its elements."""
     at = schema.get_field_index(operator.column)
@@ -48,6 +51,7 @@ def _element(lists: pa.Field[Any], name: str, has_null_rows: bool) -> pa.Field[A
     return pa.field(name, item.type, nullable=item.nullable or has_null_rows)
 
 
+@remembered
 def tokens_exploded(operator: physical.TokenizeExplode, schema: pa.Schema) -> pa.Schema:
     """The columns of `explode_tokens`, in the order of operator.names."""
     fields = {column.name: type_of(column.node, schema).with_name(column.name) for column in operator.others}

@@ -46,6 +46,7 @@ from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
+from kernelmill.engine.remembering import remembered
 from kernelmill.engine.shuffle.taskblocks import TaskBlocks
 from kernelmill.engine.shuffle.writer import OutputWriter
 from kernelmill.engine.sources import HeldSource
@@ -148,6 +149,9 @@ def _place_branch(
     placing = user_placing(branch.end, functions, context)
     for partition, batch in to_partitions(batches, branch.end.keys, branch.partitions, context, placing):
         out.add(partition, batch)
+
+
+_partial_schema = remembered(partial_schema)
 
 
 @lru_cache(maxsize=64)
@@ -280,7 +284,7 @@ def _run_steps(
             case physical.PartialAggregate():
                 placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
                 batches = partial_aggregate(batches, step, schema, context, placed)
-                schema = partial_schema(step.keys, step.aggs, schema)
+                schema = _partial_schema(step.keys, step.aggs, schema)
             case physical.CombineRows():
                 placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
                 function = function_of(step.call, functions)

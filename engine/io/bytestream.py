@@ -68,7 +68,14 @@ class InputFile:
 
     def read(self, at: int, size: int) -> bytes:
         """The bytes [at, at + size), fewer where the stamp's end comes first."""
-        view = bytearray(max(0, min(size, self.stamp.size_bytes - at)))
+        size = max(0, min(size, self.stamp.size_bytes - at))
+        try:
+            data = os.pread(self._fd, size, at)
+        except OSError as exc:
+            raise unreadable(self.stamp.path, exc) from None
+        if len(data) == size:
+            return data
+        view = bytearray(size)  # it came in parts, or the file has become shorter
         self.read_into(memoryview(view), at)
         return bytes(view)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import zlib
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ _MAGIC = (
 _UNREADABLE_SUFFIXES = (".xz", ".lzma", ".zip", ".7z", ".br")
 
 
+@lru_cache(maxsize=256)
 def codec_of(path: str) -> Codec | None:
     """The codec that the path's extension names, None for a plain file. Case does not matter."""
     lower = path.lower()

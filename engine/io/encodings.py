@@ -84,6 +84,7 @@ def _table(name: str) -> NDArray[np.uint32] | None:
     return table
 
 
+@functools.lru_cache(maxsize=64)
 def encoded_separator(options: TextOptions) -> bytes:
     """The separator as it lies in the files; KM0107 if it is empty, or no text in the encoding."""
     separator = options.separator

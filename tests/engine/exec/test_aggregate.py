@@ -274,3 +274,19 @@ def test_a_cancelled_task_stops():
     with pytest.raises(KernelmillError) as caught:
         list(partial_aggregate(iter([batch_of([])]), PartialAggregate(("k",), AGGS), SCHEMA, cancelled))
     assert caught.value.code is Code.CANCELLED
+
+
+@settings(max_examples=25, deadline=None)
+@given(tasks=st.lists(st.lists(ROWS, max_size=4), min_size=2, max_size=12), large=st.integers(0, 11))
+def test_small_blocks_are_merged_to_the_same_bits_one_by_one_and_several_at_once(tasks, large):
+    wide = [("x" * 70_000, 1, 0.1, 2)] if large < len(tasks) else []
+    tasks[min(large, len(tasks) - 1)] += wide  # one that is not small, in the middle of the others
+    lists = (*AGGS, AggSpec("all", "list", "f"))
+    partials = [block for rows in tasks for block in partial([batch_of(rows)], aggs=lists)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(aggregate, "_SMALL_ROWS", 0)
+        one_by_one = repr(merged(partials, aggs=lists).to_pylist())  # tells NaN and -0.0 as well
+    for joined_max in (2, 256):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(aggregate, "_JOINED_MAX", joined_max)
+            assert repr(merged(partials, aggs=lists).to_pylist()) == one_by_one
