@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -25,6 +25,7 @@ from kernelmill.cluster.data.blockindex import (
     vector_of,
 )
 from kernelmill.cluster.data.packs import PACKED_BYTES_MAX, Packed, PackReader, PackWriter
+from kernelmill.cluster.openfiles import check_range, open_file, read_into
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.rowsums import RowSums, row_sums
@@ -163,20 +164,17 @@ class Block(NamedTuple):
             yield from self._decoded(self._read_pack)
             return
         try:
-            file = pa.OSFile(os.fsencode(self.path), "rb")  # type: ignore[arg-type]  # a name need not be UTF-8
+            handle = open_file(self.path)
         except OSError as problem:
             raise _unreadable(problem, self.path) from problem
-
-        def read(offset: int, length: int) -> pa.Buffer:
-            file.seek(offset)
-            return file.read_buffer(length)
-
-        with file:
-            yield from self._decoded(read)
+        try:
+            yield from self._decoded(partial(_read_buffer, handle))
+        finally:
+            os.close(handle)
 
     def _read_pack(self, offset: int, length: int) -> pa.Buffer:
         assert self.packs is not None
-        return pa.py_buffer(os.pread(self.packs.handle(self.path), length, offset))
+        return _read_buffer(self.packs.handle(self.path), offset, length)
 
     def _decoded(self, read: Callable[[int, int], pa.Buffer]) -> Iterator[pa.RecordBatch]:
         for piece in self.pieces:
@@ -189,6 +187,14 @@ class Block(NamedTuple):
             except (OSError, pa.ArrowException) as problem:
                 raise _unreadable(problem, where) from problem
             yield from batches
+
+
+def _read_buffer(handle: int, offset: int, length: int) -> pa.Buffer:
+    """Bytes of an open file in memory of their own: what becomes of the file after they are checked changes nothing."""
+    check_range(handle, offset, length)  # before so much memory is asked for
+    buffer = pa.allocate_buffer(length)
+    read_into(handle, offset, memoryview(buffer))
+    return buffer
 
 
 def block_in_place(stem: str, id_: OutputId, partition: int) -> Block:
@@ -218,9 +224,10 @@ def block_in_pack(reader: PackReader, packed: Packed, id_: OutputId, partition: 
 def block_of_stream(path: str, id_: OutputId, partition: int) -> Block:
     """A block that was fetched into a file. Raises KM0605."""
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             head = file.read(HEAD_BYTES)
             length = index_length(head, where=path)
+            check_range(file.fileno(), 0, length)
             index = decode_index(head + file.read(length - HEAD_BYTES), where=path)
     except OSError as problem:
         raise _unreadable(problem, path) from problem

@@ -33,6 +33,7 @@ from typing import NamedTuple
 import xxhash
 
 from kernelmill.cluster.fields import PARTITIONS_MAX, AttemptKey
+from kernelmill.cluster.openfiles import open_file, read_range, size_of
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.shuffle.piecehead import HEAD_BYTES as PIECE_HEAD_BYTES
 from kernelmill.engine.shuffle.piecehead import check_piece, corrupt, head_sum_of
@@ -40,6 +41,8 @@ from kernelmill.engine.shuffle.piecehead import check_piece, corrupt, head_sum_o
 VECTOR = struct.Struct("<QQQQ")
 """Bytes, rows, sum and xor of a partition, as in a task's record."""
 DATA, INDEX = ".data", ".index"
+INDEX_BYTES_MAX = 256 << 20
+"""What an index may take: some four million pieces."""
 SCHEMA_BYTES_MAX = 16 << 20
 """What the schema of an output may take in its index: some 100,000 columns."""
 
@@ -160,9 +163,15 @@ def decode_index(data: bytes, *, where: str) -> BlockIndex:
 
 
 def read_index(path: str) -> BlockIndex:
-    """Read an index file. Raises KM0605, or OSError if it cannot be read."""
-    with open(path, "rb") as file:
-        return decode_index(file.read(), where=path)
+    """Read an index file. Raises KM0605, or OSError if it cannot be read or is no regular file."""
+    handle = open_file(path)
+    try:
+        size = size_of(handle)
+        if size > INDEX_BYTES_MAX:
+            raise corrupt_index(path)
+        return decode_index(read_range(handle, 0, size), where=path)
+    finally:
+        os.close(handle)
 
 
 def stream_ranges(head: bytes, pieces: Sequence[Piece], offset: int, length: int) -> Iterator[bytes | tuple[int, int]]:

@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from kernelmill.cluster.data.blockindex import BlockIndex, decode_index
+from kernelmill.cluster.data.blockindex import INDEX_BYTES_MAX, BlockIndex, corrupt_index, decode_index
 from kernelmill.cluster.fields import AttemptKey
+from kernelmill.cluster.openfiles import open_file, read_range, size_of
 from kernelmill.engine.durable import output_errors
 
 PACKED_BYTES_MAX = 64 << 10
@@ -42,6 +43,8 @@ _ENTRY = struct.Struct("<IIQQII")
 _SUM = struct.Struct("<Q")
 _ENTRY_BYTES = _ENTRY.size + _SUM.size
 _FILES_MAX, _JOBS_MAX = 32, 16
+_LIST_BYTES_MAX = 64 << 20
+"""Bytes of a list that are read at a time: those of more than a million outputs."""
 _DOING = "writing shuffle blocks"
 
 
@@ -141,14 +144,16 @@ class PackReader:
 
     def index(self, packed: Packed) -> BlockIndex:
         """The index of an output. Raises KM0605 if it is damaged, OSError if it cannot be read."""
-        data = os.pread(self.handle(packed.path), packed.index_bytes, packed.offset)
-        return decode_index(data, where=f"{packed.path}, byte {packed.offset}")
+        where = f"{packed.path}, byte {packed.offset}"
+        if packed.index_bytes > INDEX_BYTES_MAX:
+            raise corrupt_index(where)
+        return decode_index(read_range(self.handle(packed.path), packed.offset, packed.index_bytes), where=where)
 
     def handle(self, path: str) -> int:
         """A descriptor of a pack, which stays this reader's. Raises OSError."""
         handle = self._files.get(path)
         if handle is None:
-            handle = self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = self._files[path] = open_file(path)
             if len(self._files) > _FILES_MAX:
                 os.close(self._files.popitem(last=False)[1])
         self._files.move_to_end(path)
@@ -181,12 +186,14 @@ def _read_lists(folder: str, listed: _Listed) -> None:
         if not name.endswith(_LIST):
             continue
         try:
-            with open(path, "rb", buffering=0) as file:
+            handle = open_file(path)
+            try:
                 begin = listed.read_bytes.get(path, 0)
-                file.seek(begin)
-                data = file.readall()
+                data = read_range(handle, begin, min(_LIST_BYTES_MAX, max(0, size_of(handle) - begin)))
+            finally:
+                os.close(handle)
         except OSError:
-            continue  # it goes with its job
+            continue  # it goes with its job, or is none
         listed.read_bytes[path] = begin + _take_entries(data, path.removesuffix(_LIST) + _PACK, listed)
 
 

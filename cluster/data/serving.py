@@ -27,6 +27,7 @@ from kernelmill.cluster.data.packs import Packed, PackReader
 from kernelmill.cluster.fields import PART_BYTES_MAX
 from kernelmill.cluster.keys.signing import is_ticket
 from kernelmill.cluster.messages import FETCH_BYTES_MAX, BlockRange, Fetch, PartRange
+from kernelmill.cluster.openfiles import open_file, read_range
 from kernelmill.engine.errors import CorruptBlockError
 
 INDEXES_MAX = 256
@@ -143,13 +144,14 @@ class PartFiles:
 def _read(path: str, base: int, head: bytes, pieces: list[Piece], offset: int, length: int) -> bytes:
     if not pieces:  # then there may be no data file
         return head[offset : offset + length]
-    found = []
-    with open(path, "rb") as file:
-        for one in stream_ranges(head, pieces, offset, length):
-            data = one if isinstance(one, bytes) else os.pread(file.fileno(), one[1], base + one[0])
-            if not isinstance(one, bytes) and len(data) != one[1]:
-                raise OSError(f"{path} ends too early")
-            found.append(data)
+    handle = open_file(path)
+    try:
+        found = [
+            one if isinstance(one, bytes) else read_range(handle, base + one[0], one[1])
+            for one in stream_ranges(head, pieces, offset, length)
+        ]
+    finally:
+        os.close(handle)
     return b"".join(found)
 
 
@@ -164,6 +166,9 @@ def _sha256_of(file: IO[bytes]) -> bytes:
 def _check(path: str, base: int, pieces: list[Piece]) -> None:
     if not pieces:
         return
-    with open(path, "rb") as file:
+    handle = open_file(path)
+    try:
         for piece in pieces:
-            piece.check(memoryview(os.pread(file.fileno(), piece.length, base + piece.offset)), where=path)
+            piece.check(memoryview(read_range(handle, base + piece.offset, piece.length)), where=path)
+    finally:
+        os.close(handle)

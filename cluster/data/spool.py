@@ -10,9 +10,11 @@ from contextlib import suppress
 
 from kernelmill.cluster.data.blockindex import HEAD_BYTES, OutputId, decode_index, index_length
 from kernelmill.cluster.fields import JobPart
+from kernelmill.cluster.openfiles import open_file
 from kernelmill.engine.errors import CorruptBlockError
 
 _READ_BYTES = 1 << 20
+_NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Spool:
@@ -45,7 +47,7 @@ class SpooledFile:
     def write(self, data: memoryview, offset: int) -> None:
         """Write bytes at their place. Raises OSError."""
         if self._handle < 0:
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._handle = os.open(self.path, _NEW, 0o600)
         while data:
             written = os.pwrite(self._handle, data, offset)
             data, offset = data[written:], offset + written
@@ -71,7 +73,7 @@ class SpooledFile:
 def is_whole_block(path: str, id_: OutputId, partition: int) -> bool:
     """Tell whether a file is the stream of this partition of this attempt, every byte of it. Raises OSError."""
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size  # lengths are the holder's word: none makes this side ask for memory
             head = file.read(HEAD_BYTES)
             length = index_length(head, where=path)
@@ -93,7 +95,7 @@ def is_whole_part(path: str, part: JobPart) -> bool:
     """Tell whether a file is this part of a job, by its size and SHA-256. Raises OSError but for a missing file."""
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             if os.fstat(file.fileno()).st_size != part.size_bytes:
                 return False
             while data := file.read(_READ_BYTES):

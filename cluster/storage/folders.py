@@ -1,4 +1,4 @@
-"""Folders and files that users' code can reach, opened so that no link, pipe or change of names leads elsewhere.
+"""Folders that users' code can reach, opened so that no link or change of names leads elsewhere; for files: openfiles.
 
 A job's functions run as a user who can write into the job's staging, and may put a link where a folder is expected,
 before or while storage works there. So a folder is opened once, without following a link, and then named by its
@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import sys
 from collections.abc import Iterator
 
 from kernelmill.engine.errors import Code, error
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without a writer opens at once, too
 _DESCRIPTORS = "/proc/self/fd"
 
 
@@ -50,12 +48,3 @@ def made(path: str) -> Iterator[str]:
         os.mkdir(path)
     with held(path) as folder:
         yield folder
-
-
-def open_file(path: str) -> int:
-    """Open a regular file for reading, following no link and waiting for no pipe. Raises OSError, EINVAL for others."""
-    handle = os.open(path, _FILE)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return handle

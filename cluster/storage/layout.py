@@ -18,7 +18,7 @@ import msgspec
 import xxhash
 
 from kernelmill.cluster.fields import AttemptKey, OutputFile
-from kernelmill.cluster.storage.folders import open_file
+from kernelmill.cluster.openfiles import open_file
 from kernelmill.engine.durable import fsync_folder, output_errors
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.context import Reject

@@ -24,8 +24,9 @@ import xxhash
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.fields import COUNT_MAX, Counts, OutputFile
 from kernelmill.cluster.jobspec.parts import PlanPart, decode_plan
+from kernelmill.cluster.openfiles import open_file
 from kernelmill.cluster.roots import Roots
-from kernelmill.cluster.storage.folders import held, made, open_file
+from kernelmill.cluster.storage.folders import held, made
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, Winner
 from kernelmill.cluster.storage.layout import (
     ATTEMPTS,
