@@ -1,5 +1,7 @@
 """Messages as bytes: what comes out is what went in, or KM0607; the bytes of this version are frozen."""
 
+import os
+import pickle
 import random
 import tracemalloc
 from pathlib import Path
@@ -33,7 +35,7 @@ from kernelmill.cluster.fields import (
     TaskRecord,
     Versions,
 )
-from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.errors import Code, KernelmillError, ProtocolError
 
 GOLDEN = Path(__file__).with_name("golden_messages.txt")
 LINKS = {
@@ -175,6 +177,54 @@ def test_a_header_that_promises_much_takes_no_memory(head):
 def test_deep_nesting_is_refused():
     refused(wire.WORKER_TO_MASTER, b"\x91" * 900_000)
     refused(wire.WORKER_TO_MASTER, wire.encode(ACCEPT)[:-4] + b"\x91" * 900_000)
+
+
+def test_pickles_in_the_fields_of_what_a_master_says_to_clients_stay_texts_or_are_refused(tmp_path):
+    marker = tmp_path / "marker"
+    blob = pickle.dumps(Marking(str(marker)), protocol=0)
+    kept = refused = 0
+    for body in SAMPLES:
+        frame = wire.encode(around(body))
+        try:
+            wire.MASTER_TO_CLIENT.decode(frame)
+        except ProtocolError:
+            continue  # it is none of these
+        content = msgspec.msgpack.decode(frame)
+        for path in leaves(content):
+            for value in (blob, blob.decode()):
+                try:
+                    found = wire.MASTER_TO_CLIENT.decode(msgspec.msgpack.encode(with_leaf(content, path, value)))
+                except ProtocolError:
+                    refused += 1
+                else:
+                    kept += 1
+                    assert repr(blob.decode()) in repr(found) or repr(blob) in repr(found)
+    assert kept > 5 and refused > 100
+    assert not marker.exists()
+    pickle.loads(blob)
+    assert marker.exists(), "the marker works"
+
+
+class Marking:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def leaves(content, path=()):
+    if isinstance(content, list):
+        for number, inside in enumerate(content):
+            yield from leaves(inside, (*path, number))
+    else:
+        yield path
+
+
+def with_leaf(content, path, value):
+    if not path:
+        return value
+    return [with_leaf(one, path[1:], value) if number == path[0] else one for number, one in enumerate(content)]
 
 
 # Limits --------------------------------------------------------------------------------------------------------------

@@ -140,6 +140,58 @@ def talkative() -> None:
     Link.flush = shuffled
 
 
+def pickling() -> None:
+    """Before a message to a worker, or an answer over a data or parts socket, come copies of it with a pickle in each
+    field, which makes CHANGED_FILE when somebody loads it: once for each kind of message.
+    """
+    import raw
+
+    from kernelmill.cluster import wire
+    from kernelmill.cluster.data.answering import Answering
+    from kernelmill.cluster.master.posts import Post
+
+    blob, sent = raw.pickle_that_marks(the_file()), set()
+
+    def spoiled(link: wire.Link[object], frame: bytes) -> list[bytes]:
+        kind = type(link.decode(frame).body).__name__
+        if kind in sent:
+            return []
+        sent.add(kind)
+        struck(f"pickled {kind}")
+        return list(raw.with_pickle_in_each_field(frame, blob))
+
+    def with_pickles(self: Post, route: bytes, frames: list[bytes]) -> bool:
+        if self._domain == "workers":
+            for frame in frames:
+                for one in spoiled(wire.MASTER_TO_WORKER, frame):
+                    send_all(self, route, [one])
+        return send_all(self, route, frames)
+
+    class Spoiling:
+        """A ROUTER that sends what it should, after that what it should not."""
+
+        def __init__(self, router: object) -> None:
+            self._router = router
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._router, name)
+
+        def send_multipart(self, frames: list[bytes], *more: object, **options: object) -> None:
+            route, frame, *body = frames
+            for one in spoiled(wire.HOLDER_TO_READER, frame):
+                self._router.send_multipart([route, one, *body])
+            if body and "body" not in sent:
+                sent.add("body")
+                self._router.send_multipart([route, frame, blob.ljust(len(body[0]))[: len(body[0])]])
+            self._router.send_multipart(frames, *more, **options)
+
+    def spoiling(self: Answering, router: object, *more: object) -> None:
+        begin(self, Spoiling(router), *more)
+
+    send_all, begin = Post._send_all, Answering.__init__
+    Post._send_all, Answering.__init__ = with_pickles, spoiling
+
+
 def endless() -> None:
     """Whoever asks for a block of it is sent zeros: 256 MiB of them, if he takes them."""
     from kernelmill.cluster.data.serving import BlockFiles, Served
@@ -154,7 +206,7 @@ def endless() -> None:
 
 CHANGES: dict[str, Callable[[], None]] = {
     one.__name__.replace("_", "-"): one
-    for one in (wrong_clock, impatient, door_silent, door_raises, door_open, swaps_code, talkative, endless)
+    for one in (wrong_clock, impatient, door_silent, door_raises, door_open, swaps_code, talkative, endless, pickling)
 }
 
 

@@ -15,9 +15,9 @@ def the_file() -> Path:
     return Path(os.environ[FILE])
 
 
-def struck() -> None:
+def struck(what: str = "changed") -> None:
     """Note among the tokens of failpoints that a change did something."""
-    Path(os.environ["KERNELMILL_FAILPOINT_TOKENS"], "changed").touch()
+    Path(os.environ["KERNELMILL_FAILPOINT_TOKENS"], what).touch()
 
 
 def wrong_clock() -> None:

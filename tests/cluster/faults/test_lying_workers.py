@@ -9,6 +9,7 @@ import rig as rigs
 
 from kernelmill.engine.errors import Code, KernelmillError
 
+SPOILED = ("Welcome", "Peers", "Spec", "Assign", "Inputs", "CommitAck", "Heard", "Chunk")
 ROW_CHANGES = ("slot-pickled-rows", "slot-extension-rows", "slot-offset-rows")
 BLOCK_CHANGES = ("slot-offset-blocks", pytest.param("slot-extension-blocks", marks=pytest.mark.faults))
 
@@ -63,6 +64,22 @@ def test_a_holder_that_sends_without_end_fills_no_disk_and_its_maps_are_made_els
     read_from_a_liar(rig, small_truth, strikes, "endless", look=lambda: sizes.append(bytes_in(spool)))
     assert max(sizes) < 32 << 20
     assert (rig.tokens / "changed").exists()
+
+
+def test_pickles_in_every_field_of_what_a_master_and_holders_say_are_loaded_by_nobody(rig, small_truth, strikes):
+    marker = rig.folder / "marker"
+    given = {"changes": "pickling", "changed_file": marker}
+    rig.start_master(**given)
+    for name in ("w1", "w2"):
+        rig.start_worker(name, **given)
+    rig.wait_workers("w1", "w2")
+    rig.run(small_truth)
+    small_truth.check(rig.files / "out")
+    assert rig.history().problems == []
+    for name in SPOILED:
+        assert (rig.tokens / f"pickled {name}").exists(), name
+        strikes.add(f"pickles in {name}")
+    assert not marker.exists()
 
 
 def bytes_in(folder):
