@@ -76,6 +76,10 @@ def in_this_process() -> Iterator[None]:
 
 def run_settings(progress: Any, **given: Any) -> tuple[Settings, Callable[[Event], None] | None]:
     """The settings of one run, and who hears its events beside the progress line; KM0107 for wrong ones."""
+    if "job_id" in given:
+        what = "job_id= names a job that leaves files: rows that come back, or go to a sink, are for this process alone"
+        hint = "write them: sink_parquet(path, job_id=...), which any process may wait for, then scan_parquet(path)"
+        raise error(Code.BAD_SETTING, what, where=users_line(), hint=hint)
     if progress is None or isinstance(progress, bool):
         shown = None if progress is None else ("on" if progress else "off")
         return resolve(progress=shown, **given), None
