@@ -18,6 +18,7 @@ rejects, versions) have sorted keys, everything else the order below; equal cont
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -31,6 +32,8 @@ from kernelmill.engine.leftovers import clean_folder, clean_target, staging_path
 MANIFEST_NAME = "_manifest.json"
 MANIFEST_VERSION = 1
 REJECTS_FOLDER = "_rejects"
+OUTPUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""What a named output may be called, by `fullmatch`: a folder that is not hidden, not among the parts, not too long."""
 _READ_BYTES = 1 << 20
 
 

@@ -17,11 +17,13 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.cluster.fields import JobPart, JobParts, Sheet
+from kernelmill.engine.commit import OUTPUT_NAME
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.stages import Stage
 from kernelmill.engine.splits import Split
 
 VERSION = 1
+_SHOWN = 100
 PLAN, INPUTS, CODE, TABLE = "plan", "inputs", "code", "table"
 
 
@@ -92,8 +94,16 @@ def encode_plan(part: PlanPart) -> bytes:
 
 
 def decode_plan(data: bytes) -> PlanPart:
-    """The plan part behind `data`; KM0607 for anything else. Nothing of it is code."""
+    """The plan part behind `data`; KM0607 for anything else. Nothing of it is code.
+
+    Its named outputs are names of folders, each once: storage makes those, and moves files into them.
+    """
     part: PlanPart = _decoded(_plan_decoder, data, PLAN)
+    names = [one.name for one in part.named]
+    bad = next((name for name in names if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1), None)
+    if bad is not None:
+        what = f"a job's {PLAN} has an output called {bad[:_SHOWN]!r}: it is no name of a folder, or is there twice"
+        raise error(Code.PROTOCOL, what, hint="use up to 100 letters, digits, - and _, a letter or digit first")
     return part
 
 

@@ -42,9 +42,15 @@ def held(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def made(path: str) -> Iterator[str]:
-    """A folder as `held` gives it, made before that if it is not there."""
+def made(folder: str, name: str) -> Iterator[str]:
+    """The folder `name` in `folder` as `held` gives it, made before that if it is not there.
+
+    Raises KM0607 for a name that leads anywhere else, whoever has checked it before.
+    """
+    if name in ("", os.curdir, os.pardir) or os.sep in name or "\0" in name:
+        raise error(Code.PROTOCOL, f"{name!r} is no name of a folder in the job's output")
+    path = os.path.join(folder, name)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
-    with held(path) as folder:
-        yield folder
+    with held(path) as handle:
+        yield handle

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -87,15 +88,14 @@ class BadPartError(Exception):
 def publish(order: Publish, roots: Roots) -> Published:
     """Put the winners' files under the job's public name, or find that they are there.
 
-    Raises BadPartError, or KM0501, KM0502, KM0402, KM0503, KM0610: then nothing has changed under the public name.
+    Raises BadPartError, or KM0501, KM0502, KM0402, KM0503, KM0607, KM0610, KM0618: then
+    nothing has changed under the public name.
     """
     target = roots.path_of(order.sheet.output)
     with _locked(staging_of(target, order.job)) as staging, output_errors("publishing the output", target):
         noted = _noted(os.path.join(staging, MANIFEST))
         if noted is None:
-            with open(order.plan_path, "rb") as file:
-                plan = decode_plan(file.read())
-            noted = _prepare(order, plan, target, staging)
+            noted = _prepare(order, _plan_of(order), target, staging)
             _write_again(os.path.join(staging, MANIFEST), noted + xxhash.xxh3_128_digest(noted))
             fsync_folder(staging)
         failpoint("storage.manifest.written")
@@ -138,6 +138,16 @@ def remove_staging(target: str, job: bytes) -> None:
         shutil.rmtree(trash, onerror=_if_there)
 
 
+def _plan_of(order: Publish) -> PlanPart:
+    """The job's plan, from the file that is named by its SHA-256. Raises KM0618 if that file is not what was signed."""
+    with open(order.plan_path, "rb") as file:
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != os.path.basename(order.plan_path):
+        what = "the job's plan, in the master's state, is not what was submitted"
+        raise error(Code.PART_DAMAGED, what, where=order.plan_path, hint="look at that disk, and run the job again")
+    return decode_plan(data)
+
+
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
@@ -146,14 +156,14 @@ def _prepare(order: Publish, plan: PlanPart, target: str, staging: str) -> bytes
     rejects = _rejects_of(order, staging)
     if is_single(target):
         return _prepare_single(order, plan, rejects, target, staging)
-    with made(os.path.join(staging, FINAL)) as final:
+    with made(staging, FINAL) as final:
         files = [
             _moved_stage(order, plan, stage, staging, final, name, target)
             for name, stage in [("", len(plan.stages) - 1), *((one.name, one.stage) for one in plan.named)]
         ]
         reject_files = []
         if rejects.rows:
-            with made(os.path.join(final, REJECTS_FOLDER)) as folder:
+            with made(final, REJECTS_FOLDER) as folder:
                 one = _write_rejects(os.path.join(folder, "part-00000.parquet"), rejects)
                 reject_files = [msgspec.structs.replace(one, name=os.path.join(REJECTS_FOLDER, one.name))]
                 fsync_folder(folder)
@@ -171,7 +181,7 @@ def _moved_stage(
     order: Publish, plan: PlanPart, stage: int, staging: str, final: str, name: str, target: str
 ) -> list[PartFile]:
     """Bring the files of a stage into `final`, or the folder `name` in it."""
-    with made(os.path.join(final, name)) if name else contextlib.nullcontext(final) as folder:
+    with made(final, name) if name else contextlib.nullcontext(final) as folder:
         files = []
         for winner, file in _parts_of(order.winners, stage):
             part = f"part-{winner.task:05d}{_PART_NAMES[file.name]}"

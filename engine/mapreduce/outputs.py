@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kernelmill.engine.commit import OUTPUT_NAME
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.mapreduce.lane import Lane
 from kernelmill.engine.options import column_name
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.userfunctions import shown
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-"""What may be a folder in the output: not hidden, not among the parts, not too long, on every system."""
 
 
 class Output:
@@ -60,7 +57,7 @@ def named_lanes(outputs: Any, compiling: str, side: Mapping[str, Any]) -> dict[s
     for name, output in outputs.items():
         if not isinstance(output, Output):
             raise error(Code.BAD_SETTING, f"outputs={{{name!r}: ...}} takes a km.Output, not {output!r}", hint=hint)
-        if not _NAME.fullmatch(column_name(name)):
+        if not OUTPUT_NAME.fullmatch(column_name(name)):
             what = f"outputs= cannot name one {shown(name)}: it becomes a folder"
             hint = "use up to 100 letters, digits, - and _, a letter or digit first"
             raise error(Code.BAD_SETTING, what, hint=hint)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -17,12 +18,15 @@ from traveling import JOB, opened, packed, run_all, written
 
 import kernelmill as km
 from kernelmill.cluster.fields import AttemptKey, Count
+from kernelmill.cluster.jobspec.parts import decode_plan, encode_plan
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage import publishing
+from kernelmill.cluster.storage.folders import made
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, PublishFailed, Winner, answers, encode
 from kernelmill.cluster.storage.layout import TAIL_BYTES, describe_file, staging_of, tail_of, write_rejects
 from kernelmill.cluster.storage.process import answer
 from kernelmill.engine import durable
+from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.plan.logical import SinkParquet
 from kernelmill.engine.plan.planner import plan_job
 from kernelmill.engine.settings import Settings
@@ -173,6 +177,46 @@ def die_after(monkeypatch, count):
 
     monkeypatch.setattr("kernelmill.cluster.storage.publishing.exchange", exchange)
     return lambda: done
+
+
+def with_outputs_named(job, tmp_path, names):
+    """The order of a job whose client signed a plan with other names of its named outputs."""
+    plan = decode_plan(Path(job.order.plan_path).read_bytes())
+    named = tuple(msgspec.structs.replace(plan.named[0], name=name) for name in names)
+    data = encode_plan(msgspec.structs.replace(plan, named=named))
+    path = tmp_path / hashlib.sha256(data).hexdigest()
+    path.write_bytes(data)
+    return msgspec.structs.replace(job.order, plan_path=str(path))
+
+
+@pytest.mark.parametrize("names", [["../../../../ESCAPED"], ["{tmp}/ESCAPED"], [".."], ["_rejects"], [""], ["a", "a"]])
+def test_a_named_output_of_a_forged_plan_leads_nowhere(data, tmp_path, names):
+    job = Prepared(data, tmp_path)
+    before = files_in(data)
+    found = answer(with_outputs_named(job, tmp_path, [name.format(tmp=tmp_path) for name in names]), job.roots)
+    assert isinstance(found, PublishFailed) and found.code == "PROTOCOL", found
+    assert not (tmp_path / "ESCAPED").exists() and not job.target.exists()
+    assert files_in(data).keys() - before.keys() <= {f".out.km-{JOB.hex()}/lock"}
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/tmp", "a\0b"])
+def test_a_folder_of_the_output_has_one_name(tmp_path, name):
+    with pytest.raises(KernelmillError) as caught, made(str(tmp_path), name):
+        pass
+    assert caught.value.code is Code.PROTOCOL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_that_is_not_what_was_submitted_is_not_published(data, tmp_path):
+    job = Prepared(data, tmp_path)
+    plan = Path(job.order.plan_path)
+    body = plan.read_bytes()
+    plan.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    found = answer(job.order, job.roots)
+    assert isinstance(found, PublishFailed) and found.code == Code.PART_DAMAGED.value.wire, found
+    assert not job.target.exists()
+    plan.write_bytes(body)
+    assert isinstance(answer(job.order, job.roots), Published)
 
 
 @pytest.mark.parametrize("name", ["out", "out.parquet"])
