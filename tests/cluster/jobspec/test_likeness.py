@@ -1,16 +1,18 @@
 """The likeness of a job is the same in every process, and another one as soon as the job would do something else."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 import textwrap
 import threading
+from types import FunctionType, ModuleType
 
 import pytest
 
 from kernelmill.cluster.jobspec.code import Contents
-from kernelmill.cluster.jobspec.likeness import likeness_of
+from kernelmill.cluster.jobspec.likeness import code_digest, likeness_of
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.userfunctions import UserFunction
 
@@ -50,7 +52,52 @@ BASE = """
     RULE = Rule()
     SEEN = Seen()
 
+    class Kind(type):
+        rank = 1
+
+    class Ranked(metaclass=Kind):
+        __hash__ = None
+        shown = classmethod(lambda cls, *more: more)
+
+    class Text(str):
+        pass
+
+    class Heap(list):
+        pass
+
+    class Words(set):
+        pass
+
+    class Falling(dict):
+        def __missing__(self, key):
+            return 7
+
+    class Mark(enum.IntEnum):
+        ONE = 1
+
+    TEXT = Text("t")
+    TEXT.more = 1
+    HEAP = Heap([1])
+    HEAP.more = 2
+    WORDS = Words({"x", "y", "z", "w"})
+    WORDS.more = 3
+    FALLING = Falling(a=1)
+    COUNTS = collections.defaultdict(int)
+    FIRST = functools.partial(max, 0)
+    FIRST.note = 4
+
+    def seen(word):
+        return TEXT, HEAP, WORDS, FALLING, COUNTS, FIRST, Mark.ONE, Ranked, seen.least
+
+    seen.least = 5
+
+    def careful(word):
+        try: number = int(word); share = 6 // number
+        except ZeroDivisionError: share = 0
+        return share
+
     def helper(word):
+        seen(careful(word))
         return helper(word[1:]) if word.startswith("x") else word.lower()
 
     def make(threshold):
@@ -77,7 +124,7 @@ def test_it_is_the_same_in_processes_whose_hashes_differ(tmp_path):
         textwrap.dedent(BASE)
         + textwrap.dedent("""
         from kernelmill.cluster.jobspec.code import Contents
-        from kernelmill.cluster.jobspec.likeness import likeness_of
+        from kernelmill.cluster.jobspec.likeness import code_digest, likeness_of
         from kernelmill.engine.userfunctions import UserFunction
         function = UserFunction(map, "map", "map", "job.py:1", {"side": {"x", "y", "z", "words"}})
         print(likeness_of(Contents((function,), {}, None), [b"plan"]).hex())
@@ -113,6 +160,23 @@ def test_lines_comments_and_files_do_not_count():
         ("emit(helper(word), ", "emit(word, 1); emit(helper(word), "),
         ("LOW = 1", "LOW = 2"),
         ("return word\n", "return word * 2\n"),  # in a method with a cache
+        ("rank = 1", "rank = 2"),  # in a metaclass
+        ("__hash__ = None", "__hash__ = len"),
+        ("shown = classmethod", "shown = staticmethod"),
+        ("TEXT.more = 1", "TEXT.more = 2"),  # state of what is a text besides
+        ("HEAP.more = 2", "HEAP.more = 1"),
+        ("HEAP = Heap([1])", "HEAP = Heap([2])"),
+        ("WORDS.more = 3", "WORDS.more = 1"),
+        ('"z", "w"}', '"z", "v"}'),
+        ("WORDS = Words({", "WORDS = Heap({"),
+        ("return 7", "return 8"),
+        ("Falling(a=1)", "Falling(a=2)"),
+        ("Falling(a=1)", "collections.OrderedDict(a=1)"),
+        ("defaultdict(int)", "defaultdict(list)"),
+        ("FIRST.note = 4", "FIRST.note = 5"),
+        ("ONE = 1", "ONE = 2"),
+        ("seen.least = 5", "seen.least = 6"),  # an attribute of a function
+        ("try: number = int(word); share", "number = int(word)\n        try: share"),  # the same instructions
     ],
 )
 def test_whatever_the_function_does_or_sees_counts(before, after):
@@ -150,3 +214,126 @@ def test_an_object_that_cannot_be_compared_is_named():
         likeness_of(Contents((UserFunction(map, "map", "map", "", {}),), {}, None), [])
     assert caught.value.code is Code.BAD_SETTING
     assert "lock" in caught.value.what
+
+
+def imported(folder, name, text):
+    """The module `name` of a folder, as a program that starts now would find it."""
+    sys.modules.pop(name, None)
+    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Makes modules beside the program, which runs in their folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield lambda name, text: imported(tmp_path, name, text)
+    for name in [
+        name
+        for name, module in sys.modules.items()
+        if (getattr(module, "__file__", "") or "").startswith(str(tmp_path))
+    ]:
+        del sys.modules[name]
+
+
+CALLS = """
+    def map(line, emit):
+        emit(likened.norm(line), 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("lower()", "upper()"), ("LIMIT = 3", "LIMIT = 4"), ("inner.last", "inner.first")],
+)
+def test_a_module_beside_the_program_counts_with_what_is_in_it(beside, before, after):
+    text = """
+    import likened_inner as inner
+    LIMIT = 3
+    def norm(word):
+        return inner.last(word.lower()[:LIMIT])
+    """
+    assert before in text
+
+    def of(text):
+        beside("likened_inner", "def last(word): return word[-1]\ndef first(word): return word[0]")
+        module = beside("likened", text)
+        return likeness(
+            "likened = None" + textwrap.dedent(CALLS), lambda space: space.update(likened=module) or space["map"]
+        )
+
+    assert of(text) == of("\n\n" + text) != of(text.replace(before, after))
+
+
+def test_a_module_that_workers_have_counts_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def of(text):
+        module = imported(tmp_path, "likened_far", text)
+        return likeness(
+            "likened = None" + textwrap.dedent(CALLS), lambda space: space.update(likened=module) or space["map"]
+        )
+
+    try:
+        assert of("def norm(word): return 1") == of("def norm(word): return 22")
+    finally:
+        del sys.modules["likened_far"]
+
+
+def test_a_module_that_was_made_by_the_program_counts_with_what_is_in_it():
+    def of(value):
+        module = ModuleType("likened_made")
+        module.norm = value
+        return likeness(
+            "likened = None" + textwrap.dedent(CALLS), lambda space: space.update(likened=module) or space["map"]
+        )
+
+    assert of(1) == of(1) != of(2)
+
+
+def test_what_goes_around_in_a_set_is_an_error_and_no_crash():
+    class Round:
+        pass
+
+    one = Round()
+    one.all = {one}
+    with pytest.raises(KernelmillError) as caught:
+        likeness_of(Contents((UserFunction(len, "map", "map", "", {"side": one}),), {}, None), [])
+    assert caught.value.code is Code.BAD_SETTING
+
+
+CAREFUL = """
+    import functools
+    def careful(word):
+        try: number = int(word); share = 6 // number
+        except ZeroDivisionError: share = 0
+        return share
+    careful.least = 5
+
+    @functools.wraps(careful)
+    def around(*given):
+        return around.__wrapped__(*given)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("least = 5", "least = 6"),
+        ("try: number = int(word); share", "number = int(word)\n        try: share"),
+        ("6 // number", "7 // number"),
+    ],
+)
+@pytest.mark.parametrize("name", ["careful", "around"])
+def test_the_digest_of_code_counts_attributes_where_a_try_begins_and_what_is_wrapped(name, before, after):
+    def of(text):
+        space = {"__name__": "elsewhere"}
+        exec(compile(textwrap.dedent(text), "job.py", "exec"), space)
+        assert isinstance(space[name], FunctionType)
+        return code_digest(space[name])
+
+    assert before in CAREFUL
+    assert of(CAREFUL) == of("\n\n" + CAREFUL) != of(CAREFUL.replace(before, after))
