@@ -47,7 +47,12 @@ def figures_of(program: str, setup: Setup, asked: list[Asked], rounds_max: int =
 
 def tasks(setup: Setup) -> Row:
     """Empty tasks through a master and two workers."""
-    asked = [Asked("tasks_a_second", "empty tasks a second", "/s", 3000, 10000, at_most=False)]
+    asked = [
+        Asked("tasks_a_second", "empty tasks a second", "/s", 3000, 10000, at_most=False),
+        Asked("local_tasks_a_second", "the same on two threads of one process", "/s"),
+        Asked("counted_tasks_a_second", "tasks of a line that is counted, a second", "/s"),
+        Asked("local_counted_tasks_a_second", "the same on two threads of one process", "/s"),
+    ]
     return figures_of("cluster_tasks", setup, asked)
 
 

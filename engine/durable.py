@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 from kernelmill.engine.errors import Code, KernelmillError, error
@@ -61,6 +62,29 @@ def fsync_folder(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def fsync_folders(*paths: str) -> None:
+    """Make the names in several folders durable at once, for a file system's journal takes them together.
+
+    Raises OSError, the first that was met, when all have ended.
+    """
+    problems: list[OSError] = []
+
+    def sync(path: str) -> None:
+        try:
+            fsync_folder(path)
+        except OSError as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=sync, args=(path,), name="kernelmill-sync") for path in paths[1:]]
+    for thread in threads:
+        thread.start()
+    sync(paths[0])
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
 
 
 def rename_new(source: str, target: str) -> None:

@@ -46,7 +46,7 @@ from kernelmill.engine.staging import check_parent, check_target, resolved_targe
 
 OnEvent = Callable[[Event], None] | None
 OpenLink = Callable[[], contextlib.AbstractContextManager[Link]]
-_CLEANING_S, _POLL_S = 2.0, 0.005
+_CLEANING_S, _POLL_S = 2.0, 0.001
 
 
 class _Ended(NamedTuple):

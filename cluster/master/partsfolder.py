@@ -1,7 +1,8 @@
 """The parts of jobs on the master's disk, each a file named by its sha256, durable before its job is.
 
-A thread writes them, so that a slow fsync delays no heartbeat. A file is written under another name, fsynced and
-renamed: what has the right name is whole.
+Threads write them, so that a slow fsync delays no heartbeat; several, for a job has two parts at least, and syncs that
+wait at once cost little more than one. A file is written under another name, fsynced and renamed: what has the right
+name is whole.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from kernelmill.engine.durable import fsync_folder
 
+_WRITERS = 4
+
 
 class PartsFolder:
-    """Keeps parts. `wake` is called in the writing thread when `take` has something; it must not block or raise."""
+    """Keeps parts. `wake` is called in a writing thread when `take` has something; it must not block or raise."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder, self._wake = folder, wake
@@ -32,8 +35,9 @@ class PartsFolder:
                 path.unlink()
         self._orders: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
         self._reports: deque[tuple[bytes, OSError | None]] = deque()
-        self._thread = threading.Thread(target=self._run, name="parts", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._run, name="parts", daemon=True) for _ in range(_WRITERS)]
+        for thread in self._threads:
+            thread.start()
 
     def has(self, sha256: bytes) -> bool:
         """Tell whether a part is here, durably."""
@@ -65,9 +69,11 @@ class PartsFolder:
                 os.unlink(self.path_of(sha256))
 
     def close(self) -> None:
-        """End the thread, after what was ordered."""
-        self._orders.put(None)
-        self._thread.join()
+        """End the threads, after what was ordered."""
+        for _ in self._threads:
+            self._orders.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:

@@ -19,7 +19,7 @@ import xxhash
 
 from kernelmill.cluster.fields import AttemptKey, OutputFile
 from kernelmill.cluster.openfiles import open_file
-from kernelmill.engine.durable import fsync_folder, output_errors
+from kernelmill.engine.durable import fsync_folders, output_errors
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.context import Reject
 
@@ -53,8 +53,7 @@ def make_staging(target: str, job: bytes, *, may_be_there: bool = False) -> bool
     with output_errors("making a staging folder", staging):
         is_new = _make_folder(staging, may_be_there)
         _make_folder(os.path.join(staging, ATTEMPTS), may_be_there)
-        fsync_folder(staging)
-        fsync_folder(os.path.dirname(target))
+        fsync_folders(staging, os.path.dirname(target))
     return is_new
 
 

@@ -77,6 +77,9 @@ _SAYS: Final[dict[str, frozenset[type]]] = {
     ),
 }
 
+_START_NOTHING: Final = frozenset({messages.CommitAck, messages.Heard})
+"""What the master says after which no attempt can begin that could not before: a third of all that a worker hears."""
+
 _JOBLESS: Final = frozenset({slots.STARTING, slots.SPARE, slots.CLOSING})
 
 
@@ -134,6 +137,8 @@ class Worker:
                 sessions.pass_time(bench)
             case told.MasterSaid():
                 self._take_message(event)
+                if type(event.body) in _START_NOTHING:
+                    return bench.out
             case told.SlotSaid():
                 self._take_frame(event)
             case told.Connected():

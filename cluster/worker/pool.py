@@ -98,6 +98,9 @@ class Slot:
         self.state, self.since_s = NEXT_SLOT[self.state, cause], now
 
 
+_BOUND, _FRESH = frozenset({OPENING, IDLE, BUSY}), frozenset({STARTING, SPARE, CLOSING})
+
+
 class Pool:
     """All processes, by number. Who is started or killed is decided here, by whom is not."""
 
@@ -128,15 +131,21 @@ class Pool:
     @property
     def room(self) -> int:
         """How many more attempts may run: those that are being ended count until they have ended."""
-        return self.size - sum(slot.state in (BUSY, OPENING) for slot in self.slots.values())
+        room = self.size
+        for slot in self.slots.values():
+            if slot.state == BUSY or slot.state == OPENING:
+                room -= 1
+        return room
 
     def missing(self, wanted: int) -> int:
         """How many processes to start if `wanted` attempts wait for one, and how many more for what comes next.
 
         There are as many spares as slots that have no job, at least one; and at most 2 * size + 1 processes.
         """
-        bound = len(self.in_state(OPENING, IDLE, BUSY))
-        fresh = len(self.in_state(STARTING, SPARE, CLOSING))
+        bound = fresh = 0
+        for slot in self.slots.values():
+            bound += slot.state in _BOUND
+            fresh += slot.state in _FRESH
         target = max(wanted, self.size - bound, 1)
         return max(0, min(target - fresh, 2 * self.size + 1 - bound - fresh))
 

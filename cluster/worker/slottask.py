@@ -36,7 +36,7 @@ from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, group_
 from kernelmill.cluster.worker.slotcontext import SlotContext, Whereabouts
 from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
 from kernelmill.engine.compiling import for_run
-from kernelmill.engine.durable import fsync_folder, output_error, output_errors
+from kernelmill.engine.durable import fsync_folders, output_error, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import Scratch, TaskResult
 from kernelmill.engine.exec.needs import kernels_of
@@ -295,8 +295,7 @@ class _AttemptFolder:
         """Make the names durable."""
         if self._folder:
             with output_errors("making the attempt's files durable", self._folder):
-                fsync_folder(self._folder)
-                fsync_folder(os.path.dirname(self._folder))
+                fsync_folders(self._folder, os.path.dirname(self._folder))
 
 
 def as_typed(problem: BaseException) -> KernelmillError:
