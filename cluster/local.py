@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from kernelmill.cluster.children import module_command
 from kernelmill.cluster.client.connecting import Connection, connect
 from kernelmill.cluster.client.handle import Job
 from kernelmill.cluster.keys import folder as keys_folder
@@ -210,8 +211,10 @@ class LocalCluster:
         return ["--root", f"{ROOT}=/", "--root", f"{SCRATCH}={self.folder / SCRATCH}-rows"]
 
     def _run(self, name: str, arguments: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "kernelmill.cluster.leash", str(self._read_end), *arguments]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = module_command("kernelmill.cluster.leash", str(self._read_end), *arguments)
+        # All of it is the user's own: modules are found where this program finds them, "" being where it is.
+        paths = dict.fromkeys(os.path.abspath(path) for path in sys.path)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.folder / "log" / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,

@@ -12,10 +12,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
 
+from kernelmill.cluster.children import module_command
 from kernelmill.cluster.storage.frames import Answer, Clean, Order, Published, PublishFailed, answers, encode
 from kernelmill.engine.errors import KernelmillError
 
@@ -118,7 +118,7 @@ class StorageLink:
         ours, theirs = socket.socketpair()
         with theirs:
             told = [str(theirs.fileno()), str(os.getpid()), *self._roots]
-            command = [sys.executable, "-m", "kernelmill.cluster.storage", *told]
+            command = module_command("kernelmill.cluster.storage", *told)
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         ours.setblocking(False)
         self._channel, self._reader = ours, answers()

@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from kernelmill.cluster.children import module_command
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.blockindex import attempt_folder
 from kernelmill.cluster.fields import Origin, Problem
@@ -71,7 +71,7 @@ class _Child:
         self.link, theirs = socket.socketpair()
         handle = new_page()
         self.page = ProgressPage(handle)
-        command = [sys.executable, "-m", "kernelmill.cluster.worker.process", str(theirs.fileno()), str(handle)]
+        command = module_command("kernelmill.cluster.worker.process", str(theirs.fileno()), str(handle))
         try:
             self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), handle), stdin=subprocess.DEVNULL)
         finally:

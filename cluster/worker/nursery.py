@@ -28,6 +28,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, NoReturn
 
+from kernelmill.cluster.children import module_command
 from kernelmill.cluster.parent import die_with_parent
 
 SLOT_MODULE: Final = "kernelmill.cluster.worker.process"
@@ -60,15 +61,8 @@ class Nursery:
 
     def __init__(self, environ: Mapping[str, str], module: str = SLOT_MODULE) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [
-            sys.executable,
-            "-X",
-            "faulthandler",
-            "-m",
-            "kernelmill.cluster.worker.nursery",
-            str(theirs.fileno()),
-            module,
-        ]
+        told = str(theirs.fileno()), module
+        command = module_command("kernelmill.cluster.worker.nursery", *told, options=("-X", "faulthandler"))
         with theirs:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0, env=dict(environ)

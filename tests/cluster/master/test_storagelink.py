@@ -26,7 +26,7 @@ def link(monkeypatch):
     real = subprocess.Popen
 
     def start(command, **options):
-        handle = command[3]
+        handle = command[command.index("kernelmill.cluster.storage") + 1]
         return real([sys.executable, "-IS", "-c", f"import os; os.read({handle}, 9)"], **options)
 
     monkeypatch.setattr(storagelink.subprocess, "Popen", start)
