@@ -1,7 +1,8 @@
 """Where a slot's tasks learn who holds blocks, and wait for those that are not on this host.
 
 Two threads meet here: the slot's reading thread brings SourceInputs, BlockHere and cancellation, the task's thread asks
-and waits. At most `wanted_max` questions are open ahead of what the task reads.
+and waits. Of at most `wanted_max` blocks ahead of what the task reads the index is awaited; what is in them comes then,
+while the task reads others.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class BlockDesk:
         self._ahead: deque[BlockRef] = deque()
         self._open: set[BlockRef] = set()
         self._answers: dict[BlockRef, BlockHere] = {}
+        self._begun: dict[BlockRef, BlockHere] = {}  # open ones whose index is here
         self._is_cancelled = False
         self._changed = threading.Condition()
 
@@ -55,8 +57,12 @@ class BlockDesk:
         with self._changed:
             if ref not in self._open:
                 return
-            self._open.discard(ref)
-            self._answers[ref] = frame
+            if frame.is_whole:
+                self._open.discard(ref)
+                self._begun.pop(ref, None)
+                self._answers[ref] = frame
+            else:
+                self._begun[ref] = frame
             gen = self._held[ref.stage, ref.task].gen
             self._held[ref.stage, ref.task] = Holding(gen, frame.attempt, frame.holder)
             self._ask_ahead()
@@ -77,6 +83,7 @@ class BlockDesk:
             self._ahead.clear()
             self._open.clear()
             self._answers.clear()
+            self._begun.clear()
 
     def forget(self) -> None:
         """Forget the job: who holds its blocks, and all of its tasks."""
@@ -114,21 +121,24 @@ class BlockDesk:
             self._ahead.extend(refs)
             self._ask_ahead()
 
-    def wait_for(self, ref: BlockRef, code: str = "") -> BlockHere:
+    def wait_for(self, ref: BlockRef, code: str = "", *, whole: bool = True) -> BlockHere:
         """Ask for a block, unless it was asked for, and wait till it is here. Raises KM0701 if the task is cancelled.
 
-        code: what is wrong with the copy that was found; it is asked for again then.
+        code: what is wrong with the copy that was found; it is asked for again then. whole: else its index is enough.
         """
         with self._changed:
             if code:
                 self._answers.pop(ref, None)
+                self._begun.pop(ref, None)
+                self._open.discard(ref)
             if ref not in self._answers and ref not in self._open:
                 self._send(ref, code)
-            while ref not in self._answers and not self._is_cancelled:
+            while (answer := self._answers.get(ref)) is None and not self._is_cancelled:
+                if not whole and ref in self._begun:
+                    return self._begun[ref]
                 self._changed.wait()
-            if self._is_cancelled:
+            if answer is None or self._is_cancelled:
                 raise error(Code.CANCELLED, "the task was cancelled")
-            answer = self._answers[ref]
             if not answer.path:  # it only says where to look: if it is not there, it is asked for again
                 del self._answers[ref]
             return answer
@@ -139,7 +149,7 @@ class BlockDesk:
             self._send(ref, code)
 
     def _ask_ahead(self) -> None:
-        while self._ahead and len(self._open) < self._wanted_max:
+        while self._ahead and len(self._open) - len(self._begun) < self._wanted_max:
             ref = self._ahead.popleft()
             if ref not in self._open and ref not in self._answers:
                 self._send(ref, "")

@@ -6,12 +6,13 @@
     fetches.checked(key, ok)     after Completed: whether the stream is what it should be
     fetches.pass_time(now)       then take(): orders in the order in which they are to be done
 
-Asking is the credit: at most REQUESTS_MAX requests of a source are open, and REQUESTS_ALL_MAX in all. A source that is
-silent for ANSWER_S while it owes answers is asked again over a new connection, three times; then what is wanted of it
-is missed. A stream that arrives damaged is fetched once more; if it is damaged again its holder is asked to look at its
-own copy: a bad one is CORRUPT_BLOCK, a good one means that the way between is bad. Nothing is taken of a stream whose
-source says that it is longer than `bytes_max`: no source can fill this side's disk. One that is busy for BUSY_S_MAX,
-with no other answer in between, is given up.
+Of all streams the beginning is asked for first: it says what is in them. Asking is the credit: at most REQUESTS_MAX
+requests of a source are open, and REQUESTS_ALL_MAX in all. A source that is silent for ANSWER_S while it owes answers
+is asked again over a new connection, three times; then what is wanted of it is missed. A stream that arrives damaged is
+fetched once more; if it is damaged again its holder is asked to look at its own copy: a bad one is CORRUPT_BLOCK, a
+good one means that the way between is bad. Nothing is taken of a stream whose source says that it is longer than
+`bytes_max`: no source can fill this side's disk. One that is busy for BUSY_S_MAX, with no other answer in between, is
+given up.
 """
 
 from __future__ import annotations
@@ -96,12 +97,18 @@ class _Request(NamedTuple):
 
 class _Source(msgspec.Struct, eq=False):
     again: deque[_Request]  # asked before, and not answered
+    fresh: OrderedDict[Key, _Stream]  # streams of which nothing is known: asked for before more of the others
     waiting: OrderedDict[Key, _Stream]  # streams with bytes that were not asked for yet
     open: set[int]
     silent_since_s: float = 0.0
     tries: int = 0
     not_before_s: float = 0.0
     busy_since_s: float | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything is to be asked."""
+        return bool(self.again or self.fresh or self.waiting)
 
 
 class Fetches:
@@ -119,8 +126,8 @@ class Fetches:
         if key in self._streams:
             return
         stream = self._streams[key] = _Stream(key, source, bytes_max)
-        home = self._sources.setdefault(source, _Source(deque(), OrderedDict(), set()))
-        home.waiting[key] = stream
+        home = self._sources.setdefault(source, _Source(deque(), OrderedDict(), OrderedDict(), set()))
+        home.fresh[key] = stream
         self._ask(source, home, now)
 
     def forget(self, key: Key) -> None:
@@ -129,6 +136,7 @@ class Fetches:
         if stream is not None:
             home = self._sources[stream.source]
             home.waiting.pop(key, None)
+            home.fresh.pop(key, None)
             home.again = deque(request for request in home.again if request.stream is not stream)
 
     def answered(
@@ -184,7 +192,7 @@ class Fetches:
         if not stream.is_checking:
             self._orders.append(Restart(key))
         home = self._sources[stream.source]
-        home.waiting[key] = stream
+        home.fresh[key] = stream
         self._ask(stream.source, home, now)
 
     def fail(self, key: Key, code: str) -> None:
@@ -207,7 +215,7 @@ class Fetches:
     def next_deadline(self) -> float | None:
         """When `pass_time` has something to do; None if nothing is wanted."""
         due = [home.silent_since_s + ANSWER_S for home in self._sources.values() if home.open]
-        due += [home.not_before_s for home in self._sources.values() if (home.waiting or home.again) and not home.open]
+        due += [home.not_before_s for home in self._sources.values() if home.has_more and not home.open]
         return min(due, default=None)
 
     def take(self) -> list[Order]:
@@ -226,11 +234,11 @@ class Fetches:
 
     def _ask_all(self, now: float) -> None:
         for name, home in self._sources.items():
-            if home.waiting or home.again:
+            if home.has_more:
                 self._ask(name, home, now)
 
     def _ask(self, source: str, home: _Source, now: float) -> None:
-        while (home.waiting or home.again) and now >= home.not_before_s:
+        while home.has_more and now >= home.not_before_s:
             if len(home.open) >= REQUESTS_MAX or len(self._requests) >= REQUESTS_ALL_MAX:
                 return
             request = home.again.popleft() if home.again else self._next_range(home)
@@ -244,14 +252,16 @@ class Fetches:
             self._orders.append(Ask(source, self._count, stream.key, request.offset, request.length))
 
     def _next_range(self, home: _Source) -> _Request:
+        if home.fresh:  # the first answer says how long the stream is: nothing more is asked for before that
+            _, stream = home.fresh.popitem(last=False)
+            stream.next_offset = length = 0 if stream.is_checking else FETCH_BYTES_MAX
+            return _Request(stream, 0, length)
         key, stream = next(iter(home.waiting.items()))
-        length = 0 if stream.is_checking else FETCH_BYTES_MAX
-        if stream.total is not None:
-            length = min(length, stream.total - stream.next_offset)
+        assert stream.total is not None
         offset = stream.next_offset
+        length = min(FETCH_BYTES_MAX, stream.total - offset)
         stream.next_offset += length
-        # the first answer says how long the stream is: nothing more is asked for before that
-        if stream.total is None or stream.next_offset >= stream.total:
+        if stream.next_offset >= stream.total:
             del home.waiting[key]
         return _Request(stream, offset, length)
 

@@ -20,7 +20,7 @@ import zmq
 from kernelmill.cluster.canary import EVERY_S, Canary
 from kernelmill.cluster.data import fetches as orders
 from kernelmill.cluster.data.answering import MESSAGE_BYTES_MAX, QUEUED_MAX, Answering, enveloped
-from kernelmill.cluster.data.blockindex import OutputId, stream_bytes_max
+from kernelmill.cluster.data.blockindex import OutputId, decode_index, index_length, stream_bytes_max
 from kernelmill.cluster.data.fetches import Fetches
 from kernelmill.cluster.data.serving import BlockFiles
 from kernelmill.cluster.data.spool import Spool, SpooledFile, failure_of, is_whole_block, is_whole_part
@@ -29,7 +29,7 @@ from kernelmill.cluster.keys.curve import KeyPair
 from kernelmill.cluster.messages import BlockRange, Fetch, PartRange, Peer
 from kernelmill.cluster.sockets import Door, bind_router, bound_endpoint, connect_dealer, new_context
 from kernelmill.cluster.wire import HOLDER_TO_READER
-from kernelmill.cluster.worker.events import BlockCame, BlockMissed, PartsCame, PartsMissed, Want
+from kernelmill.cluster.worker.events import BlockBegan, BlockCame, BlockMissed, PartsCame, PartsMissed, Want
 from kernelmill.engine.errors import Code, KernelmillError, ProtocolError, error
 
 DOMAIN = "data"
@@ -37,7 +37,12 @@ PARTS = ""
 """The source of job parts; peers have names."""
 _WAIT_S_MAX = 1.0
 
-Outcome = BlockCame | BlockMissed | PartsCame | PartsMissed
+Outcome = BlockBegan | BlockCame | BlockMissed | PartsCame | PartsMissed
+
+
+def id_of(want: Want) -> OutputId:
+    """Which output of which attempt a wanted block is of."""
+    return OutputId(want.job, want.stage, want.gen, want.map_task, want.output, want.attempt)
 
 
 class DataSettings(NamedTuple):
@@ -103,7 +108,10 @@ class DataPlane:
         self._tell(lambda: self._take_peers(peers))
 
     def want(self, want: Want, ticket: bytes, block_bytes: int) -> None:
-        """Fetch a block of at most so many bytes into the spool: BlockCame or BlockMissed follows."""
+        """Fetch a block of at most so many bytes into the spool: BlockCame or BlockMissed follows.
+
+        Of a long one BlockBegan comes before, once its index is there.
+        """
         self._tell(lambda: self._want(want, ticket, block_bytes))
 
     def forget(self, want: Want) -> None:
@@ -295,8 +303,7 @@ class DataPlane:
         file.close()
         try:
             if isinstance(key, Want):
-                id_ = OutputId(key.job, key.stage, key.gen, key.map_task, key.output, key.attempt)
-                is_whole = is_whole_block(file.path, id_, key.partition)
+                is_whole = is_whole_block(file.path, id_of(key), key.partition)
             else:
                 assert isinstance(key, bytes)
                 is_whole = self._take_part(key, file)
@@ -398,4 +405,14 @@ class DataPlane:
         except OSError as problem:
             self._fetches.fail(key, failure_of(problem))
             return
+        if offset == 0 and len(body) < total and isinstance(key, Want) and self._is_head(key, bytes(body)):
+            self._say(BlockBegan(key, self._files[key].path))
         self._fetches.written(key)
+
+    def _is_head(self, want: Want, beginning: bytes) -> bool:
+        """Whether a block's beginning has all of its index, and that is the right one; the rest is checked later."""
+        try:
+            index = decode_index(beginning[: index_length(beginning, where="")], where="")
+        except KernelmillError:
+            return False
+        return index.id == id_of(want) and want.partition < index.partitions

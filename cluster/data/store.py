@@ -26,6 +26,7 @@ from kernelmill.cluster.data.blockdesk import BlockDesk, Holding
 from kernelmill.cluster.data.blockindex import OutputId, attempt_folder, job_folder, output_stem
 from kernelmill.cluster.data.packs import Packed, PackReader, PackWriter
 from kernelmill.cluster.fields import AttemptKey, TaskKey
+from kernelmill.cluster.worker.slotframes import BlockHere
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import ClusterError, Code, CorruptBlockError
 from kernelmill.engine.exec.rowsums import RowSums
@@ -151,6 +152,8 @@ class ClusterStore:
         self._files: list[AttemptFile] = []
         self._here: dict[BlockRef, _Here] = {}
         self._found: dict[BlockRef, Block] = {}
+        self._coming: set[BlockRef] = set()  # those found of which only the index is here
+        self._counted: dict[BlockRef, tuple[int, int]] = {}  # rows and bytes of copies that were dropped
         self._used: set[BlockRef] = set()
 
     def prefetch(self) -> None:
@@ -195,9 +198,8 @@ class ClusterStore:
         return self._find(ref).schema
 
     def rows(self, refs: Iterator[BlockRef]) -> list[tuple[int, int]]:
-        """Rows and bytes in memory form of each block."""
-        blocks = (self._find(ref) for ref in refs)
-        return [(sum(piece.rows for piece in b.pieces), sum(piece.bytes for piece in b.pieces)) for b in blocks]
+        """Rows and bytes in memory form of each block. Waits for their indexes, not for what is in them."""
+        return [_count_of(self._find(ref)) for ref in refs]
 
     def read(self, ref: BlockRef) -> Iterator[pa.RecordBatch]:
         """The batches of a block, in order; waits for one that is not here.
@@ -205,7 +207,7 @@ class ClusterStore:
         Raises BlockGoneError where it turns out to be damaged after rows of it were given.
         """
         while True:
-            block = self._find(ref)
+            block = self._whole(ref)
             try:
                 for batch in block.batches():
                     self._used.add(ref)
@@ -259,20 +261,45 @@ class ClusterStore:
             path, here = "", None if code else self._look(ref)
             if here is None:
                 self._watch.phase("fetch")
-                answer = self._desk.wait_for(ref, code)
-                if answer.code:
-                    what = f"the output of task {ref.stage}.{ref.task} cannot be read"
-                    raise BlockGoneError(answer.code, what, answer.holder)
+                answer = self._usable(self._desk.wait_for(ref, code, whole=False), ref)
                 path, code = answer.path, ""
                 here = None if path else self._look(ref)
                 if not path and here is None:
                     continue  # it is on another host than before
+                if not answer.is_whole:
+                    self._coming.add(ref)
             try:
                 block = self._open(ref, path, here)
             except (CorruptBlockError, FileNotFoundError):  # its folder is here, and it is not in it
+                self._coming.discard(ref)
                 code = CORRUPT
+        if ref in self._counted and self._counted[ref] != _count_of(block):
+            what = f"the output of task {ref.stage}.{ref.task} was made again, in another size"
+            raise BlockGoneError(CORRUPT, what, block.path)
         self._found[ref] = block
         return block
+
+    def _whole(self, ref: BlockRef) -> Block:
+        """A block all of which is here."""
+        while True:
+            block = self._find(ref)
+            if ref not in self._coming:
+                return block
+            self._coming.discard(ref)
+            self._watch.phase("fetch")
+            if self._usable(self._desk.wait_for(ref), ref).path != block.path:
+                self._drop(ref)  # it is another copy, here or elsewhere
+
+    def _drop(self, ref: BlockRef) -> None:
+        """Look for another copy of a block the next time; it must be as large, for what was planned by that."""
+        self._here.pop(ref, None)
+        self._counted[ref] = _count_of(self._found.pop(ref))
+
+    def _usable(self, answer: BlockHere, ref: BlockRef) -> BlockHere:
+        if answer.code:
+            what = f"the output of task {ref.stage}.{ref.task} cannot be read"
+            raise BlockGoneError(answer.code, what, answer.holder)
+        return answer
 
     def _open(self, ref: BlockRef, path: str, here: _Here | None) -> Block:
         """The block in a file that was fetched, or where it is here."""
@@ -291,13 +318,17 @@ class ClusterStore:
 
     def _give_up(self, ref: BlockRef, problem: CorruptBlockError) -> None:
         """Have a damaged block made again: wait for the new one, or end the attempt if rows of the old one are used."""
-        del self._found[ref]
-        self._here.pop(ref, None)
+        self._drop(ref)
         if ref in self._used:
             self._desk.report(ref, CORRUPT)
             raise BlockGoneError(CORRUPT, problem.what, problem.where) from problem
         self._watch.phase("fetch")
         self._desk.wait_for(ref, CORRUPT)
+
+
+def _count_of(block: Block) -> tuple[int, int]:
+    """Rows of a block, and their bytes in memory form."""
+    return sum(piece.rows for piece in block.pieces), sum(piece.bytes for piece in block.pieces)
 
 
 def _is_own(folder: str) -> bool:

@@ -12,7 +12,7 @@ from kernelmill.cluster.messages import FetchFailed
 from kernelmill.cluster.worker import events as out
 from kernelmill.cluster.worker.attempts import Attempt
 from kernelmill.cluster.worker.bench import Bench, WantHere
-from kernelmill.cluster.worker.events import BlockCame, BlockMissed, Want
+from kernelmill.cluster.worker.events import BlockBegan, BlockCame, BlockMissed, Want
 from kernelmill.cluster.worker.pool import Slot
 from kernelmill.cluster.worker.slotframes import BlockHere, BlockWanted
 
@@ -35,22 +35,23 @@ def on_block_wanted(bench: Bench, slot: Slot, frame: BlockWanted) -> None:
         _fetch(bench, attempt, here)
 
 
+def on_block_began(bench: Bench, event: BlockBegan) -> None:
+    """Tell all slots that wait for a block what is in it: they may count, and merge what comes before it."""
+    for slot, here in _waiting_for(bench, event.want):
+        bench.out.append(out.TellSlot(slot.number, _here(here, event, is_whole=False)))
+
+
 def on_block_came(bench: Bench, event: BlockCame) -> None:
     """Hand a block to all slots that wait for it; it stays in the spool until their attempts end."""
     for slot, here in _waiting_for(bench, event.want):
-        frame = here.frame
-        found = BlockHere(
-            frame.stage,
-            frame.map_task,
-            frame.output,
-            frame.partition,
-            event.want.attempt,
-            event.want.holder,
-            event.path,
-            "",
-        )
         here.code = ""
-        bench.out.append(out.TellSlot(slot.number, found))
+        bench.out.append(out.TellSlot(slot.number, _here(here, event, is_whole=True)))
+
+
+def _here(here: WantHere, event: BlockBegan | BlockCame, *, is_whole: bool) -> BlockHere:
+    place, frame = event.want, here.frame
+    key = frame.stage, frame.map_task, frame.output, frame.partition
+    return BlockHere(*key, place.attempt, place.holder, event.path, "", is_whole)
 
 
 def on_block_missed(bench: Bench, event: BlockMissed) -> None:

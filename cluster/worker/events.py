@@ -105,6 +105,13 @@ class PartsMissed(msgspec.Struct, frozen=True):
     text: str
 
 
+class BlockBegan(msgspec.Struct, frozen=True):
+    """The index of what was wanted is in the file `path`, checked; what it tells of comes behind it."""
+
+    want: Want
+    path: str
+
+
 class BlockCame(msgspec.Struct, frozen=True):
     """What was wanted is in the file `path`, checked."""
 
@@ -150,6 +157,7 @@ Event = (
     | SlotDied
     | PartsCame
     | PartsMissed
+    | BlockBegan
     | BlockCame
     | BlockMissed
     | NoteRead

@@ -61,6 +61,7 @@ _ON: Final[dict[type, Callable[[Bench, Any], None]]] = {
     told.PartsCame: work.on_parts_came,
     told.PartsMissed: work.on_parts_missed,
     told.NoteRead: sessions.on_note_read,
+    told.BlockBegan: blocks.on_block_began,
     told.BlockCame: blocks.on_block_came,
     told.BlockMissed: blocks.on_block_missed,
 }

@@ -134,7 +134,7 @@ class BlockHere(Bounded, frozen=True, tag=4):
     """The answer to BlockWanted: the block, by this attempt, is in the spooled file `path`.
 
     With an empty path it lies in place, in the holder's folder on this host. With a `code` it cannot be had: the task
-    is to end with that.
+    is to end with that. One that is not whole has its index in that file; a second answer follows when all is there.
     """
 
     stage: StageNumber
@@ -145,6 +145,7 @@ class BlockHere(Bounded, frozen=True, tag=4):
     holder: PeerName
     path: _Path
     code: Word
+    is_whole: bool = True
 
 
 class CancelTask(Bounded, frozen=True, tag=5):

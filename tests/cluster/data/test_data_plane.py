@@ -32,7 +32,7 @@ from kernelmill.cluster.keys.signing import ticket
 from kernelmill.cluster.messages import BlockRange, Fetch, Peer
 from kernelmill.cluster.sockets import connect_dealer, new_context
 from kernelmill.cluster.wire import HOLDER_TO_READER
-from kernelmill.cluster.worker.events import BlockCame, BlockMissed, PartsCame, PartsMissed, Want
+from kernelmill.cluster.worker.events import BlockBegan, BlockCame, BlockMissed, PartsCame, PartsMissed, Want
 from kernelmill.cluster.worker.slotframes import BlockHere
 from kernelmill.engine.errors import Code, KernelmillError
 
@@ -141,7 +141,8 @@ def test_a_stream_of_many_megabytes_comes_in_pieces_whatever_order_they_were_wri
     write_map(two[0].scratch, "w1", 0, ATTEMPT, rows=lambda task, part: batches[part::PARTITIONS])
     want = want_of(0, 2)
     two[1].plane.want(want, ticket_of(want), BLOCK_BYTES)
-    (came,) = two[1].outcomes(1)
+    began, came = two[1].outcomes(2)
+    assert began == BlockBegan(want, came.path)
     assert os.path.getsize(came.path) > 3 << 20
     store, desk, _ = reader(two[1].scratch, 2, [(0, ATTEMPT, "w1")], maps=1)
     desk.want(refs(1, 2))

@@ -177,6 +177,20 @@ def test_answers_that_do_not_fit_one_another_are_damage(fetches):
         assert fetches.take() == [Missed("a", "CORRUPT_BLOCK")]
 
 
+def test_the_beginnings_of_all_streams_come_before_more_of_any(fetches):
+    fetches.want("a", "w1", 0.0, BYTES_MAX)
+    (ask,) = asks(fetches)
+    answer(fetches, ask, 50 * MIB)
+    of_a = asks(fetches)
+    assert [ask.key for ask in of_a] == ["a"] * REQUESTS_MAX
+    for key in "bc":
+        fetches.want(key, "w1", 0.0, BYTES_MAX)
+    assert asks(fetches) == []
+    for ask in of_a[:3]:
+        answer(fetches, ask, 50 * MIB)
+    assert [(ask.key, ask.offset) for ask in asks(fetches)] == [("b", 0), ("c", 0), ("a", 9 * MIB)]
+
+
 def test_of_a_source_that_says_a_stream_is_longer_than_it_can_be_nothing_is_taken(fetches):
     fetches.want("a", "w1", 0.0, 3 * MIB)
     fetches.want("b", "w1", 0.0, 3 * MIB)

@@ -316,6 +316,18 @@ def test_a_block_elsewhere_is_fetched_with_its_ticket(reader):
     assert [each.want for each in reader.ordered(ev.ForgetBlock)] == [order.want]
 
 
+def test_of_a_long_block_the_slot_hears_first_that_its_index_is_here(reader):
+    reader.do(ev.SlotSaid(reader.reader_slot, wanted()))
+    (order,) = reader.ordered(ev.WantBlock)
+    for event, is_whole in ((ev.BlockBegan, False), (ev.BlockBegan, False), (ev.BlockCame, True)):
+        reader.do(event(order.want, "/spool/1"))
+        (here,) = reader.frames(slotframes.BlockHere)
+        assert (here.path, here.code, here.is_whole) == ("/spool/1", "", is_whole)
+    reader.finish(reader.reader_slot, 5, files_record())
+    reader.do(ev.BlockBegan(order.want, "/spool/1"))
+    assert not reader.actions
+
+
 def test_a_block_that_cannot_be_had_is_told_to_the_master_until_it_lies_elsewhere(reader):
     reader.do(ev.SlotSaid(reader.reader_slot, wanted()))
     (order,) = reader.ordered(ev.WantBlock)
