@@ -21,7 +21,8 @@ from numba.core.rewrites.registry import Rewrite, register_rewrite
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from kernelmill.kernels.text.jitting import apart, call, helper
+from kernelmill.kernels.functions.powers import float_power
+from kernelmill.kernels.text.jitting import call, helper
 from kernelmill.kernels.usercode import CannotCompileError
 
 _WHOLE: Any = (int, round, math.floor, math.ceil, math.trunc)
@@ -83,21 +84,6 @@ def _has_whole_power(exponent):
     if exponent < 0:
         raise ValueError("a negative exponent")
     return True
-
-
-@apart
-def _float_power(a, b):
-    """a to the power of b by the C library, as Python has it, which is not always a * a for a ** 2.
-
-    numba multiplies where the exponent is whole, LLVM where it knows it, as it would not here, apart from the caller.
-    """
-    result = float(a) ** float(b)
-    if not math.isfinite(result):
-        if math.isfinite(a) and math.isfinite(b):
-            raise OverflowError("a power beyond float64")
-        if math.isnan(result) and not math.isnan(a) and not math.isnan(b):
-            raise ValueError("a complex power")
-    return result
 
 
 @helper
@@ -183,8 +169,7 @@ def _register(operation: Any) -> None:
             passed = tuple(types.unliteral(one) for one in args)
             if operation in (min, max):
                 _refuse_bools_beside_numbers(operation.__name__, passed[1:])
-            by_float = operation is round and passed[0] == types.float64 and isinstance(passed[1], _NUMBER)
-            return None if kws or by_float else signature(passed[0], *passed)
+            return None if kws else signature(passed[0], *passed)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         found = _check(context, builder, operation, sig.args, args)
@@ -246,7 +231,7 @@ def _check(context: Any, builder: Any, operation: Any, kinds: Any, values: Any) 
         run(_has_whole_power, arguments[1])
     elif operation in (operator.pow, pow, math.pow):
         if isinstance(kind, types.Float):
-            return run(_float_power, *arguments)
+            return run(float_power, *arguments)
     elif isinstance(kind, types.Float):
         if operation is math.ldexp:
             run(_is_exponent, arguments[1])

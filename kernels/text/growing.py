@@ -46,6 +46,10 @@ def bounded_types(context: Any, is_users: Callable[[], bool]) -> Iterator[None]:
 
 
 def _are_bool_and_number(first: Any, second: Any) -> bool:
+    """Also where either may be None, or they are in one place of two tuples: numba makes a number of the bool there."""
+    first, second = (one.type if isinstance(one, types.Optional) else one for one in (first, second))
+    if isinstance(first, types.BaseTuple) and isinstance(second, types.BaseTuple):
+        return any(_are_bool_and_number(*pair) for pair in zip(_items(first), _items(second), strict=False))
     kinds = [isinstance(one, types.Boolean) for one in (first, second)]
     numbers = [isinstance(one, types.Integer | types.Float) for one in (first, second)]
     return any(kinds) and any(numbers)
