@@ -132,17 +132,22 @@ class _Rows:
         rows = BATCH_ROWS
         self._ends = np.frombuffer(context.buffer("line_ends", 4 * (rows + 1)), np.int32)[: rows + 1]
         self._starts = np.frombuffer(context.buffer("line_starts", 8 * (rows + 1)), np.int64)[: rows + 1]
+        self._found = np.zeros(1, np.int64)
 
     def lines(self, in_place: bool) -> Iterator[Located]:
         """A row a line; `in_place`: those of blocks that are large and without fault stay where they are."""
         for block in self._reader.blocks(IN_PLACE_BYTES if in_place else BATCH_BYTES, None, self._length_max):
-            bad = -1 if self._options.invalid == "binary" else self._reader.find_invalid(block, block.start)
+            size = block.stop - block.start
+            may_stay = in_place and not block.offset_counts_characters
+            rows = self._find(block, block.start) if may_stay and _JOIN_BELOW_BYTES <= size <= self._length_max else 0
+            # Of lines that were found it is known whether they are ASCII: text of such alone needs no second look.
+            is_ascii = rows and self._found[0] == block.stop and self._starts.view(np.int32)[:rows].min() >= 0
+            is_checked = is_ascii or self._options.invalid == "binary"
+            bad = -1 if is_checked else self._reader.find_invalid(block, block.start)
             if bad >= 0 and self._options.invalid == "error":
                 raise self._reader.encoding_error(block, bad)
-            size = block.stop - block.start
-            is_plain = bad < 0 and not block.offset_counts_characters
-            if in_place and is_plain and _JOIN_BELOW_BYTES <= size <= self._length_max:
-                yield from self._in_place(block)
+            if rows and bad < 0:
+                yield from self._in_place(block, rows)
                 continue
             at = block.start
             while at < block.stop:
@@ -151,14 +156,21 @@ class _Rows:
                 bad_rows, bad = self._bad_rows(block, rows, at, bad)
                 yield from self._batch(block, rows, at, data, bad_rows)
 
-    def _in_place(self, block: TextBlock) -> Iterator[Located]:
-        at = block.start
-        starts, ends, found = self._starts.view(np.int32)[:BATCH_ROWS], self._ends[:BATCH_ROWS], np.zeros(1, np.int64)
-        while at < block.stop:
-            rows = int(find_lines(block.data, at, block.stop, starts, ends, found))
+    def _in_place(self, block: TextBlock, rows: int) -> Iterator[Located]:
+        """The lines of a block, of which `_find` has found the first `rows`."""
+        at, starts, ends = block.start, self._starts.view(np.int32), self._ends
+        while True:
             lines = LinesInPlace(self._schema, block.data[at:], starts[:rows], ends[:rows])
             yield lines, self._place_in(block, at, starts[:rows])
-            at = int(found[0])
+            at = int(self._found[0])
+            if at == block.stop:
+                return
+            rows = self._find(block, at)
+
+    def _find(self, block: TextBlock, at: int) -> int:
+        """Find lines from data[at] on, as many as a batch may have; returns how many, and leaves where to go on."""
+        starts, ends = self._starts.view(np.int32)[:BATCH_ROWS], self._ends[:BATCH_ROWS]
+        return int(find_lines(block.data, at, block.stop, starts, ends, self._found))
 
     def _place_in(self, block: TextBlock, start: int, starts: NDArray[np.int32]) -> Place:
         """As `_place`, for rows that begin at data[start + starts]."""

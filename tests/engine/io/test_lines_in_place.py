@@ -84,6 +84,25 @@ def test_bytes_that_are_no_text_are_the_same_error(tmp_path):
     assert (caught.value.code, caught.value.where) == (Code.ENCODING, f"{path}, byte 404, line 41")
 
 
+def test_bytes_that_are_no_text_are_found_wherever_they_lie_in_a_block(tmp_path):
+    path, good = tmp_path / "t.txt", b"".join(b"line %d\n" % number for number in range(12))
+    for at in range(len(good)):
+        path.write_bytes(good[:at] + b"\xff" + good[at + 1 :])
+        with pytest.raises(KernelmillError) as caught:
+            read(path, in_place=True)
+        assert (caught.value.code, caught.value.where.split(",")[1]) == (Code.ENCODING, f" byte {at}")
+
+
+@pytest.mark.parametrize(("text", "looks"), [("plain\n" * 4, 0), ("plain\n" * 3 + "é", 1), ("plain\n" * 6, 1)])
+def test_text_is_looked_at_once_where_its_lines_are_ascii_and_make_one_batch(tmp_path, monkeypatch, text, looks):
+    path, find, looked = tmp_path / "t.txt", reading.FileReader.find_invalid, []
+    path.write_text(text)
+    look = staticmethod(lambda *where: looked.append(where) or find(*where))
+    monkeypatch.setattr(reading.FileReader, "find_invalid", look)
+    (rows, _, _), stayed = read(path, in_place=True)
+    assert rows == text.splitlines() and stayed and len(looked) == looks
+
+
 def test_places_count_characters_where_the_file_has_one_byte_each(tmp_path):
     path = tmp_path / "t.txt"
     path.write_bytes("é\nèè\nabc\n".encode("latin-1") * 30)
