@@ -1,13 +1,16 @@
 """Where the sockets of a cluster are, from the one address in its bundles. Pure.
 
-tcp://HOST:PORT   clients; workers at PORT + 1, job parts at PORT + 2, a worker's data at its host and own port
+tcp://HOST:PORT   clients; workers at PORT + 1, job parts at PORT + 2, a worker's data at its host and own port, on
+                  the loopback interface alone if HOST is there
 ipc:///PATH       clients; PATH-w workers, PATH-p job parts, PATH-?????? a worker's data, by a digest of its name
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import ipaddress
 
 
 def for_workers(address: str) -> str:
@@ -26,6 +29,17 @@ def for_data(address: str, worker: str, host: str, port: int) -> str:
         digest = hashlib.sha256(worker.encode()).digest()[:4]
         return f"{address}-{base64.b32encode(digest).decode().lower()[:6]}"
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def data_host(address: str) -> str:
+    """Where a worker whose master has this address listens: on this machine alone if the master is, or "*"."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]").removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return "127.0.0.1"
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return host
+    return "*"
 
 
 def is_ipc(address: str) -> bool:

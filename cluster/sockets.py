@@ -6,7 +6,6 @@ each handshake; without an answer nobody comes in. Contexts are made by their pr
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ import zmq
 from zmq.utils import z85
 
 from kernelmill.cluster.keys.curve import KeyPair, require_curve
+from kernelmill.cluster.logs import cluster_log
 from kernelmill.engine.errors import Code, error
 
 USER_ID = "User-Id"
@@ -23,7 +23,7 @@ _HEARTBEAT_MS, _SILENCE_MS = 1000, 3000
 _HANDSHAKE_MS = 2000
 _CURVE_BYTES = 256  # the bound is of frames as they travel: CURVE adds 33 bytes to each
 _NOW, _NOW_AND_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
-_log = logging.getLogger("kernelmill.cluster")
+_log = cluster_log()
 
 Decide = Callable[[str, str, str], str | None]
 """Domain, public key as text, and address of a peer -> its name, or None if it may not come in."""

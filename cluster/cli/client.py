@@ -16,7 +16,8 @@ from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.keys.bundle import check_address, read_bundle
 from kernelmill.cluster.messages import JobRow, LogRow, WorkerRow
 from kernelmill.cluster.sockets import new_context
-from kernelmill.engine.cli.console import common_options, print_json, print_text, printable, table_text, the_console
+from kernelmill.engine.cli.console import common_options, print_json, print_text, table_text, the_console
+from kernelmill.engine.printable import printable
 from kernelmill.engine.sizes import format_bytes, format_count
 
 _FOLLOW_S = 0.5

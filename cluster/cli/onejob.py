@@ -9,7 +9,8 @@ import msgspec
 from kernelmill.cluster.client.talk import error_of_result
 from kernelmill.cluster.fields import Counts
 from kernelmill.cluster.messages import Result, Status
-from kernelmill.engine.cli.console import printable, table_text
+from kernelmill.engine.cli.console import table_text
+from kernelmill.engine.printable import printable
 from kernelmill.engine.sizes import format_bytes, format_count
 
 

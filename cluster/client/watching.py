@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
+from kernelmill.cluster.logs import cluster_log
 from kernelmill.cluster.messages import Status
 from kernelmill.engine.events import (
     Event,
@@ -19,7 +19,7 @@ from kernelmill.engine.events import (
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import StageGraph
 
-_log = logging.getLogger("kernelmill.cluster")
+_log = cluster_log()
 
 
 class Watching:

@@ -28,15 +28,31 @@ _EPOCH = re.compile(rb"kernelmill epoch (\d{1,10}) ([0-9a-f]{16})\n")
 
 
 def prepare_folder(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> None:
-    """Make the folder, for this user alone, if it is missing. Raises KM0107 if it lies on a network file system."""
+    """Make the folder, for this user alone, if it is missing.
+
+    Raises KM0107 if it is open to others or not this user's, or if it lies on a network file system.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as problem:
         raise failed(folder, "making the state folder", problem) from problem
+    _check_owner(folder)
     kind = file_system_of(folder, mounts)
     if kind and _NETWORK.fullmatch(kind):
         what = f"the state folder lies on a network file system ({kind}): its locks and fsyncs cannot be relied on"
         raise error(Code.BAD_SETTING, what, where=str(folder), hint="use --state with a folder on a local disk")
+
+
+def _check_owner(folder: Path) -> None:
+    """The journal's secret and the parts of jobs lie there, and are gone by: nobody else may read or put any."""
+    try:
+        found = folder.stat()
+    except OSError as problem:
+        raise failed(folder, "looking at the state folder", problem) from problem
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        what = "the state folder belongs to somebody else, or is open to others"
+        hint = "give another --state, or, after a look at what is in it: chmod 700 and chown it to the master's user"
+        raise error(Code.BAD_SETTING, what, where=str(folder), hint=hint)
 
 
 def file_system_of(path: Path, mounts: Path) -> str:

@@ -6,15 +6,15 @@ key that is taken from a list is a stranger's from the next reading on, connecte
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Final
 
 from kernelmill.cluster.keys.allow import Allowed, AllowedPeer
+from kernelmill.cluster.logs import cluster_log
 
 WORKERS: Final = "workers"
 CLIENTS: Final = "clients"
-_log = logging.getLogger("kernelmill.cluster")
+_log = cluster_log()
 
 
 class Gate:

@@ -8,7 +8,6 @@ parts' socket have threads of their own and ring `Bell`; the storage process has
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections import deque
@@ -31,6 +30,7 @@ from kernelmill.cluster.journal.translate import attempt_key, attempt_number, re
 from kernelmill.cluster.journal.writer import JournalBroke, JournalFilled, Recorded
 from kernelmill.cluster.keys.bundle import MasterKey, read_master_key
 from kernelmill.cluster.keys.curve import KeyPair
+from kernelmill.cluster.logs import cluster_log
 from kernelmill.cluster.master import events as told
 from kernelmill.cluster.master.clientdesk import ClientDesk
 from kernelmill.cluster.master.desk import MasterSettings
@@ -75,7 +75,7 @@ IPC_DISCONNECT_S: Final = 0.3
 _SESSION_BITS: Final = 63
 _NAP_S: Final = 0.005
 """How long messages and commits gather while tasks are short and wait at their workers: a wake-up handles many then."""
-_log = logging.getLogger("kernelmill.cluster")
+_log = cluster_log()
 
 
 class _Way(NamedTuple):

@@ -7,7 +7,6 @@ Clean at which the process has ended a few times: what that leaves is told of, a
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -16,13 +15,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from kernelmill.cluster.children import module_command
+from kernelmill.cluster.logs import cluster_log
 from kernelmill.cluster.storage.frames import Answer, Clean, Order, Published, PublishFailed, answers, encode
 from kernelmill.engine.errors import KernelmillError
 
 _READ_BYTES = 1 << 20
 _RESTART_S = 1.0
 _DEATHS_MAX = 3
-_log = logging.getLogger("kernelmill.cluster")
+_log = cluster_log()
 
 
 class StorageLink:

@@ -80,7 +80,7 @@ class Supervisor:
         self._context = new_context()
         ticket_key = self._scratch.ticket_key()
         self._bell = Bell()
-        endpoint = addresses.for_data(bundle.address, bundle.name, "*", 0)
+        endpoint = addresses.for_data(bundle.address, bundle.name, addresses.data_host(bundle.address), 0)
         data = DataSettings(
             scratch=str(settings.scratch),
             worker=bundle.name,

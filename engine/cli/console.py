@@ -31,14 +31,6 @@ from kernelmill.engine.sizes import format_bytes, format_duration, format_things
 STANDARD_OUTPUT = "standard output"
 """Where errors of printing arise."""
 
-# Characters by which text of others could move the cursor, set the title or the clipboard of a terminal, or read as
-# something else: controls but the tab, ends of lines of Unicode, and what reverses the direction of writing.
-_ESCAPES = {
-    number: chr(number).encode("unicode_escape").decode()
-    for numbers in (range(9), range(10, 32), range(127, 160), range(0x2028, 0x202F), range(0x2066, 0x206A))
-    for number in numbers
-}
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -151,11 +143,6 @@ def size(text: str) -> int:
         return parse_bytes(text, name="it")
     except KernelmillError as problem:
         raise click.BadParameter(f"{problem.what}; {problem.hint}") from problem
-
-
-def printable(text: str) -> str:
-    """Make what others chose safe to print: control characters and those that turn the order of text become \\x1b."""
-    return text.translate(_ESCAPES)
 
 
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

@@ -9,7 +9,8 @@ from kernelmill.cluster.cli import client as commands
 from kernelmill.cluster.client import asking
 from kernelmill.cluster.fields import AttemptKey
 from kernelmill.cluster.messages import JobRow, LogRow
-from kernelmill.engine.cli.console import Console, printable
+from kernelmill.engine.cli.console import Console
+from kernelmill.engine.printable import printable
 
 JOB = bytes(range(16))
 NASTY = "HELLO\x1b[2J\x1b]0;pwn\x07\x9b31m\u202etxt\rover"

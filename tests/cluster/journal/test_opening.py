@@ -252,6 +252,23 @@ def test_a_network_file_system_is_refused(tmp_path, kind):
         prepare_folder(tmp_path / "state", mounts=tmp_path / "mounts")
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o755, 0o750, 0o701])
+def test_a_state_folder_that_is_open_to_others_is_refused_and_left_alone(tmp_path, mode):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    problem = refused(tmp_path / "state")
+    assert problem.code is Code.BAD_SETTING and problem.where == str(tmp_path / "state")
+    assert list((tmp_path / "state").iterdir()) == []
+    (tmp_path / "state").chmod(0o700)
+    opened(tmp_path / "state")[0].close()
+
+
+def test_a_state_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "state").mkdir(mode=0o700)
+    monkeypatch.setattr("kernelmill.cluster.journal.place.os.geteuid", lambda: os.getuid() + 1)
+    assert refused(tmp_path / "state").code is Code.BAD_SETTING
+
+
 def test_a_state_folder_that_is_a_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "state").write_text("x")
     problem = refused(tmp_path / "state")
