@@ -8,8 +8,8 @@ map task runs again.
 from __future__ import annotations
 
 import dataclasses
+import os
 import queue
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ class LocalRunner:
             StageInfo(stage.number, stage.label, stage.tasks, sum(split.size_bytes for split in stage.splits))
             for stage in self._graph.stages
         )
-        job_id = secrets.token_hex(8)
+        job_id = os.urandom(8).hex()
         return JobStarted(job_id, stages, self._settings.threads, self._settings.memory_bytes)
 
     def _split_pipelines(self) -> tuple[list[Pipeline], list[Pipeline]]:

@@ -8,11 +8,12 @@ the user's config.toml > default. Only `split_size` and `partitions` change outp
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
+import re
 import shutil
 import tempfile
 import threading
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -242,15 +243,28 @@ def _places(given: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         if variable.startswith(ENV_PREFIX) and variable not in _ENV_OTHERS and os.environ[variable] != "":
             yield variable, {variable.removeprefix(ENV_PREFIX).lower(): os.environ[variable]}
     yield "kernelmill.toml", _toml(Path("kernelmill.toml"))
-    tools = _table(_toml(Path("pyproject.toml")), "tool", "pyproject.toml")
+    tools = _table(_toml(Path("pyproject.toml"), _MAY_HAVE_TABLE), "tool", "pyproject.toml")
     yield "pyproject.toml [tool.kernelmill]", _table(tools, "kernelmill", "pyproject.toml [tool]")
     user_file = _home("XDG_CONFIG_HOME", ".config") / "kernelmill" / "config.toml"
     yield str(user_file), _toml(user_file)
 
 
-def _toml(path: Path) -> dict[str, Any]:
+# What may begin the table tool.kernelmill, in any of TOML's ways to write it. A project's file is mostly of other
+# tools' and long, and reading all of it takes as long as planning a job.
+_MAY_HAVE_TABLE = re.compile(
+    r"""^[ \t]*\[.*kernelmill | ^[ \t]*\[+[ \t]*["']?tool["']?[ \t]*\] | ^[ \t]*["']?tool["']?[ \t]*[.=] | \\[uU]""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def _toml(path: Path, may_matter: re.Pattern[str] | None = None) -> dict[str, Any]:
+    """What a file says; nothing if it is not there, or nothing in it matches `may_matter`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if may_matter is not None and not may_matter.search(text):
+            return {}
+        found: dict[str, Any] = importlib.import_module("tomllib").loads(text)
+        return found
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as problem:  # unreadable; not UTF-8 or not TOML

@@ -12,7 +12,6 @@ import errno
 import importlib
 import logging
 import os
-import secrets
 import stat
 import threading
 from collections.abc import Mapping, Sequence
@@ -70,7 +69,7 @@ class Staging:
         self._lock: int | None = lock
         self._guard = threading.Lock()
         self._place = staging_path(target)
-        self._parts = os.path.join(self._place, f"parts-{secrets.token_hex(6)}")
+        self._parts = os.path.join(self._place, f"parts-{os.urandom(6).hex()}")
 
     @classmethod
     def open(cls, target: str | os.PathLike[str], *, mode: str = "error") -> Staging:

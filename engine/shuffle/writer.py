@@ -7,7 +7,6 @@ and what comes after follows it, piece by piece: a task never holds an output th
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -72,7 +71,7 @@ class BlockFile:
 
     def __init__(self, stem: Path, schema: pa.Schema, partitions: int, charge: Callable[[int], None]) -> None:
         self._stem, self._schema, self._charge = stem, schema, charge
-        unfinished = stem.with_name(f"{stem.name}-{secrets.token_hex(8)}")  # another attempt may write as well
+        unfinished = stem.with_name(f"{stem.name}-{os.urandom(8).hex()}")  # another attempt may write as well
         self._data, self._index = unfinished.with_suffix(".data.new"), unfinished.with_suffix(".index.new")
         self._blocks: list[list[Place]] = [[] for _ in range(partitions)]
         self.bytes = 0

@@ -54,6 +54,32 @@ def test_each_place_wins_over_those_below_it(tmp_path, monkeypatch):
     assert resolve().threads == 4
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.kernelmill]\nthreads = 2\n",
+        "[project]\nname = 'a'\r\n\t[ 'tool' . \"kernelmill\" ] # comment\r\nthreads = 2\n",
+        "[tool]\nkernelmill.threads = 2\n",
+        "[tool]\nruff = {}\nkernelmill = {threads = 2}\n",
+        ' [ "tool" ]\n"kernelmill" . threads = 2\n',
+        "tool.kernelmill.threads = 2\n",
+        "'tool' = {kernelmill = {threads = 2}}\n",
+        '"t\\u006fol"."kernel\\u006dill".threads = 2\n',
+    ],
+)
+def test_a_table_of_a_projects_file_is_found_however_it_is_written(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert resolve().threads == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[project]\nname = 'kernelmill'\n", "[tool.other]\nkernelmill = 5\n", "[project\n"]
+)
+def test_a_projects_file_without_such_a_table_says_nothing(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert {row.origin for row in listing()} <= {"default", "KERNELMILL_CACHE_DIR"}
+
+
 def test_the_listing_has_every_setting_once(monkeypatch):
     monkeypatch.delenv("KERNELMILL_CACHE_DIR", raising=False)  # the one setting that a test run may be given
     assert tuple(row.name for row in listing()) == SETTING_NAMES
