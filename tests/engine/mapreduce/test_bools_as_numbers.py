@@ -1,4 +1,4 @@
-"""Bools that Python takes for whole numbers, whole numbers rounded, powers alone in a function: compiled as in Python."""
+"""Bools that Python takes for whole numbers, rounded whole numbers, powers alone in a function: as in Python."""
 
 import random
 
