@@ -19,8 +19,7 @@ from numba.extending import intrinsic
 from kernelmill.kernels.text.jitting import apart
 
 
-@intrinsic
-def _pow(typingctx, a, b):
+def _library_pow(typingctx, a, b):
     """The C library's pow of two floats."""
 
     def codegen(context, builder, sig, args):
@@ -31,6 +30,9 @@ def _pow(typingctx, a, b):
         return made
 
     return types.float64(types.float64, types.float64), codegen
+
+
+_pow: Any = intrinsic(_library_pow)
 
 
 @apart
