@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from enum import Enum
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kernelmill.kernels.plainvalues import why_not_plain
 
 Kind = tuple[Any, ...]
 
@@ -33,7 +34,7 @@ _INTEGERS: tuple[type, ...] = (
 _ITEMS: dict[type, str] = {str: "text", int: "int64", float: "float64", bool: "boolean"}
 _ITEMS |= {np.str_: "text", np.float64: "float64", np.bool_: "boolean"} | dict.fromkeys(_INTEGERS, "int64")
 _CONSTANTS = (
-    NoneType, bool, int, float, complex, str, bytes, tuple, type, Enum, ModuleType, BuiltinFunctionType, re.Pattern
+    NoneType, bool, int, float, complex, str, bytes, tuple, type, ModuleType, BuiltinFunctionType, re.Pattern
 )  # fmt: skip
 """What numba may take as a constant."""
 _ARRAYS = ("int64", "float64", "bool")
@@ -81,7 +82,7 @@ def kind_of(value: Any, name: str, *, is_keyword: bool = False) -> Kind | str | 
     match value:
         case bool():
             return None
-        case int() | float():
+        case int() | float() if not why_not_plain(value):
             return (_scalar(value) or _why_no_constant(value, name)) if is_keyword else None
         case set() | frozenset():
             return _keyed("set", value, name)
@@ -104,6 +105,9 @@ def kind_of(value: Any, name: str, *, is_keyword: bool = False) -> Kind | str | 
 
 def _why_no_constant(value: Any, name: str) -> str | None:
     """Why a keyword that is no side data cannot be a constant of the code either; None if it may be."""
+    not_plain = why_not_plain(value)
+    if not_plain:
+        return f"{name!r} {not_plain}"
     if type(value) is int:
         if _INT64.min <= value <= _INT64.max:
             return None

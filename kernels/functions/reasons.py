@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from kernelmill.kernels.functions.rewriting import source_is_at_hand, without_generator_expressions
 from kernelmill.kernels.functions.unbound import unbound_reads
 from kernelmill.kernels.globalnames import globals_read
+from kernelmill.kernels.plainvalues import why_not_plain
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
 from kernelmill.kernels.text.growing import GROWS
 from kernelmill.kernels.text.patterns import TOO_MUCH
@@ -232,6 +233,10 @@ def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
     code = function.__code__
     if code.co_flags & inspect.CO_VARKEYWORDS:
         yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {_NOT}")
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        if why_not_plain(default):
+            why = f"a default of {code.co_name} {why_not_plain(default)}"
+            yield Found(code.co_filename, code.co_firstlineno, why, is_certain=True)
     names = dict(_cells_of(function))
     for name, value in names.items():
         why, is_certain = _of_value(name, value, None)
@@ -334,6 +339,9 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
 
 def _of_value(name: str, value: Any, attribute: str | None) -> tuple[str, bool]:
     """Why a value of the function's module or closure is not taken, and whether it must not be; nothing if it is."""
+    not_plain = why_not_plain(value)
+    if not_plain:
+        return f"{name} {not_plain}", True
     title = name if attribute is None else f"{name}.{attribute}"
     module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
     if isinstance(value, ModuleType) and f"{module}.{attribute}" in _RANDOM:
