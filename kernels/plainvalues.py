@@ -9,8 +9,7 @@ from enum import Enum, EnumMeta
 from typing import Any
 
 _BASES = (str, bytes, int, float, complex)
-_OF_TUPLES = ("__add__", "__contains__", "__eq__", "__ge__", "__getitem__", "__gt__", "__hash__", "__iter__", "__le__")
-_OF_TUPLES += ("__len__", "__lt__", "__mul__", "__ne__", "__rmul__", "count", "index")
+_OF_TUPLES = tuple(f"__{name}__" for name in "add contains eq ge getitem gt hash iter le len lt mul ne rmul".split())
 
 
 def why_not_plain(value: Any) -> str:
