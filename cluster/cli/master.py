@@ -73,6 +73,10 @@ def master(
 
     def listening() -> None:
         the_console().note(f"the master listens at {shell.address}, epoch {shell.epoch}")
+        if shell.is_behind:
+            the_console().note(
+                "its journal lost its end: jobs and results of before may be unknown, outputs are not touched"
+            )
         if shell.status_url:
             the_console().note(f"its status page is at {shell.status_url}")
 

@@ -4,7 +4,7 @@
     digest(seq) = xxh3-128 of digest(seq - 1), then seq, epoch, at, kind, length of job (little endian), job, body
 
 So a row that was changed, left out, doubled or moved does not fit, nor do the rows of another journal. A tail that is
-missing is not seen: the epoch is kept in a file as well, and workers offer again what was not acknowledged for good.
+missing is not seen here: `head.py` keeps the name of the last record in a file of its own.
 """
 
 from __future__ import annotations

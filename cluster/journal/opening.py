@@ -16,6 +16,8 @@ from pathlib import Path
 
 from kernelmill.cluster.fields import Versions
 from kernelmill.cluster.journal.chain import Event, Row, corrupt
+from kernelmill.cluster.journal.head import NAME as HEAD_NAME
+from kernelmill.cluster.journal.head import Head, Mark
 from kernelmill.cluster.journal.place import FolderLock, failed, prepare_folder, read_epoch, write_epoch
 from kernelmill.cluster.journal.records import (
     KIND_OF,
@@ -40,8 +42,9 @@ class Journal:
     """A master's journal in its new epoch: what earlier ones left, and the writer of what comes.
 
     The new epoch is durable and not yet in `ledger`: the machine that starts on it says so.
-    `is_behind` tells that the journal lost its tail: the file beside it knows a later epoch. Workers offer again what
-    they hold, so no row is lost by that; outcomes of jobs may be.
+    `is_behind` tells that the journal lost its tail, and somebody removed its mark so that it opens nevertheless: the
+    file beside it knows a later epoch. Workers offer again what they hold, so no row is lost by that; outcomes of jobs
+    may be.
     """
 
     cluster: bytes
@@ -70,32 +73,37 @@ def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, 
     """
     prepare_folder(folder)
     lock = FolderLock(folder)
+    head: Head | None = None
     try:
         _remove_unfinished(folder)
-        known_epoch = read_epoch(folder)
+        known_epoch, head = read_epoch(folder), Head.open(folder)
         path = folder / NAME
         if not os.path.lexists(path):
-            _make_first(path, known_epoch)
-        file, ledger, ended_lately = _replayed(path)
+            _make_first(path, known_epoch, head)
+        file, ledger, ended_lately = _replayed(path, head)
         try:
             epoch, life = max(ledger.epoch, known_epoch) + 1, secrets.token_bytes(8)
             started = EpochStarted(epoch, life, versions)
             is_behind = known_epoch > ledger.epoch
             file.append([NewRow(epoch, _now_ms(), KIND_OF[EpochStarted], b"", encode_record(started))])
+            head.move(*file.last, is_synced=True)
             write_epoch(folder, epoch)
         except BaseException:
             file.close()
             raise
-        writer = JournalWriter(file, epoch, wake, retry_s=retry_s)
+        writer = JournalWriter(file, head, epoch, wake, retry_s=retry_s)
         return Journal(file.cluster, file.secret, epoch, life, is_behind, ledger, ended_lately, writer, lock)
     except BaseException:
+        if head is not None:
+            head.close()
         lock.release()
         raise
 
 
-def _make_first(path: Path, known_epoch: int) -> None:
-    if known_epoch:
-        what = f"the journal is gone, though epoch {known_epoch} was written here"
+def _make_first(path: Path, known_epoch: int, head: Head) -> None:
+    if known_epoch or head.marks:
+        known = f"epoch {known_epoch}" if known_epoch else f"record {head.marks[0].seq}"
+        what = f"the journal is gone, though {known} was written here"
         hint = "restore it from a copy, or use --state with an empty folder for a new cluster"
         raise error(Code.JOURNAL_CORRUPT, what, where=str(path), hint=hint)
     with _new_file(path) as new:
@@ -115,7 +123,7 @@ class _Times:
             self.last_ms[row.job] = row.at_ms
 
 
-def _replayed(path: Path) -> tuple[JournalFile, Ledger, list[tuple[bytes, JobAccepted]]]:
+def _replayed(path: Path, head: Head) -> tuple[JournalFile, Ledger, list[tuple[bytes, JobAccepted]]]:
     """Open the journal and read it; if there are ended jobs to be dropped, compact it and read it again."""
     ended_lately: list[tuple[bytes, JobAccepted]] = []
     while True:
@@ -124,8 +132,10 @@ def _replayed(path: Path) -> tuple[JournalFile, Ledger, list[tuple[bytes, JobAcc
             ledger, times, is_worth_it = Ledger(), _Times(), False
             for event in file.events():
                 replay(ledger, event, str(path))
+                head.meet(event.row.seq, event.row.digest)
                 times.note(event.row)
                 is_worth_it |= isinstance(event.record, JobCommitted | JobFailed | JobCancelled | JobForgotten)
+            head.check(file.last[0], str(path))
             for job in ledger.ended:
                 if job in ledger.jobs and (accepted := ledger.jobs[job].sheet.accepted) is not None:
                     ended_lately.append((bytes.fromhex(job), accepted))
@@ -133,7 +143,8 @@ def _replayed(path: Path) -> tuple[JournalFile, Ledger, list[tuple[bytes, JobAcc
             if not is_worth_it:
                 return file, ledger, ended_lately
             with _new_file(path) as new:
-                write_new(new, file.cluster, file.secret, _kept_rows(file, ledger, times))
+                compacted = Mark(*write_new(new, file.cluster, file.secret, _kept_rows(file, ledger, times)))
+                head.move(*file.last, is_synced=True, instead=compacted)
                 file.close()
         except BaseException:
             file.close()
@@ -189,7 +200,7 @@ def _new_file(path: Path) -> Iterator[Path]:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    for name in (f"{NAME}.new", "epoch.new"):
+    for name in (f"{NAME}.new", "epoch.new", f"{HEAD_NAME}.new"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder / name)
 

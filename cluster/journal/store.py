@@ -79,6 +79,11 @@ class JournalFile:
                 connection.close()
                 raise
 
+    @property
+    def last(self) -> tuple[int, bytes]:
+        """Number and digest of the last row that was read or written; 0 and the first digest before."""
+        return self._seq, self._digest
+
     def events(self) -> Iterator[Event]:
         """Yield every event, in order. Raises KM0611 at the first row that is not as it was written."""
         digest = first_digest(self.cluster, self.secret)
@@ -136,11 +141,21 @@ class JournalFile:
             self.connection.close()
 
 
-def write_new(path: Path, cluster: bytes, secret: bytes, rows: Iterable[NewRow]) -> None:
-    """Write a whole journal under a name that is not in use yet, and make it durable.
+def write_new(path: Path, cluster: bytes, secret: bytes, rows: Iterable[NewRow]) -> tuple[int, bytes]:
+    """Write a whole journal under a name that is not in use yet, make it durable, and return its last row's name.
+
+    That is number and digest; 0 and the first digest if there are no rows.
 
     Raises KM0606 if the disk is full, KM0614 for other errors; the caller removes the file then.
     """
+    last = 0, first_digest(cluster, secret)
+
+    def chained() -> Iterator[Row]:
+        nonlocal last
+        for row in _chained(rows, *last):
+            last = row.seq, row.digest
+            yield row
+
     with typed_errors(path, "writing a new journal"):
         connection = sqlite3.connect(path, isolation_level=None)
         try:
@@ -151,7 +166,7 @@ def write_new(path: Path, cluster: bytes, secret: bytes, rows: Iterable[NewRow])
             connection.execute("begin immediate")
             meta = {"cluster": cluster, "secret": secret, "format": str(FORMAT).encode()}
             connection.executemany("insert into meta values (?, ?)", meta.items())
-            connection.executemany(_INSERT, _chained(rows, 0, first_digest(cluster, secret)))
+            connection.executemany(_INSERT, chained())
             connection.execute("commit")
         finally:
             connection.close()
@@ -161,6 +176,7 @@ def write_new(path: Path, cluster: bytes, secret: bytes, rows: Iterable[NewRow])
         finally:
             os.close(handle)
         fsync_folder(str(path.parent))
+    return last
 
 
 def _chained(rows: Iterable[NewRow], seq: int, digest: bytes) -> Iterator[Row]:

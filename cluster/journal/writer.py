@@ -2,6 +2,10 @@
 
 A group is whatever has come while the one before was written, up to RECORDS_MAX: with an fsync of half a millisecond,
 waiting for more would only delay the first. Records are written in the order in which they were given, always.
+
+Once a group is durable, and before that is reported, the mark beside the journal names its last record (`head.py`). It
+is synced where a group says something of a whole job or begins an epoch. Of commits that are lost after the last such
+record nobody misses anything: workers offer again what they hold, and the rest is run again.
 """
 
 from __future__ import annotations
@@ -10,9 +14,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from kernelmill.cluster.journal.records import KIND_OF, Record, encode_record
+from kernelmill.cluster.journal.head import Head
+from kernelmill.cluster.journal.records import (
+    KIND_OF,
+    OutputLost,
+    Poisoned,
+    Record,
+    RolledBack,
+    TaskCommitted,
+    encode_record,
+)
 from kernelmill.cluster.journal.store import JournalFile, NewRow
 from kernelmill.engine.errors import Code, KernelmillError, error
 
@@ -20,6 +34,7 @@ RECORDS_MAX = 256
 """Records of one transaction."""
 QUEUE_RECORDS_MAX = 16384
 QUEUE_BYTES_MAX = 64 << 20
+_OF_TASKS = {KIND_OF[kind] for kind in (TaskCommitted, OutputLost, RolledBack, Poisoned)}
 
 
 class Recorded(NamedTuple):
@@ -49,7 +64,10 @@ class JournalWriter:
     `wake` is called in that thread whenever there are reports to take; it must neither block nor raise.
     """
 
-    def __init__(self, file: JournalFile, epoch: int, wake: Callable[[], None], *, retry_s: float = 1.0) -> None:
+    def __init__(
+        self, file: JournalFile, head: Head, epoch: int, wake: Callable[[], None], *, retry_s: float = 1.0
+    ) -> None:
+        self._head = head
         self._file, self._epoch, self._wake, self._retry_s = file, epoch, wake, retry_s
         self._changed = threading.Condition()
         self._queue: deque[tuple[int, list[NewRow]]] = (
@@ -115,6 +133,7 @@ class JournalWriter:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        self._head.close()
         self._file.close()
 
     def _run(self) -> None:
@@ -128,25 +147,34 @@ class JournalWriter:
             self._break(internal)
 
     def _write_groups(self) -> None:
-        is_full = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closing)
                 group = self._next_group()
             if not group:
                 return
+            rows = [row for _, rows in group for row in rows]
+            is_synced = any(row.kind not in _OF_TASKS for row in rows)
+            if not self._write(partial(self._file.append, rows)):
+                return
+            if not self._write(partial(self._head.move, *self._file.last, is_synced=is_synced)):
+                return
+            self._report_durable(group)
+            self._file.checkpoint_if_long()
+
+    def _write(self, write: Callable[[], object]) -> bool:
+        """Do it, again and again while the disk is full; False if the journal is being closed meanwhile."""
+        is_full = False
+        while True:
             try:
-                self._file.append([row for _, rows in group for row in rows])
+                write()
+                return True
             except KernelmillError as problem:
                 if problem.code is not Code.JOURNAL_FULL:
                     raise
                 if not self._wait_for_space(None if is_full else problem):
-                    return
+                    return False
                 is_full = True
-                continue
-            is_full = False
-            self._report_durable(group)
-            self._file.checkpoint_if_long()
 
     def _next_group(self) -> list[tuple[int, list[NewRow]]]:
         """Whole entries from the front, at least one if there are any, and no more than RECORDS_MAX records else."""

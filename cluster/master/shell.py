@@ -112,6 +112,8 @@ class MasterShell:
         self._bell = Bell()
         self._journal = open_journal(state, versions_here(), self._bell.ring)
         failpoint("master.epoch.durable")
+        self.is_behind = self._journal.is_behind
+        """Whether the journal lost its end, so that jobs of before may be unknown."""
         self._me = Me(self._journal.cluster, self._journal.epoch, self._journal.life)
         settings = MasterSettings(
             suspect_s=SUSPECT_SHARE * lost_s,

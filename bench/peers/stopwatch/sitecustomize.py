@@ -4,7 +4,7 @@ through a wrapper of half a microsecond.
 
     blocks    the xxh3 of shuffle blocks and their indexes, written, on arrival and before they are decoded
     rows      the checksums of the rows that a map task makes
-    journal   records appended to the journal and synced, and its log copied into the main file
+    journal   records appended to the journal and synced, its mark moved, and its log copied into the main file
 
 Totals are in a file of the process's number below the folder that BENCH_STOPWATCH names, kept by mmap, so that they
 outlive a kill -9: for each kind nanoseconds by the clock and of the calling thread, bytes or rows, and calls. How long
@@ -28,7 +28,8 @@ FOLDER_VARIABLE = "BENCH_STOPWATCH"
 KINDS = ("blocks", "rows", "journal")
 FIELDS = struct.Struct("<4Q")
 _ROWS, _JOURNAL = "kernelmill.engine.exec.rowsums", "kernelmill.cluster.journal.store"
-_WATCHED = (_ROWS, _JOURNAL, "kernelmill.engine.shuffle.", "kernelmill.cluster.data.")
+_MARK = "kernelmill.cluster.journal.head"
+_WATCHED = (_ROWS, _JOURNAL, _MARK, "kernelmill.engine.shuffle.", "kernelmill.cluster.data.")
 _PAGES: dict[int, mmap.mmap] = {}
 
 
@@ -94,6 +95,8 @@ def _watch(module: ModuleType) -> None:
         file = own.JournalFile
         file.append = timed("journal", file.append, lambda _, rows: len(rows))
         file.checkpoint_if_long = timed("journal", file.checkpoint_if_long, lambda _: 0)
+    elif module.__name__ == _MARK:
+        own.Head.move = timed("journal", own.Head.move, lambda *_, **__: 0)
     elif hasattr(own, "xxhash"):
         own.xxhash = _Hashes(own.xxhash)
 

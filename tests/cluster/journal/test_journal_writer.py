@@ -10,6 +10,7 @@ import pytest
 from samples import ACCEPTED, JOB, Bell, copied, make_file, read, started, tokens_in
 
 from kernelmill.cluster.journal import writer as writing
+from kernelmill.cluster.journal.head import Head
 from kernelmill.cluster.journal.writer import JournalBroke, JournalFilled, JournalWriter, Recorded
 from kernelmill.engine.errors import Code, KernelmillError
 
@@ -50,7 +51,7 @@ def epochs(path):
 def test_groups_that_are_given_together_are_written_together_and_reported_each(tmp_path, bell):
     file = make_file(tmp_path, [])
     file.connection = counted = Faulty(file.connection)
-    writer = JournalWriter(file, 1, bell)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell)
     writer.append_groups([(token, [(b"", started(2 * token)), (b"", started(2 * token + 1))]) for token in range(40)])
     seen = []
     while len(seen) < 40:
@@ -62,7 +63,7 @@ def test_groups_that_are_given_together_are_written_together_and_reported_each(t
 
 def test_records_are_durable_once_reported_and_in_order(tmp_path, bell):
     file = make_file(tmp_path, [])
-    writer = JournalWriter(file, 1, bell)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell)
     seen = []
     for token in range(1, 101):
         writer.append(token, b"", started(token))
@@ -83,7 +84,7 @@ def test_what_comes_during_a_commit_is_one_group(tmp_path, bell):
 
     file = make_file(tmp_path, [])
     file.connection = Faulty(file.connection, [slow])
-    writer = JournalWriter(file, 1, bell)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell)
     writer.append(1, b"", started(1))
     assert is_committing.wait(20)
     for token in range(2, 602):
@@ -101,7 +102,7 @@ def test_what_comes_during_a_commit_is_one_group(tmp_path, bell):
 def test_a_full_disk_is_told_once_waited_for_and_overtaken_by_nothing(tmp_path, bell):
     file = make_file(tmp_path, [])
     file.connection = Faulty(file.connection, [None, *[sqlite3.SQLITE_FULL] * 3])
-    writer = JournalWriter(file, 1, bell, retry_s=0.01)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell, retry_s=0.01)
     writer.append(1, b"", started(1))
     found = bell.wait_for(writer, Recorded)
     for token in (2, 3, 4):
@@ -118,7 +119,7 @@ def test_a_full_disk_is_told_once_waited_for_and_overtaken_by_nothing(tmp_path, 
 def test_closing_on_a_full_disk_ends_and_reports_nothing_durable(tmp_path, bell):
     file = make_file(tmp_path, [])
     file.connection = Faulty(file.connection, [sqlite3.SQLITE_FULL] * 1000)
-    writer = JournalWriter(file, 1, bell, retry_s=60)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell, retry_s=60)
     writer.append(1, b"", started(1))
     bell.wait_for(writer, JournalFilled)
     writer.close()
@@ -129,7 +130,7 @@ def test_closing_on_a_full_disk_ends_and_reports_nothing_durable(tmp_path, bell)
 def test_any_other_error_ends_the_journal_at_once(tmp_path, bell, number):
     file = make_file(tmp_path, [])
     file.connection = Faulty(file.connection, [None, number])
-    writer = JournalWriter(file, 1, bell)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell)
     writer.append(1, b"", started(1))
     bell.wait_for(writer, Recorded)
     writer.append(2, b"", started(2))
@@ -148,7 +149,7 @@ def test_a_bug_in_the_thread_is_reported_too(tmp_path, bell):
 
     file = make_file(tmp_path, [])
     file.connection = Faulty(file.connection, [bug])
-    writer = JournalWriter(file, 1, bell)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell)
     writer.append(1, b"", started(1))
     (broke,) = bell.wait_for(writer, JournalBroke)
     assert broke.problem.code is Code.INTERNAL and "a bug" in broke.problem.what
@@ -159,7 +160,7 @@ def test_a_bug_in_the_thread_is_reported_too(tmp_path, bell):
 def test_the_queue_is_bounded_in_records_and_bytes(tmp_path, bell, monkeypatch):
     file = make_file(tmp_path, [])
     file.connection = Faulty(file.connection, [sqlite3.SQLITE_FULL] * 1000)
-    writer = JournalWriter(file, 1, bell, retry_s=60)
+    writer = JournalWriter(file, Head.open(file.path.parent), 1, bell, retry_s=60)
     monkeypatch.setattr(writing, "QUEUE_RECORDS_MAX", 3)
     for token in range(3):
         writer.append(token, b"", started(token + 1))
@@ -182,12 +183,13 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from samples import Bell, started, tokens_in
 from kernelmill.cluster.journal.store import JournalFile
+from kernelmill.cluster.journal.head import Head
 from kernelmill.cluster.journal.writer import JournalWriter
 from pathlib import Path
 file = JournalFile.open(Path(sys.argv[1]))
 last = sum(1 for _ in file.events())
 bell = Bell()
-writer = JournalWriter(file, 1, bell)
+writer = JournalWriter(file, Head.open(file.path.parent), 1, bell)
 token = durable = last
 while True:
     while token < durable + 40:

@@ -75,11 +75,13 @@ def test_the_next_master_knows_what_was_recorded(state):
     assert committed(write(state)) == {(0, 0), (0, 1), (1, 0), (1, 2)}
 
 
-def test_a_journal_that_lost_its_tail_goes_on_in_a_later_epoch_and_says_so(state):
+def test_a_journal_that_lost_its_tail_goes_on_without_its_mark_in_a_later_epoch_and_says_so(state):
     write(state)
     shutil.copytree(state, state.with_name("old"))
     write(state), write(state)
     shutil.copyfile(state.with_name("old") / NAME, state / NAME)
+    assert refused(state).code is Code.JOURNAL_CORRUPT
+    (state / "head").unlink()
     journal = write(state)
     assert (journal.epoch, journal.is_behind) == (4, True)
     assert (write(state).is_behind, write(state).epoch) == (False, 6)
@@ -207,7 +209,7 @@ def test_a_crash_in_a_compaction_leaves_the_old_journal_or_the_new_one(state, st
             opened(state)
     found = write(state).ledger
     assert list(found.jobs) == [JOB.hex()] and list(found.ended) == [OTHER.hex()]
-    assert sorted(path.name for path in state.iterdir()) == ["epoch", NAME, "journal.lock"]
+    assert sorted(path.name for path in state.iterdir()) == ["epoch", "head", NAME, "journal.lock"]
 
 
 # The folder ----------------------------------------------------------------------------------------------------------
