@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from kernelmill.engine import compute
 from kernelmill.engine.compute import Datum, pc
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.functions import FUNCTIONS
+from kernelmill.engine.functions import FUNCTIONS, Function
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
 from kernelmill.engine.promotion import arg_of, is_bytes, is_text, plain_type
@@ -23,9 +23,20 @@ Tokenizer = Callable[[Any, Tokenize], Any]
 
 Rows = TypeVar("Rows")
 _VALUE_CHARACTERS_MAX = 80
-_SIGNATURES_MAX = 256
-_SIGNATURES: dict[int, tuple[Call, list[pa.DataType], Signature]] = {}
-"""What a plan's calls do with types, by the number of their node, which is held here: batches seldom bring others."""
+_KNOWN_MAX = 256
+
+
+class _KnownCall(NamedTuple):
+    """What a call does with arguments of these types; is_as_it_comes: none of them is cast."""
+
+    node: Call
+    types: list[pa.DataType]
+    signature: Signature
+    is_as_it_comes: bool
+
+
+_KNOWN: dict[int, _KnownCall] = {}
+"""Of a plan's calls, by the number of their node, which is held there: batches seldom bring other types."""
 
 
 def evaluate(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None = None) -> Any:
@@ -49,7 +60,7 @@ def split_bad_rows(
 
     def attempt(start: int, rows: int) -> Iterator[tuple[int, Rows | KernelmillError]]:
         try:
-            made: Rows | KernelmillError = work(batch.slice(start, rows))
+            made: Rows | KernelmillError = work(batch if rows == batch.num_rows else batch.slice(start, rows))
         except KernelmillError as exc:
             if exc.code not in (Code.CAST, Code.OVERFLOW):
                 raise
@@ -66,8 +77,10 @@ def split_bad_rows(
 def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Datum:
     match node:
         case Column(name=name):
-            find(batch.schema, name)
-            return batch.column(name)
+            place = batch.schema.get_field_index(name)
+            if place < 0:
+                find(batch.schema, name)  # which says why there is none
+            return batch.column(place)
         case Literal(value=value):
             return value
         case Alias(input=below):
@@ -101,21 +114,29 @@ def _tokenized(node: Tokenize, values: Datum, rows: int, tokenize: Tokenizer) ->
 def _call(node: Call, args: list[Datum]) -> Datum:
     function = FUNCTIONS[node.function]
     options = dict(node.options)
-    args = [_plain(arg) for arg in args]
     types = [arg.type for arg in args]
-    known = _SIGNATURES.get(id(node))
-    if known is None or known[0] is not node or known[1] != types:
-        if len(_SIGNATURES) >= _SIGNATURES_MAX:
-            _SIGNATURES.clear()
-        described = [arg_of(below, dtype, True) for below, dtype in zip(node.args, types, strict=True)]
-        known = _SIGNATURES[id(node)] = node, types, function.rule(node.function, described, options)
-    signature = known[2]
-    args = [_as(arg, dtype) for arg, dtype in zip(args, signature.args, strict=True)]
+    known = _KNOWN.get(id(node))
+    if known is None or known.node is not node or known.types != types:
+        known = _learned(node, function, types, options)
+    signature = known.signature
+    if not known.is_as_it_comes:
+        args = [_as(_plain(arg), dtype) for arg, dtype in zip(args, signature.args, strict=True)]
 
     def work(some: Sequence[Datum]) -> Datum:
         return _as(function.apply(list(some), options), signature.result)
 
     return _checked(node, args, work, function.fails)
+
+
+def _learned(node: Call, function: Function, types: list[pa.DataType], options: dict[str, Any]) -> _KnownCall:
+    """What a call does with arguments of these types, noted for the batches that come."""
+    plain = [plain_type(dtype) for dtype in types]
+    described = [arg_of(below, dtype, True) for below, dtype in zip(node.args, plain, strict=True)]
+    signature = function.rule(node.function, described, options)
+    if len(_KNOWN) >= _KNOWN_MAX:
+        _KNOWN.clear()
+    known = _KNOWN[id(node)] = _KnownCall(node, types, signature, types == list(signature.args))
+    return known
 
 
 def _checked(node: Node, args: list[Datum], work: Callable[[Sequence[Datum]], Datum], fails: Code | None) -> Datum:

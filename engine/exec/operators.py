@@ -66,8 +66,9 @@ def filter_rows(batches: Batches, operator: physical.Filter, context: TaskContex
         context.check_cancelled()
         place = context.take_place()
         for start, keep in rowwise(batch, place, lambda rows: evaluate(operator.predicate, rows, tokenize), context):
-            kept = batch.slice(start, len(keep)).filter(keep, null_selection_behavior="drop")
-            if kept.num_rows:
+            if keep.true_count:
+                rows = batch if len(keep) == batch.num_rows else batch.slice(start, len(keep))
+                kept = rows.filter(keep, null_selection_behavior="drop")
                 context.rows_from(_place_of_kept(place, start, keep))
                 yield kept
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from kernelmill.engine.io.context import Place, ReadContext, RowPlace
 from kernelmill.engine.io.linesinplace import PLACE, LinesInPlace
 from kernelmill.engine.io.source import arrow_path
 from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.remembering import remembered
 from kernelmill.engine.splits import FileRange, TextSplit
 from kernelmill.kernels.intrinsics import SLACK_BYTES
 from kernelmill.kernels.lines import count_characters_before, find_lines, split_lines, split_records
@@ -31,6 +32,8 @@ IN_PLACE_BYTES = 4 << 20
 the core's caches full of text and tables: it takes half a millisecond, a tenth of a compiled map's time at 2 MiB."""
 _JOIN_BELOW_ROWS, _JOIN_BELOW_BYTES = BATCH_ROWS // 2, BATCH_BYTES // 2
 _STRING_BYTES_MAX = (1 << 31) - 1
+_SMALL_BYTES = 64 << 10
+"""Text of a block whose lines are copied to memory of numpy's: Arrow's costs a small task more, and need not shrink."""
 
 
 def read_batches(
@@ -119,6 +122,26 @@ def _batches(
         context.progress(done_bytes)
 
 
+class _Column(NamedTuple):
+    """A column to make: what it holds ("texts", "bytes", "offsets", "paths") and its type."""
+
+    holds: str
+    type: pa.DataType
+    is_string: bool
+
+
+@remembered
+def _columns_of(schema: pa.Schema, options: TextOptions) -> tuple[_Column, ...]:
+    def holds(field: pa.Field[Any]) -> str:
+        if field.name == options.path_column:
+            return "paths"
+        if field.name == options.offset_column:
+            return "offsets"
+        return "bytes" if field.type in (pa.binary(), pa.large_binary()) else "texts"
+
+    return tuple(_Column(holds(field), field.type, field.type == pa.string()) for field in schema)
+
+
 class _Rows:
     """Makes the batches of one range."""
 
@@ -128,6 +151,8 @@ class _Rows:
         self._reader, self._part, self._options = reader, part, options
         self._schema, self._context = schema, context
         self._length_max = min(options.max_line_bytes, _STRING_BYTES_MAX)
+        self._columns = _columns_of(schema, options)
+        self._has_offsets = any(column.holds == "offsets" for column in self._columns)
         self._separator = np.frombuffer(options.separator, np.uint8)
         rows = BATCH_ROWS
         self._ends = np.frombuffer(context.buffer("line_ends", 4 * (rows + 1)), np.int32)[: rows + 1]
@@ -201,8 +226,12 @@ class _Rows:
     def _cut(self, block: TextBlock, begin: int) -> tuple[int, int, pa.Buffer]:
         """Cut lines from data[begin] on, up to a batch: their number, where to go on, their bytes."""
         size = block.stop - begin
-        buffer = pa.allocate_buffer(size + SLACK_BYTES, None, resizable=True)
-        out = view_of(buffer, np.uint8)
+        is_small = size <= _SMALL_BYTES
+        if is_small:
+            out = np.empty(size + SLACK_BYTES, np.uint8)
+        else:
+            buffer = pa.allocate_buffer(size + SLACK_BYTES, None, resizable=True)
+            out = view_of(buffer, np.uint8)
         where = np.zeros(1, np.int64)
         self._ends[0] = 0
         ends, starts = self._ends[1:], self._starts[:-1]
@@ -210,14 +239,16 @@ class _Rows:
             rows = int(split_lines(block.data, begin, block.stop, out, ends, starts, where))
         else:
             rows = int(split_records(block.data, begin, block.stop, self._separator, out, ends, starts, where))
-        del out  # a buffer that numpy looks at cannot be made smaller
         if size > self._length_max:
             lengths = np.diff(self._ends[: rows + 1])
             too_long = int(np.argmax(lengths > self._length_max))  # the first such row, else 0
             if lengths[too_long] > self._length_max:
                 raise self._reader.too_long(block, int(starts[too_long]), int(lengths[too_long]), self._length_max)
-        # with its slack, which compiled functions read to
-        buffer.resize(int(self._ends[rows]) + SLACK_BYTES, shrink_to_fit=int(where[0]) < block.stop)
+        used = int(self._ends[rows]) + SLACK_BYTES  # with its slack, which compiled functions read to
+        if is_small:
+            return rows, int(where[0]), buffer_of(out[:used])
+        del out  # a buffer that numpy looks at cannot be made smaller
+        buffer.resize(used, shrink_to_fit=int(where[0]) < block.stop)
         return rows, int(where[0]), buffer
 
     def _bad_rows(self, block: TextBlock, rows: int, stop: int, bad: int) -> tuple[list[int], int]:
@@ -233,7 +264,7 @@ class _Rows:
         """The batch of these rows, all before data[stop], if any are left, and where each comes from."""
         ends, keep = self._ends[: rows + 1].copy(), None
         place = self._place(block, rows, ends, data)
-        offsets = self._offsets(block, rows) if self._options.offset_column in self._schema.names else None
+        offsets = self._offsets(block, rows) if self._has_offsets else None
         if bad_rows and self._options.invalid == "replace":
             ends, data = self._repaired(block, ends, data, bad_rows)
         elif bad_rows:
@@ -242,7 +273,7 @@ class _Rows:
                 self._reader.reject(block, start, start + int(ends[row + 1] - ends[row]), next_start)
             keep = np.ones(rows, np.bool_)
             keep[bad_rows] = False
-        columns = [self._column(field, rows, ends, data, offsets, keep) for field in self._schema]
+        columns = [self._column(column, rows, ends, data, offsets, keep) for column in self._columns]
         kept = rows if keep is None else int(keep.sum())
         if kept:
             row_of_kept = None if keep is None else np.flatnonzero(keep)
@@ -265,28 +296,29 @@ class _Rows:
 
     def _column(
         self,
-        field: pa.Field[Any],
+        column: _Column,
         rows: int,
         ends: NDArray[np.int32],
         data: pa.Buffer,
         offsets: NDArray[np.int64] | None,
         keep: NDArray[np.bool_] | None,
     ) -> pa.Array[Any]:
-        if field.name == self._options.path_column:
+        if column.holds == "paths":
             kept = rows if keep is None else int(keep.sum())
             codes = pa.array(np.zeros(kept, np.int32), pa.int32())
             paths = pa.DictionaryArray.from_arrays(codes, pa.array([arrow_path(self._part.file.path)], pa.string()))
-            return paths.cast(field.type) if field.type != paths.type else paths
-        if field.name == self._options.offset_column:
+            return paths.cast(column.type) if column.type != paths.type else paths
+        if column.holds == "offsets":
             assert offsets is not None  # they were counted, for the schema has this column
             array: pa.Array[Any] = pa.array(offsets, pa.int64())
         else:
-            raw = field.type in (pa.binary(), pa.large_binary())
-            kind = pa.binary() if raw or keep is not None else pa.string()
+            kind = pa.string() if column.holds == "texts" and keep is None else pa.binary()
             array = pa.Array.from_buffers(kind, rows, [None, buffer_of(ends), data], null_count=0)
+            if column.is_string and keep is None:
+                return array
         if keep is not None:  # as binary first: rows that are not UTF-8 must not be called strings
             array = array.filter(pa.array(keep))
-        return array if array.type == field.type else array.cast(field.type)
+        return array if array.type == column.type else array.cast(column.type)
 
     def _offsets(self, block: TextBlock, rows: int) -> NDArray[np.int64]:
         starts = self._starts[:rows]

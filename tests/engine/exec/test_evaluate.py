@@ -406,3 +406,15 @@ def test_what_has_no_value_in_a_row_is_a_bug_of_the_planner(expr):
     with pytest.raises(KernelmillError) as caught:
         evaluate(expr.node, pa.record_batch({"a": [1], "s": ["x"]}))
     assert caught.value.code is Code.INTERNAL
+
+
+def test_one_expression_reads_batches_whose_columns_have_other_types_in_turn():
+    is_a, twice = (col("s") == "a").node, (col("n") + col("n")).node
+    strings = [pa.array(["a", "b", None]).cast(kind) for kind in (pa.string(), pa.large_string())]
+    strings.append(strings[0].dictionary_encode())
+    numbers = [pa.array([100, 2, None], kind) for kind in (pa.int64(), pa.int16(), pa.float32())]
+    for turn in (0, 1, 2, 1, 0, 0, 2):
+        batch = pa.RecordBatch.from_arrays([strings[turn], numbers[turn]], names=["s", "n"])
+        assert evaluate(is_a, batch).to_pylist() == [True, False, None]
+        sums = evaluate(twice, batch)
+        assert sums.to_pylist() == [200, 4, None] and sums.type == numbers[turn].type
