@@ -52,6 +52,17 @@ def test_a_master_that_dies_after_an_effect_goes_on_from_its_journal(rig, small_
     strikes.from_tokens(rig.tokens)
 
 
+def test_a_storage_process_that_is_stopped_while_it_publishes_holds_up_no_later_master(rig, small_truth, strikes):
+    rig.start_master(failpoints="storage.manifest.written=stop")
+    rig.start_workers("w1", "w2")
+    future = rig.begin(small_truth)
+    rig.wait_token("storage.manifest.written")
+    rig.kill("master")
+    rig.start_master()
+    finish(rig, small_truth, future, epochs=2)
+    strikes.from_tokens(rig.tokens)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("turn", [2, 5, MAPS, MAPS + 2])
 @pytest.mark.parametrize("effect", ["master.assign.sent", "master.commit.durable"])
