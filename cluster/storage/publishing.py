@@ -67,7 +67,7 @@ from kernelmill.engine.leftovers import (
 from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import check_target, exists_error, manifest_of, write_durably
 
-LOCK_S = 2.0
+LOCK_S = 0.5
 """How long a lock of staging that another process has is waited for."""
 _LOCK = "lock"
 _LOCK_POLL_S = 0.02
