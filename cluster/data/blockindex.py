@@ -28,15 +28,16 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import xxhash
 
 from kernelmill.cluster.fields import PARTITIONS_MAX, AttemptKey
-from kernelmill.cluster.openfiles import open_file, read_range, size_of
+from kernelmill.cluster.openfiles import check_range, open_file, read_range, size_of
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.shuffle.piecehead import HEAD_BYTES as PIECE_HEAD_BYTES
-from kernelmill.engine.shuffle.piecehead import check_piece, corrupt, head_sum_of
+from kernelmill.engine.shuffle.piecehead import check_chunks, check_piece, corrupt, head_sum_of
 
 VECTOR = struct.Struct("<QQQQ")
 """Bytes, rows, sum and xor of a partition, as in a task's record."""
@@ -52,6 +53,7 @@ _SUM = struct.Struct("<Q")
 _FIRST = struct.Struct("<I")
 _MAGIC = b"KMI3"
 _MODULUS = 1 << 64
+_READ_BYTES = 1 << 20
 
 
 class OutputId(NamedTuple):
@@ -79,9 +81,22 @@ class Piece(NamedTuple):
     def check(self, data: memoryview, *, where: str) -> tuple[int, int]:
         """How many record batches and rows these bytes have. Raises KM0605 unless they are this piece, unchanged."""
         counts = check_piece(data, where=where)
-        if head_sum_of(data) != self.head_sum or counts[1] != self.rows:
-            raise corrupt("it is not the one that was written here", where)
+        self._check_head(data, counts[1], where)
         return counts
+
+    def check_at(self, handle: int, at: int, *, where: str) -> None:
+        """As `check`, of the bytes at `at` of an open file, a part in memory at a time. OSError if it ends before."""
+        check_range(handle, at, self.length)
+        head = read_range(handle, at, min(PIECE_HEAD_BYTES, self.length))
+        end = at + self.length
+        starts = range(at + len(head), end, _READ_BYTES)
+        body = (read_range(handle, start, min(_READ_BYTES, end - start)) for start in starts)
+        _, rows = check_chunks(chain((head,), body), self.length, where=where)
+        self._check_head(head, rows, where)
+
+    def _check_head(self, data: Any, rows: int, where: str) -> None:
+        if head_sum_of(data) != self.head_sum or rows != self.rows:
+            raise corrupt("it is not the one that was written here", where)
 
 
 class BlockIndex:

@@ -169,6 +169,6 @@ def _check(path: str, base: int, pieces: list[Piece]) -> None:
     handle = open_file(path)
     try:
         for piece in pieces:
-            piece.check(memoryview(read_range(handle, base + piece.offset, piece.length)), where=path)
+            piece.check_at(handle, base + piece.offset, where=path)
     finally:
         os.close(handle)

@@ -82,11 +82,13 @@ def is_whole_block(path: str, id_: OutputId, partition: int) -> bool:
             index = decode_index(head + file.read(length - HEAD_BYTES), where=path)
             if index.id != id_:
                 return False
+            at = length
             for piece in index.pieces(partition):
-                if piece.length > size:
+                if at + piece.length > size:
                     return False
-                piece.check(memoryview(file.read(piece.length)), where=path)
-            return not file.read(1)
+                piece.check_at(file.fileno(), at, where=path)
+                at += piece.length
+            return at == size
     except (CorruptBlockError, IndexError):
         return False
 
