@@ -68,6 +68,10 @@ class Accepted(Bounded, frozen=True, tag=4):
     state: JobState
 
 
+BUSY = "BUSY"
+"""Refused of a Submit: no place at the moment; submit again later."""
+
+
 class Refused(Bounded, frozen=True, tag=5):
     """What was asked is not done, and why: to a client, or to a Hello; `job` is empty if it is about none."""
 

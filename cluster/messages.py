@@ -22,6 +22,7 @@ from kernelmill.cluster.blockmessages import (
     PartRange,
 )
 from kernelmill.cluster.clientmessages import (
+    BUSY,
     OUTPUT_CHARACTERS_MAX,
     PIECE_BYTES_MAX,
     Accepted,
@@ -88,6 +89,7 @@ from kernelmill.cluster.workermessages import (
 )
 
 __all__ = [
+    "BUSY",
     "FETCH_BYTES_MAX",
     "HELD_PAGE",
     "OUTPUT_CHARACTERS_MAX",

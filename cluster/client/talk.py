@@ -3,7 +3,7 @@
 All that is said may be lost, doubled, or reach another master than it was meant for; so everything is said again until
 it is answered, and saying it twice changes nothing: the job's id was chosen here.
 
-    SUBMITTING   Submit each second; Need -> PutPart; Accepted -> WATCHING
+    SUBMITTING   Submit each second, also where the master is BUSY, for some time; Need -> PutPart; Accepted -> WATCHING
     WATCHING     Watch every two seconds; Refused: this master does not know the job -> SUBMITTING
     CANCELLING   CancelJob each second, Watch beside it
     any          Result -> OVER; silence -> the shell is told to connect anew
@@ -18,6 +18,7 @@ from typing import Final
 
 from kernelmill.cluster.fields import Problem
 from kernelmill.cluster.messages import (
+    BUSY,
     PIECE_BYTES_MAX,
     Accepted,
     CancelJob,
@@ -39,6 +40,8 @@ _SUBMIT_AGAIN_S: Final = 1.0
 _WATCH_AGAIN_S: Final = 2.0
 _SILENCE_S: Final = 5.0
 _SUBMISSIONS_MAX: Final = 5
+_BUSY_S: Final = 180.0
+"""How long a client waits for a place among the submissions: those of clients that are gone go after 60 s."""
 
 
 class Talk:
@@ -66,6 +69,7 @@ class Talk:
         self.result: Result | None = None
         self.status: Status | None = None
         self._submissions = 0
+        self._busy_s: float | None = None  # since when the master has no place for it
         self._began_s = self._heard_s = self._connected_s = now
         self._has_answer = self._is_accepted = False
         self._again_s = now
@@ -88,6 +92,7 @@ class Talk:
         self._has_answer = True
         match message:
             case Need(sha256=digest, offset=offset):
+                self._busy_s = None
                 self._put(digest, offset, now)
             case Accepted():
                 if self.state == SUBMITTING:
@@ -147,6 +152,11 @@ class Talk:
     def _refused(self, code: str, text: str, hint: str, now: float) -> None:
         if self.state == SUBMITTING and code == Code.NO_JOB.value.wire:
             return  # said late, to a Watch
+        if self.state == SUBMITTING and code == BUSY:
+            self._busy_s = now if self._busy_s is None else self._busy_s
+            self._again_s = now + _SUBMIT_AGAIN_S
+            if now < self._busy_s + _BUSY_S:
+                return
         if self.state == SUBMITTING:
             raise error_of(Problem(code, text, "", hint))
         if self.state == CANCELLING:

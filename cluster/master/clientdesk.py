@@ -146,6 +146,7 @@ class ClientDesk:
 
     def refuse(self, action: told.Refuse) -> None:
         """What a client asked for is not done."""
+        self._intake.note_refused()
         body = m.Refused(bytes.fromhex(action.job), action.code, action.text[:8192], "")
         if self._asking is not None:
             self._answer(body)

@@ -233,6 +233,8 @@ class MasterShell:
                 self._take_revoked(self._gate.refresh())
                 self._part_server.set_workers(self._gate.worker_names())
                 self._part_server.check()
+                if self._intake.take_leftovers():
+                    self._drop_parts()
                 self._faults.note(self._master.seen, time.time())
             if now >= canary_s:
                 canary_s = now + EVERY_S
@@ -472,7 +474,11 @@ class MasterShell:
                 is_over |= isinstance(fact, JobEnded)
         self._tell(told.Recorded(number))
         if is_over:
-            self._parts.drop_all_but(self._master.parts_in_use() | self._intake.parts_in_use())
+            self._drop_parts()
+
+    def _drop_parts(self) -> None:
+        """Delete the parts that no job has, none on its way in either."""
+        self._parts.drop_all_but(self._master.parts_in_use() | self._intake.parts_in_use())
 
     # Storage.
 

@@ -7,6 +7,7 @@ import pytest
 from kernelmill.cluster.client.talk import CANCELLING, OVER, SUBMITTING, WATCHING, Talk, error_of, error_of_result
 from kernelmill.cluster.fields import JobPart, Place, Policy, Problem, Sheet, SheetStage, Versions
 from kernelmill.cluster.messages import (
+    BUSY,
     PIECE_BYTES_MAX,
     Accepted,
     CancelJob,
@@ -55,6 +56,32 @@ def test_a_job_is_submitted_until_it_is_accepted_then_watched(talk, said):
     talk.hear(result(), 3.4)
     assert (talk.state, talk.result) == (OVER, result())
     assert talk.tick(1e9) is False
+
+
+def test_a_client_waits_for_a_place_among_the_submissions(talk, said):
+    busy = Refused(JOB, BUSY, "too many jobs are on their way in", "try later")
+    now = 0.0
+    while now < 170:
+        talk.hear(busy, now + 0.1)
+        assert talk.state == SUBMITTING
+        talk.tick(now + 0.9)
+        now += 1.2
+        assert talk.tick(now) is False
+    assert said == [SUBMIT] * len(said) and 100 < len(said) < 200  # once a second, not at once
+    talk.hear(Need(JOB, DIGEST, 0), now)
+    talk.hear(busy, now + 100)  # it has a place, then waits anew
+    talk.hear(busy, now + 250)
+    talk.hear(Accepted(JOB, "RUNNING"), now + 251)
+    assert talk.state == WATCHING
+
+
+def test_a_master_that_is_busy_for_minutes_is_an_error_that_says_so(talk):
+    busy = Refused(JOB, BUSY, "too many jobs are on their way in", "try later")
+    talk.hear(busy, 1.0)
+    talk.hear(busy, 180.9)
+    with pytest.raises(KernelmillError) as caught:
+        talk.hear(busy, 181.0)
+    assert caught.value.code is Code.REFUSED and caught.value.hint == "try later"
 
 
 def test_parts_are_sent_as_they_are_asked_for(talk, said):

@@ -130,13 +130,75 @@ def test_a_job_that_cannot_be_taken_is_refused_before_any_part_is_asked_for(desk
 
 
 def test_what_comes_in_is_bounded_in_bytes_and_in_number(desk, monkeypatch):
-    monkeypatch.setattr(intaking, "BUFFER_BYTES_MAX", 30)
+    monkeypatch.setattr(intaking, "BUFFER_BYTES_MAX", 60)
     monkeypatch.setattr(intaking, "SUBMISSIONS_MAX", 1)
     need = desk.submit(submission(part("plan", CODE)))  # 28 bytes
-    assert isinstance(desk.put(CODE, need), m.Need)
-    assert desk.submit(submission(part("plan", PLAN), job=OTHER), "bob").code == "TOO_MANY_JOBS"
+    assert isinstance(need, m.Need)
+    busy = desk.submit(submission(part("plan", PLAN), job=OTHER), "bob")
+    assert busy.code == m.BUSY and busy.hint
     monkeypatch.setattr(intaking, "SUBMISSIONS_MAX", 2)
-    assert desk.submit(submission(part("plan", PLAN), job=OTHER), "bob") is None  # asked for later
+    assert desk.submit(submission(part("plan", PLAN), job=OTHER), "bob").code == m.BUSY  # 40 bytes more
+    assert desk.put_all(CODE, need) is None
+    assert isinstance(desk.submit(submission(part("plan", PLAN), job=OTHER), "bob"), m.Need)
+
+
+def job_of(number):
+    return number.to_bytes(16, "big")
+
+
+def test_one_client_cannot_take_the_places_of_all(desk):
+    for number in range(300):
+        answer = desk.submit(submission(JobPart("plan", job_of(number) * 2, 1000), job=job_of(number)), "bob")
+        assert isinstance(answer, m.Need) == (number < intaking.CLIENT_SUBMISSIONS_MAX)
+        assert isinstance(answer, m.Need) or (answer.code == m.BUSY and "bob" in answer.text)
+    assert isinstance(desk.submit(), m.Need)  # ada
+    assert isinstance(desk.submit(submission(JobPart("plan", b"x" * 32, 9), job=job_of(0)), "bob"), m.Need)  # his own
+    desk.intake.pass_time(intaking.SILENCE_S)
+    assert isinstance(desk.submit(submission(JobPart("plan", b"x" * 32, 9), job=job_of(299)), "bob"), m.Need)
+
+
+def test_one_client_cannot_take_the_memory_of_all(desk):
+    large = 64 << 20
+    answers = [
+        desk.submit(submission(JobPart("plan", job_of(number) * 2, large), job=job_of(number)), "bob")
+        for number in range(10)
+    ]
+    needs = intaking.CLIENT_BUFFER_BYTES_MAX // large
+    assert [isinstance(one, m.Need) for one in answers] == [True] * needs + [False] * (10 - needs)
+    assert {one.code for one in answers[needs:]} == {m.BUSY}
+    assert isinstance(desk.submit(), m.Need)  # ada
+
+
+def test_nobody_spoils_a_part_of_another_by_saying_its_name(desk):
+    mine = desk.submit()
+    mine = desk.put(PLAN, mine)
+    his = desk.submit(submission(part("plan", PLAN), job=OTHER), "bob")
+    assert (mine.offset, his.offset) == (16, 0)
+    his = desk.intake.put("bob", m.PutPart(OTHER, his.sha256, 0, b"?" * 16), 0.0)
+    refused = desk.intake.put("bob", m.PutPart(OTHER, his.sha256, 16, b"?" * 24), 0.0)
+    assert refused.code == "PROTOCOL"
+    mine = desk.put_all(PLAN, mine)
+    assert isinstance(mine, m.Need) and mine.sha256 == part("code", CODE).sha256
+
+
+def test_two_clients_may_send_the_same_part_at_once(desk):
+    needs = {"ada": desk.submit(submission(part("plan", PLAN)))}
+    needs["bob"] = desk.submit(submission(part("plan", PLAN), job=OTHER), "bob")
+    for client, need in needs.items():
+        assert desk.put(PLAN, need, size=100, client=client) is None
+    found = desk.written()
+    assert sorted(client for client, _ in found) == ["ada", "bob"]
+    assert not desk.rung.acquire(timeout=0.2)  # it was written once
+
+
+def test_parts_of_a_submission_that_came_to_nothing_are_told_of(desk, tmp_path):
+    assert desk.put_all(PLAN, desk.submit()).sha256 == part("code", CODE).sha256
+    desk.written()
+    assert not desk.intake.take_leftovers()
+    desk.intake.pass_time(intaking.SILENCE_S)
+    assert desk.intake.take_leftovers() and not desk.intake.take_leftovers()
+    desk.parts.drop_all_but(desk.intake.parts_in_use())
+    assert list((tmp_path / "parts").iterdir()) == []
 
 
 def test_a_silent_clients_submission_is_forgotten(desk):

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from typing import get_args
 
+import msgspec
 import pytest
 from masters import PLAN, MasterProcess, sheet, submission, submit, until
 from raw import client_session, golden, hello, mutations, worker_session
@@ -271,6 +272,18 @@ def test_damaged_and_unasked_parts_are_refused_and_leave_nothing(running):
         assert client.hear(m.Refused).code == "PROTOCOL"
         assert list((running.folder / "state" / "parts").iterdir()) == []
         assert isinstance(submit(client, body), m.Accepted)
+
+
+def test_parts_of_a_job_that_is_refused_once_they_are_here_are_deleted(running):
+    ada = running.add("client", "ada")
+    good = submission(JOB)
+    nobody_reads = msgspec.structs.replace(good.sheet, stages=good.sheet.stages[:1])
+    with running.client(ada) as client:
+        client.say(msgspec.structs.replace(good, sheet=nobody_reads))
+        need = client.hear(m.Need, wait_s=15)
+        client.say(m.PutPart(JOB, need.sha256, 0, PLAN))
+        assert client.hear(m.Refused).code == "PROTOCOL"
+        until(lambda: not list((running.folder / "state" / "parts").iterdir()))
 
 
 def test_a_second_master_on_the_same_state_is_refused(running):
