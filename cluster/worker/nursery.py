@@ -10,7 +10,8 @@ would be. `Nursery` is the supervisor's end of it: SOCKET_FD is its SOCK_SEQPACK
                              BURY, pid: its death was seen
     nursery -> supervisor    number, pid; with it a pidfd. Or number, -errno
 
-Slots are its children: they die when it does, and it dies with its supervisor.
+Slots are its children: they die when it does, and it dies with its supervisor. What functions of users leave behind
+becomes its child when their slot ends, and is killed then (strays.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from kernelmill.cluster.children import module_command
 from kernelmill.cluster.parent import die_with_parent
+from kernelmill.cluster.worker.strays import adopt_orphans, end_strays
 
 SLOT_MODULE: Final = "kernelmill.cluster.worker.process"
 """Has `main(link_handle, page_handle)`; importing it imports what slots need."""
@@ -39,6 +41,8 @@ _ORDER = struct.Struct("<Bq")
 _BIRTH = struct.Struct("<qq")
 _HANDLES = 3
 _CLOSING_S = 2.0
+_STRAYS_S, _STRAYS_AGAIN_S = 0.5, 1.0
+"""How long processes that slots left are killed at a time, and when again those that make new ones faster."""
 
 
 class Birth(NamedTuple):
@@ -123,6 +127,19 @@ class Nursery:
 def main(handle: int, module: str) -> None:
     """Serve until the supervisor is gone."""
     die_with_parent()
+    adopt_orphans()
+    slots: set[int] = set()
+    try:
+        _serve(handle, module, slots)
+    finally:
+        for pid in slots:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end_strays((), _STRAYS_S)
+
+
+def _serve(handle: int, module: str, slots: set[int]) -> None:
+    """Take orders until there are none; `slots` are those that live, or were not buried."""
     me = os.getpid()
     with socket.socket(fileno=handle) as orders:
         os.set_inheritable(handle, False)
@@ -132,12 +149,18 @@ def main(handle: int, module: str) -> None:
         gc.collect()
         gc.freeze()  # what is here is never garbage: collections in slots need not touch its pages
         while True:
-            data, handles, _, _ = socket.recv_fds(orders, _ORDER.size, _HANDLES, socket.MSG_CMSG_CLOEXEC)
+            try:
+                data, handles, _, _ = socket.recv_fds(orders, _ORDER.size, _HANDLES, socket.MSG_CMSG_CLOEXEC)
+            except TimeoutError:
+                orders.settimeout(None if end_strays(slots, _STRAYS_S) else _STRAYS_AGAIN_S)
+                continue
             if not data:
                 return
             verb, number = _ORDER.unpack(data)
             if verb == _BURY:
                 os.waitpid(number, 0)
+                slots.discard(number)
+                orders.settimeout(None if end_strays(slots, _STRAYS_S) else _STRAYS_AGAIN_S)
                 continue
             try:
                 pid = os.fork()
@@ -147,7 +170,9 @@ def main(handle: int, module: str) -> None:
                 if pid == 0:
                     orders.close()
                     _be_slot(run, me, *handles)
+                slots.add(pid)
                 if not _is_announced(orders, number, pid):
+                    slots.discard(pid)
                     return
             for each in handles:
                 os.close(each)
@@ -174,6 +199,7 @@ def _be_slot(run: Callable[[int, int], None], parent: int, link: int, page: int,
     try:
         os.setpgid(0, 0)
         die_with_parent(parent)
+        adopt_orphans()
         for handle, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(output, handle)
             stream = open(handle, "w", closefd=False)  # noqa: SIM115 - the one before believes that it is a file

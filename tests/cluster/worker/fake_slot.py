@@ -12,6 +12,12 @@ import numpy as np
 from kernelmill.cluster.worker import slotframes
 from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
 
+DAEMON = """
+import subprocess, sys
+daemon = [sys.executable, "-c", "import time; time.sleep(600)"]
+print(subprocess.Popen(daemon, start_new_session=True, stdout=subprocess.DEVNULL).pid, flush=True)
+"""
+
 
 def main(link_handle, page_handle):
     connection = socket.socket(fileno=link_handle)
@@ -36,6 +42,8 @@ def run(frame, connection, page):
     elif word == "child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print(child.pid, flush=True)
+    elif word == "daemon":
+        subprocess.run([sys.executable, "-c", DAEMON], check=True)
     elif word == "random":
         print(random.random(), np.random.random(), flush=True)
     elif word == "garbage":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from kernelmill.cluster.fields import AttemptKey, TaskKey
-from kernelmill.cluster.worker import slotframes
+from kernelmill.cluster.worker import slotframes, strays
 from kernelmill.cluster.worker.nursery import Nursery
 from kernelmill.cluster.worker.slots import SlotProcess
 
@@ -110,6 +113,69 @@ def test_what_a_slot_started_dies_with_it(start):
         assert select.select([handle], [], [], SECONDS)[0], "it lives on"
     finally:
         os.close(handle)
+
+
+@pytest.fixture
+def detached():
+    """Leaves a process of a slot that has a session of its own and whose parent has ended; gives its pidfd."""
+    handles = []
+
+    def detach(slot):
+        run(slot, "daemon")
+        handles.append(os.pidfd_open(int(wait_for(slot.output, slot.read_output).lines[0])))
+        return handles[-1]
+
+    yield detach
+    for handle in handles:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        os.close(handle)
+
+
+def has_ended(handle, wait_s=0.0):
+    return bool(select.select([handle], [], [], wait_s)[0])
+
+
+def test_what_a_slot_left_detached_ends_with_it_and_with_no_other(start, detached):
+    slot, other = start(), start()
+    handle = detached(slot)
+    os.kill(other.pid, signal.SIGKILL)
+    death_of(other)
+    start()  # the nursery has taken the order before
+    assert not has_ended(handle)
+    os.kill(slot.pid, signal.SIGKILL)
+    death_of(slot)
+    assert has_ended(handle, SECONDS), "it lives on"
+
+
+def test_what_slots_left_detached_ends_with_the_nursery(detached):
+    nursery = Nursery(paths_to_fake_slot(), module="fake_slot")
+    slot = SlotProcess(1, nursery)
+    (birth,) = wait_for(nursery.socket, nursery.births)
+    slot.is_born(birth)
+    wait_for(slot.socket, slot.receive)
+    handle = detached(slot)
+    nursery.close()  # the slot is alive, and nobody has buried it
+    assert has_ended(slot.pidfd, SECONDS) and has_ended(handle, SECONDS)
+    slot.bury()
+
+
+def test_what_this_user_may_not_kill_is_left_alone(monkeypatch):
+    child = subprocess.Popen([sys.executable, "-ISc", "import time; time.sleep(600)"])
+    try:
+        kept = strays.children() - {child.pid}
+
+        def refuse(pid, number):
+            raise PermissionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(strays.os, "kill", refuse)
+            assert strays.end_strays(kept, 5.0)
+        assert child.poll() is None
+        assert strays.end_strays(kept, SECONDS) and child.pid not in strays.children()
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_slot_that_sends_no_frames_is_killed(start):
