@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from kernelmill.cluster.fields import PEER_NAME_PATTERN, Place
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import BadSettingError, Code, KernelmillError, error
 
 SCRATCH = "scratch"
 """The root in which `collect` leaves rows for the client, where there is one of this name."""
@@ -21,10 +21,18 @@ _PARTS_MAX = 64
 _PART_CHARACTERS_MAX = 256
 
 
-class Roots:
-    """The roots of one process: name -> folder, as absolute path with links followed. Raises KM0107 for bad ones."""
+class RootMissingError(BadSettingError):
+    """KM0107: a process has no root of a name that others have, or another folder under it; others may do better."""
 
-    def __init__(self, folders: Mapping[str, str | os.PathLike[str]]) -> None:
+
+class Roots:
+    """The roots of one process: name -> folder, as absolute path with links followed. Raises KM0107 for bad ones.
+
+    `whose` names the process in errors.
+    """
+
+    def __init__(self, folders: Mapping[str, str | os.PathLike[str]], whose: str = "this process") -> None:
+        self.whose = whose
         self._folders: dict[str, str] = {}
         for name, given in folders.items():
             if not _NAME.match(name):
@@ -66,12 +74,13 @@ class Roots:
     def path_of(self, place: Place) -> str:
         """The path here of a place that came from elsewhere. Raises KM0607 for one that leaves its root.
 
-        KM0107 where there is no root of its name.
+        RootMissingError, which is KM0107, where there is no root of its name.
         """
         folder = self._folders.get(place.root)
         if folder is None:
-            hint = f"start this process with --root {place.root}=FOLDER"
-            raise error(Code.BAD_SETTING, f"there is no root {place.root} here, only {self._listed()}", hint=hint)
+            hint = f"start {self.whose} with --root {place.root}=FOLDER"
+            what = f"{self.whose} has no root {place.root}, only {self._listed()}"
+            raise RootMissingError(Code.BAD_SETTING, what, hint=hint)
         if not place.parts or any(_is_bad(part) for part in place.parts):
             raise _outside(place)
         path = os.path.join(folder, *place.parts)

@@ -29,7 +29,7 @@ from kernelmill.cluster.jobspec.packing import PackedJob, UnsignedJob, for_colle
 from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.messages import Result, Submit
 from kernelmill.cluster.roots import SCRATCH, Roots
-from kernelmill.cluster.storage.layout import make_staging, staging_of, trash_of
+from kernelmill.cluster.storage.layout import drop_untouched, make_staging, staging_of, trash_of
 from kernelmill.engine.caching import MEMORY_SHARE, CachedRows, cached_bytes
 from kernelmill.engine.commit import Manifest
 from kernelmill.engine.errors import Code, KernelmillError, error
@@ -244,7 +244,12 @@ class ClusterEnds:
         finally:
             if made_here and not was_accepted and not is_anothers:
                 shutil.rmtree(staging_of(place, packed.job), ignore_errors=True)
-        return _result_of(talk, place)
+        try:
+            return _result_of(talk, place)
+        except KernelmillError:
+            if made_here:
+                drop_untouched(place, packed.job)
+            raise
 
     def _followed(self, job: bytes, place: str, watching: Watching, *, is_ours: bool = False) -> Result:
         """Wait for the end of a job that is there; `is_ours`: its staging may have come after its end, from here."""

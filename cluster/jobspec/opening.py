@@ -52,7 +52,7 @@ class OpenJob:
     def __init__(
         self, job: bytes, sheet: Sheet, plan: JobPlan, sink: HeldSink | None, target: str, roots: Roots
     ) -> None:
-        self.job, self.sheet, self.plan, self.sink, self.target, self._roots = job, sheet, plan, sink, target, roots
+        self.job, self.sheet, self.plan, self.sink, self.target, self.roots = job, sheet, plan, sink, target, roots
         self.on_bad, self.max_rejects = sheet.policy.on_bad, sheet.policy.rejects_max
         self._found_files: dict[FileStamp, FileStamp] = {}
 
@@ -76,7 +76,7 @@ class OpenJob:
         found = self._found_files.get(file)
         if found is None:
             root, _, parts = file.place.partition(":")
-            path = self._roots.path_of(Place(root, tuple(parts.split("/"))))
+            path = self.roots.path_of(Place(root, tuple(parts.split("/"))))
             if len(self._found_files) >= _FILES_MAX:
                 self._found_files.clear()
             found = self._found_files[file] = msgspec.structs.replace(file, place=path)

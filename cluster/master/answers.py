@@ -37,6 +37,7 @@ CODE_OF_FAILURE: Final[dict[str, Code]] = {
     Failure.REJECT_LIMIT.value: Code.REJECT_LIMIT,
     Failure.NONDETERMINISTIC.value: Code.NONDETERMINISTIC,
     Failure.CODE_REFUSED.value: Code.CODE_REFUSED,
+    Failure.ROOT_MISSING.value: Code.BAD_SETTING,
     Failure.NO_WORKERS.value: Code.NO_WORKERS,
     Failure.CANCELLED.value: Code.CANCELLED,
 }

@@ -28,6 +28,7 @@ class Failure(Enum):
     NONDETERMINISTIC = "NONDETERMINISTIC"
     CODE_REFUSED = "CODE_REFUSED"
     PART_DAMAGED = "PART_DAMAGED"
+    ROOT_MISSING = "ROOT_MISSING"
     NO_WORKERS = "NO_WORKERS"
     JOURNAL_FULL = "JOURNAL_FULL"
     OUTPUT_STUCK = "OUTPUT_STUCK"
@@ -53,6 +54,7 @@ REACTIONS: Final[dict[Failure, Reaction]] = {
     Failure.OOM_KILLED: Reaction.CHARGED,
     Failure.HUNG: Reaction.CHARGED,
     Failure.PROTOCOL: Reaction.CHARGED,
+    Failure.ROOT_MISSING: Reaction.CHARGED,  # another worker may have it
     Failure.CANCELLED: Reaction.FREE,
     Failure.FETCH_UNREACHABLE: Reaction.FREE,
     Failure.CORRUPT_BLOCK: Reaction.FREE,

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -55,6 +56,17 @@ def make_staging(target: str, job: bytes, *, may_be_there: bool = False) -> bool
         _make_folder(os.path.join(staging, ATTEMPTS), may_be_there)
         fsync_folders(staging, os.path.dirname(target))
     return is_new
+
+
+def drop_untouched(target: str, job: bytes) -> None:
+    """Remove the staging of a job that ended without output, if nobody put anything there; else it is the master's.
+
+    That is where the master and workers have another folder under the root's name: they would never find it.
+    """
+    staging = staging_of(target, job)
+    with contextlib.suppress(OSError):  # it is gone, or in use
+        os.rmdir(os.path.join(staging, ATTEMPTS))
+        os.rmdir(staging)
 
 
 def _make_folder(path: str, may_be_there: bool) -> bool:

@@ -164,7 +164,7 @@ class Slot:
                 folder=order.parts_folder,
                 code_key=order.code_key,
                 now_s=time.time(),
-                roots=Roots(dict(order.roots)),
+                roots=Roots(dict(order.roots), f"worker {order.worker}"),
                 registered=order.registered,
             )
             place = ScratchPlace(order.scratch, order.worker)

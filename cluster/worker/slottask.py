@@ -30,6 +30,7 @@ from kernelmill.cluster.fields import (
     names_bytes,
 )
 from kernelmill.cluster.jobspec.opening import OpenJob
+from kernelmill.cluster.roots import RootMissingError
 from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_rejects
 from kernelmill.cluster.tallies import folded
 from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, group_keys, key_hashes
@@ -263,6 +264,8 @@ class SlotJob:
         code = _FAILURES.get(told.code, "USER_ERROR")
         if isinstance(problem, BlockGoneError):
             code = problem.failure
+        if isinstance(problem, RootMissingError):
+            code = "ROOT_MISSING"
         if order.attempt in self._cancelled:
             code = "CANCELLED"
         if code == "DISK_FULL" and told.where.startswith(staging_of(self._job.target, self._job.job)):
@@ -273,7 +276,10 @@ class SlotJob:
 
 
 class _AttemptFolder:
-    """The attempt's folder in staging, made when it is first needed, with a plain mkdir: a zombie's fails."""
+    """The attempt's folder in staging, made when it is first needed, with a plain mkdir: a zombie's fails.
+
+    So does that of a worker that has another folder than the client under the root's name, and nobody can tell.
+    """
 
     def __init__(self, job: OpenJob, attempt: AttemptKey) -> None:
         self._job, self._attempt, self._folder = job, attempt, ""
@@ -283,9 +289,20 @@ class _AttemptFolder:
         if not self._folder:
             folder = self._job.attempt_folder(self._attempt)
             with output_errors("making the attempt's folder in the output's staging", folder):
-                os.mkdir(folder)
+                try:
+                    os.mkdir(folder)
+                except FileNotFoundError as problem:
+                    raise self._no_staging(folder) from problem
             self._folder = folder
         return self._folder
+
+    def _no_staging(self, folder: str) -> KernelmillError:
+        place, staging = self._job.sheet.output, os.path.dirname(os.path.dirname(folder))
+        what = (
+            f"{self._job.roots.whose} finds no staging of this job in its root {place.root}, where its client made it"
+        )
+        hint = f"root {place.root} must be the same folder for the client, the master and all workers"
+        return RootMissingError(Code.BAD_SETTING, what, where=staging, hint=hint)
 
     def path(self, name: str) -> str:
         """The path of a file in it."""

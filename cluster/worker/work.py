@@ -36,6 +36,8 @@ from kernelmill.cluster.worker.slotframes import (
 )
 
 LINE_CHARS_MAX = 1024
+_REFUSALS = {"INPUT_CHANGED": "INPUT_CHANGED", "DISK_FULL": "DISK_FULL", "BAD_SETTING": "ROOT_MISSING"}
+"""What the master does about a job that was not opened, by the error's code; others end it."""
 _PASSING = slots.STARTING, slots.OPENING, slots.CLOSING  # none of these lasts
 WRITERS_MAX = 256  # attempts whose lines wait for the next beat
 
@@ -164,8 +166,8 @@ def on_job_opened(bench: Bench, slot: Slot, frame: JobOpened) -> None:
 
 
 def on_job_refused(bench: Bench, slot: Slot, frame: JobRefused) -> None:
-    """No slot may open this job: the signature, the versions or the parts of it do not do."""
-    code = frame.problem.code if frame.problem.code in ("INPUT_CHANGED", "DISK_FULL") else "CODE_REFUSED"
+    """No slot may open this job: the signature, versions or parts of it, or the roots of this worker do not do."""
+    code = _REFUSALS.get(frame.problem.code, "CODE_REFUSED")
     slot.attempt = None
     bench.kill(slot)
     for attempt in _waiting_of(bench, frame.job):

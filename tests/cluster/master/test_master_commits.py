@@ -174,7 +174,7 @@ def test_a_task_that_fails_too_often_for_reasons_of_others_tells_the_last_of_the
     assert (result.state, result.code) == ("FAILED", "FETCH_UNREACHABLE")
 
 
-@pytest.mark.parametrize("code", ["USER_ERROR", "SIGNALLED", "OOM_KILLED", "HUNG", "no such code"])
+@pytest.mark.parametrize("code", ["USER_ERROR", "SIGNALLED", "OOM_KILLED", "HUNG", "ROOT_MISSING", "no such code"])
 def test_the_fourth_charged_failure_ends_the_job_with_its_code(bench, maps, tools, code):
     order = maps[0]
     for _ in range(3):

@@ -210,13 +210,17 @@ def test_a_slot_that_dies_while_it_opens_a_job_is_charged_to_the_attempt():
     assert [failed.code for failed in rig.sent(messages.Failed)] == ["SIGNALLED"]
 
 
-def test_a_job_that_is_refused_fails_what_waits_for_it():
+@pytest.mark.parametrize(
+    ("refused", "failed"),
+    [("CODE_REFUSED", "CODE_REFUSED"), ("VERSION", "CODE_REFUSED"), ("BAD_SETTING", "ROOT_MISSING")],
+)
+def test_a_job_that_is_refused_fails_what_waits_for_it(refused, failed):
     rig = Rig(slots=1).with_job()
     rig.say(assign(1))
     rig.do(ev.PartsCame(JOB))
     (order,) = rig.ordered(ev.OpenInSlot)
-    rig.do(ev.SlotSaid(order.slot, slotframes.JobRefused(JOB, Problem("CODE_REFUSED", "expired", "", ""))))
-    assert [failed.code for failed in rig.sent(messages.Failed)] == ["CODE_REFUSED"]
+    rig.do(ev.SlotSaid(order.slot, slotframes.JobRefused(JOB, Problem(refused, "expired", "", ""))))
+    assert [one.code for one in rig.sent(messages.Failed)] == [failed]
     assert rig.ordered(ev.KillSlot)
 
 
