@@ -14,6 +14,7 @@ from types import CellType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from kernelmill.kernels.globalnames import globals_read
+from kernelmill.kernels.modulenames import with_module_names
 from kernelmill.kernels.sidekinds import Kind, is_container, kind_of, words_of
 from kernelmill.kernels.sidetables import SideTables
 
@@ -67,10 +68,13 @@ class Bound(NamedTuple):
 def bind(functions: Sequence[tuple[Any, int]], keywords: Mapping[str, Any]) -> Bound:
     """Put SideRefs for the side values of functions, and bind `keywords`; the functions themselves if there are none.
 
+    What they read of modules they read as globals then: see `modulenames`.
+
     functions: each with the number of arguments that it is called with, which must come first; None stands for none.
     What is made of one takes where the words come from, and then these. What stands for its other parameters is in its
     `standing`, for whoever compiles it. A method is not given its object.
     """
+    functions = [(_named(function), positional) for function, positional in functions]
     finder = _Finder()
     roots = [_root(function, positional, keywords) for function, positional in functions]
     places = [{name: finder.place(name, value, is_keyword=True) for name, value in given.items()} for _, given in roots]
@@ -85,6 +89,13 @@ def bind(functions: Sequence[tuple[Any, int]], keywords: Mapping[str, Any]) -> B
         constants = {name: value if found[name] is None else found[name] for name, value in given.items()}
         made.append(original if function is None else finder.copies(function, constants))
     return Bound(tuple(made), {}, SideTables(finder.values))
+
+
+def _named(function: Any) -> Any:
+    """The function with what it reads of modules as globals."""
+    if isinstance(function, MethodType) and isinstance(function.__func__, FunctionType):
+        return MethodType(with_module_names(function.__func__), function.__self__)
+    return with_module_names(function) if isinstance(function, FunctionType) else function
 
 
 def _root(function: Any, positional: int, keywords: Mapping[str, Any]) -> tuple[FunctionType | None, dict[str, Any]]:

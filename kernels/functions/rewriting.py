@@ -26,6 +26,7 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     code = function.__code__
     if not any(one.co_name == "<genexpr>" for one in _codes_in(code)):
         return function
+    linecache.checkcache(code.co_filename)  # the file may have been edited, and its module reloaded
     source = "".join(linecache.getlines(code.co_filename))
     try:
         tree = ast.parse(source)
