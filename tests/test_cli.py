@@ -427,3 +427,23 @@ def test_warm_compiles_all_or_finds_all_in_the_cache(run):
     assert code == 0
     assert json.loads(out)["kernels"] > 0
     assert json.loads(run("warm", "--json")[1])["compiled"] == 0
+
+
+def test_run_reads_the_text_of_a_job_in_its_encoding_and_says_what_bad_bytes_are(run):
+    Path("job.py").write_text(
+        "import kernelmill as km\n\n"
+        "job = km.MapReduce(lambda line, emit: emit(line, 1), 'sum', schema={'key': 'string', 'value': 'int64'},\n"
+        "                   compile='never')\n"
+        "frame = km.scan_text('latin.txt')\n"
+    )
+    Path("latin.txt").write_bytes(b"caf\xe9\nplain\n")
+    arguments = ["run", "job.py:job", "latin.txt", "-o", "out", "--mode", "overwrite", "--no-progress"]
+    code, _, err = run(*arguments)
+    assert (code, "KM0204" in err) == (1, True)
+    assert "--invalid" in err
+    assert "=" not in err.partition("KM0204")[2]  # none of Python's words
+    assert run(*arguments, "--encoding", "cp1252")[0] == 0
+    assert pq.read_table("out")["key"].to_pylist() == ["café", "plain"]
+    assert run(*arguments, "--invalid", "skip")[0] == 0
+    assert pq.read_table("out/part-00000.parquet")["key"].to_pylist() == ["plain"]
+    assert run("run", "job.py:frame", "-o", "out2", "--encoding", "cp1252")[0] == 2

@@ -18,6 +18,7 @@ from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.mapreduce.job import MapReduce
 from kernelmill.engine.options import unknown_name
 from kernelmill.engine.origin import short_path
+from kernelmill.engine.scan import scan_text
 from kernelmill.engine.userfunctions import shown
 
 _MODULE = "__kernelmill_job__"
@@ -35,6 +36,12 @@ _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     show_default=True,
     help="What to do if the output is there.",
 )
+@click.option("--encoding", metavar="NAME", help="Encoding of the text of INPUT, such as cp1252; default utf-8.")
+@click.option(
+    "--invalid",
+    type=click.Choice(["error", "replace", "skip", "binary"]),
+    help="What to do about bytes of INPUT that are not valid in the encoding; default: error.",
+)
 @click.option("--on-bad", type=click.Choice(["error", "reject"]), help="What to do about records that fail.")
 @click.option("--max-rejects", type=click.IntRange(0), metavar="N", help="More rejected records fail the job.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads; default: the usable cores.")
@@ -49,7 +56,15 @@ _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     help="Bytes of input that one task reads; default 64 MiB. Changes output bytes.",
 )
 @common_options
-def run(target: str, inputs: tuple[str, ...], output: str, mode: str, **given: Any) -> None:
+def run(
+    target: str,
+    inputs: tuple[str, ...],
+    output: str,
+    mode: str,
+    encoding: str | None,
+    invalid: str | None,
+    **given: Any,
+) -> None:
     """Run JOB of FILE.py over INPUT (files, globs, folders of text) into Parquet.
 
     JOB is a km.MapReduce, which needs INPUT; a LazyFrame, which has its own; or a function that returns either and is
@@ -62,13 +77,20 @@ def run(target: str, inputs: tuple[str, ...], output: str, mode: str, **given: A
     named, jobs = _named_in(target)
     found = _job_or_frame(named, target, list(inputs), jobs)
     settings = {name: value for name, value in given.items() if value is not None}
+    reading: dict[str, Any] = {
+        name: one for name, one in (("encoding", encoding), ("invalid", invalid)) if one is not None
+    }
+    if reading and not isinstance(found, tuple):
+        raise click.UsageError(
+            f"--{next(iter(reading))} is for INPUT of a MapReduce: {target} is a frame that reads itself"
+        )
     console.writes(output)
     with JobWatch(console) as watch:
         if isinstance(found, LazyFrame):
             result = found.sink_parquet(output, mode=mode, progress=watch, **settings)
         else:
             job, paths = found
-            result = job.run(paths, output=output, mode=mode, progress=watch, **settings)
+            result = job.run(scan_text(paths, **reading), output=output, mode=mode, progress=watch, **settings)
     console.note(written_text(result, output))
     for name, count in result.counters.items():
         console.note(f"{name}: {count:,}")

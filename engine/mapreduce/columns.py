@@ -118,11 +118,19 @@ def named_columns(pairs: Pairs, kind: str) -> pa.Schema:
 
 
 def schema_required(
-    function: UserFunction, to: str, key: tuple[str, ...], value: tuple[str, ...], *, is_silent: bool, why: str
+    function: UserFunction,
+    to: str,
+    key: tuple[str, ...],
+    value: tuple[str, ...],
+    *,
+    is_silent: bool,
+    others: tuple[str, ...] = (),
+    why: str,
 ) -> KernelmillError:
     """KM0104: what a map emits, to the output named `to`, is not known, with the dict to write.
 
-    `is_silent`: for it emits nothing. `why`: the compiler's reason, or "".
+    `is_silent`: for it emits nothing; `others`: to which other outputs it emits then. `why`: the compiler's reason,
+    or "".
     """
     types = ", ".join([f'"{name}": "string"' for name in key] + [f'"{name}": "int64"' for name in value])
     what = f"what {function.title} emits{f' to {to!r}' if to else ''} cannot be known without running it"
@@ -131,6 +139,12 @@ def schema_required(
     if is_silent:
         call = f"emit.to({to!r}, ...)" if to else "emit"
         hint = f"it never calls {call}; call it, or {hint}"
+    if is_silent and others:
+        named = " and ".join(map(repr, others))
+        hint = (
+            f"it emits to {named} alone, and a job has a main output too: call emit for one of them; or {hint}, which"
+        )
+        hint += " makes an empty main output"
     return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
 
 

@@ -56,6 +56,12 @@ def never_emits(function: UserFunction, input_schema: pa.Schema, to: str = "") -
     return form.names_all and all(rows.name != to for rows in form.named) if to else not form.outputs
 
 
+def emits_to(function: UserFunction, input_schema: pa.Schema) -> tuple[str, ...]:
+    """The names of the outputs to which the map is known to emit by emit.to."""
+    form = compiled_form(function, input_schema)
+    return () if form is None else tuple(rows.name for rows in form.named)
+
+
 def _rows_for(form: CompiledMap, to: str) -> CompiledMap | NamedRows | None:
     if not to:
         return form

@@ -251,9 +251,16 @@ def _checked(frame: LazyFrame) -> LazyFrame:
     found: object = frame
     if not isinstance(found, LazyFrame):
         hint = "km.scan_text(...), km.from_arrow(...); files go to run(inputs, output=...)"
+        hint = _AS_FRAME if isinstance(found, DataFrame) else hint
         raise error(Code.BAD_SETTING, f"a job takes a LazyFrame, not {type(frame).__name__}", hint=hint)
     return found
 
 
+_AS_FRAME = "df.lazy() makes one of a DataFrame"
+
+
 def _frame_of(inputs: Any) -> LazyFrame:
+    if isinstance(inputs, DataFrame):
+        what = "a job runs over text files or a LazyFrame, not over a DataFrame"
+        raise error(Code.BAD_SETTING, what, where=users_line(), hint=_AS_FRAME)
     return inputs if isinstance(inputs, LazyFrame) else scan_text(inputs)

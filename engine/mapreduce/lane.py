@@ -28,7 +28,7 @@ from kernelmill.engine.mapreduce.columns import (
     schema_required,
 )
 from kernelmill.engine.mapreduce.combiner import combiner_function, is_combiner
-from kernelmill.engine.mapreduce.inference import count_mismatch, infer_types, never_emits
+from kernelmill.engine.mapreduce.inference import count_mismatch, emits_to, infer_types, never_emits
 from kernelmill.engine.options import one_of, whole_number
 from kernelmill.engine.plan.logical import Aggregate, LogicalPlan
 from kernelmill.engine.plan.physical import AggSpec
@@ -109,7 +109,9 @@ class Lane:
                 raise mismatch
             is_silent = schema is not None and never_emits(function, schema, to)
             why = why_interpreted(function)
-            raise schema_required(function, to, self.key[0], self.value[0], is_silent=is_silent, why=why)
+            others = emits_to(function, schema) if is_silent and schema is not None and not to else ()
+            names = self.key[0], self.value[0]
+            raise schema_required(function, to, *names, is_silent=is_silent, others=others, why=why)
         return pairs_of(self.key, self.value, types)
 
     def above(self, plan: LogicalPlan, pairs: Pairs, origin: str) -> LogicalPlan:

@@ -24,6 +24,7 @@ from kernelmill.kernels.text.patterns import TOO_MUCH
 from kernelmill.kernels.usercode import CannotCompileError
 
 _NOT = "not supported in compiled functions"
+_WHICH_NOT = "which is not supported in compiled functions for what it calls"
 _KNOWN_MODULES = ("math", "cmath", "operator", "numpy")
 _KNOWN_BUILTINS = frozenset(
     "abs all any bool chr complex dict divmod enumerate float frozenset hash int iter len list map max min next ord "
@@ -157,6 +158,9 @@ _WORDS = (
         "a value is called that is no function",
     ),
     (r"(Cannot __getitem__ on a literal list)", "a list of values of several types is not supported"),
+    (r"(Invalid use of getiter)", "a loop over such a value is not supported"),
+    (r"(Encountered unsupported exception)", "raising such an exception is not supported"),
+    (r".*(load_from_data_pointer)", "an iterator that leaves its function is not supported: let it give a list back"),
     (r"(Illegal IR, del found)", "del of a variable is not supported"),
     (r"(Cannot resolve setattr)", "an attribute cannot be given a value"),
     (
@@ -233,6 +237,13 @@ def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
     code = function.__code__
     if code.co_flags & inspect.CO_VARKEYWORDS:
         yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {_NOT}")
+    if code.co_flags & inspect.CO_VARARGS:
+        yield Found(code.co_filename, code.co_firstlineno, f"{code.co_name} takes *args, which are {_NOT}")
+    if code.co_kwonlyargcount and len(seen) > 1:  # of a helper: the user's own are bound before
+        kept = code.co_varnames[code.co_argcount]
+        yield Found(
+            code.co_filename, code.co_firstlineno, f"{code.co_name} takes {kept} by name alone (*), {_WHICH_NOT}"
+        )
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         if why_not_plain(default):
             why = f"a default of {code.co_name} {why_not_plain(default)}"
@@ -307,7 +318,7 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
                 is_error = is_class and issubclass(getattr(builtins, step.argval), BaseException)
                 return ("" if is_error else f"{step.argval}() is {_NOT}"), step.argval in ("print", "input", "open")
         case "FORMAT_VALUE" | "CONVERT_VALUE" if (step.arg or 0) & 3:
-            return f"a conversion (!r, !s, !a) in an f-string is {_NOT}", False
+            return f"a conversion in an f-string (!r, !s, !a), or text % values, is {_NOT}", False
         case "MATCH_CLASS" | "MATCH_MAPPING" | "MATCH_SEQUENCE" | "MATCH_KEYS":
             return f"match with such a pattern is {_NOT}: use if and elif", False
         case "FORMAT_VALUE" if (step.arg or 0) & 4:
