@@ -27,7 +27,7 @@ def twice_padded(word):
 
 
 def rounded(number):
-    return round(number, -1)
+    return round(number, None)
 
 
 def by_helper(line, emit):
@@ -43,7 +43,7 @@ def by_rounding_helper(line, emit):
 
 
 def rounding(line, emit):
-    emit(line, round(len(line), -1))
+    emit(line, round(len(line), None))
 
 
 def text_of_float(line, emit):
