@@ -1,6 +1,7 @@
 """Builtins that numba lacks, for users' functions: any, all, reversed of pieces and lists, `is` of a bool or None.
 
-Importing this module tells numba. The functions take pieces, lists, and tuples of one type.
+Importing this module tells numba. The functions take pieces, lists, and tuples of one type; any, all and sum also what
+map and filter give.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from itertools import product
+from typing import Any
 
 from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -19,9 +21,14 @@ from kernelmill.kernels.text.pieces import PiecesType
 _SEQUENCES = (PiecesType, types.List, types.UniTuple)
 
 
+def _are_given_once(items: Any) -> bool:
+    """True for iterators of numba's, such as map and filter give."""
+    return isinstance(items, types.IteratorType) and not getattr(items, "is_used_up", False)
+
+
 @overload(any)
 def _any(items):
-    if not isinstance(items, _SEQUENCES):
+    if not isinstance(items, _SEQUENCES) and not _are_given_once(items):
         return None
 
     def found(items):
@@ -35,7 +42,7 @@ def _any(items):
 
 @overload(all)
 def _all(items):
-    if not isinstance(items, _SEQUENCES):
+    if not isinstance(items, _SEQUENCES) and not _are_given_once(items):
         return None
 
     def found(items):
@@ -45,6 +52,14 @@ def _all(items):
         return True
 
     return found
+
+
+@overload(sum)
+def _sum(items, start=0):
+    numbers = types.Integer | types.Boolean | types.Float
+    if not _are_given_once(items) or not isinstance(items.yield_type, numbers):
+        return None
+    return lambda items, start=0: sum([one for one in items], start)  # noqa: C416 - numba makes it faster than list()
 
 
 @overload(reversed)

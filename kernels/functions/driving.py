@@ -17,7 +17,15 @@ from kernelmill.kernels._cache import Code
 from kernelmill.kernels._compile import Compiler
 from kernelmill.kernels._loader import headers_are_known, missing_names
 from kernelmill.kernels._signature import Signature
-from kernelmill.kernels.functions import builtins, mixed, whole  # noqa: F401 - they tell numba
+from kernelmill.kernels.functions import (  # noqa: F401 - they tell numba
+    builtins,
+    extremes,
+    formats,
+    mixed,
+    splitlists,
+    strings,
+    whole,
+)
 from kernelmill.kernels.functions.keeping import keep_helpers
 from kernelmill.kernels.functions.reasons import explained
 from kernelmill.kernels.functions.side import with_side_and_defaults

@@ -44,8 +44,11 @@ COUNTED_MAX = 1 << 32
 class EmitType(Emitted, types.Callable):
     """The type of one function's `emit`, and what its calls give. `to` has what those of emit.to give, by name.
 
+    has_arena: texts that are made where it is an argument find room.
     leaves: some call of emit.to does not say in the code what its output is called, so `to` is not all.
     """
+
+    has_arena = True
 
     def __init__(
         self, name: str, columns: tuple[Any, ...] | None = None, to: dict[str, tuple[Any, ...]] | None = None

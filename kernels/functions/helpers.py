@@ -13,6 +13,7 @@ from numba.core.registry import cpu_target
 from kernelmill.kernels.functions import inlining  # noqa: F401 - it tells numba
 from kernelmill.kernels.functions.characters import user_chr
 from kernelmill.kernels.functions.counting import user_enumerate
+from kernelmill.kernels.functions.formats import as_slices
 from kernelmill.kernels.functions.guards import guard
 from kernelmill.kernels.functions.hashes import user_hash
 from kernelmill.kernels.functions.reasons import refuse_at_once
@@ -73,6 +74,7 @@ def _prepared(code: CodeType) -> CodeType:
     A record that raises is called again as plain Python, whatever raises and whoever would catch it: so handlers run
     there, and compiled code needs none. Raises CannotCompileError for numbers beyond 64 bits.
     """
+    code = as_slices(code)
     constants = tuple(_prepared_constant(one, code.co_firstlineno) for one in code.co_consts)
     return code.replace(co_exceptiontable=b"", co_consts=constants)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from kernelmill.kernels.functions.formats import as_slices
 from kernelmill.kernels.functions.rewriting import source_is_at_hand, without_generator_expressions
 from kernelmill.kernels.functions.unbound import unbound_reads
 from kernelmill.kernels.globalnames import globals_read
@@ -27,8 +28,8 @@ _NOT = "not supported in compiled functions"
 _WHICH_NOT = "which is not supported in compiled functions for what it calls"
 _KNOWN_MODULES = ("math", "cmath", "operator", "numpy")
 _KNOWN_BUILTINS = frozenset(
-    "abs all any bool chr complex dict divmod enumerate float frozenset hash int iter len list map max min next ord "
-    "pow range reversed round set slice sorted str sum tuple zip".split()
+    "abs all any bool chr complex dict divmod enumerate filter float format frozenset hash int iter len list map max "
+    "min next ord pow range reversed round set slice sorted str sum tuple zip".split()
 )
 VALUES_COME_ONE_BY_ONE = "values come one by one: values = list(values) has them all"
 _RANDOM = ("random", "numpy.random", "secrets")
@@ -142,7 +143,8 @@ _OPERATORS = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "and_": "&",
     "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
     "ne": "!=", "contains": "in", "is_": "is", "getitem": "[...]", "static_getitem": "[...]", "setitem": "[...] =",
-    "delitem": "del", "iadd": "+=", "isub": "-=", "imul": "*=", "neg": "-", "pos": "+", "invert": "~", "not_": "not",
+    "delitem": "del", "iadd": "+=", "isub": "-=", "imul": "*=", "neg": "-", "percent": "%",
+    "pos": "+", "invert": "~", "not_": "not",
 }  # fmt: skip
 _NO_FUNCTION = (
     r"No implementation of function Function\(<(?:built-in function|class|function) '?(?:user_|unicode_)?(\w+)\b.*>\)"
@@ -272,7 +274,7 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
             name, kept = constant.co_name, constant.co_varnames[constant.co_argcount]
             why = f"{name} takes {kept} by name alone (*), which is {_NOT} for what is made inside a function"
             yield Found(code.co_filename, constant.co_firstlineno, why)
-    steps = list(dis.get_instructions(code))
+    steps = list(dis.get_instructions(as_slices(code)))
     for step, after, third in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=False):
         line = (step.positions.lineno if step.positions else None) or line
         why, is_certain = _of_step(step, after, names)
@@ -297,7 +299,7 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
 def _may_work(step: dis.Instruction) -> bool:
     """Whether numba takes in some places what `_of_step` says of the instruction."""
     is_builtin = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in ("isinstance", "getattr", "type")
-    return is_builtin or step.opname in ("CALL_FUNCTION_EX", "SET_UPDATE", "BUILD_SET")
+    return is_builtin or step.argval == "format" or step.opname in ("CALL_FUNCTION_EX", "SET_UPDATE", "BUILD_SET")
 
 
 def _is_walrus(step: dis.Instruction, after: dis.Instruction | None, third: dis.Instruction | None) -> bool:
@@ -318,13 +320,13 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
                 is_error = is_class and issubclass(getattr(builtins, step.argval), BaseException)
                 return ("" if is_error else f"{step.argval}() is {_NOT}"), step.argval in ("print", "input", "open")
         case "FORMAT_VALUE" | "CONVERT_VALUE" if (step.arg or 0) & 3:
-            return f"a conversion in an f-string (!r, !s, !a), or text % values, is {_NOT}", False
+            return f"a conversion in an f-string (!r, !a), or text % values, is {_NOT}", False
         case "MATCH_CLASS" | "MATCH_MAPPING" | "MATCH_SEQUENCE" | "MATCH_KEYS":
             return f"match with such a pattern is {_NOT}: use if and elif", False
         case "FORMAT_VALUE" if (step.arg or 0) & 4:
-            return f"a format specification in an f-string is {_NOT}", False
+            return f"this format specification is {_NOT}", False
         case "FORMAT_WITH_SPEC":
-            return f"a format specification in an f-string is {_NOT}", False
+            return f"this format specification is {_NOT}", False
         case "BUILD_MAP" | "BUILD_CONST_KEY_MAP" | "MAP_ADD" | "DICT_UPDATE" | "DICT_MERGE":
             return f"a dict that is made inside a function is {_NOT}", False
         case "SET_UPDATE" | "BUILD_SET":

@@ -1,8 +1,10 @@
 """`sum(len(word) for word in words)` for numba, which has no generator expressions: as `sum([len(word) ...])`.
 
 Where a builtin takes all that such an expression gives, or stops early, a list gives the same: what a list would do
-beyond that is raise, and a record that raises is called as plain Python. It takes the function's source, and only one
-that compiles to the very code that the function has: a file edited since is not the function's.
+beyond that is raise, and a record that raises is called as plain Python. For the same reason `map(str.upper, words)`,
+where it is gone through at once, becomes `[word.upper() for word in words]`, and key=str.lower a lambda: numba has no
+methods of classes. It takes the function's source, and only one that compiles to the very code that the function has:
+a file edited since is not the function's.
 """
 
 from __future__ import annotations
@@ -14,6 +16,12 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 
 _CONSUMERS = frozenset({"all", "any", "frozenset", "list", "max", "min", "set", "sorted", "sum"})
+_GOING_THROUGH = _CONSUMERS | {"enumerate", "filter", "map", "tuple", "zip"}
+"""Builtins for which a list is as good as the iterator that map and filter give."""
+
+_CALLING = frozenset({"filter", "map", "max", "min", "sort", "sorted"})
+"""What calls a function that it is given."""
+
 _EFFECTS = frozenset({"count", "reject"})
 """Methods of `emit`, which must be called as often as Python does."""
 
@@ -24,14 +32,16 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     Also itself where its source is not to be had, or is not the function's any more.
     """
     code = function.__code__
-    if not any(one.co_name == "<genexpr>" for one in _codes_in(code)):
+    codes = [code, *_codes_in(code)]
+    if not any(one.co_name == "<genexpr>" or _maps_by_method(one) for one in codes):
         return function
     linecache.checkcache(code.co_filename)  # the file may have been edited, and its module reloaded
     source = "".join(linecache.getlines(code.co_filename))
     try:
         tree = ast.parse(source)
         before = [one for one in _codes_in(_compiled(tree, code)) if _place(one) == _place(code)]
-        lists = _Lists(_CONSUMERS - set(function.__globals__)).visit(tree)
+        named = set(function.__globals__).union(*(one.co_varnames + one.co_cellvars + one.co_freevars for one in codes))
+        lists = _Maps(named).visit(_Lists(_CONSUMERS - set(function.__globals__)).visit(tree))
         after = [one for one in _codes_in(_compiled(lists, code)) if _place(one) == _place(code)]
     except (SyntaxError, ValueError):  # what is there now is no Python
         return function
@@ -46,6 +56,11 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     made.__qualname__, made.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
     made.__dict__.update(function.__dict__)  # whether it takes side data
     return made
+
+
+def _maps_by_method(code: CodeType) -> bool:
+    """Whether code may give str, or a method of it, to what calls it for each item."""
+    return "str" in code.co_names and not _CALLING.isdisjoint(code.co_names)
 
 
 def source_is_at_hand(code: CodeType) -> bool:
@@ -121,3 +136,82 @@ class _Lists(ast.NodeTransformer):
                     if isinstance(owner, ast.Name) and owner.id in parameters:
                         return True
         return False
+
+
+class _Maps(ast.NodeTransformer):
+    """`map` and `filter` by str or a method of it become lists, where they are gone through at once.
+
+    own: the names that the function gives itself, of which none is a builtin.
+    """
+
+    def __init__(self, own: set[str]) -> None:
+        self._builtins = {"filter", "map", "str"} - own
+        self._going_through = _GOING_THROUGH - own
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        """A loop over one."""
+        self.generic_visit(node)
+        node.iter = self._as_list(node.iter)
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        """A loop over one within a comprehension."""
+        self.generic_visit(node)
+        node.iter = self._as_list(node.iter)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """One that is taken apart: a, b = map(str.strip, parts)."""
+        self.generic_visit(node)
+        if len(node.targets) == 1 and isinstance(node.targets[0], ast.Tuple):
+            node.value = self._as_list(node.value)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A builtin, or a join, that goes through one."""
+        self.generic_visit(node)
+        function = node.func
+        is_builtin = isinstance(function, ast.Name) and function.id in self._going_through
+        if is_builtin or (isinstance(function, ast.Attribute) and function.attr == "join"):
+            node.args = [self._as_list(one) for one in node.args]
+        if is_builtin or (isinstance(function, ast.Attribute) and function.attr == "sort"):
+            for keyword in node.keywords:
+                if keyword.arg == "key":
+                    keyword.value = self._as_lambda(keyword.value)
+        return node
+
+    def _as_lambda(self, node: ast.expr) -> ast.expr:
+        """lambda item: item.lower() for str.lower; anything else as it is."""
+        item = ast.Name("item", ast.Load())
+        made = self._of_item(node, item) if isinstance(node, ast.Attribute) and "str" in self._builtins else None
+        if made is None:
+            return node
+        given = ast.arguments(posonlyargs=[], args=[ast.arg("item")], kwonlyargs=[], kw_defaults=[], defaults=[])
+        return ast.copy_location(ast.Lambda(given, made), node)
+
+    def _as_list(self, node: ast.expr) -> ast.expr:
+        """A list comprehension for a map or filter of that kind; anything else as it is."""
+        if (
+            not isinstance(node, ast.Call)
+            or not isinstance(node.func, ast.Name)
+            or node.keywords
+            or len(node.args) != 2
+        ):
+            return node
+        item = ast.Name("item of a map", ast.Load())  # no name that a function could have
+        made = self._of_item(node.args[0], item)
+        if made is None or not {node.func.id, "str"} <= self._builtins or node.func.id == "str":
+            return node
+        kept = [made] if node.func.id == "filter" else []
+        loop = ast.comprehension(ast.Name(item.id, ast.Store()), node.args[1], kept, 0)
+        return ast.copy_location(ast.ListComp(item if kept else made, [loop]), node)
+
+    def _of_item(self, function: ast.expr, item: ast.expr) -> ast.expr | None:
+        """str(item) for str, item.upper() for str.upper; None for other functions."""
+        if isinstance(function, ast.Name) and function.id == "str":
+            return ast.Call(function, [item], [])
+        if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
+            return None
+        if function.value.id != "str" or not callable(getattr(str, function.attr, None)):
+            return None
+        return ast.Call(ast.Attribute(item, function.attr, ast.Load()), [], [])

@@ -1,7 +1,8 @@
 """Types that numba makes one and a user's function must not have.
 
 Such as nest deeper with each round of a loop, as that of x in `x = [x]`, which numba would follow without end; and a
-bool where a number may stand, as in `x = n > 2 and 7`, whose text would be that of a number.
+bool where a number may stand, as in `x = n > 2 and 7`, whose text would be that of a number. Also what else meets in
+users' functions alone: `meet` says which type serves both.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -20,10 +21,13 @@ _DEPTH_MAX = 12
 
 
 @contextmanager
-def bounded_types(context: Any, is_users: Callable[[], bool]) -> Iterator[None]:
+def bounded_types(
+    context: Any, is_users: Callable[[], bool], meet: Callable[[Any, Any], Any] = lambda first, second: None
+) -> Iterator[None]:
     """While it is open, a type that nests too deeply is a TypingError with the words GROWS.
 
-    Where `is_users` says that a user's code is looked at, bools and numbers have no type in common.
+    Where `is_users` says that a user's code is looked at, bools and numbers have no type in common, and two types have
+    the one that `meet` gives, if it gives any.
     """
     if "unify_pairs" in vars(context):  # it is open, and a helper's caller closes it
         yield
@@ -31,9 +35,12 @@ def bounded_types(context: Any, is_users: Callable[[], bool]) -> Iterator[None]:
     unify = context.unify_pairs
 
     def unify_bounded(first, second):
-        if _are_bool_and_number(first, second) and is_users():
-            return None
-        found = unify(first, second)
+        found = None
+        if first != second and is_users():
+            if _are_bool_and_number(first, second):
+                return None
+            found = meet(first, second)
+        found = unify(first, second) if found is None else found
         if found is not None and _is_deeper(found, _DEPTH_MAX):
             raise errors.TypingError(GROWS)
         return found

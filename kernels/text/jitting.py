@@ -75,6 +75,9 @@ _NAMES: dict[Any, str] = {}
 _ATTRIBUTES: dict[Any, tuple[str, ...]] = {}
 _USERS: set[Any] = set()
 _COMPILING: list[Any] = []
+_ARGUMENTS: list[tuple[Any, ...]] = []
+"""The types of the arguments of what is compiled, beside _COMPILING."""
+_MEETINGS: list[Callable[[Any, Any], Any]] = []
 _MAKERS: dict[Any, Callable[[], Any]] = {}
 _KEPT: list[tuple[Read, Write]] = []
 
@@ -111,11 +114,13 @@ def _compile(key: Key) -> _Helper:
     flags.boundscheck = function in _USERS
     typing = cpu_target.typing_context
     _COMPILING.append(function)
+    _ARGUMENTS.append(arg_types)
     try:
-        with bounded_types(typing, _types_users_code):
+        with bounded_types(typing, _types_users_code, _met):
             made = compiler.compile_internal(typing, target, library, source, arg_types, None, flags, {})
     finally:
         _COMPILING.pop()
+        _ARGUMENTS.pop()
     library._ensure_finalized()
     for attribute in _ATTRIBUTES.get(function, ()):
         library.get_function(made.fndesc.mangled_name).add_function_attribute(attribute)
@@ -255,6 +260,29 @@ def user_function(function: Function) -> Function:
 def compiles_users_function() -> bool:
     """True while a user's function is compiled, and not a helper that it calls."""
     return bool(_COMPILING) and _COMPILING[-1] in _USERS
+
+
+def has_arena() -> bool:
+    """True while a user's function is compiled that has a Text, or an emit, among its arguments: `arena_at_hand`."""
+    return compiles_users_function() and any(map(_brings_arena, _ARGUMENTS[-1]))
+
+
+def _brings_arena(kind: Any) -> bool:
+    if isinstance(kind, types.BaseTuple):
+        return any(map(_brings_arena, kind))  # type: ignore[call-overload]
+    if isinstance(kind, types.Optional):
+        return _brings_arena(kind.type)
+    return kind == TEXT or bool(getattr(kind, "has_arena", False))
+
+
+def meeting(of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Let `of(first, second)` say which type serves two that meet in a user's variable; None where it does not know."""
+    _MEETINGS.append(of)
+    return of
+
+
+def _met(first: Any, second: Any) -> Any:
+    return next((found for found in (of(first, second) for of in _MEETINGS) if found is not None), None)
 
 
 def _types_users_code() -> bool:

@@ -7,9 +7,10 @@ Equal to `str`, to the last character and with the same exceptions, but for thes
     text.split()       the pieces, found when asked for: they iterate, unpack, compare by `in`, have len, indexes and
                        slices as lists have, but are none: nothing can be appended; list(text.split()) is one
     re.findall(...)    of a pattern that is one class of characters, repeated; the same
-    str(5)             one of numba's strings, which may stand beside a Text in ==, +, in, join, find and all others
-    "a" if x else "b"  the same; "a" if x else text is a Text
-    "a" if x else text in a function that has no Text among its arguments cannot grow: + and its like are a RuntimeError
+    text.split()       that is changed, or stands beside a list, is a list in users' functions (functions/splitlists)
+    str(5)             a Text in users' functions that have a Text or an emit among their arguments (functions/strings);
+    "a" if x else "b"  the same. Else one of numba's strings, which may stand beside a Text in ==, +, in, join, find
+                       and all others, but not in one variable
 
 Not compiled: repr, str of all but text, int and bool, all but the len of what encode() gives, format, translate,
 maketrans, expandtabs, format specifications in f-strings, None for the places that find and its like take, find and its

@@ -1,7 +1,7 @@
-"""== and != of a text that may be None.
+"""==, !=, bool and not of a text that may be None.
 
-numba compares its own strings to anything of its own making, and takes an Optional of a Text for such: no text of that
-kind would equal any literal. So these stand before it.
+numba has no bool of None. It compares its own strings to anything of its own making, and takes an Optional of a Text
+for such: no text of that kind would equal any literal. So these stand before it.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -89,3 +89,28 @@ def _opened(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any
 
 _register(operator.eq)
 _register(operator.ne)
+
+
+# bool and not ---------------------------------------------------------------------------------------------------------
+
+
+def _register_truth(name: Any, *, is_negated: bool) -> None:
+    class Template(AbstractTemplate):
+        key = name
+        metadata = _FIRST
+
+        def generic(self, args, kws):
+            return signature(types.boolean, _MAYBE) if not kws and args == (_MAYBE,) else None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, text, has_text = _opened(context, builder, sig.args[0], args[0])
+        size = builder.extract_value(text, 1)
+        found = builder.and_(has_text, builder.icmp_signed("!=", size, ir.Constant(size.type, 0)))
+        return builder.not_(found) if is_negated else found
+
+    infer_global(name)(Template)
+    lower_builtin(name, _MAYBE)(lower)
+
+
+for _name in (bool, operator.truth, operator.not_):
+    _register_truth(_name, is_negated=_name is operator.not_)

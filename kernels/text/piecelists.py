@@ -83,7 +83,7 @@ def _counted_compiled(pieces):
 
 
 @helper
-def _listed(pieces: Any) -> Any:
+def listed(pieces: Any) -> Any:
     """The same pieces as a table."""
     text = pieces._text
     count = _counted(pieces)
@@ -98,7 +98,7 @@ def _listed(pieces: Any) -> Any:
 def _listed_once(pieces: Any, slot: Any) -> Any:
     """The same pieces as a table, which the slot of these pieces keeps."""
     if slot[_ENTRIES] == 0:
-        table = _listed(pieces)
+        table = listed(pieces)
         slot[_COUNT], slot[_ENTRIES] = table._option, address_of(table._entries)
     return make_table(pieces._text, words_at(slot[_ENTRIES]), slot[_COUNT], 2)
 
@@ -169,7 +169,7 @@ def item(pieces: Any, index: Any) -> Any:
 @helper
 def items(pieces: Any, part: Any) -> Any:
     """text.split()[start:stop:step]"""
-    return _slice_of_table(_listed(pieces), part)
+    return _slice_of_table(listed(pieces), part)
 
 
 @function(len, TableType)

@@ -244,3 +244,13 @@ def float_of_bits(typingctx, bits):
         return builder.bitcast(args[0], ir.DoubleType())
 
     return types.float64(types.uint64), codegen
+
+
+@instruction
+def bits_of_float(typingctx, value):
+    """The bits of a float64."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], _I64)
+
+    return types.uint64(types.float64), codegen

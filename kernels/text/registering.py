@@ -266,6 +266,37 @@ class _Methods(AttributeTemplate):
         return types.BoundFunction(Template, of_type)
 
 
+def method_of(type_class: Any, name: str, *kinds: Any) -> Callable[[Helper], Helper]:
+    """Make a `helper` the method `name` of a type other than Text, which has none of that name."""
+
+    def register(made: Helper) -> Helper:
+        variant = _Variant(made, (type_class, *kinds))
+        full_name = f"{type_class.__name__}.{name}"
+
+        class Template(AbstractTemplate):
+            key = full_name
+            prefer_literal = True
+
+            def generic(self, args, kws):
+                sig = variant.signature((self.this, *args), kws)  # type: ignore[attr-defined]
+                return None if sig is None else sig.as_method()
+
+        @infer_getattr
+        class Methods(AttributeTemplate):
+            key = type_class
+
+            def generic_resolve(self, of_type, attr):  # type: ignore[override]
+                return types.BoundFunction(Template, of_type) if attr == name else None
+
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return variant.call(context, builder, variant.types_for(sig.args, {}), args)
+
+        lower_builtin(full_name, types.VarArg(types.Any))(lower)
+        return made
+
+    return register
+
+
 def refuse(type_class: Any, *names: str) -> None:
     """Let calls of these methods fail to compile; where numba finds none, `repr(x)` is "<object type:Text>"."""
 

@@ -97,14 +97,19 @@ def _literal(context: Any, builder: Any, raw: bytes, arena: Any) -> Any:
     return text._getvalue()
 
 
-def _arena_at_hand(builder: Any) -> Any:
-    """The arena of the first Text among the arguments of the function being compiled; null if there is none."""
+def arena_at_hand(builder: Any) -> Any:
+    """The arena of the first Text, or emit, among the arguments of the function being compiled; null without either."""
     arguments = builder.function.args
     for data, size, _, arena in zip(arguments, arguments[1:], arguments[2:], arguments[3:], strict=False):
         stem, _, member = arena.name.rpartition(".")  # numba names what it flattens: arg.line.0 to arg.line.3
         is_text = (data.name, size.name, member) == (f"{stem}.0", f"{stem}.1", "3")
         if is_text and (data.type, size.type, arena.type) == (_BYTES, _INT, _INTS):
             return arena
+    for stage, state, arena in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        stem, _, member = arena.name.rpartition(".")
+        names = [f"{stem}.0", f"{stem}.1", f"{stem}.2"]
+        if [one.name for one in (stage, state, arena)] == names and stage.type == state.type == arena.type == _INTS:
+            return arena  # what alone has three such pointers is an emit
     return ir.Constant(_INTS, None)
 
 
@@ -112,13 +117,13 @@ def _arena_at_hand(builder: Any) -> Any:
 def _text_of_literal(context, builder, from_type, to_type, value):
     raw = utf8_of(from_type)
     assert raw is not None
-    return _literal(context, builder, raw, _arena_at_hand(builder))
+    return _literal(context, builder, raw, arena_at_hand(builder))
 
 
 @lower_constant(TextType)
 def _text_of_constant(context, builder, of_type, string):
     """A default of a user function, or an item of a tuple that is one."""
-    return _literal(context, builder, string.encode(), _arena_at_hand(builder))
+    return _literal(context, builder, string.encode(), arena_at_hand(builder))
 
 
 def constant(string: str) -> Any:

@@ -326,7 +326,7 @@ def prints(line, emit):
 
 
 def formatted_f_strings(line, emit):
-    emit(f"{len(line):04d}", 1)
+    emit(f"{len(line):0{len(line)}d}", 1)
 
 
 class Cleaner:
@@ -377,15 +377,15 @@ def large_numbers(line, emit):
 
 
 def percent_signs(line, emit):
-    emit("%s" % line, 1)  # noqa: UP031 - as users write it
+    emit("%r" % line, 1)  # noqa: UP031 - as users write it
 
 
 def unknown_methods(line, emit):
     emit(line.expandtabs(4), 1)
 
 
-def keys_of_maxima(line, emit):
-    emit(max(line.split(), key=len), 1)
+def maxima_of_two_kinds(line, emit):
+    emit(max(line, len(line)), 1)
 
 
 def starred_names(line, emit):
@@ -411,7 +411,7 @@ REFUSED = [
     (mutated_globals, "assigning the global 'LIMIT'", 2), (random_numbers, "random.random", 1),
     (clocks, "time.time", 1), (recursion, "factorial calls itself", -4), (large_numbers, "beyond 64 bits", None),
     (percent_signs, "operator %", 1),
-    (unknown_methods, "method expandtabs", 1), (keys_of_maxima, "max()", 1), (starred_names, "starred", 1),
+    (unknown_methods, "method expandtabs", 1), (maxima_of_two_kinds, "max()", 1), (starred_names, "starred", 1),
     (two_shapes, "differ in how many", None), (two_kinds, "now of one type", 1),
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ INSIDES = re.compile(r"<function|0x|Function\(|Literal|unicode_type|Optional|LLV
 
 
 def padded(word):
-    return "%-5s" % word  # noqa: UP031
+    return "%r" % word  # noqa: UP031
 
 
 def twice_padded(word):
@@ -39,7 +39,7 @@ def by_two_helpers(line, emit):
 
 
 def by_rounding_helper(line, emit):
-    emit(line, rounded(len(line)))
+    emit(line, rounded(line))
 
 
 def rounding(line, emit):
@@ -63,7 +63,7 @@ def hash_of_character(line, emit):
 
 
 def joined(line, emit):
-    emit(",".join([chr(65), line.split()[0]]), 1)
+    emit(",".join([len(line)]), 1)
 
 
 def counter_of_record(line, emit):
@@ -78,7 +78,7 @@ def deleted(line, emit):
 
 
 def item_deleted(line, emit):
-    words = line.split()
+    words = line
     del words[0]
     emit(line, 1)
 
