@@ -241,7 +241,8 @@ def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
         yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {_NOT}")
     if code.co_flags & inspect.CO_VARARGS:
         yield Found(code.co_filename, code.co_firstlineno, f"{code.co_name} takes *args, which are {_NOT}")
-    if code.co_kwonlyargcount and len(seen) > 1:  # of a helper: the user's own are bound before
+    is_ours = (function.__module__ or "").startswith("kernelmill.")  # what stands for a builtin
+    if code.co_kwonlyargcount and len(seen) > 1 and not is_ours:  # of a helper: the user's own are bound before
         kept = code.co_varnames[code.co_argcount]
         yield Found(
             code.co_filename, code.co_firstlineno, f"{code.co_name} takes {kept} by name alone (*), {_WHICH_NOT}"
