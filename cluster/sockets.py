@@ -6,6 +6,7 @@ each handshake; without an answer nobody comes in. Contexts are made by their pr
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -121,6 +122,8 @@ def bind_router(
     except zmq.ZMQError as problem:
         socket.close(0)
         what, hint = f"cannot listen there: {problem.strerror}", "is another process of the cluster running there?"
+        if problem.errno == errno.EADDRNOTAVAIL:
+            hint = "no interface of this machine has that address: take one that it has, or 0.0.0.0 for all"
         raise error(Code.BAD_SETTING, what, where=endpoint, hint=hint) from problem
     return socket
 

@@ -32,6 +32,9 @@ def output_error(problem: OSError, doing: str, path: str) -> KernelmillError:
     if problem.errno in _TOO_MANY_FILES:
         return error(Code.FILE_LIMIT, f"too many open files: {doing}", where=path, hint="raise the limit: ulimit -n")
     reason = os.strerror(problem.errno) if problem.errno else str(problem)
+    if problem.errno == errno.EFBIG:
+        hint = "a limit on the size of files forbids it, as ulimit -f or a function that calls setrlimit sets: lift it"
+        return error(Code.COMMIT, f"{doing} failed: {reason}", where=path, hint=hint)
     hint = "check that the folder exists, is writable and lies on a working disk"
     return error(Code.COMMIT, f"{doing} failed: {reason}", where=path, hint=hint)
 

@@ -194,7 +194,10 @@ class Slot:
         if order.is_isolating:
             assert self._opening is not None
             self._isolation = Isolation(order, self._opening, self._job, self._desk, self._whereabouts, self.send)
-            done = self._isolation.run()
+            try:
+                done = self._isolation.run()
+            except Exception as problem:  # such as a limit that the function has set: its children cannot be started
+                done = self._job.failure(order, problem)
             self._isolation = None
         else:
             done = self._job.run(order)

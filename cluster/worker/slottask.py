@@ -162,7 +162,7 @@ class SlotJob:
             millis = max(0, int(1000 * (self._clock() - began)))
             return TaskDone(order.attempt, record, consumed, rows, size, millis)
         except BaseException as problem:  # whatever it is, the master must hear of it rather than wait for ever
-            return self._failure(order, problem)
+            return self.failure(order, problem)
         finally:
             with self._lock:
                 self._running = None
@@ -254,7 +254,8 @@ class SlotJob:
         reasons = Counter(_clipped(reject.reason, NAME_CHARACTERS_MAX) for reject in result.rejects)
         return TaskRecord(_counts(result.counters), folded(reasons), output, rejected)
 
-    def _failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
+    def failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
+        """What the master is told of an attempt that ended so."""
         place = self._whereabouts.place
         batch = place.batch if place.phase == "run" else None
         if isinstance(problem, RowNamed):
@@ -270,7 +271,7 @@ class SlotJob:
             code = "CANCELLED"
         if code == "DISK_FULL" and told.where.startswith(staging_of(self._job.target, self._job.job)):
             code = "OUTPUT_FULL"
-        if code == "USER_ERROR" and not isinstance(problem, KernelmillError):
+        if code == "USER_ERROR" and not isinstance(problem, KernelmillError | OSError):
             traceback.print_exception(problem)  # to the job's log: it is a bug, ours or a library's
         return TaskFailed(order.attempt, code, type(problem).__name__[:NAME_CHARACTERS_MAX], told_as(told), batch, ())
 

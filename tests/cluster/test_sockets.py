@@ -14,6 +14,15 @@ LIMITS = {"message_bytes_max": 1 << 20, "queued_max": 100}
 DEADLINE_S = 10.0
 
 
+@pytest.mark.parametrize(("endpoint", "hint"), [("tcp://192.0.2.1:0", "no interface"), ("ipc:///no/such/x", "another")])
+def test_an_address_that_cannot_be_listened_at_is_told_with_what_can_be_done(endpoint, hint):
+    context = new_context()
+    with pytest.raises(KernelmillError) as caught:
+        bind_router(context, make_pair(), "workers", endpoint, **LIMITS)
+    assert caught.value.code is Code.BAD_SETTING and hint in caught.value.hint
+    context.destroy(0)
+
+
 class Server:
     """A ROUTER with its door; `heard` is what came in: (name, text)."""
 
