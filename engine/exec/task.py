@@ -243,8 +243,8 @@ def _origin(task: Task) -> str:
 
 
 def _refs(task: Task) -> list[BlockRef]:
-    """The blocks whose rows go through the steps."""
-    return [ref for one in task.inputs if one.kind is not EdgeKind.BROADCAST for ref in one.blocks()]
+    """The blocks whose rows go through the steps: those of the first input. Steps name the others by number."""
+    return [] if task.split is not None else list(task.inputs[0].blocks())
 
 
 def _broadcast(task: Task) -> list[BlockRef]:

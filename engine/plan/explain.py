@@ -54,8 +54,9 @@ def _plan_lines(plan: LogicalPlan, depth: int = 0) -> Iterator[tuple[str, str]]:
                 (f"{'  ' * (depth + 2 + n)}{node_line(node)}", node.origin) for n, node in enumerate(_steps(made))
             )
         yield from _plan_lines(map_of(plan.input), depth + 1)
-    elif plan.inputs:
-        yield from _plan_lines(plan.inputs[0], depth + 1)
+    else:
+        for below in plan.inputs:
+            yield from _plan_lines(below, depth + 1)
 
 
 def _steps(plan: LogicalPlan) -> Iterator[LogicalPlan]:

@@ -55,6 +55,10 @@ class LogicalPlan(msgspec.Struct, frozen=True, eq=False, dict=True, kw_only=True
         below = getattr(self, "input", None)
         return () if below is None else (below,)
 
+    def over(self: P, inputs: tuple[LogicalPlan, ...]) -> P:
+        """The same node over other inputs, in the order of `inputs`; a node of several inputs has its own."""
+        return replace(self, input=inputs[0])
+
     @cached_property
     def depth(self) -> int:
         """How many nodes there are down to the scan, this one included."""
@@ -69,9 +73,16 @@ class LogicalPlan(msgspec.Struct, frozen=True, eq=False, dict=True, kw_only=True
         raise error(Code.INTERNAL, f"{type(self).__name__} derives no schema")
 
 
+def with_inputs(node: P, inputs: tuple[LogicalPlan, ...]) -> P:
+    """`node` over other inputs; the node itself if these are what it has."""
+    if all(new is old for new, old in zip(inputs, node.inputs, strict=True)):
+        return node
+    return node.over(inputs)
+
+
 def with_input(node: P, below: LogicalPlan) -> P:
-    """`node` over another input; the node itself if that is the input it has."""
-    return node if getattr(node, "input", None) is below else replace(node, input=below)
+    """`node`, which has one input, over another; the node itself if that is what it has."""
+    return with_inputs(node, (below,))
 
 
 # Scans ---------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import rules
-from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input
+from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input, with_inputs
 from kernelmill.engine.plan.pruning import prune_columns
 from kernelmill.engine.plan.userlogical import MapOutput, MapRecords
 
@@ -66,9 +66,7 @@ def map_of(plan: LogicalPlan) -> MapRecords:
 
 def apply(plan: LogicalPlan, rule: rules.Rule) -> LogicalPlan:
     """`rule` at every node, from the bottom up; KM0901 if it would change a schema."""
-    below = plan.inputs
-    if below:
-        plan = with_input(plan, apply(below[0], rule))
+    plan = with_inputs(plan, tuple(apply(below, rule) for below in plan.inputs))
     changed = rule(plan)
     if changed is not plan and not changed.schema.equals(plan.schema):
         what = f"rule {rule.__name__} changed the schema of {type(plan).__name__}"
