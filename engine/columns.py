@@ -38,6 +38,24 @@ def predicates(conditions: Iterable[Any], equals: Mapping[str, Any]) -> list[Nod
     return nodes
 
 
+def join_keys(on: Columns, left_on: Columns, right_on: Columns, how: str) -> tuple[list[NamedNode], list[NamedNode]]:
+    """The keys of both sides of a join: `on` for both, or one for each; none for cross. KM0107 for anything else."""
+    given = [name for name, value in (("on", on), ("left_on", left_on), ("right_on", right_on)) if value is not None]
+    if how == "cross":
+        if given:
+            raise error(Code.BAD_SETTING, f"a cross join has no {given[0]}=", hint="leave it out, or say how='inner'")
+        return [], []
+    if given == ["on"]:
+        left_on = right_on = on
+    elif given != ["left_on", "right_on"]:
+        what = "a join needs on=, or left_on= and right_on=" + (f", not {' and '.join(given)}" if given else "")
+        raise error(Code.BAD_SETTING, what, hint='join(other, on="id"); all pairs: how="cross"')
+    left, right = expand((left_on,)), expand((right_on,))
+    if not left:
+        raise error(Code.BAD_SETTING, "a join needs at least one key", hint='join(other, on="id")')
+    return left, right
+
+
 def _one(name: str, value: Any) -> Node:
     """The expression of `name=value`; a string is a column here too."""
     nodes = _nodes(value) if isinstance(value, str | Expr | list | tuple) else [as_node(value)]

@@ -36,6 +36,7 @@ class Code(enum.Enum):
     CAST = CodeInfo("KM0207", "CAST", "A value does not fit the type it is cast to.")
     OVERFLOW = CodeInfo("KM0208", "OVERFLOW", "An integer result does not fit 64 bits.")
     RECORD_TOO_LONG = CodeInfo("KM0209", "RECORD_TOO_LONG", "A line is longer than max_line, or a word than 16 MiB.")
+    KEY_REPEATED = CodeInfo("KM0210", "KEY_REPEATED", "A join's validate= forbids a key twice, and one is there twice.")
     FUNCTION_FAILED = CodeInfo("KM0301", "FUNCTION_FAILED", "A user's function raised an exception.")
     INTERPRETED = CodeInfo("KM0302", "INTERPRETED", "A user's function cannot be compiled, and compile='require'.")
     COMBINER_CONTRACT = CodeInfo("KM0303", "COMBINER_CONTRACT", "A combine is not associative and commutative.")
@@ -171,6 +172,10 @@ class RecordTooLongError(InputError, ValueError):
     """KM0209."""
 
 
+class KeyRepeatedError(InputError, ValueError):
+    """KM0210."""
+
+
 class UserCodeError(KernelmillError):
     """The user's own function failed."""
 
@@ -284,6 +289,7 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
     Code.CAST: CastError,
     Code.OVERFLOW: OverflowedError,
     Code.RECORD_TOO_LONG: RecordTooLongError,
+    Code.KEY_REPEATED: KeyRepeatedError,
     Code.FUNCTION_FAILED: UserCodeError,
     Code.INTERPRETED: UserCodeError,
     Code.COMBINER_CONTRACT: UserCodeError,

@@ -16,6 +16,7 @@ FOREIGN_VERBS = {
     "mutate": "it is called 'with_columns'",
     "withColumnRenamed": "it is called 'rename'",
     "astype": "it is called 'cast'",
+    "merge": "it is called 'join'",
     "distinct": 'group by the columns: group_by("a").len()',
     "unique": 'group by the columns: group_by("a").len()',
     "drop_duplicates": 'group by the columns: group_by("a").len()',

@@ -18,6 +18,7 @@ from kernelmill.engine.plan.physical import (
     CombineRows,
     CountTokens,
     GatherGroups,
+    Join,
     MapBatches,
     MapGroups,
     MapRecords,
@@ -49,6 +50,7 @@ class _Cost(NamedTuple):
 _COUNT_TOKENS = _Cost(3, 224 * MIB)
 _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
 _MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
+_JOIN = _Cost(6, 416 * MIB)  # a sub-partition's rows twice, their keys in a table, and a batch of joined rows
 _NO_TABLE = _Cost(4, 96 * MIB)
 _COMBINE_LISTS = _Cost(12, 320 * MIB)  # a table, and three copies of what waits to become lists
 _LISTS_LEAST = _Cost(12, 128 * MIB)  # two or three copies of what is merged at once
@@ -156,6 +158,8 @@ def _costs(steps: tuple[Step, ...]) -> list[_Cost]:
                 costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
             case MergeAggregate(keys=keys):
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
+            case Join():
+                costs.append(_JOIN)
             case MapRecords() | CombineRows() | ReduceGroups():
                 costs.append(_PYTHON_VALUES)
     return costs

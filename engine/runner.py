@@ -35,6 +35,7 @@ from kernelmill.engine.events import (
     fan_out,
 )
 from kernelmill.engine.exec.context import Scratch, TaskContext, TaskResult
+from kernelmill.engine.exec.joining import SharedBuilds
 from kernelmill.engine.exec.needs import kernels_of
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import Grants, plan_grants
@@ -98,6 +99,7 @@ class LocalRunner:
         self._slots = 0
         self._began = time.perf_counter()
         self._is_over = False
+        self._builds = SharedBuilds()
 
     def __enter__(self) -> LocalRunner:
         return self
@@ -241,6 +243,7 @@ class LocalRunner:
 
     def _free_sources(self, finished: int) -> None:
         """Forget the blocks that only finished stages have read."""
+        self._builds.drop(finished)
         for edge in self._graph.stages[finished].inputs:
             readers = self._graph.readers_of(edge.source)
             if all(self._scheduler.counts_of(reader.number).done == reader.tasks for reader in readers):
@@ -323,6 +326,7 @@ class LocalRunner:
             memory_bytes_max=self._grants.held_bytes_of_stage[attempt.task.stage],
             sink=self._sink,
             sync_later=self._syncs.add,
+            builds=self._builds,
         )
         return run_task(task, self.store, context, self._job.tables, self._job.functions, self._job.sources)
 

@@ -154,7 +154,7 @@ def put_key(keys: Any, at: Any, word0: Any, word1: Any, length: Any, seed: Any) 
 
 
 @helper
-def _same_long(arena: Any, at: Any, data: Any, start: Any, length: Any) -> bool:
+def same_long(arena: Any, at: Any, data: Any, start: Any, length: Any) -> bool:
     """True if `length` (> 16) bytes are equal; the last 8 were compared before."""
     done = 0
     while done + 8 < length:
@@ -240,7 +240,7 @@ def probe(
                     if not is_long:
                         if rows[group, 0] == word0:
                             break
-                    elif _same_long(arena, np.int64(rows[group, 0]), data, np.int64(word0), np.int64(stored_length)):
+                    elif same_long(arena, np.int64(rows[group, 0]), data, np.int64(word0), np.int64(stored_length)):
                         break
             slot = (slot + _ONE) & mask
             steps += 1
@@ -326,7 +326,7 @@ def group_words(
 
 
 @helper
-def _spans(offsets: Any, validity: Any, row: Any, end: Any, starts: Any, lengths: Any) -> Any:
+def spans(offsets: Any, validity: Any, row: Any, end: Any, starts: Any, lengths: Any) -> Any:
     """Starts and lengths (-1: null) of a string column's rows; returns the bytes of keys too long for a record."""
     long_bytes = 0
     for r in range(row, end):
@@ -356,7 +356,7 @@ def group_strings(
     lengths = scratch[CHUNK_ROWS:]
     while row < last:
         end = min(row + CHUNK_ROWS, last)
-        long_bytes = _spans(offsets, validity, row, end, starts, lengths)
+        long_bytes = spans(offsets, validity, row, end, starts, lengths)
         state[REASON] = room(state, slots, rows, arena, groups_max, arena_max, end - row, long_bytes)
         if state[REASON] != DONE:
             return row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -50,14 +50,22 @@ class Scratch:
             idle.append(lent)
 
 
+class Builds(Protocol):
+    """Build sides of joins that all tasks of a stage in this process read: see `exec/joining.SharedBuilds`."""
+
+    def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
+        """What a stage's step made, or `make()` if there is none yet."""
+
+
 class TaskContext:
     """One attempt's surroundings; satisfies `io.context.ReadContext`. Used by the one thread that runs the attempt.
 
     on_bad: error, or reject: rows whose values do not fit are set aside; part_path: where a sink task writes its file;
     max_rejects: more rejects than this end the attempt with KM0503; on_progress: told the input bytes done so far;
     memory_bytes_max: what a step that holds rows may hold before it spills. `origin` says for people what the task
-    reads, `store` is where spilled rows go, `sink` what a task gives its rows to that writes no file. `sync_later`
-    takes over a file that a task wrote, without it the file is durable when the attempt is over.
+    reads, `store` is where spilled rows go, `sink` what a task gives its rows to that writes no file, `builds` holds
+    what tasks of a stage make once for all of them, if they may. `sync_later` takes over a file that a task wrote,
+    without it the file is durable when the attempt is over.
     """
 
     def __init__(
@@ -73,9 +81,10 @@ class TaskContext:
         memory_bytes_max: int = 1 << 62,
         sink: HeldSink | None = None,
         sync_later: Callable[[int, str], None] | None = None,
+        builds: Builds | None = None,
     ) -> None:
         self.attempt, self.scratch, self.part_path = attempt, scratch or Scratch(), part_path
-        self.sink, self.sync_later = sink, sync_later
+        self.sink, self.sync_later, self.builds = sink, sync_later, builds
         self._is_cancelled, self._on_progress = is_cancelled, on_progress
         self.on_bad, self.memory_bytes_max = on_bad, memory_bytes_max
         self._rejects = RejectList(max_rejects)

@@ -108,7 +108,7 @@ def to_partitions(
 
 def take_columns(columns: list[pa.Array[Any]], rows: Rows) -> list[pa.Array[Any]]:
     """These rows of each column, in this order."""
-    return [_Source(column).take(rows) for column in columns]
+    return [RowSource(column).take(rows) for column in columns]
 
 
 def take_rows(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
@@ -117,7 +117,7 @@ def take_rows(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-class _Source:
+class RowSource:
     """A column ready to be gathered from: its buffers as numpy, or the Arrow array if kernels have no form for it."""
 
     def __init__(self, column: Any) -> None:

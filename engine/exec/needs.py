@@ -14,6 +14,7 @@ from kernelmill.kernels import (
     counting,
     gathering,
     hashing,
+    joining,
     keytable,
     listing,
     lowercase,
@@ -82,6 +83,8 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
             case physical.MergeAggregate():
                 yield from _of_keys([step.schema.field(key).type for key in step.keys])
                 yield from _of_aggregate(step.aggs)
+            case physical.Join():
+                yield from _of_join(step)
             case physical.TokenizeExplode():
                 yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
     for branch in pipeline.branches:
@@ -94,6 +97,18 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         texts = [is_string_like(pipeline.schema.field(name).type) for name, _, _ in pipeline.end.keys]
         yield from (searching.narrow_strings if is_text else searching.narrow_words for is_text in texts)
         yield from (partitioning.order_by_partition, *_SCATTER[2:])
+
+
+def _of_join(step: physical.Join) -> Iterator[Callable[..., Any]]:
+    """What both sides call; which of the look-ups depends on the keys' values, so only those of their number's kind."""
+    if len(step.build_keys) > 1:
+        yield from (rowkeys.put_words, rowkeys.put_strings, keytable.group_strings, joining.find_strings)
+    yield from (joining.find_direct, joining.count_groups)
+    if step.how in ("semi", "anti"):
+        yield from (joining.place_rows, joining.rows_with)
+    else:
+        yield from (joining.row_of_groups, joining.pair_unique)
+    yield from _SCATTER[2:]
 
 
 def _are_placed(pipeline: physical.Pipeline) -> bool:

@@ -28,6 +28,7 @@ from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.folds import combine_rows, merge_combined
+from kernelmill.engine.exec.joining import BuildSide, join_pieces, join_rows
 from kernelmill.engine.exec.listwords import is_word
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of, user_placing
@@ -307,6 +308,9 @@ def _run_steps(
             case physical.PickSplitters():
                 batches = pick_splitters(batches, step)
                 schema = step.schema
+            case physical.Join():
+                batches = _join(batches, number, step, task, store, context)
+                schema = step.schema
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
             case physical.EncodeRowGroups(to=to):
@@ -348,6 +352,40 @@ def _merge(
                     yield batch if pieces == 1 else _sub_partition(batch, step.keys, piece, pieces)
 
         yield from merge(blocks(), rows, size)
+
+
+def _join(
+    batches: Flow, number: int, step: physical.Join, task: Task, store: TaskBlocks, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """Join rows with those of another input: the same for all tasks of the stage, or one partition of each."""
+    other = task.inputs[step.input]
+    refs = list(other.blocks())
+
+    def build_side(rows: Iterator[pa.RecordBatch]) -> BuildSide:
+        return BuildSide(rows, store.schema(refs[0]), step, context)
+
+    if other.kind is EdgeKind.BROADCAST:
+
+        def make() -> BuildSide:
+            return build_side(_read(refs, store))
+
+        build = make() if context.builds is None else context.builds.get(task.stage, number, make)
+        yield from join_rows(batches, build, context)
+        return
+    pieces = join_pieces(store.rows(iter(refs)), store.rows(iter(_refs(task))), step)
+    if pieces == 1:
+        yield from join_rows(batches, build_side(_read(refs, store)), context)
+        return
+    for piece in range(pieces):
+        build = build_side(_read_piece(refs, step.build_keys, piece, pieces, store))
+        yield from join_rows(_read_piece(_refs(task), step.probe_keys, piece, pieces, store), build, context)
+
+
+def _read_piece(
+    refs: Sequence[BlockRef], keys: tuple[str, ...], piece: int, pieces: int, store: TaskBlocks
+) -> Iterator[pa.RecordBatch]:
+    for batch in _read(refs, store):
+        yield _sub_partition(batch, keys, piece, pieces)
 
 
 def _aggs(step: physical.MergeAggregate | physical.MergeCombined) -> tuple[physical.AggSpec, ...]:

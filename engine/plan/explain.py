@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from kernelmill.engine.nodes import Column, Tokenize
 from kernelmill.engine.plan import logical, physical, userlogical
+from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import LogicalPlan
 from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
@@ -104,6 +105,8 @@ def node_line(plan: LogicalPlan) -> str:
             return f"Aggregate {_by(plan.keys)}: {_aggs(plan.aggs)}{_partitioned(plan.partitioning)}"
         case logical.Sort():
             return f"Sort {_sort(plan.keys)}" if plan.limit is None else f"TopK {plan.limit} by {_sort(plan.keys)}"
+        case Join():
+            return f"Join {plan.how}{_join_keys(plan)}: {_fields(plan.schema)}"
         case logical.Limit(rows=rows):
             return f"Limit {rows}"
         case logical.SinkParquet():
@@ -191,6 +194,11 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.MapRecords(named=named) if named:
             also = "".join(f"; to {pairs.name}: {_fields(pairs.schema)}" for pairs in named)
             return f"MapRecords {_called(operator.call)}: {_fields(operator.schema)}{also}"
+        case physical.Join():
+            pairs = zip(operator.probe_keys, operator.build_keys, strict=True)
+            on = ", ".join(probe if probe == build else f"{probe}={build}" for probe, build in pairs)
+            what = f"{operator.how}{f' on {on}' if on else ', all pairs'}, build side {operator.build_name}"
+            return f"Join {what}: {_fields(operator.schema)}"
         case physical.SampleKeys(keys=keys, rows=rows):
             return f"SampleKeys {', '.join(keys)}: up to {rows:,} rows a task"
         case physical.PickSplitters(keys=by):
@@ -278,6 +286,13 @@ def _reads(stage: Stage) -> str:
         + (f", output {edge.output}" if edge.output else "")
         for edge in stage.inputs
     )
+
+
+def _join_keys(plan: Join) -> str:
+    pairs = zip(plan.left_on, plan.right_on, strict=True)
+    on = ", ".join(left if left == right else f"{left}={right}" for left, right in pairs)
+    more = "" if plan.validate == "m:m" else f", {plan.validate}"
+    return (f" on {on}" if on else "") + more + (", nulls equal" if plan.nulls_equal else "")
 
 
 def _source(label: str, files: Sequence[object]) -> str:

@@ -26,6 +26,7 @@ MOVING: tuple[rules.Rule, ...] = (
     rules.push_filter_through_tokens,
     rules.push_filter_through_aggregate,
     rules.push_filter_through_sort,
+    rules.push_filter_through_join,
     rules.merge_filters,
     rules.merge_projects,
     rules.remove_identity_project,

@@ -181,6 +181,35 @@ class PickSplitters(msgspec.Struct, frozen=True, tag="pick_splitters"):
     schema: pa.Schema
 
 
+class JoinColumn(msgspec.Struct, frozen=True, array_like=True):
+    """A column `name` of joined rows: column `column` of the build side, or of the probe side."""
+
+    name: str
+    column: str
+    from_build: bool
+
+
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    """Probe rows, those that come, beside the build rows with equal keys, which are the task's input number `input`.
+
+    how: inner; left: probe rows without a match too, beside nulls; full: and build rows without a match, last; semi,
+    anti: probe rows with, without a match. No keys: all pairs. unique_build, unique_probe: a key twice on that side is
+    KM0210; build_name, probe_name are what the user calls the sides: left and right.
+    """
+
+    how: str
+    input: int
+    probe_keys: tuple[str, ...]
+    build_keys: tuple[str, ...]
+    columns: tuple[JoinColumn, ...]
+    schema: pa.Schema
+    nulls_equal: bool = False
+    unique_probe: bool = False
+    unique_build: bool = False
+    probe_name: str = "left"
+    build_name: str = "right"
+
+
 # Steps that call users' functions ------------------------------------------------------------------------------------
 
 
@@ -354,6 +383,7 @@ Step = (
     | MergeAggregate
     | Sort
     | Limit
+    | Join
     | EncodeRowGroups
     | Sampling
     | UserStep

@@ -2,6 +2,7 @@
 
 Aggregate     partial rows -> hash by keys -> merge        (partitions: `partition_count`; one without keys)
 Sort          rows -> sample of keys -> splitters -> rows by range -> sort       (partitions: `partition_count`)
+Join          probe rows beside build rows, read by every task; or both sides by hash of keys -> join
 Limit, top_k  each task its own first rows -> gather -> one task for all rows
 MapReduce     map, combine -> hash, range or the user's partition -> sort -> reduce
 one file      row groups, encoded by each task -> gather -> one writer
@@ -21,6 +22,8 @@ from kernelmill.engine.nodes import Column
 from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.codec import encode_pipeline
 from kernelmill.engine.plan.inputs import Inputs, keys_as_dictionaries
+from kernelmill.engine.plan.joins import Join
+from kernelmill.engine.plan.joinsides import sides_of
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.partial import partial_schema
@@ -109,6 +112,8 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             below = unique_columns(plan.input)
             kept = (c.name for c in plan.columns if isinstance(n := unaliased(c.node), Column) and n.name in below)
             return tuple(kept)
+        case Join(how="semi" | "anti"):
+            return unique_columns(plan.left)
         case logical.Filter() | logical.Sort() | logical.Limit() | userlogical.SortPartitions():
             return unique_columns(plan.input)
         case _:
@@ -210,6 +215,8 @@ class _Planner:
                     first = pipe if limit is None else pipe.then(physical.Sort(plan.keys, limit), pipe.schema)
                     pipe = self.gather(first, "sort" if limit is None else "top_k")
                 return pipe.then(physical.Sort(plan.keys, limit), pipe.schema)
+            case Join():
+                return self._join(plan)
             case logical.Limit(rows=rows):
                 pipe = self.open(plan.input)
                 pipe = pipe.then(physical.Limit(rows), pipe.schema)
@@ -335,6 +342,25 @@ class _Planner:
         partial = physical.PartialAggregate(plan.keys, plan.aggs)
         pipe = pipe.then(partial, partial_schema(plan.keys, plan.aggs, plan.input.schema))
         return self._merge(pipe, plan, plan.aggs, plan.partitioning)
+
+    def _join(self, plan: Join) -> Pipe:
+        """Open both sides: the build side is read by each task of the probe side, or both are partitioned by keys."""
+        sides = sides_of(plan)
+        probe = sides.probe.narrowed(self.unshared(self.open(sides.probe.plan)), moves=not sides.is_broadcast)
+        build = sides.build.narrowed(self.unshared(self.open(sides.build.plan)), moves=True)
+        if sides.is_broadcast:
+            edge = Edge(self.close(build, physical.ToBlocks(), 1), EdgeKind.BROADCAST)
+            step = sides.step(plan, len(probe.inputs))
+            return replace(probe, inputs=(*probe.inputs, edge)).then(step, plan.schema)
+        tasks = max(probe.tasks, build.tasks)
+        partitions = self.partitions or partition_count(self.inputs.input_bytes, tasks)
+        partitions = min(partitions, max(1, BLOCKS_MAX // tasks))
+        edges = tuple(
+            Edge(self.close(pipe, physical.ToBlocks(side.keys), partitions), EdgeKind.HASH)
+            for pipe, side in ((probe, sides.probe), (build, sides.build))
+        )
+        joined = Pipe("join", probe.schema, partitions, inputs=edges, is_reduced=probe.is_reduced)
+        return joined.then(sides.step(plan, 1), plan.schema)
 
     def _count_tokens(self, plan: logical.CountTokens) -> Pipe:
         aggs = (AggSpec(plan.name, "len", None),)

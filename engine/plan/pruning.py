@@ -9,6 +9,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import (
     Aggregate,
     CountTokens,
@@ -26,6 +27,7 @@ from kernelmill.engine.plan.logical import (
     Sort,
     TokenizeExplode,
     with_input,
+    with_inputs,
 )
 from kernelmill.engine.plan.userlogical import (
     CombineByKey,
@@ -74,6 +76,8 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan, _prune(plan.input, needed))
         case SinkParquet() | SinkRows():
             return with_input(plan, _prune(plan.input, set(plan.schema.names)))
+        case Join():
+            return _prune_join(plan, needed)
         case MapRecords() | MapOutput() | CombineRows() | CombineByKey() | ReduceGroups() | MapBatches() | MapGroups():
             return with_input(plan, _prune(plan.input, set(plan.input.schema.names)))
         case Partition(keys=keys) | SortPartitions(keys=keys) | GatherGroups(keys=keys):
@@ -89,6 +93,16 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan, below)
         case _:
             raise error(Code.INTERNAL, f"{type(plan).__name__} has no rule for its columns")
+
+
+def _prune_join(plan: Join, needed: set[str]) -> LogicalPlan:
+    """Both sides with their keys and the columns that are asked for."""
+    columns = tuple(column for column in plan.columns if column.name in needed) or plan.columns[:1]
+    left = {*plan.left_on, *(column.column for column in columns if not column.from_right)}
+    right = {*plan.right_on, *(column.column for column in columns if column.from_right)}
+    if len(columns) < len(plan.columns):
+        plan = replace(plan, columns=columns)
+    return with_inputs(plan, (_prune(plan.left, left), _prune(plan.right, right)))
 
 
 def _prune_scan(plan: ScanText | ScanParquet | ScanTable | ScanSource, needed: set[str]) -> LogicalPlan:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.nodes import Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import (
     Aggregate,
     CountTokens,
@@ -22,6 +23,7 @@ from kernelmill.engine.plan.logical import (
     Sort,
     TokenizeExplode,
     with_input,
+    with_inputs,
 )
 from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.physical import NamedNode
@@ -128,6 +130,47 @@ def push_filter_through_aggregate(plan: LogicalPlan) -> LogicalPlan:
         return with_input(aggregate, Filter(aggregate.input, predicate, origin=plan.origin))
 
     return _split_filter(plan, lambda node: bool(columns_of(node)) and columns_of(node) <= keys, pushed)
+
+
+def push_filter_through_join(plan: LogicalPlan) -> LogicalPlan:
+    """Tests of columns of one side go before the join, where that side's rows without a match come out nowhere else.
+
+    Of a left join only the left side's: a right row that fails would leave its left row, beside nulls. Of an inner join
+    a test of keys alone goes to both sides.
+    """
+    if not (isinstance(plan, Filter) and isinstance(plan.input, Join)):
+        return plan
+    for is_right in (False, True):
+        if plan.input.keeps_unmatched(not is_right):  # rows of the other side stand beside nulls of this one's
+            continue
+        moved = _push_to_side(plan, plan.input, is_right)
+        if moved is not plan:
+            return moved
+    return plan
+
+
+def _push_to_side(plan: Filter, join: Join, is_right: bool) -> LogicalPlan:
+    below: dict[str, Node] = {c.name: Column(c.column) for c in join.columns if c.from_right == is_right}
+    own, others = (join.right_on, join.left_on) if is_right else (join.left_on, join.right_on)
+    keys = dict(zip(own, others, strict=True))
+
+    def movable(node: Node) -> bool:
+        return bool(columns_of(node)) and columns_of(node) <= below.keys() and not may_fail(node)
+
+    def pushed(predicate: Node) -> LogicalPlan:
+        sides = [join.left, join.right]
+        here = substitute(predicate, below)
+        sides[is_right] = Filter(sides[is_right], here, origin=plan.origin)
+        if join.how == "inner":
+            of_keys = [part for part in conjuncts(here) if columns_of(part) <= keys.keys()]
+            same = [part for part in of_keys if join.key_types_are_equal(columns_of(part), is_right)]
+            if same:
+                renamed: dict[str, Node] = {own: Column(other) for own, other in keys.items()}
+                there = substitute(_all_of(same), renamed)
+                sides[not is_right] = Filter(sides[not is_right], there, origin=plan.origin)
+        return with_inputs(join, (sides[0], sides[1]))
+
+    return _split_filter(plan, movable, pushed)
 
 
 def push_filter_through_sort(plan: LogicalPlan) -> LogicalPlan:

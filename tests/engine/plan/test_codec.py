@@ -54,6 +54,8 @@ PIPELINES += [
     Pipeline(None, (physical.EncodeRowGroups(physical.ToParquet(*WRITTEN)),), physical.ToBlocks(), physical.ENCODED),
     Pipeline(None, (), physical.ToOneParquet(*WRITTEN), physical.ENCODED),
 ]
+JOIN = physical.Join("left", 1, ("n",), ("m",), (physical.JoinColumn("a", "b", True),), SCHEMA, True, False, True)
+PIPELINES += [Pipeline(None, (JOIN,), ENDS[0], SCHEMA)]
 PIPELINES += [Pipeline(None, tuple(SAMPLING), physical.ToRanges((("n", True, False),)), SCHEMA)]
 TASKS = [
     Task(0, 3, b"operators", 8, TextSplit((FileRange(FILE, 0, 100), FileRange(FILE, 100, 1234)))),
