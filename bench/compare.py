@@ -44,6 +44,7 @@ from bench.harness import (
     scratch,
     threads_option,
 )
+from bench.joins import h2o_join
 from bench.mapreduce import mapreduce
 from bench.measure import Run, warm_page_cache
 from bench.report import round_order, seconds_table, summarise
@@ -266,6 +267,7 @@ def compile_all(rounds: int, json_path: Path | None) -> None:
         _repeat("all kernels compiled", command, rounds, False, json_path)
 
 
+main.add_command(h2o_join)
 main.add_command(mapreduce)
 main.add_command(cluster)
 

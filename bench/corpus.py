@@ -27,6 +27,7 @@ from typing import Any
 import click
 
 from bench.facts import facts_of_text, line_blocks
+from bench.jointables import write_join_tables
 from bench.stations import STATIONS, write_measurements
 from bench.tables import write_group_by_table
 from bench.zipf import zipf_blocks
@@ -218,6 +219,11 @@ def build_tables(rows: int, groups: int, seed: int) -> dict[str, Any]:
     )
 
 
+def build_join_tables(rows: int, seed: int) -> dict[str, Any]:
+    """Write join/, the four tables of the h2o db-benchmark's joins, and its facts."""
+    return _described("join", lambda target: write_join_tables(target, rows=rows, seed=seed))
+
+
 def build_measurements(lines: int, stations: int, seed: int) -> dict[str, Any]:
     """Write measurements.txt, temperatures of stations as text, and its facts."""
     return _described(
@@ -317,6 +323,15 @@ def tables(rows: int, groups: int, seed: int, force: bool) -> None:
     _build("groupby", force, lambda: build_tables(rows, groups, seed))
 
 
+@main.command(name="join-tables")
+@click.option("--rows", default=10_000_000, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@force_option
+def join_tables(rows: int, seed: int, force: bool) -> None:
+    """The tables of the join questions, Parquet."""
+    _build("join", force, lambda: build_join_tables(rows, seed))
+
+
 @main.command()
 @click.option("--lines", default=100_000_000, show_default=True)
 @click.option("--stations", default=STATIONS, show_default=True)
@@ -338,6 +353,7 @@ def everything(kjv: Path, force: bool) -> None:
         _build(f"{name}-part", force, functools.partial(build_part, name, size))
     _build("zipf", force, lambda: build_zipf(20_000_000, 1_000_000, 1.1, 1))
     _build("groupby", force, lambda: build_tables(10_000_000, 100_000, 1))
+    _build("join", force, lambda: build_join_tables(10_000_000, 1))
     _build("measurements", force, lambda: build_measurements(100_000_000, STATIONS, 1))
 
 

@@ -39,6 +39,14 @@ def groups_command(
     return [sys.executable, "-m", module, table, target, ",".join(keys), codec, str(threads), str(runs)]
 
 
+def joins_command(
+    engine: str, folder: Path, target: Path, question: str, *, codec: str, threads: int, runs: int
+) -> Command:
+    """The process that joins the tables in `folder` as a question asks, `runs` times, and prints each run's seconds."""
+    module = f"bench.peers.{engine}_joins"
+    return [sys.executable, "-m", module, folder, target, question, codec, str(threads), str(runs)]
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of every engine and library that was measured."""
     names = ("kernelmill", "numba", "numpy", "pyarrow", "duckdb", "polars")

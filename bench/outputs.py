@@ -68,6 +68,16 @@ def group_differences(path: Path, other: Path, keys: list[str]) -> dict[str, Any
     }
 
 
+def row_facts(path: Path) -> dict[str, Any]:
+    """Facts of any rows, whatever their order: how many, the columns by name, a digest over all values, the codecs."""
+    table = f"read_parquet({parquet_glob(path)})"
+    names = sorted(row[0] for row in _connect().execute(f"DESCRIBE SELECT * FROM {table}").fetchall())
+    row = ", ".join(f'"{name}"' for name in names)
+    found = _connect().execute(f"SELECT count(*), coalesce(sum(hash({row})), 0) % 18446744073709551616 FROM {table}")
+    rows, digest = found.fetchall()[0]
+    return {"rows": rows, "columns": names, "digest": f"{int(digest):016x}", "codecs": codecs(path)}
+
+
 def station_facts(path: Path) -> dict[str, Any]:
     """Facts of a summary of temperatures with columns station, min, mean, max and count; see `bench.stations`."""
     rows = _connect().execute(
@@ -104,6 +114,13 @@ path_argument = click.Path(exists=True, path_type=Path)
 def words(path: Path) -> None:
     """Print the facts of a word count."""
     click.echo(json.dumps(word_facts(path)))
+
+
+@main.command()
+@click.argument("path", type=path_argument)
+def rows(path: Path) -> None:
+    """Print the facts of any rows."""
+    click.echo(json.dumps(row_facts(path)))
 
 
 @main.command()
