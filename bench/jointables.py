@@ -2,7 +2,8 @@
 
 With N rows there are three key ranges, of N/1e6, N/1e3 (at least 10) and N, each 1.1 times as many numbers, shuffled:
 0.9 of a range are keys of both sides, 0.1 of the left alone, 0.1 of the right alone. Every key of a side is there at
-least once, the others are drawn. id4, id5, id6 are the keys as texts, "id%d"; v1, v2 a number in [0, 100) of 6 decimals.
+least once, the others are drawn. id4, id5, id6 are the keys as texts, "id%d"; v1, v2 a
+number in [0, 100) of 6 decimals.
 
     x       N rows      id1 id2 id3 id4 id5 id6 v1
     small   N/1e6       id1 id4 v2

@@ -34,8 +34,8 @@ from kernelmill.engine.events import (
     TaskStarted,
     fan_out,
 )
+from kernelmill.engine.exec.buildside import SharedBuilds
 from kernelmill.engine.exec.context import Scratch, TaskContext, TaskResult
-from kernelmill.engine.exec.joining import SharedBuilds
 from kernelmill.engine.exec.needs import kernels_of
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import Grants, plan_grants

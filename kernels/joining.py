@@ -245,20 +245,17 @@ def pair_rows(
     return count
 
 
-@kernel(i64(i32_in, i64_in, boolean, u32_out))
-def rows_with(groups: Any, starts: Any, wanted: Any, rows: Any) -> Any:
-    """The probe rows that have a match, or, if not `wanted`, those without; returns how many.
+@kernel(void(i32_in, i64_in, u8_out))
+def mark_matching(groups: Any, starts: Any, marks: Any) -> None:
+    """Set marks[row] to 1 for each probe row that has a match, else to 0.
 
-    Shapes: groups i32[n]; starts i64[g + 1]; rows u32[n].
+    Shapes: groups i32[n]; starts i64[g + 1]; marks u8[n].
     """
-    count = 0
     for row in range(groups.size):
-        group = groups[row]
+        prefetch(starts, max(groups[np.uint64(min(row + _AHEAD, groups.size - 1))], 0))
+        group = groups[np.uint64(row)]
         has = group >= 0 and starts[np.uint64(group) + _ONE] > starts[np.uint64(group)]
-        if has == wanted:
-            rows[np.uint64(count)] = row
-            count += 1
-    return count
+        marks[np.uint64(row)] = np.uint8(1) if has else np.uint8(0)
 
 
 @kernel(void(u32_in, u8_out))

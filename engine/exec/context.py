@@ -51,7 +51,7 @@ class Scratch:
 
 
 class Builds(Protocol):
-    """Build sides of joins that all tasks of a stage in this process read: see `exec/joining.SharedBuilds`."""
+    """Build sides of joins that all tasks of a stage in this process read: see `exec/buildside.SharedBuilds`."""
 
     def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
         """What a stage's step made, or `make()` if there is none yet."""

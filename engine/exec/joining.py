@@ -1,154 +1,244 @@
-"""Joins: a build side in memory, its rows laid out by key, and probe rows that stream past it.
+"""Joins of a task: probe rows stream past a build side; see `kernels/joining`.
 
-Pairs come in order of (probe row, build row), whatever the size of batches; see `kernels/joining`.
+Pairs come in order of (probe row, build row), whatever the size of batches. A partition is joined in sub-partitions if
+its build side is large. One that is still too large holds keys with many rows: its build rows are taken block by block,
+and the probe rows come anew for each.
 """
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import concatenated, is_string_like, strings_view
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.buildside import BuildSide, longest_text, repeated_key
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Rows, RowSource, take_rows
-from kernelmill.engine.exec.joinkeys import FirstSeen, number_keys
+from kernelmill.engine.exec.joinkeys import FirstSeen
+from kernelmill.engine.exec.recut import BATCH_BYTES_MAX, recut
+from kernelmill.engine.io.rowbytes import bytes_of
 from kernelmill.engine.plan.physical import Join
-from kernelmill.engine.pyvalues import python_values
 from kernelmill.kernels import joining
-
-T = TypeVar("T")
 
 PAIRS_MAX = 1 << 17
 """Rows of a batch that a join makes."""
-_TEXT_BYTES_MAX = 1 << 30  # of a column of such a batch: int32 offsets end at 2 GiB
 BUILD_ROWS_MAX, BUILD_BYTES_MAX = 1 << 22, 192 << 20
-"""A partition whose build side is larger is joined in sub-partitions: their number decides the order of rows (I1)."""
-_HELD_BYTES_MAX = 1 << 30
+"""A partition with a larger build side is joined in sub-partitions; one twice as large, in blocks of so much. Both
+decide the order of rows, so they follow from rows and their values alone (I1)."""
+_SHARED_BYTES_MAX = 1 << 30
+_TEXT_BYTES_MAX = 1 << 30  # of a column of a batch: int32 offsets end at 2 GiB
+
+Batches = Iterator[pa.RecordBatch]
 
 
-class BuildSide:
-    """The rows that probe rows are joined with, laid out by key. Nothing in it changes once it is made."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema, step: Join, context: TaskContext) -> None:
-        self.step = step
-        held: list[pa.RecordBatch] = []
-        size = 0
-        for batch in batches:
-            context.check_cancelled()
-            held.append(batch)
-            size += batch.nbytes
-            if size > _HELD_BYTES_MAX:
-                raise _too_large(step, size)
-        rows = self.rows = sum(batch.num_rows for batch in held)
-        whole = concatenated(held) if held else pa.RecordBatch.from_pylist([], schema=schema)
-        keys = [whole.column(name) for name in step.build_keys]
-        self._finder, groups = number_keys(keys, rows, step.nulls_equal)
-        self.starts = np.zeros(self._finder.groups + 1, np.int64)
-        most = joining.count_groups(groups, self.starts[:-1])
-        matching = int(self.starts[-2]) if self._finder.groups else 0
-        self.starts[-1] = matching
-        if step.unique_build and most > 1:
-            joined = FirstSeen(step.nulls_equal).repeated(keys, rows)
-            raise _repeated(step.build_keys, keys, joined or 0, step.build_name)
-        self.is_unique = most <= 1
-        self.row_of: NDArray[np.int32] = np.empty(0, np.int32)
-        self.row_at: Rows = np.empty(0, np.uint32)
-        if self.is_unique:
-            self.row_of = np.full(self._finder.groups, joining.NO_GROUP, np.int32)
-            joining.row_of_groups(groups, self.row_of)
-        if not self.is_unique or step.how in ("semi", "anti"):
-            self.row_at = np.empty(matching, np.uint32)
-            joining.place_rows(groups, self.starts[:-1], self.row_at)
-        self._lay_out(whole)
-
-    def _lay_out(self, whole: pa.RecordBatch) -> None:
-        """Make the output's columns ready to be gathered from, for left and full joins with a row of nulls behind."""
-        names = [column.column for column in self.step.columns if column.from_build]
-        self._sources = {name: RowSource(whole.column(name)) for name in names}
-        self._texts = {name: _longest(whole.column(name)) for name in names}
-        self._with_null: dict[str, RowSource] = {}
-        if self.step.how in ("left", "full"):
-            for name in names:
-                column = whole.column(name)
-                null = pa.nulls(1, column.type)
-                self._with_null[name] = RowSource(pa.concat_arrays([column, null]))
-
-    def find(self, batch: pa.RecordBatch) -> NDArray[np.int32]:
-        """The groups of a probe batch's rows."""
-        return self._finder.find([batch.column(name) for name in self.step.probe_keys], batch.num_rows)
-
-    def take(self, name: str, rows: Rows, has_missing: bool) -> pa.Array[Any]:
-        """Column `name` of these build rows; with `has_missing` the row number `rows` stands for nulls."""
-        return (self._with_null if has_missing else self._sources)[name].take(rows)
-
-    def text_bytes_max(self) -> int:
-        """The bytes of the longest text that a build row has in an output column."""
-        return max(self._texts.values(), default=0)
+def join_pieces(build: list[tuple[int, int]], probe: list[tuple[int, int]], step: Join) -> int:
+    """In how many sub-partitions a partition is joined: from rows and bytes of its blocks, never from free memory."""
+    rows, size = (sum(counts) for counts in zip(*build, strict=True)) if build else (0, 0)
+    if step.unique_probe:  # their keys are remembered
+        rows = max(rows, sum(count for count, _ in probe))
+    return max(-(-rows // BUILD_ROWS_MAX), -(-size // BUILD_BYTES_MAX), 1)
 
 
-def join_rows(batches: Iterator[pa.RecordBatch], build: BuildSide, context: TaskContext) -> Iterator[pa.RecordBatch]:
+def shared_build(batches: Batches, schema: pa.Schema, step: Join, context: TaskContext) -> BuildSide:
+    """The build side that every task of a stage reads. KM0401 where it is far larger than its plan let expect."""
+    held, rest = _held(batches, _SHARED_BYTES_MAX, 1 << 31, context)
+    if rest is not None:
+        what = f"the {step.build_name} side of a join, expected to be small, has over {_SHARED_BYTES_MAX:,} bytes"
+        raise error(Code.MEMORY_LIMIT, what, hint="cache() it before the join: then its size is known")
+    return BuildSide(held, schema, step)
+
+
+def join_rows(batches: Batches, build: BuildSide, context: TaskContext) -> Batches:
     """Join the probe rows in `batches` with a build side; of a full join, last the build rows that nothing met."""
     step = build.step
-    matched = np.zeros(build.rows + 1, np.uint8) if step.how == "full" else None
+    matched = np.zeros(build.rows + 1, np.uint8)
+    for batch in _checked(batches, step, context):
+        if step.how in ("semi", "anti"):
+            yield from _kept(batch, _matching(batch, build) == (step.how == "semi"), step)
+        else:
+            yield from _paired(batch, build, matched, step.how in ("left", "full"), context)
+    if step.how == "full":
+        yield from _unmatched(build, matched)
+
+
+def join_partition(
+    build_rows: Batches, probe_rows: Callable[[], Batches], schema: pa.Schema, step: Join, context: TaskContext
+) -> Batches:
+    """Join a partition, or a piece of one; `probe_rows` gives its probe rows as often as it is asked."""
+    held, rest = _held(build_rows, 2 * BUILD_BYTES_MAX, 2 * BUILD_ROWS_MAX, context)
+    if rest is None:
+        yield from join_rows(probe_rows(), BuildSide(held, schema, step), context)
+        return
+    waiting = _Waiting()
+    seen = FirstSeen(step.nulls_equal) if step.unique_build else None
+    blocks = _blocks(recut(itertools.chain(_emptied(held), rest), min(BATCH_BYTES_MAX, BUILD_BYTES_MAX)))
+    block = next(blocks)
+    while block:
+        after = next(blocks, [])
+        build = BuildSide(block, schema, step)
+        if seen is not None:
+            _check_unique(block, seen, step.build_keys, step.build_name)
+        block = after
+        yield from _join_block(probe_rows(), build, waiting, not after, context)
+
+
+def _join_block(batches: Batches, build: BuildSide, waiting: _Waiting, is_last: bool, context: TaskContext) -> Batches:
+    """Join all probe rows with one block of several; with the last one, those that met no row of any."""
+    step, first = build.step, 0
+    matched = np.zeros(build.rows + 1, np.uint8)
+    for batch in _checked(batches, step, context):
+        had = waiting.of(first, batch.num_rows)
+        has = _matching(batch, build)
+        waiting.keep(first, had & ~has)
+        first += batch.num_rows
+        if step.how == "semi":
+            yield from _kept(batch, had & has, step)
+            continue
+        if step.how != "anti":
+            yield from _paired(batch, build, matched, False, context)
+        alone = had & ~has
+        if not is_last or not alone.any() or step.how == "inner":
+            continue
+        if step.how == "anti":
+            yield from _kept(batch, alone, step)
+        else:
+            lone = take_rows(batch, np.flatnonzero(alone).astype(np.uint32))
+            yield _made(_ProbeRows(lone, step), None, build, np.full(lone.num_rows, build.rows, np.uint32))
+    if step.how == "full":
+        yield from _unmatched(build, matched)
+
+
+class _Waiting:
+    """Which rows of a stream that comes again and again still wait for a match: a bit a row."""
+
+    def __init__(self) -> None:
+        self._bits: NDArray[np.uint8] = np.full(1 << 10, 0xFF, np.uint8)
+
+    def of(self, first: int, rows: int) -> NDArray[np.bool_]:
+        """Whether each of these rows waits; all do at first."""
+        while 8 * self._bits.size < first + rows:
+            self._bits = np.concatenate([self._bits, np.full(self._bits.size, 0xFF, np.uint8)])
+        return self._unpacked(first, rows)[first % 8 : first % 8 + rows].astype(np.bool_)
+
+    def keep(self, first: int, waits: NDArray[np.bool_]) -> None:
+        """Set whether these rows, of which `of` was asked, wait from now on."""
+        bits = self._unpacked(first, waits.size)
+        bits[first % 8 : first % 8 + waits.size] = waits
+        self._bits[first // 8 : (first + waits.size + 7) // 8] = np.packbits(bits, bitorder="little")
+
+    def _unpacked(self, first: int, rows: int) -> NDArray[np.uint8]:
+        return np.unpackbits(self._bits[first // 8 : (first + rows + 7) // 8], bitorder="little")
+
+
+def _held(
+    batches: Batches, bytes_max: int, rows_max: int, context: TaskContext
+) -> tuple[list[pa.RecordBatch], Batches | None]:
+    """Batches up to these sizes, and those after them if there are more."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        context.check_cancelled()
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + bytes_of(batch.columns)
+        if rows > rows_max or size > bytes_max:
+            return held, batches
+    return held, None
+
+
+def _emptied(held: list[pa.RecordBatch]) -> Batches:
+    """What is held, forgotten as it is taken."""
+    held.reverse()
+    while held:
+        yield held.pop()
+
+
+def _blocks(batches: Batches) -> Iterator[list[pa.RecordBatch]]:
+    block: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        more = bytes_of(batch.columns)
+        if block and (rows + batch.num_rows > BUILD_ROWS_MAX or size + more > BUILD_BYTES_MAX):
+            yield block
+            block, rows, size = [], 0, 0
+        block.append(batch)
+        rows, size = rows + batch.num_rows, size + more
+    if block:
+        yield block
+
+
+def _checked(batches: Batches, step: Join, context: TaskContext) -> Batches:
+    """Probe batches; KM0210 for a key that is there twice, where the step forbids it."""
     seen = FirstSeen(step.nulls_equal) if step.unique_probe else None
     for batch in batches:
         context.check_cancelled()
         context.rows_from(None)
         if seen is not None:
-            keys = [batch.column(name) for name in step.probe_keys]
-            again = seen.repeated(keys, batch.num_rows)
-            if again is not None:
-                raise _repeated(step.probe_keys, keys, again, step.probe_name)
-        if step.how in ("semi", "anti"):
-            yield from _kept(batch, build)
-        else:
-            yield from _paired(batch, build, matched, context)
-    if matched is not None:
-        yield from _unmatched(build, matched)
+            _check_unique([batch], seen, step.probe_keys, step.probe_name)
+        if batch.num_rows:
+            yield batch
 
 
-def _kept(batch: pa.RecordBatch, build: BuildSide) -> Iterator[pa.RecordBatch]:
-    """The rows of a semi join, which have a match, or of an anti join, which have none."""
-    step, rows = build.step, np.empty(batch.num_rows, np.uint32)
-    count = joining.rows_with(build.find(batch), build.starts, step.how == "semi", rows)
-    if not count:
+def _check_unique(batches: list[pa.RecordBatch], seen: FirstSeen, names: tuple[str, ...], side: str) -> None:
+    for batch in batches:
+        keys = [batch.column(name) for name in names]
+        again = seen.repeated(keys, batch.num_rows)
+        if again is not None:
+            raise repeated_key(names, keys, again, side)
+
+
+def _matching(batch: pa.RecordBatch, build: BuildSide) -> NDArray[np.bool_]:
+    """Whether each probe row has a match."""
+    marks = np.empty(batch.num_rows, np.uint8)
+    joining.mark_matching(build.find(batch), build.starts, marks)
+    return marks.view(np.bool_)
+
+
+def _kept(batch: pa.RecordBatch, keep: NDArray[np.bool_], step: Join) -> Batches:
+    """These rows of a probe batch, for semi and anti joins."""
+    rows = np.flatnonzero(keep).astype(np.uint32)
+    if not rows.size:
         return
     kept = batch.select([column.column for column in step.columns])
-    if count < batch.num_rows:
-        kept = take_rows(kept, rows[:count])
+    if rows.size < batch.num_rows:
+        kept = take_rows(kept, rows)
     yield pa.RecordBatch.from_arrays(kept.columns, schema=step.schema)
 
 
 def _paired(
-    batch: pa.RecordBatch, build: BuildSide, matched: NDArray[np.uint8] | None, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    """The joined rows of a probe batch, at most PAIRS_MAX at a time."""
-    probe = _ProbeRows(batch, build)
-    longest = max(probe.text_bytes_max, build.text_bytes_max())
+    batch: pa.RecordBatch, build: BuildSide, matched: NDArray[np.uint8], keeps_all: bool, context: TaskContext
+) -> Batches:
+    """The joined rows of a probe batch, PAIRS_MAX at a time at most; `keeps_all`: those without a match too."""
+    probe = _ProbeRows(batch, build.step)
+    longest = max(probe.text_bytes_max, build.text_bytes_max)
     room = min(PAIRS_MAX, max(1, _TEXT_BYTES_MAX // max(1, longest)))
-    for probe_rows, build_rows in _pairs(build.find(batch), build, room):
+    for probe_rows, build_rows in _pairs(build.find(batch), build, keeps_all, room):
         context.check_cancelled()
-        if matched is not None:
+        if build.step.how == "full":
             joining.mark_rows(build_rows, matched)
-        has_missing = build.step.how in ("left", "full") and bool((build_rows == build.rows).any())
-        columns = [
-            build.take(column.column, build_rows, has_missing)
-            if column.from_build
-            else probe.take(column.column, probe_rows)
-            for column in build.step.columns
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=build.step.schema)
+        is_whole = build.is_unique and probe_rows.size == batch.num_rows  # each row once, in order
+        yield _made(probe, None if is_whole else probe_rows, build, build_rows)
 
 
-def _pairs(groups: NDArray[np.int32], build: BuildSide, room: int) -> Iterator[tuple[Rows, Rows]]:
+def _made(probe: _ProbeRows, probe_rows: Rows | None, build: BuildSide, build_rows: Rows) -> pa.RecordBatch:
+    """Joined rows: these of a probe batch, all if None, beside these of the build side."""
+    step = build.step
+    has_missing = step.how in ("left", "full") and bool((build_rows == build.rows).any())
+    columns = [
+        build.take(column.column, build_rows, has_missing)
+        if column.from_build
+        else probe.take(column.column, probe_rows)
+        for column in step.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=step.schema)
+
+
+def _pairs(groups: NDArray[np.int32], build: BuildSide, keeps_all: bool, room: int) -> Iterator[tuple[Rows, Rows]]:
     """Numbers of probe and build rows that go together, `room` pairs at a time."""
-    keeps_all = build.step.how in ("left", "full")
     if build.is_unique:
         probe_rows, build_rows = np.empty(groups.size, np.uint32), np.empty(groups.size, np.uint32)
         count = joining.pair_unique(groups, build.row_of, keeps_all, build.rows, probe_rows, build_rows)
@@ -165,29 +255,28 @@ def _pairs(groups: NDArray[np.int32], build: BuildSide, room: int) -> Iterator[t
 
 
 class _ProbeRows:
-    """A probe batch to gather from; as it is where all of its rows are wanted once."""
+    """A probe batch to gather from."""
 
-    def __init__(self, batch: pa.RecordBatch, build: BuildSide) -> None:
+    def __init__(self, batch: pa.RecordBatch, step: Join) -> None:
         self._batch = batch
-        self._names = [column.column for column in build.step.columns if not column.from_build]
         self._sources: dict[str, RowSource] = {}
-        self._is_unique = build.is_unique
-        self.text_bytes_max = max((_longest(batch.column(name)) for name in self._names), default=0)
+        names = [column.column for column in step.columns if not column.from_build]
+        self.text_bytes_max = max((longest_text(batch.column(name)) for name in names), default=0)
 
-    def take(self, name: str, rows: Rows) -> pa.Array[Any]:
-        """Column `name` of these rows."""
+    def take(self, name: str, rows: Rows | None) -> pa.Array[Any]:
+        """Column `name` of these rows, or as it is."""
         column = self._batch.column(name)
-        if self._is_unique and rows.size == self._batch.num_rows:  # each once, in order
+        if rows is None:
             return column
         if name not in self._sources:
             self._sources[name] = RowSource(column)
         return self._sources[name].take(rows)
 
 
-def _unmatched(build: BuildSide, matched: NDArray[np.uint8]) -> Iterator[pa.RecordBatch]:
+def _unmatched(build: BuildSide, matched: NDArray[np.uint8]) -> Batches:
     """The build rows of a full join that no probe row met, in their order, beside nulls."""
     rows = np.flatnonzero(matched[: build.rows] == 0).astype(np.uint32)
-    room = min(PAIRS_MAX, max(1, _TEXT_BYTES_MAX // max(1, build.text_bytes_max())))
+    room = min(PAIRS_MAX, max(1, _TEXT_BYTES_MAX // max(1, build.text_bytes_max)))
     for first in range(0, rows.size, room):
         part = rows[first : first + room]
         columns = [
@@ -195,56 +284,3 @@ def _unmatched(build: BuildSide, matched: NDArray[np.uint8]) -> Iterator[pa.Reco
             for column, field in zip(build.step.columns, build.step.schema, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=build.step.schema)
-
-
-def _longest(column: Any) -> int:
-    """The bytes of the longest text in a column; 0 for other types."""
-    if not len(column) or not is_string_like(column.type):
-        return 0
-    return int(np.diff(strings_view(column)[1]).max())
-
-
-def _repeated(names: tuple[str, ...], keys: list[pa.Array[Any]], row: int, side: str) -> KernelmillError:
-    key = {name: python_values(column.slice(row, 1))[0] for name, column in zip(names, keys, strict=True)}
-    what = f"validate= says that each key is once on the {side} side of the join, and {key} is there again"
-    return error(Code.KEY_REPEATED, what, hint="leave validate= out, or make the keys unique: group_by(...).agg(...)")
-
-
-def _too_large(step: Join, size: int) -> KernelmillError:
-    what = f"the {step.build_name} side of a join has more than {size:,} bytes in one task"
-    hint = "raise partitions=, or swap the sides: the other one streams"
-    return error(Code.MEMORY_LIMIT, what, hint=hint)
-
-
-def join_pieces(build: list[tuple[int, int]], probe: list[tuple[int, int]], step: Join) -> int:
-    """In how many sub-partitions a partition is joined, from rows and bytes of its blocks, never from free memory."""
-    rows, size = (sum(counts) for counts in zip(*build, strict=True)) if build else (0, 0)
-    if step.unique_probe:  # their keys are remembered
-        rows = max(rows, sum(count for count, _ in probe))
-    return max(-(-rows // BUILD_ROWS_MAX), -(-size // BUILD_BYTES_MAX), 1) if step.build_keys else 1
-
-
-class SharedBuilds:
-    """Build sides that all tasks of a stage read, made once in this process by the first that asks."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[tuple[int, int], threading.Lock] = {}
-        self._made: dict[tuple[int, int], Any] = {}
-
-    def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
-        """The build side of a stage's step, made by `make` if there is none yet; others wait for it."""
-        place = stage, number
-        with self._lock:
-            lock = self._locks.setdefault(place, threading.Lock())
-        with lock:
-            if place not in self._made:
-                self._made[place] = make()
-            found: T = self._made[place]
-            return found
-
-    def drop(self, stage: int) -> None:
-        """Forget those of a stage that is done."""
-        with self._lock:
-            for place in [place for place in self._made if place[0] == stage]:
-                del self._made[place]

@@ -25,10 +25,11 @@ from kernelmill.engine.exec.aggregate import (
     partial_aggregate,
 )
 from kernelmill.engine.exec.branches import Branches
+from kernelmill.engine.exec.buildside import BuildSide
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
 from kernelmill.engine.exec.folds import combine_rows, merge_combined
-from kernelmill.engine.exec.joining import BuildSide, join_pieces, join_rows
+from kernelmill.engine.exec.joining import join_partition, join_pieces, join_rows, shared_build
 from kernelmill.engine.exec.listwords import is_word
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of, user_placing
@@ -345,47 +346,36 @@ def _merge(
     size_max = MERGE_BYTES_MAX if not lists else MERGE_WORD_LIST_BYTES_MAX if are_words else MERGE_LIST_BYTES_MAX
     pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // size_max), 1) if step.keys else 1
     for piece in range(pieces):
-
-        def blocks(piece: int = piece) -> Iterator[pa.RecordBatch]:
-            for ref in _refs(task):
-                for batch in store.read(ref):
-                    yield batch if pieces == 1 else _sub_partition(batch, step.keys, piece, pieces)
-
-        yield from merge(blocks(), rows, size)
+        yield from merge(_read_piece(_refs(task), step.keys, piece, pieces, store), rows, size)
 
 
 def _join(
     batches: Flow, number: int, step: physical.Join, task: Task, store: TaskBlocks, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
-    """Join rows with those of another input: the same for all tasks of the stage, or one partition of each."""
+    """Join rows with those of another input: the same for all tasks of the stage, or a partition beside a partition."""
     other = task.inputs[step.input]
-    refs = list(other.blocks())
-
-    def build_side(rows: Iterator[pa.RecordBatch]) -> BuildSide:
-        return BuildSide(rows, store.schema(refs[0]), step, context)
-
+    build, probe = list(other.blocks()), _refs(task)
+    schema = store.schema(build[0])
     if other.kind is EdgeKind.BROADCAST:
 
         def make() -> BuildSide:
-            return build_side(_read(refs, store))
+            return shared_build(_read(build, store), schema, step, context)
 
-        build = make() if context.builds is None else context.builds.get(task.stage, number, make)
-        yield from join_rows(batches, build, context)
+        shared = make() if context.builds is None else context.builds.get(task.stage, number, make)
+        yield from join_rows(batches, shared, context)
         return
-    pieces = join_pieces(store.rows(iter(refs)), store.rows(iter(_refs(task))), step)
-    if pieces == 1:
-        yield from join_rows(batches, build_side(_read(refs, store)), context)
-        return
+    pieces = join_pieces(store.rows(iter(build)), store.rows(iter(probe)), step)
     for piece in range(pieces):
-        build = build_side(_read_piece(refs, step.build_keys, piece, pieces, store))
-        yield from join_rows(_read_piece(_refs(task), step.probe_keys, piece, pieces, store), build, context)
+        build_rows = _read_piece(build, step.build_keys, piece, pieces, store)
+        probe_rows = partial(_read_piece, probe, step.probe_keys, piece, pieces, store)
+        yield from join_partition(build_rows, probe_rows, schema, step, context)
 
 
 def _read_piece(
     refs: Sequence[BlockRef], keys: tuple[str, ...], piece: int, pieces: int, store: TaskBlocks
 ) -> Iterator[pa.RecordBatch]:
     for batch in _read(refs, store):
-        yield _sub_partition(batch, keys, piece, pieces)
+        yield batch if pieces == 1 else _sub_partition(batch, keys, piece, pieces)
 
 
 def _aggs(step: physical.MergeAggregate | physical.MergeCombined) -> tuple[physical.AggSpec, ...]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import joining
+from kernelmill.engine.exec import joining, task
 from kernelmill.engine.plan import estimates
 
 HOWS = ("inner", "left", "right", "full", "semi", "anti")
@@ -32,13 +32,16 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=["broadcast", "partitioned", "in pieces"])
+@pytest.fixture(params=["broadcast", "partitioned", "in pieces", "in blocks"])
 def way(request, monkeypatch):
     """How both sides come together: the settings of a run."""
     if request.param != "broadcast":
         monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", -1)
     if request.param == "in pieces":
         monkeypatch.setattr(joining, "BUILD_ROWS_MAX", 3)
+    if request.param == "in blocks":
+        monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 20)
+        monkeypatch.setattr(task, "join_pieces", lambda *_: 1)
     return {"partitions": 1 if request.param == "broadcast" else 3, "split_size": "64B", "progress": False}
 
 

@@ -1,0 +1,113 @@
+"""The build side of a join: its rows in memory, laid out by key, ready to be gathered from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernelmill.engine.batch import concatenated, is_string_like, strings_view
+from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.exchange import Rows, RowSource
+from kernelmill.engine.exec.joinkeys import FirstSeen, number_keys
+from kernelmill.engine.plan.physical import Join
+from kernelmill.engine.pyvalues import python_values
+from kernelmill.kernels import joining
+
+T = TypeVar("T")
+
+
+class BuildSide:
+    """The rows, of `schema`, that probe rows are joined with. Nothing in it changes once it is made.
+
+    Raises KM0210 for a key that is there twice where the step forbids it.
+    """
+
+    def __init__(self, batches: Sequence[pa.RecordBatch], schema: pa.Schema, step: Join) -> None:
+        self.step = step
+        self.rows = sum(batch.num_rows for batch in batches)
+        whole = _whole(batches, schema, has_null_row=step.how in ("left", "full"))
+        keys = [whole.column(name).slice(0, self.rows) for name in step.build_keys]
+        self._finder, groups = number_keys(keys, self.rows, step.nulls_equal)
+        self.starts = np.zeros(self._finder.groups + 1, np.int64)
+        most = joining.count_groups(groups, self.starts[:-1])
+        matching = int(self.starts[-2]) if self._finder.groups else 0
+        self.starts[-1] = matching
+        if step.unique_build and most > 1:
+            again = FirstSeen(step.nulls_equal).repeated(keys, self.rows)
+            raise repeated_key(step.build_keys, keys, again or 0, step.build_name)
+        self.is_unique = most <= 1
+        self.row_of: NDArray[np.int32] = np.empty(0, np.int32)
+        self.row_at: Rows = np.empty(0, np.uint32)
+        if self.is_unique:
+            self.row_of = np.full(self._finder.groups, joining.NO_GROUP, np.int32)
+            joining.row_of_groups(groups, self.row_of)
+        self.row_at = np.empty(matching, np.uint32)
+        joining.place_rows(groups, self.starts[:-1], self.row_at)
+        taken = {column.column: whole.column(column.column) for column in step.columns if column.from_build}
+        self._sources = {name: RowSource(column.slice(0, self.rows)) for name, column in taken.items()}
+        has_null_row = whole.num_rows > self.rows
+        self._with_null = {name: RowSource(column) for name, column in taken.items()} if has_null_row else {}
+        self.text_bytes_max = max(map(longest_text, taken.values()), default=0)
+
+    def find(self, batch: pa.RecordBatch) -> NDArray[np.int32]:
+        """The groups of a probe batch's rows."""
+        return self._finder.find([batch.column(name) for name in self.step.probe_keys], batch.num_rows)
+
+    def take(self, name: str, rows: Rows, has_missing: bool) -> pa.Array[Any]:
+        """Column `name` of these build rows; with `has_missing` the row number `self.rows` stands for nulls."""
+        return (self._with_null if has_missing else self._sources)[name].take(rows)
+
+
+class SharedBuilds:
+    """Build sides that all tasks of a stage read, made once in this process by the first that asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[tuple[int, int], threading.Lock] = {}
+        self._made: dict[tuple[int, int], Any] = {}
+
+    def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
+        """The build side of a stage's step, made by `make` if there is none yet; others wait for it."""
+        place = stage, number
+        with self._lock:
+            lock = self._locks.setdefault(place, threading.Lock())
+        with lock:
+            if place not in self._made:
+                self._made[place] = make()
+            found: T = self._made[place]
+            return found
+
+    def drop(self, stage: int) -> None:
+        """Forget those of a stage that is done."""
+        with self._lock:
+            for place in [place for place in self._made if place[0] == stage]:
+                del self._made[place]
+
+
+def longest_text(column: Any) -> int:
+    """The bytes of the longest text in a column; 0 for other types."""
+    if not len(column) or not is_string_like(column.type):
+        return 0
+    return int(np.diff(strings_view(column)[1]).max())
+
+
+def repeated_key(names: tuple[str, ...], keys: list[pa.Array[Any]], row: int, side: str) -> KernelmillError:
+    """KM0210 for a row whose key came before."""
+    key = {name: python_values(column.slice(row, 1))[0] for name, column in zip(names, keys, strict=True)}
+    what = f"validate= says that each key is once on the {side} side of the join, and {key} is there again"
+    return error(Code.KEY_REPEATED, what, hint="leave validate= out, or make the keys unique: group_by(...).agg(...)")
+
+
+def _whole(batches: Sequence[pa.RecordBatch], schema: pa.Schema, *, has_null_row: bool) -> pa.RecordBatch:
+    """All rows in one batch; a row of nulls at its end, if asked for, stands beside probe rows without a match."""
+    if not has_null_row:
+        return concatenated(list(batches)) if batches else pa.RecordBatch.from_pylist([], schema=schema)
+    nullable = pa.schema([field.with_nullable(True) for field in schema])
+    held = [pa.RecordBatch.from_arrays(batch.columns, schema=nullable) for batch in batches]
+    null = pa.RecordBatch.from_arrays([pa.nulls(1, field.type) for field in schema], schema=nullable)
+    return concatenated([*held, null])
