@@ -87,12 +87,20 @@ def place_rows(groups: Any, ends: Any, row_at: Any) -> None:
             row_at[at] = row
 
 
-@kernel(void(i32_in, i32_out))
-def row_of_groups(groups: Any, row_of: Any) -> None:
-    """The row of each group where no group has two. Shapes: groups i32[n]; row_of i32[g], NO_GROUP before."""
+@kernel(i64(i32_in, i32_out))
+def row_of_groups(groups: Any, row_of: Any) -> Any:
+    """Note the row of each group, if no group has two; returns the first row whose group has one before, else -1.
+
+    Shapes: groups i32[n]; row_of i32[g], NO_GROUP before.
+    """
     for row in range(groups.size):
+        prefetch(row_of, max(groups[np.uint64(min(row + _AHEAD, groups.size - 1))], 0))
         if groups[row] >= 0:
-            row_of[np.uint64(groups[row])] = row
+            group = np.uint64(groups[row])
+            if row_of[group] >= 0:
+                return row
+            row_of[group] = row
+    return -1
 
 
 # Groups of probe rows ------------------------------------------------------------------------------------------------
@@ -255,6 +263,16 @@ def mark_matching(groups: Any, starts: Any, marks: Any) -> None:
         prefetch(starts, max(groups[np.uint64(min(row + _AHEAD, groups.size - 1))], 0))
         group = groups[np.uint64(row)]
         has = group >= 0 and starts[np.uint64(group) + _ONE] > starts[np.uint64(group)]
+        marks[np.uint64(row)] = np.uint8(1) if has else np.uint8(0)
+
+
+@kernel(void(i32_in, i32_in, u8_out))
+def mark_found(groups: Any, row_of: Any, marks: Any) -> None:
+    """As `mark_matching` where no group has two build rows. Shapes: groups i32[n]; row_of i32[g]; marks u8[n]."""
+    for row in range(groups.size):
+        prefetch(row_of, max(groups[np.uint64(min(row + _AHEAD, groups.size - 1))], 0))
+        group = groups[np.uint64(row)]
+        has = group >= 0 and row_of[np.uint64(group)] >= 0
         marks[np.uint64(row)] = np.uint8(1) if has else np.uint8(0)
 
 

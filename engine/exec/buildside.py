@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from kernelmill.engine.batch import concatenated, is_string_like, strings_view
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.exchange import Rows, RowSource
-from kernelmill.engine.exec.joinkeys import FirstSeen, number_keys
+from kernelmill.engine.exec.joinkeys import number_keys
 from kernelmill.engine.plan.physical import Join
 from kernelmill.engine.pyvalues import python_values
 from kernelmill.kernels import joining
 
 T = TypeVar("T")
+
+_SPARSE, _DENSE = 12, 4
+"""Numbers a row that integer keys may take by their distance from the least: with one row a key a number costs 4 bytes,
+with several 12."""
 
 
 class BuildSide:
@@ -32,31 +36,44 @@ class BuildSide:
         self.rows = sum(batch.num_rows for batch in batches)
         whole = _whole(batches, schema, has_null_row=step.how in ("left", "full"))
         keys = [whole.column(name).slice(0, self.rows) for name in step.build_keys]
-        self._finder, groups = number_keys(keys, self.rows, step.nulls_equal)
-        self.starts = np.zeros(self._finder.groups + 1, np.int64)
-        most = joining.count_groups(groups, self.starts[:-1])
-        matching = int(self.starts[-2]) if self._finder.groups else 0
-        self.starts[-1] = matching
-        if step.unique_build and most > 1:
-            again = FirstSeen(step.nulls_equal).repeated(keys, self.rows)
-            raise repeated_key(step.build_keys, keys, again or 0, step.build_name)
-        self.is_unique = most <= 1
-        self.row_of: NDArray[np.int32] = np.empty(0, np.int32)
+        self._finder, groups = number_keys(keys, self.rows, step.nulls_equal, _SPARSE)
+        self.row_of = np.full(self._finder.groups, joining.NO_GROUP, np.int32)
+        again = joining.row_of_groups(groups, self.row_of)
+        if again >= 0 and step.unique_build:
+            raise repeated_key(step.build_keys, keys, again, step.build_name)
+        self.is_unique = again < 0
+        self.starts: NDArray[np.int64] = np.zeros(1, np.int64)
         self.row_at: Rows = np.empty(0, np.uint32)
-        if self.is_unique:
-            self.row_of = np.full(self._finder.groups, joining.NO_GROUP, np.int32)
-            joining.row_of_groups(groups, self.row_of)
-        self.row_at = np.empty(matching, np.uint32)
-        joining.place_rows(groups, self.starts[:-1], self.row_at)
+        if not self.is_unique:
+            self.row_of = np.empty(0, np.int32)
+            if self._finder.groups > _DENSE * self.rows:
+                self._finder, groups = number_keys(keys, self.rows, step.nulls_equal, _DENSE)
+            self._lay_out(groups)
         taken = {column.column: whole.column(column.column) for column in step.columns if column.from_build}
         self._sources = {name: RowSource(column.slice(0, self.rows)) for name, column in taken.items()}
         has_null_row = whole.num_rows > self.rows
         self._with_null = {name: RowSource(column) for name, column in taken.items()} if has_null_row else {}
         self.text_bytes_max = max(map(longest_text, taken.values()), default=0)
 
+    def _lay_out(self, groups: NDArray[np.int32]) -> None:
+        self.starts = np.zeros(self._finder.groups + 1, np.int64)
+        joining.count_groups(groups, self.starts[:-1])
+        self.starts[-1] = self.starts[-2]
+        self.row_at = np.empty(int(self.starts[-1]), np.uint32)
+        joining.place_rows(groups, self.starts[:-1], self.row_at)
+
     def find(self, batch: pa.RecordBatch) -> NDArray[np.int32]:
         """The groups of a probe batch's rows."""
         return self._finder.find([batch.column(name) for name in self.step.probe_keys], batch.num_rows)
+
+    def matching(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Whether each row of a probe batch has a match."""
+        marks = np.empty(batch.num_rows, np.uint8)
+        if self.is_unique:
+            joining.mark_found(self.find(batch), self.row_of, marks)
+        else:
+            joining.mark_matching(self.find(batch), self.starts, marks)
+        return marks.view(np.bool_)
 
     def take(self, name: str, rows: Rows, has_missing: bool) -> pa.Array[Any]:
         """Column `name` of these build rows; with `has_missing` the row number `self.rows` stands for nulls."""

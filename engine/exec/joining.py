@@ -59,7 +59,7 @@ def join_rows(batches: Batches, build: BuildSide, context: TaskContext) -> Batch
     matched = np.zeros(build.rows + 1, np.uint8)
     for batch in _checked(batches, step, context):
         if step.how in ("semi", "anti"):
-            yield from _kept(batch, _matching(batch, build) == (step.how == "semi"), step)
+            yield from _kept(batch, build.matching(batch) == (step.how == "semi"), step)
         else:
             yield from _paired(batch, build, matched, step.how in ("left", "full"), context)
     if step.how == "full":
@@ -93,7 +93,7 @@ def _join_block(batches: Batches, build: BuildSide, waiting: _Waiting, is_last: 
     matched = np.zeros(build.rows + 1, np.uint8)
     for batch in _checked(batches, step, context):
         had = waiting.of(first, batch.num_rows)
-        has = _matching(batch, build)
+        has = build.matching(batch)
         waiting.keep(first, had & ~has)
         first += batch.num_rows
         if step.how == "semi":
@@ -191,13 +191,6 @@ def _check_unique(batches: list[pa.RecordBatch], seen: FirstSeen, names: tuple[s
             raise repeated_key(names, keys, again, side)
 
 
-def _matching(batch: pa.RecordBatch, build: BuildSide) -> NDArray[np.bool_]:
-    """Whether each probe row has a match."""
-    marks = np.empty(batch.num_rows, np.uint8)
-    joining.mark_matching(build.find(batch), build.starts, marks)
-    return marks.view(np.bool_)
-
-
 def _kept(batch: pa.RecordBatch, keep: NDArray[np.bool_], step: Join) -> Batches:
     """These rows of a probe batch, for semi and anti joins."""
     rows = np.flatnonzero(keep).astype(np.uint32)
@@ -214,7 +207,7 @@ def _paired(
 ) -> Batches:
     """The joined rows of a probe batch, PAIRS_MAX at a time at most; `keeps_all`: those without a match too."""
     probe = _ProbeRows(batch, build.step)
-    longest = max(probe.text_bytes_max, build.text_bytes_max)
+    longest = build.text_bytes_max if build.is_unique else max(probe.text_bytes_max(), build.text_bytes_max)
     room = min(PAIRS_MAX, max(1, _TEXT_BYTES_MAX // max(1, longest)))
     for probe_rows, build_rows in _pairs(build.find(batch), build, keeps_all, room):
         context.check_cancelled()
@@ -259,9 +252,12 @@ class _ProbeRows:
 
     def __init__(self, batch: pa.RecordBatch, step: Join) -> None:
         self._batch = batch
+        self._names = [column.column for column in step.columns if not column.from_build]
         self._sources: dict[str, RowSource] = {}
-        names = [column.column for column in step.columns if not column.from_build]
-        self.text_bytes_max = max((longest_text(batch.column(name)) for name in names), default=0)
+
+    def text_bytes_max(self) -> int:
+        """The bytes of the longest text in a column that comes out."""
+        return max((longest_text(self._batch.column(name)) for name in self._names), default=0)
 
     def take(self, name: str, rows: Rows | None) -> pa.Array[Any]:
         """Column `name` of these rows, or as it is."""

@@ -12,8 +12,7 @@ from kernelmill.engine.exec.keys import encode_rows
 from kernelmill.kernels import joining, keytable
 from kernelmill.kernels.table import NO_MASK, Groups, KeyTable
 
-_DIRECT_SPAN_LEAST, _DIRECT_SPAN_MAX, _DIRECT_PER_ROW = 1 << 16, 1 << 27, 4
-"""Integers are numbered by their distance from the least if that makes at most 4 numbers a row, or few at all."""
+_DIRECT_SPAN_LEAST, _DIRECT_SPAN_MAX = 1 << 16, 1 << 27
 
 
 class Finder(Protocol):
@@ -28,14 +27,19 @@ class Finder(Protocol):
         """The groups of `rows` rows whose keys are these columns."""
 
 
-def number_keys(columns: list[pa.Array[Any]], rows: int, nulls_equal: bool) -> tuple[Finder, Groups]:
-    """Number the keys of a build side of `rows` rows: what finds them, and the group of each row."""
+def number_keys(
+    columns: list[pa.Array[Any]], rows: int, nulls_equal: bool, numbers_a_row: int
+) -> tuple[Finder, Groups]:
+    """Number the keys of a build side of `rows` rows: what finds them, and the group of each row.
+
+    Integers are numbered by their distance from the least if that takes at most so many numbers a row, or few at all.
+    """
     if not columns:
         every = _EveryRow()
         return every, every.find([], rows)
     first = plain(columns[0])
     if len(columns) == 1 and not is_string_like(first.type) and not pa.types.is_floating(first.type):
-        direct = _direct_finder(first, nulls_equal)
+        direct = _direct_finder(first, nulls_equal, numbers_a_row)
         if direct is not None:
             return direct, direct.find([first], rows)
     table = _TableFinder(nulls_equal)
@@ -78,14 +82,14 @@ class _Direct:
         return groups
 
 
-def _direct_finder(column: pa.Array[Any], nulls_equal: bool) -> _Direct | None:
+def _direct_finder(column: pa.Array[Any], nulls_equal: bool, numbers_a_row: int) -> _Direct | None:
     words, validity = key_words(column).view(np.int64), validity_bytes(column)
     if validity.size:
         words = words[validity != 0]
     if not words.size:
         return _Direct(np.uint64(0), 0, nulls_equal)
     low, high = int(words.min()), int(words.max())
-    if high - low >= min(max(_DIRECT_SPAN_LEAST, _DIRECT_PER_ROW * words.size), _DIRECT_SPAN_MAX):
+    if high - low >= min(max(_DIRECT_SPAN_LEAST, numbers_a_row * words.size), _DIRECT_SPAN_MAX):
         return None
     return _Direct(np.uint64(low & 0xFFFFFFFFFFFFFFFF), high - low + 1, nulls_equal)
 

@@ -103,11 +103,11 @@ def _of_join(step: physical.Join) -> Iterator[Callable[..., Any]]:
     """What both sides call; which of the look-ups depends on the keys' values, so only those of their number's kind."""
     if len(step.build_keys) > 1:
         yield from (rowkeys.put_words, rowkeys.put_strings, keytable.group_strings, joining.find_strings)
-    yield from (joining.find_direct, joining.count_groups, joining.place_rows)
+    yield from (joining.find_direct, joining.row_of_groups)
     if step.how in ("semi", "anti"):
-        yield joining.mark_matching
+        yield joining.mark_found
     else:
-        yield from (joining.row_of_groups, joining.pair_unique)
+        yield joining.pair_unique
     yield from _SCATTER[2:]
 
 

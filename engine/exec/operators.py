@@ -67,8 +67,9 @@ def filter_rows(batches: Batches, operator: physical.Filter, context: TaskContex
         place = context.take_place()
         for start, keep in rowwise(batch, place, lambda rows: evaluate(operator.predicate, rows, tokenize), context):
             if keep.true_count:
-                rows = batch if len(keep) == batch.num_rows else batch.slice(start, len(keep))
-                kept = rows.filter(keep, null_selection_behavior="drop")
+                kept = batch if len(keep) == batch.num_rows else batch.slice(start, len(keep))
+                if keep.true_count < len(keep):  # a filter copies also what it keeps whole
+                    kept = kept.filter(keep, null_selection_behavior="drop")
                 context.rows_from(_place_of_kept(place, start, keep))
                 yield kept
 

@@ -61,6 +61,22 @@ def test_groups_of_parquet_with_sums_and_means_of_floats(tables, keys):
     assert_same_bytes(km.scan_parquet(tables).group_by(*keys).agg(*AGGREGATES), **TABLE)
 
 
+@pytest.mark.parametrize("how", ["left", "full"])
+def test_rows_joined_with_what_groups_have(tables, how):
+    """A left join reads its small side in every task, a full one partitions both."""
+    groups = km.scan_parquet(tables).filter(km.col("i") % 3 > 0).group_by("s").agg(*AGGREGATES)
+    joined = km.scan_parquet(tables).select("s", "i", "x").join(groups, "s", how)
+    if how == "full":
+        assert_same_bytes(joined, **TABLE)
+        return
+    expected = None
+    for threads in THREADS:
+        os.mkdir(str(threads))
+        found = digests_of(joined, f"{threads}/out", threads, split_size="2MiB")
+        expected = expected or found
+        assert found == expected
+
+
 def test_sums_over_all_rows(tables):
     """One group: nothing can spill worth the name, the order of additions is all that could differ."""
     frame = km.scan_parquet(tables).group_by(one=km.lit(1)).agg(*AGGREGATES)

@@ -53,12 +53,27 @@ def test_pairs_come_by_probe_row_then_build_row_whatever_the_room(build, probe, 
 def test_pairs_of_unique_groups_are_those_of_any(order, count, probe, keeps_all):
     build, groups = np.array(order[:count], np.int32), np.array(probe, np.int32)
     row_of = np.full(6, joining.NO_GROUP, np.int32)
-    joining.row_of_groups(build, row_of)
+    assert joining.row_of_groups(build, row_of) == -1
     probe_rows, build_rows = oracle.Guarded(groups.size, np.uint32), oracle.Guarded(groups.size, np.uint32)
     found = joining.pair_unique(groups, row_of, keeps_all, 99, probe_rows.array, build_rows.array)
     pairs = [(row, order.index(g) if g in order[:count] else 99) for row, g in enumerate(probe)]
     expected = [pair for pair in pairs if pair[1] != 99 or keeps_all]
     assert list(zip(probe_rows.check()[:found].tolist(), build_rows.check()[:found].tolist(), strict=True)) == expected
+
+
+@given(GROUPS)
+def test_the_first_row_whose_group_came_before_is_told(groups):
+    found = joining.row_of_groups(np.array(groups, np.int32), np.full(6, joining.NO_GROUP, np.int32))
+    again = (row for row, group in enumerate(groups) if group >= 0 and group in groups[:row])
+    assert found == next(again, -1)
+
+
+@given(st.permutations(range(6)), st.integers(0, 6), GROUPS)
+def test_rows_with_a_match_are_marked_where_groups_are_unique(order, count, probe):
+    row_of, marks = np.full(6, joining.NO_GROUP, np.int32), oracle.Guarded(len(probe), np.uint8)
+    joining.row_of_groups(np.array(order[:count], np.int32), row_of)
+    joining.mark_found(np.array(probe, np.int32), row_of, marks.array)
+    assert marks.check().tolist() == [int(group in order[:count]) for group in probe]
 
 
 @given(GROUPS, GROUPS)

@@ -105,6 +105,18 @@ def test_an_output_that_is_one_file_with_rejects_beside_it(cluster, here, tmp_pa
     assert (made.rejects, made.counters) == (expected.rejects, expected.counters)
 
 
+@pytest.mark.parametrize("how", ["left", "full"])
+def test_a_join_has_the_bytes_of_a_local_run(cluster, here, tmp_path, how):
+    """A left join's tasks read a split and all of the other side, a full one's a partition of each side."""
+    common = words().filter(km.col("len") > 5).rename({"len": "often"})
+    joined = words().filter(km.col("len") < 500).join(common, "word", how)
+    made = joined.sink_parquet(str(tmp_path / "there"), partitions=3, **OPTIONS)
+    with here():
+        expected = joined.sink_parquet(str(tmp_path / "here"), partitions=3, **OPTIONS)
+    assert files_in(tmp_path / "there") == files_in(tmp_path / "here")
+    assert made.rows == expected.rows > 1000
+
+
 def test_several_outputs(cluster, here, tmp_path):
     def split(line, emit):
         for word in line.split():
