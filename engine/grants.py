@@ -51,6 +51,7 @@ _COUNT_TOKENS = _Cost(3, 224 * MIB)
 _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
 _MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
 _JOIN = _Cost(6, 416 * MIB)  # a sub-partition's rows twice, their keys in a table, and a batch of joined rows
+_JOIN_SHARED = _Cost(5, 256 * MIB)  # one build side for all tasks, of up to 64 MiB before it is laid out
 _NO_TABLE = _Cost(4, 96 * MIB)
 _COMBINE_LISTS = _Cost(12, 320 * MIB)  # a table, and three copies of what waits to become lists
 _LISTS_LEAST = _Cost(12, 128 * MIB)  # two or three copies of what is merged at once
@@ -138,7 +139,7 @@ def _need(pipeline: Pipeline, input_bytes: int) -> int:
     input_bytes: its input's size in files.
     """
     costs = [_COUNT_TOKENS if isinstance(pipeline.source, CountTokens) else _NO_TABLE]
-    costs += _costs(pipeline.steps)
+    costs += _costs(pipeline.steps, is_partitioned=pipeline.source is None)
     # A branch works while the main steps hold what they hold, one branch at a time; each holds rows back.
     beside = max((_most(_costs(branch.steps), input_bytes) for branch in pipeline.branches), default=0)
     return _most(costs, input_bytes) + beside + len(pipeline.branches) * HELD_BYTES_MAX
@@ -148,7 +149,8 @@ def _most(costs: list[_Cost], input_bytes: int) -> int:
     return max((min(cost.bytes_max, _BASE_BYTES + cost.per_input_byte * input_bytes) for cost in costs), default=0)
 
 
-def _costs(steps: tuple[Step, ...]) -> list[_Cost]:
+def _costs(steps: tuple[Step, ...], *, is_partitioned: bool = False) -> list[_Cost]:
+    """What each step costs; `is_partitioned`: the first one reads blocks, a join then two partitions of them."""
     costs = []
     for step in steps:
         match step:
@@ -159,7 +161,7 @@ def _costs(steps: tuple[Step, ...]) -> list[_Cost]:
             case MergeAggregate(keys=keys):
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
             case Join():
-                costs.append(_JOIN)
+                costs.append(_JOIN if is_partitioned and step is steps[0] else _JOIN_SHARED)
             case MapRecords() | CombineRows() | ReduceGroups():
                 costs.append(_PYTHON_VALUES)
     return costs

@@ -27,7 +27,7 @@ from kernelmill.kernels import joining
 
 PAIRS_MAX = 1 << 17
 """Rows of a batch that a join makes."""
-BUILD_ROWS_MAX, BUILD_BYTES_MAX = 1 << 22, 192 << 20
+BUILD_ROWS_MAX, BUILD_BYTES_MAX = 1 << 21, 128 << 20
 """A partition with a larger build side is joined in sub-partitions; one twice as large, in blocks of so much. Both
 decide the order of rows, so they follow from rows and their values alone (I1)."""
 _SHARED_BYTES_MAX = 1 << 30

@@ -98,7 +98,17 @@ def in_any_order(rows):
 
 
 @pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("kinds", [(pa.int64(),), (pa.string(),), (pa.float64(),), (pa.int32(), pa.large_string())])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (pa.int64(),),
+        (pa.string(),),
+        (pa.float64(),),
+        (pa.int32(), pa.large_string()),
+        (pa.int32(), pa.date32(), pa.bool_()),
+        (pa.int64(), pa.int64()),
+    ],
+)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_rows_are_those_of_two_loops(how, kinds, data):
