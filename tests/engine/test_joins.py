@@ -31,6 +31,15 @@ KINDS = {
     pa.date32(): st.none() | st.dates(dt.date(2026, 1, 1), dt.date(2026, 1, 4)),
 }
 
+KEYS = [
+    (pa.int64(),),
+    (pa.string(),),
+    (pa.float64(),),
+    (pa.int32(), pa.large_string()),
+    (pa.int32(), pa.date32(), pa.bool_()),
+    (pa.int64(), pa.int64()),
+]
+
 
 @pytest.fixture(params=["broadcast", "partitioned", "in pieces", "in blocks"])
 def way(request, monkeypatch):
@@ -98,17 +107,7 @@ def in_any_order(rows):
 
 
 @pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize(
-    "kinds",
-    [
-        (pa.int64(),),
-        (pa.string(),),
-        (pa.float64(),),
-        (pa.int32(), pa.large_string()),
-        (pa.int32(), pa.date32(), pa.bool_()),
-        (pa.int64(), pa.int64()),
-    ],
-)
+@pytest.mark.parametrize("kinds", KEYS, ids=str)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_rows_are_those_of_two_loops(how, kinds, data):
