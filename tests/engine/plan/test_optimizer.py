@@ -29,7 +29,15 @@ ROWS = {
 }
 TABLE = pa.table({"k": ROWS["k"], "n": pa.array(ROWS["n"], pa.int64()), "x": ROWS["x"], "t": ROWS["t"]})
 
+OTHER = pa.table({"k": ["a", "B", "b", "zz", None], "j": [1, 2, 3, 4, 5], "n": [9, 8, 7, 6, 5]})
+
 Verb = Callable[[LazyFrame], LazyFrame]
+
+
+def joined(frame: LazyFrame, how: str) -> LazyFrame:
+    """A row of `frame` meets one of OTHER at most, so rows that tie in k, n and t are equal."""
+    return frame.drop("j", "n_right", strict=False).join(km.from_arrow(OTHER), "k", how)
+
 
 # Each keeps the columns k, n and t, so that verbs can follow one another in any order.
 VERBS: dict[str, Verb] = {
@@ -45,6 +53,12 @@ VERBS: dict[str, Verb] = {
     "sort": lambda f: f.sort("k", "n", "t"),
     "head": lambda f: f.sort("n", "k", "t").head(4),
     "top": lambda f: f.top_k(3, by=["n", "k", "t"]),
+    "join": lambda f: joined(f, "inner"),
+    "left join": lambda f: joined(f, "left"),
+    "right join": lambda f: joined(f, "right"),
+    "semi join": lambda f: joined(f, "semi"),
+    "anti join": lambda f: joined(f, "anti"),
+    "filter joined": lambda f: joined(f, "left").filter(km.col("j").is_null() | (km.col("j") > 1), km.col("n") > 0),
     "group": lambda f: f.group_by("k", "t").agg(km.col("n").sum(), c=km.len()),
     "group by one": lambda f: f.group_by("k").agg(km.col("n").max(), t=km.col("n").min().cast("string"), c=km.len()),
 }
