@@ -177,7 +177,8 @@ class LazyFrame:
         with located(origin):
             given: object = other
             if not isinstance(given, LazyFrame):
-                what, hint = f"join takes a LazyFrame, this is {type(given).__name__}", "km.from_arrow(...) makes one"
+                what = f"join takes a LazyFrame, this is {type(given).__name__}"
+                hint = "a DataFrame has .lazy(), other tables km.from_arrow(...)"
                 raise error(Code.TYPE_MISMATCH, what, hint=hint)
             one_of("how", how, JOINS)
             one_of("validate", validate, VALIDATIONS)
