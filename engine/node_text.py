@@ -66,8 +66,11 @@ def _text(node: Node) -> tuple[str, int]:
             return f'{_at(below, 9)}.alias("{name}")', _ATOM_LEVEL
         case Tokenize():
             return f"{_at(node.input, 9)}.str.tokenize({_tokenize_text(node)})", _ATOM_LEVEL
-        case Aggregate(kind=kind, input=taken):
-            return f"{kind}()" if taken is None else f"{_at(taken, 9)}.{kind}()", _ATOM_LEVEL
+        case Aggregate(kind=kind, input=taken, more=more, options=options, where=where):
+            inner = [_text(one)[0] for one in more] + [f"{name}={value!r}" for name, value in options]
+            called = f"{kind}({', '.join(inner)})"
+            called = called if taken is None else f"{_at(taken, 9)}.{called}"
+            return called if where is None else f"{called}.filter({_text(where)[0]})", _ATOM_LEVEL
 
 
 def _at(node: Node, level: int) -> str:

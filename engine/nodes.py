@@ -59,10 +59,17 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
 
 
 class Aggregate(msgspec.Struct, frozen=True, tag="agg"):
-    """One value a group: `kind` is len, count, sum, mean, min or max; `input` is None for len only."""
+    """One value a group, of kind `kind` (`engine/aggregates`); `input` is None for len only.
+
+    more: what it reads beside its input, such as the other column of corr. where: rows for which it is not true are
+    left out.
+    """
 
     kind: str
     input: Node | None
+    more: tuple[Node, ...] = ()
+    options: tuple[tuple[str, str | int | float], ...] = ()
+    where: Node | None = None
 
 
 Node = Column | Literal | Call | Cast | Alias | Tokenize | Aggregate
@@ -89,8 +96,8 @@ def children(node: Node) -> tuple[Node, ...]:
             return args
         case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
             return (below,)
-        case Aggregate(input=below):
-            return () if below is None else (below,)
+        case Aggregate(input=below, more=more, where=where):
+            return tuple(one for one in (below, *more, where) if one is not None)
         case Column() | Literal():
             return ()
 
@@ -102,7 +109,9 @@ def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
             return msgspec.structs.replace(node, args=tuple(map(change, args)))  # map: no frame of its own
         case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
             return msgspec.structs.replace(node, input=change(below))
-        case Aggregate(input=below):
-            return node if below is None else msgspec.structs.replace(node, input=change(below))
+        case Aggregate(input=below, more=more, where=where):
+            changed = None if below is None else change(below)
+            tested = None if where is None else change(where)
+            return msgspec.structs.replace(node, input=changed, more=tuple(map(change, more)), where=tested)
         case Column() | Literal():
             return node

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from kernelmill.engine.aggregates import result_of
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.node_text import cast_text
@@ -17,7 +18,7 @@ from kernelmill.engine.nodes import children as children
 from kernelmill.engine.nodes import depth_of as depth_of
 from kernelmill.engine.nodes import rebuild as rebuild
 from kernelmill.engine.nodes import walk as walk
-from kernelmill.engine.promotion import Arg, arg_of, can_cast, is_bytes, is_number, is_text, number_for, plain_type
+from kernelmill.engine.promotion import Arg, arg_of, can_cast, is_bytes, is_text, plain_type
 from kernelmill.engine.schema import dtype_text, find
 
 DEPTH_MAX = 250
@@ -129,37 +130,21 @@ def _cast_type(node: Cast, schema: pa.Schema) -> tuple[pa.DataType, bool]:
 
 
 def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bool]:
-    if node.input is None:
+    if node.input is None and node.where is None:
         return pa.int64(), False
-    if contains_aggregate(node.input):
+    if any(contains_aggregate(one) for one in children(node)):
         what = f"{node_text(node)} takes an aggregate of an aggregate"
         raise error(Code.TYPE_MISMATCH, what, hint="aggregate twice: group_by(...).agg(...) and again on its result")
-    dtype, nullable = _type_of(node.input, schema)
-    match node.kind:
-        case "count":
-            return pa.int64(), False
-        case "sum" | "mean":
-            if not is_number(dtype) and not pa.types.is_boolean(dtype):
-                what = f"{node_text(node)} needs numbers, {node_text(node.input)} is {dtype_text(dtype)}"
-                raise error(Code.TYPE_MISMATCH, what, hint=_as_number(node.input, dtype, f".{node.kind}()"))
-            return (sum_type(dtype), False) if node.kind == "sum" else (pa.float64(), nullable)
-        case "min" | "max":
-            if pa.types.is_nested(dtype) or pa.types.is_null(dtype):
-                what = f"{node_text(node)}: values of type {dtype_text(dtype)} have no order"
-                raise error(Code.TYPE_MISMATCH, what, hint="take it of one of its parts")
-            return dtype, nullable
-    raise error(Code.INTERNAL, f"no aggregate is called {node.kind!r}")
+    taken = [] if node.input is None else [_described(one, schema) for one in (node.input, *node.more)]
+    if node.where is not None:
+        tested, _ = _type_of(node.where, schema)
+        if not pa.types.is_boolean(tested):
+            what = f"{node_text(node)} needs a boolean, {node_text(node.where)} is {dtype_text(tested)}"
+            raise error(Code.TYPE_MISMATCH, what, hint="compare it, such as > 0")
+    result = result_of(node.kind, taken, may_be_empty=node.where is not None)
+    return result.type, result.nullable
 
 
-def _as_number(node: Node, dtype: pa.DataType, call: str) -> str:
-    target = number_for(dtype)
-    if target is not None:
-        return f"{cast_text(node, target)}{call}"
-    return "explode it first, or take a part of it" if pa.types.is_nested(dtype) else "take it of a column of numbers"
-
-
-def sum_type(dtype: pa.DataType) -> pa.DataType:
-    """The type of a sum of values of the number type `dtype`: int64 (bool too), uint64 or float64."""
-    if pa.types.is_floating(dtype):
-        return pa.float64()
-    return pa.uint64() if pa.types.is_unsigned_integer(dtype) else pa.int64()
+def _described(node: Node, schema: pa.Schema) -> pa.Field[Any]:
+    dtype, nullable = _type_of(node, schema)
+    return pa.field(node_text(node), dtype, nullable=nullable)

@@ -10,15 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import concatenated, plain
+from kernelmill.engine.aggregates import opened
+from kernelmill.engine.batch import concatenated, fixed_view, plain, validity_bytes
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.dense import Column
 from kernelmill.engine.exec.exchange import Placed, in_order, take_columns
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, Folding, KeyColumns, Repeated, StagedText
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom
-from kernelmill.engine.exec.states import Column, Count, Folds, State, Sum, state_of
-from kernelmill.engine.plan.partial import finished_schema, partial_schema
+from kernelmill.engine.exec.states import Count, Folds, Holds, State, Sum, state_of
+from kernelmill.engine.plan.partial import finished_schema, partial_schema, partial_width
 from kernelmill.engine.plan.physical import MergeAggregate, PartialAggregate
 from kernelmill.engine.remembering import remembered
 from kernelmill.kernels.table import Groups, KeyTable, Order
@@ -44,8 +46,6 @@ alone, never from free memory, for it decides the order of rows in the file (I1)
 OUTPUT_ROWS = 1 << 20
 _SMALL_ROWS, _SMALL_BYTES, _JOINED_MAX = 1 << 10, 64 << 10, 256
 """Batches to merge that have less than these are put together, so many of them: at most 16 MiB."""
-LIST_COPIES, WORD_LIST_COPIES = 3, 2  # as they came, in order of group, and of any values in one column between
-
 
 KeyOf = Callable[[int], list[Any]]
 """The key columns of one group."""
@@ -63,8 +63,10 @@ class Placing(NamedTuple):
 class _Grouping:
     """A key table, its key columns and the aggregates' states: rows in, columns out."""
 
-    def __init__(self, table: KeyTable, keys: list[pa.Field[Any]], make_states: MakeStates) -> None:
-        self._table = table
+    def __init__(
+        self, table: KeyTable, keys: list[pa.Field[Any]], make_states: MakeStates, filtered: Sequence[bool] = ()
+    ) -> None:
+        self._table, self._filtered = table, filtered
         self.states = make_states(lambda group: self.key_columns(group, group + 1))
         self._keys = KeyColumns(keys) if keys else None
         self._groups: Groups = np.empty(0, np.int32)
@@ -78,17 +80,20 @@ class _Grouping:
     @property
     def list_bytes(self) -> int:
         """Bytes that wait to become lists."""
-        return sum(state.held_bytes for state in self.states if isinstance(state, Lists))
+        return sum(state.held_bytes for state in self.states if isinstance(state, Holds))
 
     @property
     def list_bytes_made(self) -> int:
         """Bytes of all copies of them, once they are lists."""
-        lists = [state for state in self.states if isinstance(state, Lists)]
-        return sum(state.held_bytes * (WORD_LIST_COPIES if state.are_words else LIST_COPIES) for state in lists)
+        return sum(state.held_bytes * state.copies for state in self.states if isinstance(state, Holds))
 
     def too_long(self, names: Sequence[str]) -> KernelmillError:
         """KM0401 for lists that do not fit the memory: names the key with the longest."""
-        state = max((one for one in self.states if isinstance(one, Lists)), key=lambda one: one.held_bytes)
+        lists = [one for one in self.states if isinstance(one, Lists)]
+        if not lists:
+            what = f"values of {self.list_bytes:,} bytes that aggregates hold do not fit this job's memory"
+            raise error(Code.MEMORY_LIMIT, what, hint="raise memory= or partitions=")
+        state = max(lists, key=lambda one: one.held_bytes)
         group, values = state.longest()
         key = {name: column[0].as_py() for name, column in zip(names, self.key_columns(group, group + 1), strict=True)}
         what = f"lists of {self.list_bytes:,} bytes do not fit this job's memory; that of {key} has {values:,} values"
@@ -108,7 +113,7 @@ class _Grouping:
         value_columns = [[c.array() if isinstance(c, Repeated) else c for c in columns] for columns in value_columns]
         if self._groups.size < rows:
             self._groups = np.empty(rows, np.int32)
-        views = [state.view(columns) for state, columns in zip(self.states, value_columns, strict=True)]
+        views = self._views(value_columns)
         done = self._take_numbered(key_columns, views)
         while done < rows:
             if self._keys is None:
@@ -124,9 +129,27 @@ class _Grouping:
     def _take(self, views: list[list[Column]], first: int, last: int) -> None:
         """Take rows whose groups are known into the states."""
         groups = self._groups[first:last]
-        if groups.size:
-            for state, columns in zip(self.states, views, strict=True):
-                state.add(groups, self._used, [_rows(column, first, last) for column in columns])
+        if not groups.size:
+            return
+        for number, (state, columns) in enumerate(zip(self.states, views, strict=True)):
+            own, rows = groups, [_rows(column, first, last) for column in columns]
+            if self._filtered and self._filtered[number]:
+                kept = np.flatnonzero(rows.pop()[1]).astype(np.uint32)
+                own, rows = groups[kept], [_taken(column, kept) for column in rows]
+            state.add(own, self._used, rows)
+
+    def _views(self, value_columns: list[list[Any]]) -> list[list[Column]]:
+        """What each state needs of its columns; behind it, where it is filtered, one byte a row: 1 is taken."""
+        if not any(self._filtered):
+            return [state.view(columns) for state, columns in zip(self.states, value_columns, strict=True)]
+        views = []
+        for state, columns, is_filtered in zip(self.states, value_columns, self._filtered, strict=True):
+            if is_filtered:
+                *columns, tested = columns
+                views.append([*state.view(columns), (_NO_VALUES, _true_bytes(tested))])
+            else:
+                views.append(state.view(columns))
+        return views
 
     def _take_numbered(self, keys: list[Any], views: list[list[Column]]) -> int:
         """Take those rows, the first of staged ones, that a driver has numbered but could not fold; how many they are.
@@ -154,7 +177,7 @@ class _Grouping:
 
     def _weights_of(self, keys: list[Any], values: list[list[Any]]) -> list[int]:
         """What each row adds to each state, if that is known beforehand and the table can count the rows; else []."""
-        if len(keys) != 1 or not isinstance(keys[0], StagedText):
+        if len(keys) != 1 or not isinstance(keys[0], StagedText) or any(self._filtered):
             return []
         found = [
             state.weight(columns) if isinstance(state, Count | Sum) else None
@@ -235,6 +258,25 @@ def _rows(column: Column, first: int, last: int) -> Column:
     return values[first:last] if len(values) else values, validity[first:last] if validity.size else validity
 
 
+_NO_VALUES: NDArray[Any] = np.empty(0)
+
+
+def _true_bytes(tested: Any) -> NDArray[np.uint8]:
+    """One byte a row: 1 where a boolean is true, 0 where it is false or null."""
+    true = fixed_view(tested.cast(pa.uint8()), np.uint8)
+    valid = validity_bytes(tested)
+    return true & valid if valid.size else true
+
+
+def _taken(column: Column, rows: NDArray[np.uint32]) -> Column:
+    values, validity = column
+    if isinstance(values, pa.Array):
+        taken: Any = take_columns([values], rows)[0]
+    else:
+        taken = values[rows] if len(values) else values
+    return taken, validity[rows] if validity.size else validity
+
+
 def _without_dictionaries(fields: list[pa.Field[Any]]) -> list[pa.Field[Any]]:
     return [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in fields]
 
@@ -259,16 +301,21 @@ def partial_aggregate(
     With several `partitions` they come in order of partition, where the key's kind allows that.
     """
     schema, results = _schemas(operator, input_schema)
-    inputs = [[] if agg.column is None else [agg.column] for agg in operator.aggs]
+    inputs = [list(agg.columns) for agg in operator.aggs]
+    types = [[opened(input_schema.field(name).type) for name in names] for names in inputs]
+    filtered = [agg.where is not None for agg in operator.aggs]
     with ExitStack() as lent:
         rooms = [
-            lent.enter_context(context.scratch.lend(WordRoom)) if a.kind == "list" else None for a in operator.aggs
+            lent.enter_context(context.scratch.lend(WordRoom)) if a.kind in ("list", "quantile") else None
+            for a in operator.aggs
         ]
         states = [
-            state_of(agg, results.field(agg.name).type, merging=False, room=room)
-            for agg, room in zip(operator.aggs, rooms, strict=True)
+            state_of(agg, results.field(agg.name).type, merging=False, room=room, inputs=of)
+            for agg, room, of in zip(operator.aggs, rooms, types, strict=True)
         ]
-        yield from combine_in_table(batches, operator.keys, inputs, lambda _: states, schema, context, partitions)
+        yield from combine_in_table(
+            batches, operator.keys, inputs, lambda _: states, schema, context, partitions, filtered
+        )
 
 
 def combine_in_table(
@@ -279,14 +326,16 @@ def combine_in_table(
     schema: pa.Schema,
     context: TaskContext,
     partitions: int,
+    filtered: Sequence[bool] = (),
 ) -> Iterator[pa.RecordBatch | Placed]:
     """Take rows into the states of their keys, each state reading its `inputs`; yields rows of `schema` at each flush.
 
-    `schema` has the keys, then the columns of partial states.
+    `schema` has the keys, then the columns of partial states. filtered: states that take only rows for which the last
+    of their inputs is true.
     """
     with context.scratch.lend(KeyTable) as table:
         table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
-        grouping = _Grouping(table, [schema.field(key) for key in keys], make_states)
+        grouping = _Grouping(table, [schema.field(key) for key in keys], make_states, filtered)
         rows = 0
         for batch in batches:
             context.check_cancelled()
@@ -361,7 +410,7 @@ def merge_aggregate(
     There are at most `rows` partial rows, of `size` bytes.
     """
     states = [state_of(agg, operator.schema.field(agg.name).type, merging=True) for agg in operator.aggs]
-    widths = [2 if agg.kind == "mean" else 1 for agg in operator.aggs]
+    widths = [partial_width(agg) for agg in operator.aggs]
     return merge_in_table(blocks, rows, size, operator.keys, widths, lambda _: states, operator.schema, context)
 
 

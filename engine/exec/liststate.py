@@ -20,6 +20,7 @@ from kernelmill.kernels.partitioning import order_by_partition
 from kernelmill.kernels.table import NO_MASK, Groups, Order
 
 _ELEMENTS_MAX = (1 << 31) - 1
+_COPIES, _WORD_COPIES = 3, 2  # as they came, in order of group, and of any values in one column between
 Column = tuple[Any, Bytes]
 
 
@@ -35,6 +36,11 @@ class Lists:
         if is_word(dtype.value_type):
             self._words = WordRuns(dtype) if merging else WordRows(dtype, room or WordRoom())
         self._any = _AnyValues(dtype, merging=merging)
+
+    @property
+    def copies(self) -> int:
+        """See Holds."""
+        return _WORD_COPIES if self.are_words else _COPIES
 
     @property
     def held_bytes(self) -> int:

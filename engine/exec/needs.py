@@ -19,10 +19,13 @@ from kernelmill.kernels import (
     listing,
     lowercase,
     partitioning,
+    picking,
+    ranking,
     rowkeys,
     searching,
     tablerows,
     utf8,
+    variance,
 )
 from kernelmill.kernels import lines as line_kernels
 from kernelmill.kernels import tokenize as tokenizing
@@ -41,6 +44,15 @@ _PLACED_STRINGS = [tablerows.partition_groups, tablerows.place_groups]
 _STRING_KEYS = [keytable.group_strings, tablerows.read_offsets, tablerows.read_strings, keytable.fill_slots]
 _WORD_KEYS = [keytable.group_words, tablerows.read_words, keytable.fill_slots]
 _SEVERAL_KEYS = [rowkeys.put_words, rowkeys.put_strings, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
+_LISTS = [
+    listing.hold_words,
+    listing.place_lists,
+    listing.scatter_words,
+    listing.add_run_lengths,
+    listing.scatter_runs,
+    listing.gather_run_lengths,
+    listing.gather_runs,
+]
 _OF_AGGREGATE = {
     "len": [combining.count_rows, combining.add_integers],
     "count": [combining.count_rows, combining.add_integers],
@@ -48,15 +60,17 @@ _OF_AGGREGATE = {
     "mean": [combining.add_and_count, combining.add_floats, combining.add_integers],
     "min": [combining.keep_least, combining.keep_least_float],
     "max": [combining.keep_least, combining.keep_least_float],
-    "list": [
-        listing.hold_words,
-        listing.place_lists,
-        listing.scatter_words,
-        listing.add_run_lengths,
-        listing.scatter_runs,
-        listing.gather_run_lengths,
-        listing.gather_runs,
-    ],
+    "first": [picking.pick_first, picking.settle_picks],
+    "last": [picking.pick_last, picking.settle_picks],
+    "min_by": [picking.pick_least, picking.settle_picks],
+    "max_by": [picking.pick_least, picking.settle_picks],
+    "var": [variance.add_moments, variance.merge_moments],
+    "corr": [variance.add_comoments, variance.merge_comoments],
+    "top_k": [ranking.keep_least_words, ranking.join_kept],
+    "bottom_k": [ranking.keep_least_words, ranking.join_kept],
+    "n_unique": [*_SEVERAL_KEYS, *_STRING_KEYS, partitioning.order_by_partition],
+    "quantile": [*_LISTS, ranking.select_ranks],
+    "list": _LISTS,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,17 +10,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernelmill.engine.batch import (
-    Bytes,
     array_of_words,
-    buffer_of,
+    is_word_like,
     numbers_of,
     validity_buffer,
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.dense import Column, Dense, fixed_array
+from kernelmill.engine.exec.distinctstate import Distinct
 from kernelmill.engine.exec.keys import Repeated
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom
+from kernelmill.engine.exec.momentstates import Correlation, Variance
+from kernelmill.engine.exec.pickstates import Picks
+from kernelmill.engine.exec.rankstates import Quantiles, Ranked
+from kernelmill.engine.exec.widestates import ExtremeBytes, SumDecimals
 from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.kernels import combining
 from kernelmill.kernels.orderedwords import ordered_words, values_of_words
@@ -30,29 +36,6 @@ if TYPE_CHECKING:
     from kernelmill.engine.exec.keys import Call
 
 _NO_VALUES: NDArray[Any] = np.empty(0)
-
-
-class Dense:
-    """A dense array by group number that grows with the groups; new entries are 0."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.values: NDArray[Any] = np.zeros(1 << 10, dtype)
-
-    def cover(self, groups: int) -> NDArray[Any]:
-        """The array, made long enough for `groups`."""
-        if groups > self.values.size:
-            grown = np.zeros(max(groups, 2 * self.values.size), self.values.dtype)
-            grown[: self.values.size] = self.values
-            self.values = grown
-        return self.values
-
-    def clear(self, groups: int) -> None:
-        """Zero the first `groups` entries."""
-        self.values[:groups] = 0
-
-
-Column = tuple[Any, Bytes]
-"""Values, an array of numpy or for lists of Arrow, and one validity byte a row (empty: all valid)."""
 
 
 class State(Protocol):
@@ -94,8 +77,18 @@ class Folds(Protocol):
         """The call, for rows of these groups, of which `used` are known; None where Python is to take the rows."""
 
 
-def _fixed(values: NDArray[Any], dtype: pa.DataType, bits: pa.Buffer | None = None, nulls: int = 0) -> pa.Array[Any]:
-    return pa.Array.from_buffers(dtype, len(values), [bits, buffer_of(np.ascontiguousarray(values))], nulls)
+@runtime_checkable
+class Holds(Protocol):
+    """A state that holds values of any number or size: it is flushed when they are many, and bounded by memory.
+
+    copies: how many of what it holds there are at most while columns are made of it.
+    """
+
+    copies: int
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that it holds."""
 
 
 class Count:
@@ -126,13 +119,13 @@ class Count:
 
     def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
         """The partial column of groups that had `weight` added so often, and nothing else; `counts` is only read."""
-        return _fixed(counts * np.uint32(weight), pa.uint32())
+        return fixed_array(counts * np.uint32(weight), pa.uint32())
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
-        return [_fixed(self._counts.cover(last)[first:last].astype(np.uint32), pa.uint32())]
+        return [fixed_array(self._counts.cover(last)[first:last].astype(np.uint32), pa.uint32())]
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
-        return [_fixed(self._counts.cover(last)[first:last].copy(), pa.int64())]
+        return [fixed_array(self._counts.cover(last)[first:last].copy(), pa.int64())]
 
     def clear(self, groups: int) -> None:
         self._counts.clear(min(groups, self._counts.values.size))
@@ -177,7 +170,7 @@ class Sum:
         sums = counts.astype(np.int64)
         if weight != 1:
             sums *= weight
-        return _fixed(sums, self._type)
+        return fixed_array(sums, self._type)
 
     def _check_product(self, counts: NDArray[Any], weight: int) -> None:
         if abs(weight) * int(counts.max(initial=0)) > np.iinfo(np.int64).max:
@@ -191,7 +184,7 @@ class Sum:
         return self.finished(first, last)
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
-        return [_fixed(self._sums.cover(last)[first:last].copy(), self._type)]
+        return [fixed_array(self._sums.cover(last)[first:last].copy(), self._type)]
 
     def clear(self, groups: int) -> None:
         self._sums.clear(min(groups, self._sums.values.size))
@@ -218,14 +211,14 @@ class Mean:
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         counts = self._counts.cover(last)[first:last].astype(np.uint32)
-        return [_fixed(self._sums.cover(last)[first:last].copy(), pa.float64()), _fixed(counts, pa.uint32())]
+        return [fixed_array(self._sums.cover(last)[first:last].copy(), pa.float64()), fixed_array(counts, pa.uint32())]
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         counts = self._counts.cover(last)[first:last]
         empty = counts == 0
         means = self._sums.cover(last)[first:last] / np.where(empty, 1, counts)
         nulls = int(np.count_nonzero(empty))
-        return [_fixed(means, pa.float64(), validity_buffer((~empty).view(np.uint8), nulls), nulls)]
+        return [fixed_array(means, pa.float64(), validity_buffer((~empty).view(np.uint8), nulls), nulls)]
 
     def clear(self, groups: int) -> None:
         self._sums.clear(min(groups, self._sums.values.size))
@@ -271,15 +264,44 @@ class Extreme:
         self._seen.clear(min(groups, self._seen.values.size))
 
 
-def state_of(agg: AggSpec, dtype: pa.DataType | None, *, merging: bool, room: WordRoom | None = None) -> State:
-    """The states of `agg`; `dtype` is the type of its result (sum, min, max), `room` where values of lists wait."""
-    if agg.kind in ("len", "count"):
-        return Count(merging=merging)
-    if agg.kind == "mean":
-        return Mean(merging=merging)
+def state_of(
+    agg: AggSpec,
+    dtype: pa.DataType | None,
+    *,
+    merging: bool,
+    room: WordRoom | None = None,
+    inputs: Sequence[pa.DataType] = (),
+) -> State:
+    """The states of `agg`; `dtype` is the type of its result, `room` where values of lists wait.
+
+    inputs: the types of the columns that it reads, unless it is `merging`.
+    """
+    assert dtype is not None or agg.kind in ("len", "count", "mean")
+    options = dict(agg.options)
+    match agg.kind:
+        case "len" | "count":
+            return Count(merging=merging)
+        case "mean":
+            return Mean(merging=merging)
+        case "var":
+            return Variance(int(options["ddof"]), merging=merging)
+        case "corr":
+            return Correlation(merging=merging)
+        case "quantile":
+            q, interpolation = float(options["q"]), str(options["interpolation"])
+            return Quantiles(agg.name, q, interpolation, merging=merging, room=room)
+        case "n_unique":
+            return Distinct(inputs[0] if inputs else None, merging=merging)
     assert dtype is not None
-    if agg.kind == "list":
-        return Lists(agg.name, dtype, merging=merging, room=room)
-    if agg.kind == "sum":
-        return Sum(agg.name, dtype)
-    return Extreme(dtype, largest=agg.kind == "max")
+    match agg.kind:
+        case "list":
+            return Lists(agg.name, dtype, merging=merging, room=room)
+        case "first" | "last" | "min_by" | "max_by":
+            return Picks(agg.kind, dtype, inputs[1] if len(inputs) > 1 else None, merging=merging)
+        case "top_k" | "bottom_k":
+            return Ranked(agg.name, dtype, int(options["k"]), greatest=agg.kind == "top_k", merging=merging)
+        case "sum":
+            return SumDecimals(agg.name, dtype) if pa.types.is_decimal(dtype) else Sum(agg.name, dtype)
+    if is_word_like(dtype):
+        return Extreme(dtype, largest=agg.kind == "max")
+    return ExtremeBytes(agg.name, dtype, largest=agg.kind == "max")

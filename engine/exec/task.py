@@ -341,9 +341,12 @@ def _merge(
     """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
     sizes = store.rows(iter(_refs(task)))
     rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
-    lists = [step.schema.field(agg.name).type for agg in _aggs(step) if agg.kind == "list"]
-    are_words = all(is_word(dtype.value_type) for dtype in lists)
-    size_max = MERGE_BYTES_MAX if not lists else MERGE_WORD_LIST_BYTES_MAX if are_words else MERGE_LIST_BYTES_MAX
+    holding = [agg for agg in _aggs(step) if agg.kind in physical.HOLDING_KINDS]
+    are_words = all(
+        agg.kind == "quantile" or (agg.kind == "list" and is_word(step.schema.field(agg.name).type.value_type))
+        for agg in holding
+    )
+    size_max = MERGE_BYTES_MAX if not holding else MERGE_WORD_LIST_BYTES_MAX if are_words else MERGE_LIST_BYTES_MAX
     pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // size_max), 1) if step.keys else 1
     for piece in range(pieces):
         yield from merge(_read_piece(_refs(task), step.keys, piece, pieces, store), rows, size)

@@ -315,7 +315,13 @@ def _columns(columns: Sequence[NamedNode]) -> str:
 
 
 def _aggs(aggs: Sequence[AggSpec]) -> str:
-    return ", ".join(f"{agg.name}={agg.kind}({agg.column or ''})" for agg in aggs) or "distinct"
+    return ", ".join(map(_agg, aggs)) or "distinct"
+
+
+def _agg(agg: AggSpec) -> str:
+    inner = [agg.column or "", *agg.more, *(f"{name}={value}" for name, value in agg.options)]
+    where = f" where {agg.where}" if agg.where is not None else ""
+    return f"{agg.name}={agg.kind}({', '.join(inner)}){where}"
 
 
 def _by(keys: Sequence[str]) -> str:

@@ -129,7 +129,7 @@ def keys_as_dictionaries(pipe: Pipe, plan: logical.Aggregate) -> Pipe:
     """Let Parquet text columns that do nothing but serve as keys arrive as dictionaries: fewer strings to hash."""
     if not isinstance(pipe.source, physical.ReadParquet):
         return pipe
-    used: set[str] = {agg.column for agg in plan.aggs if agg.column is not None}
+    used: set[str] = {name for agg in plan.aggs for name in agg.columns}
     names = {key: key for key in plan.keys}
     for step in reversed(pipe.steps):
         match step:

@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 from msgspec.structs import replace
 
+from kernelmill.engine.aggregates import result_of
 from kernelmill.engine.batch import is_string_like, is_word_like
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column, Node, Tokenize
@@ -225,8 +226,10 @@ class Aggregate(LogicalPlan, frozen=True, eq=False):
                 what = f"group_by({key!r}): values of type {kind} cannot be a key"
                 raise error(Code.TYPE_MISMATCH, what, hint="group by its parts, or cast it")
         for agg in self.aggs:
+            for name in agg.columns:
+                find(schema, name, where=self.origin)
             if agg.column is not None:
-                check_aggregate(agg, find(schema, agg.column, where=self.origin).type)
+                check_aggregate(agg, schema.field(agg.column).type)
         return _unique(list(finished_schema(self.keys, self.aggs, schema)))
 
 
@@ -358,9 +361,8 @@ def _no_aggregate(node: Node, what_works: str, hint: str) -> None:
 
 def check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
     """KM0102 where values of type `kind` have no such aggregate in groups, beside what `partial` refuses."""
-    if agg.kind in ("min", "max") and not is_word_like(kind):
-        what = f"{agg.kind} of {agg.column!r}: values of type {kind} are not compared in groups"
-        raise error(Code.TYPE_MISMATCH, what, hint="take it of a number, a date, a time or a boolean")
+    if agg.kind in ("min", "max"):
+        result_of(agg.kind, [pa.field(repr(agg.column), kind)])
 
 
 def _is_storable(kind: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Aggregate as AggregateNode
 from kernelmill.engine.nodes import Alias, Column, Literal, Node
 from kernelmill.engine.origin import located
+from kernelmill.engine.plan.derived import basic
 from kernelmill.engine.plan.logical import Aggregate, LogicalPlan, Project, Sort, keep
 from kernelmill.engine.plan.physical import AggSpec, NamedNode
 from kernelmill.engine.typing import children, columns_of, contains_aggregate, node_text, rebuild, type_of
@@ -38,7 +40,7 @@ def _lower(below: LogicalPlan, keys: Sequence[NamedNode], outputs: Sequence[Name
     taken = {*below.schema.names, *key_names, *(output.name for output in outputs)}
     before = {key.name: key.node for key in keys}
     inputs: dict[Node, str] = {}
-    specs: dict[tuple[str, str | None], AggSpec] = {}
+    specs: dict[tuple[Any, ...], AggSpec] = {}
 
     def input_column(node: Node) -> str:
         """The column, before grouping, that holds an aggregate's input."""
@@ -53,13 +55,19 @@ def _lower(below: LogicalPlan, keys: Sequence[NamedNode], outputs: Sequence[Name
 
     def spec_of(node: AggregateNode, wanted: str | None) -> AggSpec:
         column = None if node.input is None else input_column(node.input)
-        if (node.kind, column) not in specs:
-            name = wanted or _fresh(f"{node.kind}({column or ''})", taken | {spec.name for spec in specs.values()})
-            specs[node.kind, column] = AggSpec(name, node.kind, column)
-        return specs[node.kind, column]
+        more = tuple(map(input_column, node.more))
+        where = None if node.where is None else input_column(node.where)
+        same = (node.kind, column, more, node.options, where)
+        if same not in specs:
+            text = f"{node.kind}({column or ''})"
+            if more or node.options or where:
+                text = short_text(node)
+            name = wanted or _fresh(text, taken | {spec.name for spec in specs.values()})
+            specs[same] = AggSpec(name, *same)
+        return specs[same]
 
     after: list[NamedNode] = [NamedNode(name, Column(name)) for name in key_names]
-    plain = [(output, unaliased(output.node)) for output in outputs]
+    plain = [(output, basic(unaliased(output.node), below.schema)) for output in outputs]
     for output, node in plain:  # first those that are aggregates themselves: they give their names
         if isinstance(node, AggregateNode):
             spec_of(node, output.name)

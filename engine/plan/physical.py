@@ -22,16 +22,31 @@ class NamedNode(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AggSpec(msgspec.Struct, frozen=True, array_like=True):
-    """An aggregate over column `column` (None for len) that makes column `name`: len count sum mean min max list."""
+    """An aggregate over column `column` (None for len) that makes column `name`; the kinds are in `engine/aggregates`.
+
+    more: further columns that it reads; where: a boolean column, rows for which it is not true are left out.
+    """
 
     name: str
     kind: str
     column: str | None
+    more: tuple[str, ...] = ()
+    options: tuple[tuple[str, str | int | float], ...] = ()
+    where: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that it reads: the one it is over, `more`, and `where`, as far as it has them."""
+        return tuple(name for name in (self.column, *self.more, self.where) if name is not None)
+
+
+HOLDING_KINDS = frozenset({"list", "quantile", "n_unique", "first", "last", "min_by", "max_by", "top_k", "bottom_k"})
+"""Aggregates whose states are more than some numbers a group: lists of values, or values of any size."""
 
 
 def has_lists(aggs: Sequence[AggSpec]) -> bool:
-    """Whether states grow with the rows: lists of all values."""
-    return any(agg.kind == "list" for agg in aggs)
+    """Whether states grow with the rows, or with the size of their values."""
+    return any(agg.kind in HOLDING_KINDS for agg in aggs)
 
 
 class TextOptions(msgspec.Struct, frozen=True):

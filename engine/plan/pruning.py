@@ -68,7 +68,7 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             aggs = tuple(agg for agg in plan.aggs if agg.name in needed)
             if not plan.keys:
                 aggs = aggs or plan.aggs[:1]
-            below = _prune(plan.input, {*plan.keys, *(agg.column for agg in aggs if agg.column is not None)})
+            below = _prune(plan.input, {*plan.keys, *(name for agg in aggs for name in agg.columns)})
             return with_input(plan if len(aggs) == len(plan.aggs) else replace(plan, aggs=aggs), below)
         case Sort():
             return with_input(plan, _prune(plan.input, needed | {name for name, _, _ in plan.keys}))

@@ -229,7 +229,7 @@ def count_tokens(plan: LogicalPlan) -> LogicalPlan:
     if not (isinstance(plan, Aggregate) and len(plan.keys) == 1 and plan.aggs):
         return plan
     key = plan.keys[0]
-    if any(agg.kind != "len" and (agg.kind, agg.column) != ("count", key) for agg in plan.aggs):
+    if any((agg.kind != "len" and (agg.kind, agg.column) != ("count", key)) or agg.where for agg in plan.aggs):
         return plan
     below, filters = plan.input, []
     while isinstance(below, Filter) and columns_of(below.predicate) == {key}:

@@ -105,7 +105,7 @@ def test_more_elements_than_a_column_of_lists_can_have_are_an_error(monkeypatch)
 
 
 def test_a_list_that_does_not_fit_the_memory_is_an_error_that_names_its_key(monkeypatch):
-    monkeypatch.setattr(aggregate, "WORD_LIST_COPIES", 1 << 20)
+    monkeypatch.setattr(liststate, "_WORD_COPIES", 1 << 20)
     lines = ["a 1", "b 2", "b 3", "c 4"] * 2000
 
     def fields(line, emit):

@@ -7,7 +7,7 @@ import pytest
 
 import kernelmill as km
 from kernelmill.engine.exec import aggregate, draining, folds, stages
-from kernelmill.engine.exec.states import Dense
+from kernelmill.engine.exec.dense import Dense
 from kernelmill.engine.io import lines as reading
 from kernelmill.kernels import _jit
 

@@ -1,0 +1,174 @@
+"""Aggregates by their verbs: against plain Python, however rows lie in tasks, and what is refused."""
+
+import math
+import statistics
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kernelmill as km
+from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.exec import aggregate
+
+SCHEMA = pa.schema(
+    [
+        ("k", pa.string()), ("i", pa.int64()), ("f", pa.float64()), ("b", pa.bool_()), ("s", pa.string()),
+        ("d", pa.decimal128(25, 2)), ("w", pa.int32()), ("z", pa.binary(3)), ("u", pa.uint64()), ("l", pa.list_(pa.int8())),
+    ]
+)  # fmt: skip
+ROWS = st.fixed_dictionaries(
+    {
+        "k": st.sampled_from(["a", "b", None]),
+        "i": st.none() | st.integers(-20, 20),
+        "f": st.none() | st.floats(-100, 100) | st.sampled_from([math.nan, 0.5, -0.0]),
+        "b": st.none() | st.booleans(),
+        "s": st.none() | st.text("ab\0é", max_size=3),
+        "d": st.none() | st.integers(-(10**22), 10**22).map(lambda n: Decimal(n).scaleb(-2)),
+        "w": st.integers(-5, 5),
+        "z": st.none() | st.binary(min_size=3, max_size=3),
+        "u": st.none() | st.integers(0, 2**64 - 1),
+        "l": st.none() | st.lists(st.integers(0, 3), max_size=2),
+    }
+)
+c = km.col
+
+
+def known(rows, name):
+    return [row[name] for row in rows if row[name] is not None]
+
+
+def ordered(values):
+    """Ascending, NaN last."""
+    return sorted(values, key=lambda v: (v != v, 0 if v != v else v))
+
+
+def extreme(rows, name, largest):
+    values = [v for v in known(rows, name) if v == v]
+    return (max if largest else min)(values, default=None)
+
+
+def by(rows, name, other, largest):
+    with_by = [row for row in rows if row[other] is not None]
+    numbers = [row for row in with_by if row[other] == row[other]]
+    if numbers:
+        best = (max if largest else min)(row[other] for row in numbers)
+        return next(row[name] for row in numbers if row[other] == best)
+    return with_by[0][name] if with_by else None
+
+
+def variance(values, ddof):
+    if len(values) <= ddof:
+        return None
+    if any(v != v for v in values):
+        return math.nan
+    mean = statistics.fmean(values)
+    return sum((v - mean) ** 2 for v in values) / (len(values) - ddof)
+
+
+def quantile(values, q, how):
+    if not values:
+        return None
+    values = ordered(values)
+    place = (len(values) - 1) * q
+    low, high = math.floor(place), math.ceil(place)
+    if how == "nearest":
+        return values[math.floor(place + 0.5)]
+    if how == "equiprobable":
+        return values[max(0, math.ceil(len(values) * q) - 1)]
+    if how in ("lower", "higher") or low == high or values[low] == values[high]:
+        return values[high if how == "higher" else low]
+    share = 0.5 if how == "midpoint" else place - low
+    return values[low] + (values[high] - values[low]) * share
+
+
+def correlation(rows, x, y):
+    pairs = [(row[x], row[y]) for row in rows if row[x] is not None and row[y] is not None]
+    if len(pairs) < 2 or len({a for a, _ in pairs}) == 1 or len({b for _, b in pairs}) == 1:
+        return math.nan
+    return statistics.correlation([a for a, _ in pairs], [b for _, b in pairs])
+
+
+def distinct(rows, name):
+    return len({"nan" if v != v else tuple(v) if isinstance(v, list) else v for v in (row[name] for row in rows)})
+
+
+def value(rows, name, at):
+    return rows[at][name] if rows else None
+
+
+EXPRESSIONS = {
+    "first": (c("l").first(), lambda rows: value(rows, "l", 0)),
+    "last": (c("s").last(), lambda rows: value(rows, "s", -1)),
+    "last_i": (c("i").last(), lambda rows: value(rows, "i", -1)),
+    "any": (c("b").any(), lambda rows: any(known(rows, "b"))),
+    "all": (c("b").all(), lambda rows: all(known(rows, "b"))),
+    "var": (c("i").var(), lambda rows: variance(known(rows, "i"), 1)),
+    "std": (c("f").std(0), lambda rows: None if (v := variance(known(rows, "f"), 0)) is None else math.sqrt(v)),
+    "median": (c("f").median(), lambda rows: quantile(known(rows, "f"), 0.5, "linear")),
+    "corr": (c("i").corr("w"), lambda rows: correlation(rows, "i", "w")),
+    "n_f": (c("f").n_unique(), lambda rows: distinct(rows, "f")),
+    "n_s": (c("s").n_unique(), lambda rows: distinct(rows, "s")),
+    "n_d": (c("d").n_unique(), lambda rows: distinct(rows, "d")),
+    "n_z": (c("z").n_unique(), lambda rows: distinct(rows, "z")),
+    "list": (c("i").implode(), lambda rows: [row["i"] for row in rows]),
+    "max_s": (c("s").max(), lambda rows: max(known(rows, "s"), key=str.encode, default=None)),
+    "min_z": (c("z").min(), lambda rows: extreme(rows, "z", False)),
+    "min_d": (c("d").min(), lambda rows: extreme(rows, "d", False)),
+    "max_d": (c("d").max(), lambda rows: extreme(rows, "d", True)),
+    "sum_d": (c("d").sum(), lambda rows: sum(known(rows, "d"), Decimal("0.00"))),
+    "max_by": (c("s").max_by("i"), lambda rows: by(rows, "s", "i", True)),
+    "min_by": (c("l").min_by("f"), lambda rows: by(rows, "l", "f", False)),
+    "top": (c("f").top_k(2), lambda rows: ordered(known(rows, "f"))[::-1][:2]),
+    "top_u": (c("u").top_k(3), lambda rows: sorted(known(rows, "u"), reverse=True)[:3]),
+    "bottom": (c("w").bottom_k(3), lambda rows: sorted(known(rows, "w"))[:3]),
+    "range": (c("i").max() - c("w").min(), lambda rows: None if not known(rows, "i") else max(known(rows, "i")) - min(known(rows, "w"), default=0)),
+    **{
+        how: (c("i").quantile(0.3, how), lambda rows, how=how: quantile(known(rows, "i"), 0.3, how))
+        for how in ("nearest", "lower", "higher", "midpoint", "linear", "equiprobable")
+    },
+}  # fmt: skip
+
+
+def alike(found, wanted):
+    if isinstance(found, float) and isinstance(wanted, float | int):
+        return (found != found and wanted != wanted) or math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-6)
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        return all(map(alike, found, wanted))
+    return found == wanted
+
+
+def table_of(rows):
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def check(found, rows, keys):
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["k"] if keys else None, []).append(row)
+    if not keys:
+        groups.setdefault(None, [])
+    assert len(found) == len(groups)
+    for one in found:
+        own = groups[one["k"] if keys else None]
+        for name, (_, python) in EXPRESSIONS.items():
+            assert alike(one[name], python(own)), (name, one[name], python(own), own)
+            kept = [row for row in own if row["w"] > 0]
+            assert alike(one[f"{name} of some"], python(kept)), (name, one[f"{name} of some"], python(kept), kept)
+
+
+def aggregates(frame, keys):
+    named = {name: expression for name, (expression, _) in EXPRESSIONS.items()}
+    named |= {f"{name} of some": expression.filter(c("w") > 0) for name, expression in named.items()}
+    return frame.group_by("k").agg(**named) if keys else frame.select(**named)
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.lists(ROWS, max_size=30), st.booleans(), st.integers(1, 4))
+def test_aggregates_are_those_of_python_however_rows_lie_in_tasks(rows, keys, pieces):
+    size = max(1, -(-len(rows) // pieces))
+    batches = table_of(rows).to_batches(max_chunksize=size)
+    frame = km.from_arrow(pa.Table.from_batches(batches, SCHEMA))
+    check(aggregates(frame, keys).collect().to_arrow().to_pylist(), rows, keys)
