@@ -17,6 +17,9 @@ import pyarrow as pa
 from kernelmill.engine.batch import is_string_like, is_word_like
 from kernelmill.engine.errors import Code, KernelmillError, error
 
+AVERAGES = ("mean", "var", "std", "median", "quantile", "corr")
+"""Kinds over numbers whose result is float64."""
+
 INTERPOLATIONS = ("nearest", "lower", "higher", "midpoint", "linear", "equiprobable")
 _DECIMAL_DIGITS = 38
 
@@ -69,7 +72,7 @@ def result_of(kind: str, taken: Sequence[pa.Field[Any]], *, may_be_empty: bool =
             return pa.field("", pa.int64(), nullable=False)
         case "sum":
             return pa.field("", sum_type(dtype), nullable=False)
-        case "mean" | "var" | "std" | "median" | "quantile" | "corr":
+        case _ if kind in AVERAGES:
             for one in taken:
                 if not is_averaged(opened(one.type)):
                     raise _unfit(kind, one, "are no numbers", f'cast it: {one.name}.cast("float64")')

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from kernelmill.engine.aggregates import result_of
+from kernelmill.engine.aggregates import AVERAGES, is_averaged, opened, result_of
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.node_text import cast_text
@@ -18,7 +18,7 @@ from kernelmill.engine.nodes import children as children
 from kernelmill.engine.nodes import depth_of as depth_of
 from kernelmill.engine.nodes import rebuild as rebuild
 from kernelmill.engine.nodes import walk as walk
-from kernelmill.engine.promotion import Arg, arg_of, can_cast, is_bytes, is_text, plain_type
+from kernelmill.engine.promotion import Arg, arg_of, can_cast, is_bytes, is_text, number_for, plain_type
 from kernelmill.engine.schema import dtype_text, find
 
 DEPTH_MAX = 250
@@ -136,6 +136,12 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
         what = f"{node_text(node)} takes an aggregate of an aggregate"
         raise error(Code.TYPE_MISMATCH, what, hint="aggregate twice: group_by(...).agg(...) and again on its result")
     taken = [] if node.input is None else [_described(one, schema) for one in (node.input, *node.more)]
+    if node.kind in ("sum", *AVERAGES):
+        for one, field in zip((node.input, *node.more), taken, strict=True):
+            assert one is not None
+            if not is_averaged(opened(field.type)):
+                what = f"{node_text(node)} needs numbers, {field.name} is {dtype_text(field.type)}"
+                raise error(Code.TYPE_MISMATCH, what, hint=_as_number(one, field.type, f".{node.kind}()"))
     if node.where is not None:
         tested, _ = _type_of(node.where, schema)
         if not pa.types.is_boolean(tested):
@@ -143,6 +149,13 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
             raise error(Code.TYPE_MISMATCH, what, hint="compare it, such as > 0")
     result = result_of(node.kind, taken, may_be_empty=node.where is not None)
     return result.type, result.nullable
+
+
+def _as_number(node: Node, dtype: pa.DataType, call: str) -> str:
+    target = number_for(dtype)
+    if target is not None:
+        return f"{cast_text(node, target)}{call}"
+    return "explode it first, or take a part of it" if pa.types.is_nested(dtype) else "take it of a column of numbers"
 
 
 def _described(node: Node, schema: pa.Schema) -> pa.Field[Any]:

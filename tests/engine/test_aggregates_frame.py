@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import aggregate
+from kernelmill.engine.exec import aggregate, task
 
 SCHEMA = pa.schema(
     [
         ("k", pa.string()), ("i", pa.int64()), ("f", pa.float64()), ("b", pa.bool_()), ("s", pa.string()),
-        ("d", pa.decimal128(25, 2)), ("w", pa.int32()), ("z", pa.binary(3)), ("u", pa.uint64()), ("l", pa.list_(pa.int8())),
+        ("d", pa.decimal128(25, 2)), ("w", pa.int32()), ("z", pa.binary(3)), ("u", pa.uint64()),
+        ("l", pa.list_(pa.int8())),
     ]
 )  # fmt: skip
 ROWS = st.fixed_dictionaries(
@@ -95,6 +96,10 @@ def distinct(rows, name):
     return len({"nan" if v != v else tuple(v) if isinstance(v, list) else v for v in (row[name] for row in rows)})
 
 
+def spread(values):
+    return max(values) - min(values) if values else None
+
+
 def value(rows, name, at):
     return rows[at][name] if rows else None
 
@@ -124,7 +129,7 @@ EXPRESSIONS = {
     "top": (c("f").top_k(2), lambda rows: ordered(known(rows, "f"))[::-1][:2]),
     "top_u": (c("u").top_k(3), lambda rows: sorted(known(rows, "u"), reverse=True)[:3]),
     "bottom": (c("w").bottom_k(3), lambda rows: sorted(known(rows, "w"))[:3]),
-    "range": (c("i").max() - c("w").min(), lambda rows: None if not known(rows, "i") else max(known(rows, "i")) - min(known(rows, "w"), default=0)),
+    "range": (c("i").max() - c("i").min(), lambda rows: spread(known(rows, "i"))),
     **{
         how: (c("i").quantile(0.3, how), lambda rows, how=how: quantile(known(rows, "i"), 0.3, how))
         for how in ("nearest", "lower", "higher", "midpoint", "linear", "equiprobable")
@@ -165,10 +170,108 @@ def aggregates(frame, keys):
     return frame.group_by("k").agg(**named) if keys else frame.select(**named)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(ROWS, max_size=30), st.booleans(), st.integers(1, 4))
 def test_aggregates_are_those_of_python_however_rows_lie_in_tasks(rows, keys, pieces):
     size = max(1, -(-len(rows) // pieces))
     batches = table_of(rows).to_batches(max_chunksize=size)
-    frame = km.from_arrow(pa.Table.from_batches(batches, SCHEMA))
-    check(aggregates(frame, keys).collect().to_arrow().to_pylist(), rows, keys)
+    frame = km.from_arrow(pa.Table.from_batches(batches, SCHEMA))  # a task each
+    check(aggregates(frame, keys).collect(split_size=1, progress=False).to_arrow().to_pylist(), rows, keys)
+
+
+def some_rows(count):
+    return [
+        {
+            "k": None if n % 17 == 3 else "ab"[n * 7 % 2], "i": None if n % 5 == 1 else n * 31 % 37 - 18,
+            "f": [None, math.nan, -0.0, n / 8, -n / 4][n % 5], "b": [None, True, False][n % 3],
+            "s": None if n % 7 == 2 else "xyé"[n % 3] * (n % 4), "d": Decimal(n * n - 99).scaleb(-2), "w": n % 11 - 5,
+            "z": None if n % 6 == 5 else bytes([n % 3, 255 - n % 5, 0]), "u": 2**64 - 1 - n % 9, "l": [n % 4] * (n % 2),
+        }
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def collected(rows, split_size=1, **options):
+    frame = km.from_arrow(pa.Table.from_batches(table_of(rows).to_batches(max_chunksize=40), SCHEMA))
+    return aggregates(frame, keys=True).collect(split_size=split_size, progress=False, **options).to_arrow()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("FLUSH_GROUPS", 2), ("FLUSH_ROWS", 50), ("FLUSH_LIST_BYTES", 1), ("FLUSH_LIST_BYTES", 2_000)],
+)
+def test_flushes_and_threads_change_no_row(monkeypatch, limit, value):
+    rows = some_rows(200)
+    monkeypatch.setattr(aggregate, limit, value)
+    for split_size in (1, 1 << 20):
+        one = collected(rows, split_size, threads=1)
+        check(one.to_pylist(), rows, keys=True)
+        assert repr(collected(rows, split_size, threads=2).to_pylist()) == repr(one.to_pylist())  # NaN is not itself
+
+
+def test_a_partition_merged_in_pieces_gives_the_same_rows(monkeypatch):
+    monkeypatch.setattr(task, "MERGE_ROWS_MAX", 2)
+    rows = some_rows(200)
+    check(collected(rows).to_pylist(), rows, keys=True)
+
+
+def test_equal_aggregates_are_made_once_and_names_do_not_meet():
+    frame = km.from_arrow(table_of(some_rows(10)))
+    made = frame.group_by("k").agg(a=c("i").std(), b=c("i").var(), d=c("f").median(), e=c("f").quantile(0.5, "linear"))
+    text = made.explain()
+    assert text.count("var(i") == 3 and text.count("quantile(f") == 3  # once in the plan, once on each side
+    assert made.columns == ["k", "a", "b", "d", "e"]
+
+
+def test_filters_of_an_expression_are_those_of_all_its_aggregates_and_add_up():
+    rows = some_rows(50)
+    spread = (c("i").max() - c("i").min()).filter(c("w") > 0).filter(c("b"))
+    (found,) = (
+        km.from_arrow(table_of(rows)).select(spread.alias("spread"), n=km.len().filter(c("w") > 0)).collect().rows()
+    )
+    kept = [row["i"] for row in rows if row["w"] > 0 and row["b"] and row["i"] is not None]
+    assert found == (max(kept) - min(kept), sum(row["w"] > 0 for row in rows))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        c("s").any(), c("i").all(), c("s").std(), c("l").median(), c("s").corr("i"), c("i").corr("s"), c("l").max(),
+        c("l").n_unique(), c("s").top_k(2), c("i").max_by("s"), c("i").sum().filter(c("i")), c("i").sum().max(),
+        km.len().filter(c("i").max() > 1),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_types_that_do_not_go_are_refused_when_the_plan_is_built(expression):
+    with pytest.raises(KernelmillError) as raised:
+        km.from_arrow(table_of([])).group_by("k").agg(x=expression)
+    assert raised.value.code is Code.TYPE_MISMATCH and raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: c("i").quantile(1.5), lambda: c("i").quantile(True), lambda: c("i").quantile(0.5, "middle"),
+        lambda: c("i").top_k(0), lambda: c("i").var(-1), lambda: c("i").sum().filter(),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused(build):
+    with pytest.raises(KernelmillError) as raised:
+        build()
+    assert raised.value.code is Code.BAD_SETTING
+
+
+def test_a_filter_of_what_is_no_aggregate_is_refused():
+    with pytest.raises(KernelmillError) as raised:
+        c("i").filter(c("b"))
+    assert raised.value.code is Code.TYPE_MISMATCH
+
+
+def test_a_sum_of_decimals_that_leaves_38_digits_is_an_overflow():
+    most = Decimal("9" * 38)
+    column = pa.array([most, Decimal(-1), Decimal(1)], pa.decimal128(38, 0))
+    total = c("d").sum()
+    assert km.from_arrow(pa.table({"d": column})).select(total).collect().rows() == [(most,)]
+    with pytest.raises(KernelmillError) as raised:
+        km.from_arrow(pa.table({"d": pa.concat_arrays([column, column[2:]])})).select(total).collect()
+    assert raised.value.code is Code.OVERFLOW
