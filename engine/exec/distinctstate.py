@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kernelmill.engine.batch import is_word_like
 from kernelmill.engine.exec.dense import Column, Dense, fixed_array
 from kernelmill.engine.exec.exchange import take_columns
 from kernelmill.engine.exec.keys import decode_rows, encode_rows
 from kernelmill.engine.exec.listwords import offsets_of
-from kernelmill.engine.exec.widestates import from_ordered_bytes, ordered_bytes
 from kernelmill.kernels.partitioning import order_by_partition
 from kernelmill.kernels.table import NO_MASK, Groups, KeyTable
 
@@ -51,7 +49,7 @@ class Distinct:
             return
         known = len(self._pairs)
         numbers = np.empty(groups.size, np.int32)
-        data, offsets = encode_rows([pa.array(groups), _as_key(values)])
+        data, offsets = encode_rows([pa.array(groups), values])
         self._pairs.group_strings(data, offsets, NO_MASK, 0, numbers)
         counts = self._counts.cover(used)
         # numbers are given in the order of rows: one above all before it is new
@@ -63,8 +61,7 @@ class Distinct:
         """See State."""
         assert self._type is not None
         counts = self._counts.cover(last)[first:last]
-        key_type = self._type if is_word_like(self._type) else _key_type(self._type)
-        groups, values = self._columns(key_type)
+        groups, values = self._columns(self._type)
         parts = groups.view(np.uint32)
         every = np.bincount(parts, minlength=last)
         order = np.empty(parts.size, np.uint32)
@@ -74,9 +71,7 @@ class Distinct:
         taken = take_columns([values], order[begin : begin + int(counts.sum())])[0]
         offsets = np.zeros(last - first + 1, np.int32)
         np.cumsum(counts, out=offsets[1:])
-        made: Any = pa.ListArray.from_arrays(
-            pa.array(offsets, pa.int32()), from_ordered_bytes(taken, self._type), type=pa.list_(self._type)
-        )
+        made: Any = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), taken, type=pa.list_(self._type))
         return [made]
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
@@ -93,14 +88,3 @@ class Distinct:
         data, offsets, _, _ = self._pairs.strings(0, len(self._pairs))
         groups, values = decode_rows(data, offsets, [pa.int32(), dtype])
         return np.asarray(groups), values
-
-
-def _as_key(values: Any) -> pa.Array[Any]:
-    """Values as a column that can be a key."""
-    if pa.types.is_null(values.type):
-        return pa.nulls(len(values), pa.int8())
-    return values if is_word_like(values.type) else ordered_bytes(values)
-
-
-def _key_type(dtype: pa.DataType) -> pa.DataType:
-    return dtype if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) else pa.binary()

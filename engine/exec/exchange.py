@@ -23,6 +23,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.fixedbytes import ordered_bytes, wide_words
 from kernelmill.kernels import gathering, hashing, listing, partitioning
 
 Rows = NDArray[np.uint32]
@@ -35,6 +36,14 @@ def hash_rows(columns: list[pa.Array[Any]]) -> Words:
         values = plain(column)
         if is_string_like(values.type):
             hashing.hash_strings(*strings_view(values), validity_bytes(values), hashes)
+        elif pa.types.is_decimal128(values.type):
+            words, valid = wide_words(values), validity_bytes(values)
+            for word in range(2):
+                hashing.hash_words(np.ascontiguousarray(words[word::2]), valid, hashes)
+        elif pa.types.is_fixed_size_binary(values.type):
+            hashing.hash_strings(*strings_view(ordered_bytes(values)), validity_bytes(values), hashes)
+        elif pa.types.is_null(values.type):
+            hashing.hash_words(np.zeros(len(values), np.uint64), np.zeros(len(values), np.uint8), hashes)
         else:
             hashing.hash_words(key_words(values), validity_bytes(values), hashes)
     return hashes

@@ -27,6 +27,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.fixedbytes import from_ordered_bytes, is_fixed_bytes, ordered_bytes
 from kernelmill.kernels import rowkeys
 from kernelmill.kernels.table import Groups, KeyTable, Order
 
@@ -87,7 +88,7 @@ class KeyColumns:
     def __init__(self, fields: list[pa.Field[Any]]) -> None:
         for field in fields:
             value = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            if not (is_string_like(value) or is_word_like(value)):
+            if not (is_string_like(value) or is_word_like(value) or is_turned(value)):
                 what = f"cannot group by {field.name!r}: its type is {field.type}"
                 raise error(Code.TYPE_MISMATCH, what, hint=f"cast it first, e.g. km.col({field.name!r}).cast('string')")
         self._fields = fields
@@ -106,7 +107,7 @@ class KeyColumns:
             return table.group_staged(*column[:3], first, groups)
         if isinstance(column, pa.DictionaryArray) and is_string_like(column.type.value_type):
             return self._group_codes(table, column, first, groups)
-        column = plain(column)
+        column = turned(plain(column))
         if is_string_like(column.type):
             return table.group_strings(*strings_view(column), validity_bytes(column), first, groups)
         return table.group_words(key_words(column), validity_bytes(column), first, groups)
@@ -115,12 +116,13 @@ class KeyColumns:
         """The key columns of groups [first, last), in first-seen order."""
         if len(self._fields) > 1:
             return self._several_columns(table, first, last)
-        dtype = self._fields[0].type
+        field_type = self._fields[0].type
+        dtype = turned_type(field_type)
         if is_string_like(dtype):
             data, offsets, validity, nulls = table.strings(first, last)
-            return [array_of_strings(data, offsets, validity, nulls, dtype)]
+            return [turned_back(array_of_strings(data, offsets, validity, nulls, dtype), field_type)]
         values, validity, nulls = table.words(first, last)
-        return [array_of_words(values, validity, nulls, dtype)]
+        return [turned_back(array_of_words(values, validity, nulls, dtype), field_type)]
 
     @property
     def is_one_string(self) -> bool:
@@ -152,6 +154,32 @@ class KeyColumns:
         return decode_rows(data, offsets, [field.type for field in self._fields])
 
 
+def is_turned(dtype: pa.DataType) -> bool:
+    """True for key types that stand in a table as another type: decimals, bytes of a fixed width, and null."""
+    return is_fixed_bytes(dtype) or pa.types.is_null(dtype)
+
+
+def turned_type(dtype: pa.DataType) -> pa.DataType:
+    """The type as which keys of `dtype` stand in a table."""
+    if is_fixed_bytes(dtype):
+        return pa.binary()
+    return pa.int8() if pa.types.is_null(dtype) else dtype
+
+
+def turned(column: pa.Array[Any]) -> pa.Array[Any]:
+    """A key column as it stands in a table."""
+    if is_fixed_bytes(column.type):
+        return ordered_bytes(column)
+    return pa.nulls(len(column), pa.int8()) if pa.types.is_null(column.type) else column
+
+
+def turned_back(column: pa.Array[Any], dtype: pa.DataType) -> pa.Array[Any]:
+    """The key column of type `dtype` behind `turned`."""
+    if is_fixed_bytes(dtype):
+        return from_ordered_bytes(column, dtype)
+    return pa.nulls(len(column)) if pa.types.is_null(dtype) else column
+
+
 def _same_dictionary(first: pa.Array[Any], second: pa.Array[Any]) -> bool:
     """Tell by buffers, not values, whether codes mean the same: batches of a row group share them."""
     if len(first) != len(second) or first.offset != second.offset:
@@ -165,7 +193,7 @@ def encode_rows(columns: list[pa.Array[Any]]) -> tuple[Bytes, np.ndarray[Any, np
     rows = len(columns[0])
     views: list[tuple[Words, Bytes] | tuple[Bytes, Any, Bytes]] = []
     lengths = np.zeros(rows, np.int64)
-    for column in columns:
+    for column in map(turned, columns):
         validity = validity_bytes(column)
         if is_string_like(column.type):
             data, offsets = strings_view(column)
@@ -198,7 +226,8 @@ def decode_rows(
     cursors = offsets[:-1].astype(np.int64)
     rows = cursors.size
     columns = []
-    for dtype in types:
+    for field_type in types:
+        dtype = turned_type(field_type)
         validity = np.empty(rows, np.uint8)
         if is_string_like(dtype):
             lengths = np.empty(rows, np.int64)
@@ -207,9 +236,10 @@ def decode_rows(
             np.cumsum(lengths, out=own_offsets[1:])
             text = np.empty(int(own_offsets[-1]) + rowkeys.SLACK_BYTES, np.uint8)
             rowkeys.take_strings(data, cursors, own_offsets, validity, text)
-            columns.append(array_of_strings(text, own_offsets, validity, int(rows - np.count_nonzero(validity)), dtype))
+            made = array_of_strings(text, own_offsets, validity, int(rows - np.count_nonzero(validity)), dtype)
         else:
             words = np.empty(rows, np.uint64)
             rowkeys.take_words(data, cursors, words, validity)
-            columns.append(array_of_words(words, validity, int(rows - np.count_nonzero(validity)), dtype))
+            made = array_of_words(words, validity, int(rows - np.count_nonzero(validity)), dtype)
+        columns.append(turned_back(made, field_type))
     return columns

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.batch import is_string_like
+from kernelmill.engine.exec.keys import turned_type
 from kernelmill.engine.plan import physical
 from kernelmill.kernels import (
     combining,
@@ -141,7 +142,7 @@ def _of_aggregate(aggs: Iterable[physical.AggSpec]) -> Iterator[Kernel]:
 def _of_keys(types: list[pa.DataType]) -> Iterator[Kernel]:
     if len(types) > 1:
         yield from (*_SEVERAL_KEYS, *_STRING_KEYS)
-    elif types and (pa.types.is_string(types[0]) or pa.types.is_binary(types[0])):
+    elif types and (is_string_like(turned_type(types[0]))):
         yield from _STRING_KEYS
     elif types:
         yield from _WORD_KEYS

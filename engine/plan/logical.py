@@ -222,7 +222,7 @@ class Aggregate(LogicalPlan, frozen=True, eq=False):
         schema = self.input.schema
         for key in self.keys:
             kind = find(schema, key, where=self.origin).type
-            if not may_be_key(kind):
+            if not may_be_grouped(kind):
                 what = f"group_by({key!r}): values of type {kind} cannot be a key"
                 raise error(Code.TYPE_MISMATCH, what, hint="group by its parts, or cast it")
         for agg in self.aggs:
@@ -378,6 +378,12 @@ def _is_storable(kind: Any) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def may_be_grouped(kind: pa.DataType) -> bool:
+    """Whether rows can be grouped by values of `kind`: as `may_be_key`, and decimals, bytes of a fixed width, null."""
+    fixed = pa.types.is_decimal128(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)
+    return may_be_key(kind) or bool(fixed)
 
 
 def may_be_key(kind: pa.DataType) -> bool:

@@ -275,3 +275,38 @@ def test_a_sum_of_decimals_that_leaves_38_digits_is_an_overflow():
     with pytest.raises(KernelmillError) as raised:
         km.from_arrow(pa.table({"d": pa.concat_arrays([column, column[2:]])})).select(total).collect()
     assert raised.value.code is Code.OVERFLOW
+
+
+KEYS = {
+    "decimal": pa.array([Decimal("1.50"), None, Decimal("-7.25"), Decimal("1.50")], pa.decimal128(30, 2)),
+    "fixed": pa.array([b"ab", None, b"\0\xff", b"ab"], pa.binary(2)),
+    "large": pa.array(["é", None, "", "é"], pa.large_string()),
+    "bytes": pa.array([b"\xff", None, b"", b"\xff"], pa.large_binary()),
+    "half": pa.array([1.5, None, -2.0, 1.5], pa.float16()),
+    "bool": pa.array([True, None, False, True]),
+    "time": pa.array([5, None, 7, 5], pa.time64("us")),
+    "zoned": pa.array([5, None, -7, 5], pa.timestamp("ms", "Asia/Tokyo")),
+    "span": pa.array([5, None, -7, 5], pa.duration("s")),
+    "float": pa.array([math.nan, None, -0.0, math.nan]),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("with_another", [False, True])
+def test_keys_of_any_type_group_their_rows(name, with_another):
+    column = KEYS[name]
+    table = pa.table({"k": pa.concat_arrays([column, column.slice(1)]), "other": [1] * 7, "v": range(7)})
+    by = ["k", "other"] if with_another else ["k"]
+    made = km.from_arrow(table).group_by(*by).agg(c("v").sum(), n=c("k").n_unique()).collect(partitions=3).to_arrow()
+    made.validate(full=True)
+    narrow = {"large": pa.string(), "bytes": pa.binary()}  # as which such columns are scanned
+    assert made.schema.field("k").type == narrow.get(name, column.type)
+    totals = dict(zip(map(repr, made["k"].to_pylist()), made["v"].to_pylist(), strict=True))
+    one, other = repr(column[0].as_py()), repr(column[2].as_py()).replace("-0.0", "0.0")
+    assert totals == {one: 0 + 3 + 6, "None": 1 + 4, other: 2 + 5}
+    assert made["n"].to_pylist() == [1, 1, 1]
+
+
+def test_rows_without_a_type_are_one_group():
+    made = km.from_arrow(pa.table({"k": pa.nulls(3), "v": [1, 2, 3]})).group_by("k").agg(c("v").sum()).collect()
+    assert made.rows() == [(None, 6)]

@@ -1,6 +1,7 @@
 """The map side of a shuffle: every row in the partition of its hash, in the order in which it came."""
 
 import collections
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +63,15 @@ def test_equal_values_of_other_types_meet_in_one_partition():
     assert len({tuple(hash_rows([column]).tolist()) for column in texts}) == 1
     floats = [pa.array([0.0]), pa.array([-0.0]), pa.array([0.0], pa.float32())]
     assert len({int(hash_rows([column])[0]) for column in floats}) == 1
+
+
+def test_bytes_of_a_fixed_width_hash_as_text_does_and_decimals_by_their_two_words():
+    assert hash_rows([pa.array([b"abc"], pa.binary(3))]).tolist() == hash_rows([pa.array(["abc"])]).tolist()
+    column = pa.array([Decimal(-5), None, Decimal(2**64 + 7)], pa.decimal128(38, 0))
+    words = [(-5, -1), (None, None), (7, 1)]
+    assert hash_rows([column]).tolist() == [contract_hash(map(as_bytes, pair)) for pair in words]
+    assert hash_rows([column.slice(1)]).tolist() == hash_rows([column]).tolist()[1:]
+    assert hash_rows([pa.nulls(1)]).tolist() == [contract_hash([None])]
 
 
 @settings(max_examples=50)
