@@ -28,6 +28,7 @@ from bench.engines import (
     groups_command,
     words_command,
 )
+from bench.h2o import h2o_groupby
 from bench.harness import (
     check_words,
     codec_option,
@@ -268,6 +269,7 @@ def compile_all(rounds: int, json_path: Path | None) -> None:
 
 
 main.add_command(h2o_join)
+main.add_command(h2o_groupby)
 main.add_command(mapreduce)
 main.add_command(cluster)
 

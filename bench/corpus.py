@@ -29,7 +29,7 @@ import click
 from bench.facts import facts_of_text, line_blocks
 from bench.jointables import write_join_tables
 from bench.stations import STATIONS, write_measurements
-from bench.tables import write_group_by_table
+from bench.tables import write_group_by_table, write_h2o_table
 from bench.zipf import zipf_blocks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -224,6 +224,11 @@ def build_join_tables(rows: int, seed: int) -> dict[str, Any]:
     return _described("join", lambda target: write_join_tables(target, rows=rows, seed=seed))
 
 
+def build_h2o(rows: int, rows_each: int, seed: int) -> dict[str, Any]:
+    """Write h2o.parquet, the whole table of h2o's group-by questions, and its facts."""
+    return _described("h2o.parquet", lambda target: write_h2o_table(target, rows=rows, rows_each=rows_each, seed=seed))
+
+
 def build_measurements(lines: int, stations: int, seed: int) -> dict[str, Any]:
     """Write measurements.txt, temperatures of stations as text, and its facts."""
     return _described(
@@ -330,6 +335,16 @@ def tables(rows: int, groups: int, seed: int, force: bool) -> None:
 def join_tables(rows: int, seed: int, force: bool) -> None:
     """The tables of the join questions, Parquet."""
     _build("join", force, lambda: build_join_tables(rows, seed))
+
+
+@main.command()
+@click.option("--rows", default=10_000_000, show_default=True)
+@click.option("--rows-each", default=100, show_default=True, help="K: groups of the small keys, rows of a large one's.")
+@click.option("--seed", default=1, show_default=True)
+@force_option
+def h2o(rows: int, rows_each: int, seed: int, force: bool) -> None:
+    """The whole table of h2o's group-by questions, Parquet."""
+    _build("h2o", force, lambda: build_h2o(rows, rows_each, seed))
 
 
 @main.command()

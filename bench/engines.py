@@ -47,6 +47,11 @@ def joins_command(
     return [sys.executable, "-m", module, folder, target, question, codec, str(threads), str(runs)]
 
 
+def h2o_command(engine: str, table: Path, target: Path, question: str, codec: str, threads: int, runs: int) -> Command:
+    """The process that answers a question of h2o, `runs` times, and prints the seconds of each run."""
+    return [sys.executable, "-m", f"bench.peers.{engine}_h2o", table, target, question, codec, str(threads), str(runs)]
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of every engine and library that was measured."""
     names = ("kernelmill", "numba", "numpy", "pyarrow", "duckdb", "polars")

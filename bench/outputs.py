@@ -78,6 +78,40 @@ def row_facts(path: Path) -> dict[str, Any]:
     return {"rows": rows, "columns": names, "digest": f"{int(digest):016x}", "codecs": codecs(path)}
 
 
+def row_differences(path: Path, other: Path) -> dict[str, Any]:
+    """How two tables of the same columns differ, the rows of both in the order of all columns; all zero if they agree.
+
+    Floats must be equal to a part in 10^9.
+    """
+    connection = _connect()
+    described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({parquet_glob(path)})").fetchall()
+    columns = {row[0]: row[1] for row in described}
+    exact = [f'"{name}"' for name, dtype in columns.items() if dtype != "DOUBLE"]
+    floats = [f'"{name}"' for name, dtype in columns.items() if dtype == "DOUBLE"]
+    order = ", ".join([*exact, *floats])
+    tables = [
+        f"(SELECT *, row_number() OVER (ORDER BY {order}) AS place FROM read_parquet({parquet_glob(one)}))"
+        for one in (path, other)
+    ]
+    unequal = " OR ".join(f"a.{name} IS DISTINCT FROM b.{name}" for name in exact) or "false"
+    far = [
+        f"(a.{name} IS NULL) <> (b.{name} IS NULL) OR isnan(a.{name}) <> isnan(b.{name})"
+        f" OR abs(a.{name} - b.{name}) > {MEAN_TOLERANCE} * greatest(1, abs(b.{name}))"
+        for name in floats
+    ]
+    result = connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE a.place IS NULL), count(*) FILTER (WHERE b.place IS NULL),"
+        f" count(*) FILTER (WHERE {unequal}), count(*) FILTER (WHERE {' OR '.join(far) or 'false'})"
+        f" FROM {tables[0]} a FULL JOIN {tables[1]} b USING (place)"
+    )
+    rows, absent, extra, values, distances = result.fetchall()[0]
+    return {
+        "rows": rows,
+        "differences": {"absent": absent, "extra": extra, "values": values, "floats": distances},
+        "codecs": sorted({*codecs(path), *codecs(other)}),
+    }
+
+
 def station_facts(path: Path) -> dict[str, Any]:
     """Facts of a summary of temperatures with columns station, min, mean, max and count; see `bench.stations`."""
     rows = _connect().execute(
@@ -144,6 +178,14 @@ def index(path: Path) -> None:
 def groups(path: Path, other: Path, keys: tuple[str, ...]) -> None:
     """Print how two group-bys differ."""
     click.echo(json.dumps(group_differences(path, other, list(keys))))
+
+
+@main.command()
+@click.argument("path", type=path_argument)
+@click.argument("other", type=path_argument)
+def differences(path: Path, other: Path) -> None:
+    """Print how two tables differ, whatever the order of their rows."""
+    click.echo(json.dumps(row_differences(path, other)))
 
 
 if __name__ == "__main__":

@@ -56,3 +56,40 @@ def write_group_by_table(target: Path, *, rows: int, groups: int, seed: int) -> 
         "pyarrow": pa.__version__,
         "numpy": np.__version__,
     }
+
+
+H2O_FIELDS: list[pa.Field[Any]] = [
+    *(pa.field(name, pa.string()) for name in ("id1", "id2", "id3")),
+    *(pa.field(name, pa.int64()) for name in ("id4", "id5", "id6", "v1", "v2")),
+    pa.field("v3", pa.float64()),
+]
+H2O_SCHEMA = pa.schema(H2O_FIELDS)
+
+
+def write_h2o_table(target: Path, *, rows: int, rows_each: int, seed: int) -> dict[str, Any]:
+    """Write all nine columns, `rows_each` (K) rows in the middle for each value of id3 and id6; snappy. Its facts."""
+    random = np.random.default_rng(seed)
+    few, many = rows_each, rows // rows_each
+    small = pa.array([f"id{number:03d}" for number in range(1, few + 1)])
+    large = pa.array([f"id{number:010d}" for number in range(1, many + 1)])
+    with pq.ParquetWriter(target, H2O_SCHEMA, compression="snappy") as writer:
+        for start in range(0, rows, ROW_GROUP_ROWS):
+            count = min(ROW_GROUP_ROWS, rows - start)
+            columns = [
+                *(names.take(random.integers(0, len(names), count)) for names in (small, small, large)),
+                *(pa.array(random.integers(1, last + 1, count)) for last in (few, few, many, 5, 15)),
+                pa.array(np.round(random.random(count) * 100, 6)),
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=H2O_SCHEMA), row_group_size=ROW_GROUP_ROWS)
+    return {
+        "name": target.name,
+        "bytes": target.stat().st_size,
+        "rows": rows,
+        "k": rows_each,
+        "row_group_rows": ROW_GROUP_ROWS,
+        "compression": "snappy",
+        "seed": seed,
+        "formulas": "h2o db-benchmark, groupby-datagen.R",
+        "pyarrow": pa.__version__,
+        "numpy": np.__version__,
+    }
