@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import rules
+from kernelmill.engine.plan.distinct import group_values_first
 from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input, with_inputs
 from kernelmill.engine.plan.pruning import prune_columns
 from kernelmill.engine.plan.userlogical import MapOutput, MapRecords
@@ -33,7 +34,7 @@ MOVING: tuple[rules.Rule, ...] = (
     rules.push_limit,
     rules.tokenize_explode,
 )
-LAST: tuple[rules.Rule, ...] = (rules.prune_row_groups,)
+LAST: tuple[rules.Rule, ...] = (rules.prune_row_groups, group_values_first)
 
 
 def optimize(plan: LogicalPlan) -> LogicalPlan:
