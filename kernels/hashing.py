@@ -5,7 +5,9 @@
     bool                                 0 or 1 as int64
     uint8..uint32                        the value as int64; uint64 its own 8 bytes
     float32, float64                     as float64, -0.0 made 0.0 and every NaN the one of `canonical_floats`
-    string, binary                       its bytes
+    string, binary                       its bytes, those of a fixed width too
+    decimal128                           its low word, then its high one, each as a column
+    null                                 a null
     dictionary                           those of the value
 
 The first column is hashed with PARTITION_SEED, each further one with the hash so far as its seed. A null is the empty

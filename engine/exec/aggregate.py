@@ -38,6 +38,10 @@ The counts of partial rows are uint32: more rows might not fit. Lists of 32 MiB,
 source took 3.1 CPU-seconds instead of 3.4, for less memory is touched.
 """
 
+SINGLES_ROWS, SINGLES_SHARE = 100_000, 0.8
+"""A task whose first so many rows have groups for more than that share of them looks no further row up: each becomes a
+partial row of its own. Told from the split's rows alone, so it is the same in every run (I1)."""
+
 MERGE_ROWS_MAX, MERGE_BYTES_MAX = 1 << 21, 128 << 20
 MERGE_LIST_BYTES_MAX, MERGE_WORD_LIST_BYTES_MAX = 32 << 20, 64 << 20
 """A partition of more partial rows is merged in sub-partitions, one after the other: how many follows from its blocks
@@ -198,6 +202,17 @@ class _Grouping:
                 return
             yield
 
+    def singles(self, key_columns: list[Any], value_columns: list[list[Any]], rows: int) -> list[pa.Array[Any]]:
+        """The columns of partial rows, one for each row of a batch, while there are no groups."""
+        self._groups, self._used = np.arange(rows, dtype=np.int32), rows
+        self._take(self._views(value_columns), 0, rows)
+        columns = [plain(column) for column in key_columns]
+        columns += [column for state in self.states for column in state.partial(0, rows)]
+        for state in self.states:
+            state.clear(rows)
+        self._used = 0
+        return columns
+
     def settle(self) -> None:
         """Take the rows that the table counted into the states: before these are read."""
         if not self._weights or self._is_settled:
@@ -314,7 +329,7 @@ def partial_aggregate(
             for agg, room, of in zip(operator.aggs, rooms, types, strict=True)
         ]
         yield from combine_in_table(
-            batches, operator.keys, inputs, lambda _: states, schema, context, partitions, filtered
+            batches, operator.keys, inputs, lambda _: states, schema, context, partitions, filtered, may_stop=True
         )
 
 
@@ -327,18 +342,25 @@ def combine_in_table(
     context: TaskContext,
     partitions: int,
     filtered: Sequence[bool] = (),
+    *,
+    may_stop: bool = False,
 ) -> Iterator[pa.RecordBatch | Placed]:
     """Take rows into the states of their keys, each state reading its `inputs`; yields rows of `schema` at each flush.
 
     `schema` has the keys, then the columns of partial states. filtered: states that take only rows for which the last
-    of their inputs is true.
+    of their inputs is true. may_stop: where nearly every row is a group of its own, combine no further rows.
     """
     with context.scratch.lend(KeyTable) as table:
         table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
         grouping = _Grouping(table, [schema.field(key) for key in keys], make_states, filtered)
-        rows = 0
+        rows, are_singles, is_told = 0, False, not (may_stop and keys)
         for batch in batches:
             context.check_cancelled()
+            if are_singles and isinstance(batch, pa.RecordBatch):
+                values = [[_plain(batch.column(name)) for name in names] for names in inputs]
+                columns = grouping.singles([batch.column(key) for key in keys], values, batch.num_rows)
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+                continue
             rows += batch.num_rows
             if rows > FLUSH_ROWS:
                 yield from _flush(grouping, schema, partitions)
@@ -350,6 +372,11 @@ def combine_in_table(
             if grouping.list_bytes > FLUSH_LIST_BYTES:
                 yield from _flush(grouping, schema, partitions)
                 rows = 0
+            if not is_told and rows >= SINGLES_ROWS:
+                is_told, are_singles = True, len(grouping) > SINGLES_SHARE * rows
+                if are_singles:
+                    yield from _flush(grouping, schema, partitions)
+                    rows = 0
         yield from _flush(grouping, schema, partitions)
 
 

@@ -197,12 +197,12 @@ def encode_rows(columns: list[pa.Array[Any]]) -> tuple[Bytes, np.ndarray[Any, np
         validity = validity_bytes(column)
         if is_string_like(column.type):
             data, offsets = strings_view(column)
-            widths = np.diff(offsets).astype(np.int64) + rowkeys.STRING_HEAD_BYTES
-            lengths += np.where(validity != 0, widths, 1) if validity.size else widths
+            rowkeys.measure_strings(offsets, validity, lengths)
             views.append((data, offsets, validity))
         else:
-            lengths += rowkeys.FIXED_BYTES
-            views.append((key_words(column), validity))
+            words = key_words(column)
+            rowkeys.measure_words(words, validity, lengths)
+            views.append((words, validity))
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if rows else 0
     if total >= 1 << 31:

@@ -44,7 +44,15 @@ _SCATTER = [
 _PLACED_STRINGS = [tablerows.partition_groups, tablerows.place_groups]
 _STRING_KEYS = [keytable.group_strings, tablerows.read_offsets, tablerows.read_strings, keytable.fill_slots]
 _WORD_KEYS = [keytable.group_words, tablerows.read_words, keytable.fill_slots]
-_SEVERAL_KEYS = [rowkeys.put_words, rowkeys.put_strings, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
+_SEVERAL_KEYS = [
+    rowkeys.measure_words,
+    rowkeys.measure_strings,
+    rowkeys.put_words,
+    rowkeys.put_strings,
+    rowkeys.take_words,
+    rowkeys.take_lengths,
+    rowkeys.take_strings,
+]
 _LISTS = [
     listing.hold_words,
     listing.place_lists,

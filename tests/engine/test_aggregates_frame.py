@@ -209,6 +209,19 @@ def test_flushes_and_threads_change_no_row(monkeypatch, limit, value):
         assert repr(collected(rows, split_size, threads=2).to_pylist()) == repr(one.to_pylist())  # NaN is not itself
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_rows_that_are_not_combined_give_the_same_groups(monkeypatch, share):
+    monkeypatch.setattr(aggregate, "SINGLES_ROWS", 50)
+    monkeypatch.setattr(aggregate, "SINGLES_SHARE", share)
+    passed, singles = [], aggregate._Grouping.singles
+    monkeypatch.setattr(aggregate._Grouping, "singles", lambda *args: passed.append(args[-1]) or singles(*args))
+    rows = some_rows(200)
+    one = collected(rows, 1 << 20, threads=1)
+    check(one.to_pylist(), rows, keys=True)
+    assert sum(passed) == (120 if share == 0 else 0)  # batches have 40 rows
+    assert repr(collected(rows, 1 << 20, threads=2).to_pylist()) == repr(one.to_pylist())
+
+
 def test_a_partition_merged_in_pieces_gives_the_same_rows(monkeypatch):
     monkeypatch.setattr(task, "MERGE_ROWS_MAX", 2)
     rows = some_rows(200)

@@ -10,9 +10,11 @@ from kernelmill.kernels import rowkeys
 from kernelmill.kernels._jit import JIT_DISABLED
 
 EXAMPLES = settings(max_examples=25 if JIT_DISABLED else 100)
-WORDS = st.none() | st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**64 - 1])
+WORDS = st.none() | st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 127, 128, 2**63, 2**64 - 1])
 TEXTS = (
-    st.none() | st.binary(max_size=20) | st.sampled_from([b"", b"\0", b"\0" * 8, b"\1\0\0\0\0", b"x" * 8, b"x" * 17])
+    st.none()
+    | st.binary(max_size=20)
+    | st.sampled_from([b"", b"\0", b"\0" * 8, b"\1\0\0\0\0", b"x" * 8, b"x" * 17, b"y" * 253, b"y" * 254, b"y" * 255])
 )
 
 
@@ -26,9 +28,14 @@ def tables(draw, rows_max=12):
 
 def encoded_bytes(kind, value):
     """The format as its module draws it."""
+    if value is None:
+        return b"\0"
     if kind == "w":
-        return bytes([value is not None]) + (value or 0).to_bytes(8, "little")
-    return b"\0" if value is None else b"\1" + len(value).to_bytes(4, "little") + value
+        signed = value - 2**64 if value >= 2**63 else value
+        turned = 2 * signed if signed >= 0 else -2 * signed - 1
+        size = -(-turned.bit_length() // 8)
+        return bytes([1 + size]) + turned.to_bytes(size, "little")
+    return (bytes([1 + len(value)]) if len(value) < 254 else b"\xff" + len(value).to_bytes(4, "little")) + value
 
 
 def encode(kinds, columns):
@@ -36,6 +43,7 @@ def encode(kinds, columns):
     lengths = [sum(len(encoded_bytes(k, c[row])) for k, c in zip(kinds, columns, strict=True)) for row in range(rows)]
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
     cursors = offsets[:-1].copy()
+    measured = np.zeros(rows, np.int64)
     out = Guarded(int(offsets[-1]) + rowkeys.SLACK_BYTES, np.uint8)
     for kind, column in zip(kinds, columns, strict=True):
         validity = np.array([value is not None for value in column], np.uint8)
@@ -43,11 +51,13 @@ def encode(kinds, columns):
             validity = NO_NULLS
         if kind == "w":
             words = np.array([0x5A if value is None else value for value in column], np.uint64)
+            rowkeys.measure_words(words, validity, measured)
             rowkeys.put_words(words, validity, cursors, out.array)
         else:
             data, starts, _ = string_column(column, before=3, after=0)
+            rowkeys.measure_strings(starts, validity, measured)
             rowkeys.put_strings(data, starts, validity, cursors, out.array)
-    assert cursors.tolist() == offsets[1:].tolist()
+    assert cursors.tolist() == offsets[1:].tolist() and measured.tolist() == lengths
     return out.check(), offsets
 
 
