@@ -81,7 +81,7 @@ class Folds(Protocol):
 class Holds(Protocol):
     """A state that holds values of any number or size: it is flushed when they are many, and bounded by memory.
 
-    copies: how many of what it holds there are at most while columns are made of it.
+    copies: how many of what it holds there are at most while columns are made of it; 0: no room for that is asked for.
     """
 
     copies: int

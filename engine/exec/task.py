@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from kernelmill.engine.batch import is_word_like
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.aggregate import (
@@ -341,7 +342,12 @@ def _merge(
     """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
     sizes = store.rows(iter(_refs(task)))
     rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
-    holding = [agg for agg in _aggs(step) if agg.kind in physical.HOLDING_KINDS]
+    holding = [
+        agg
+        for agg in _aggs(step)
+        if agg.kind in physical.HOLDING_KINDS
+        or (agg.kind in ("min", "max") and not is_word_like(step.schema.field(agg.name).type))
+    ]
     are_words = all(
         agg.kind == "quantile" or (agg.kind == "list" and is_word(step.schema.field(agg.name).type.value_type))
         for agg in holding

@@ -27,7 +27,7 @@ _STRINGS_BYTES_MAX = (1 << 31) - 1 - 64
 class ExtremeBytes:
     """min and max of text, bytes and decimals: null where no value was seen."""
 
-    copies = 2
+    copies = 0  # no more than what is merged at once, which is bounded
 
     def __init__(self, name: str, dtype: pa.DataType, *, largest: bool) -> None:
         self._name, self._type, self._sign = name, dtype, -1 if largest else 1

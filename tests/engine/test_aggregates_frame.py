@@ -228,6 +228,15 @@ def test_a_partition_merged_in_pieces_gives_the_same_rows(monkeypatch):
     check(collected(rows).to_pylist(), rows, keys=True)
 
 
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_each_aggregate_alone_has_the_memory_that_it_needs(name):
+    rows = some_rows(120)
+    expression, python = EXPRESSIONS[name]
+    frame = km.from_arrow(pa.Table.from_batches(table_of(rows).to_batches(max_chunksize=40), SCHEMA))
+    ((found,),) = frame.select(expression.alias("x")).collect(split_size=1, progress=False).rows()
+    assert alike(found, python(rows))
+
+
 def test_equal_aggregates_are_made_once_and_names_do_not_meet():
     frame = km.from_arrow(table_of(some_rows(10)))
     made = frame.group_by("k").agg(a=c("i").std(), b=c("i").var(), d=c("f").median(), e=c("f").quantile(0.5, "linear"))
