@@ -59,7 +59,7 @@ WRONG = [
     (Code.TYPE_MISMATCH, lambda f: f.group_by("k").agg(km.col("n") + 1)),
     (Code.TYPE_MISMATCH, lambda f: f.group_by("k").agg(km.lit(1))),
     (Code.TYPE_MISMATCH, lambda f: f.group_by("n").agg(km.col("k").sum())),
-    (Code.TYPE_MISMATCH, lambda f: f.group_by("n").agg(km.col("k").min())),
+    (Code.TYPE_MISMATCH, lambda f: f.group_by("n").agg(km.col("xs").min())),
     (Code.TYPE_MISMATCH, lambda f: f.group_by("k").agg(km.col("n").sum().max())),
     (Code.TYPE_MISMATCH, lambda f: f.explode("n")),
     (Code.TYPE_MISMATCH, lambda f: f.sort("xs")),
