@@ -78,6 +78,18 @@ def test_operators_come_back_equal(pipeline):
     assert encode_pipeline(decode_pipeline(data)) == data
 
 
+def test_aggregates_come_back_with_all_that_they_read():
+    aggs = (
+        AggSpec("c", "corr", "x", ("y",), (), "kept"),
+        AggSpec("q", "quantile", "x", (), (("q", 1.0), ("interpolation", "linear"))),
+        AggSpec("t", "top_k", "x", (), (("k", 3),), "kept"),
+    )
+    pipeline = Pipeline(None, (physical.PartialAggregate(("word",), aggs),), physical.ToBlocks(), SCHEMA)
+    (step,) = decode_pipeline(encode_pipeline(pipeline)).steps
+    assert step.aggs == aggs and isinstance(dict(step.aggs[1].options)["q"], float)
+    assert aggs[0].columns == ("x", "y", "kept")
+
+
 @pytest.mark.parametrize("task", [*TASKS, Task(0, 0, b"", 1, SourceSplit("source0", 4, b"[1]", 99))])
 def test_tasks_come_back_equal(task):
     assert decode_task(encode_task(task)) == task
