@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from kernelmill.engine.batch import (
     validity_buffer,
     validity_bytes,
 )
-from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.dense import Column, Dense, fixed_array
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom, offsets_of
@@ -27,7 +27,6 @@ from kernelmill.kernels.orderedwords import ordered_words, values_of_words
 from kernelmill.kernels.table import NO_MASK, Groups
 
 _FLOATS = pa.list_(pa.float64())
-_ELEMENTS_MAX = (1 << 31) - 1
 
 
 def _known(column: Column, groups: Groups) -> tuple[NDArray[Any], Groups]:
@@ -103,17 +102,13 @@ def _places(q: float, interpolation: str, sizes: NDArray[np.int64]) -> tuple[NDA
     return np.clip(ranks.astype(np.int64), 0, last), share
 
 
-class Ranked:
+class _Ranked(ABC):
     """The `k` greatest or least values of each group, in order. Nulls are left out, NaN is greatest."""
-
-    copies = 2
 
     def __init__(self, name: str, dtype: Any, k: int, *, greatest: bool, merging: bool) -> None:
         self._name, self._type, self._k = name, dtype, k
         self._greatest, self._merging = greatest, merging
-        self._kept, self._lengths = Dense(np.uint64), Dense(np.int64)
         self._numpy: Any = np.dtype(np.int64)
-        self.held_bytes = 0
 
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
         """See State."""
@@ -127,9 +122,7 @@ class Ranked:
         if self._merging:
             groups = np.repeat(groups, np.diff(offsets_of(values)))
             values, validity = self._words(values.flatten())
-        kept, lengths = self._kept.cover(used * self._k), self._lengths.cover(used)
-        ranking.keep_least_words(groups, values, validity, self._k, kept, lengths)
-        self.held_bytes = 8 * used * self._k
+        self._add(groups, used, values, validity)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State."""
@@ -137,24 +130,21 @@ class Ranked:
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State."""
-        lengths = self._lengths.cover(last)[first:last]
+        words, lengths = self._kept_words(first, last)
         offsets = np.zeros(lengths.size + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        total = int(offsets[-1])
-        if total > _ELEMENTS_MAX:
-            what = f"the lists {self._name!r} of one partition hold {total:,} values"
-            raise error(Code.MEMORY_LIMIT, what, hint="raise partitions=, or ask for fewer values")
-        out = np.empty(total, np.uint64)
-        ranking.join_kept(lengths, self._k, self._kept.cover(last * self._k)[first * self._k :], out)
-        numbers = values_of_words(~out if self._greatest else out, self._numpy)
+        numbers = values_of_words(~words if self._greatest else words, self._numpy)
         values = array_of_words(numbers.view(np.uint64), NO_MASK, 0, self._type.value_type)
         buffers = [None, buffer_of(offsets.astype(np.int32))]
         return [pa.Array.from_buffers(self._type, lengths.size, buffers, 0, children=[values])]
 
-    def clear(self, groups: int) -> None:
-        """See State."""
-        self._lengths.clear(min(groups, self._lengths.values.size))
-        self.held_bytes = 0
+    @abstractmethod
+    def _add(self, groups: Groups, used: int, words: NDArray[np.uint64], validity: Bytes) -> None:
+        """Take words, the least of which are kept."""
+
+    @abstractmethod
+    def _kept_words(self, first: int, last: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The words of these groups in order, one group's behind the other's, and how many each has."""
 
     def _words(self, column: pa.Array[Any]) -> tuple[NDArray[np.uint64], Bytes]:
         """Words whose order is that in which values are kept."""
@@ -162,3 +152,62 @@ class Ranked:
         self._numpy = numbers.dtype
         words = ordered_words(numbers)
         return (~words if self._greatest else words), validity_bytes(column)
+
+
+class RankedFew(_Ranked):
+    """Few values a group, in room for `k` of each."""
+
+    copies = 2
+
+    def __init__(self, name: str, dtype: Any, k: int, *, greatest: bool, merging: bool) -> None:
+        super().__init__(name, dtype, k, greatest=greatest, merging=merging)
+        self._kept, self._lengths = Dense(np.uint64), Dense(np.int64)
+        self.held_bytes = 0
+
+    def clear(self, groups: int) -> None:
+        """See State."""
+        self._lengths.clear(min(groups, self._lengths.values.size))
+        self.held_bytes = 0
+
+    def _add(self, groups: Groups, used: int, words: NDArray[np.uint64], validity: Bytes) -> None:
+        kept, lengths = self._kept.cover(used * self._k), self._lengths.cover(used)
+        ranking.keep_least_words(groups, words, validity, self._k, kept, lengths)
+        self.held_bytes = 8 * used * self._k
+
+    def _kept_words(self, first: int, last: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        lengths = self._lengths.cover(last)[first:last]
+        out = np.empty(int(lengths.sum()), np.uint64)
+        ranking.join_kept(lengths, self._k, self._kept.cover(last * self._k)[first * self._k :], out)
+        return out, lengths
+
+
+class RankedMany(_Ranked):
+    """Any number of values a group: all are held, and sorted when they are asked for."""
+
+    copies = 4
+
+    def __init__(self, name: str, dtype: Any, k: int, *, greatest: bool, merging: bool) -> None:
+        super().__init__(name, dtype, k, greatest=greatest, merging=merging)
+        self._lists = Lists(name, pa.list_(pa.uint64()), merging=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """See Holds."""
+        return self._lists.held_bytes
+
+    def clear(self, groups: int) -> None:
+        """See State."""
+        self._lists.clear(groups)
+
+    def _add(self, groups: Groups, used: int, words: NDArray[np.uint64], validity: Bytes) -> None:
+        words, groups = _known((words, validity), groups)
+        self._lists.add(groups, used, [(fixed_array(words, pa.uint64()), NO_MASK)])
+
+    def _kept_words(self, first: int, last: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        lists: Any = self._lists.finished(first, last)[0]
+        offsets = offsets_of(lists).astype(np.int64)
+        sizes = np.diff(offsets)
+        words = fixed_view(lists.values, np.uint64)[offsets[0] : offsets[-1]]
+        of = np.repeat(np.arange(sizes.size), sizes)
+        places = np.arange(words.size) - np.repeat(offsets[:-1] - offsets[0], sizes)
+        return words[np.lexsort((words, of))[places < self._k]], np.minimum(sizes, self._k)

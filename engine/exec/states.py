@@ -24,7 +24,7 @@ from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom
 from kernelmill.engine.exec.momentstates import Correlation, Variance
 from kernelmill.engine.exec.pickstates import Picks
-from kernelmill.engine.exec.rankstates import Quantiles, Ranked
+from kernelmill.engine.exec.rankstates import Quantiles, RankedFew, RankedMany
 from kernelmill.engine.exec.widestates import ExtremeBytes, SumDecimals
 from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.kernels import combining
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kernelmill.engine.exec.draining import StagedWords
     from kernelmill.engine.exec.keys import Call
 
+_FEW = 16  # values of each group for which room is made beforehand: 8 MiB for the groups of a batch
 _NO_VALUES: NDArray[Any] = np.empty(0)
 
 
@@ -299,7 +300,9 @@ def state_of(
         case "first" | "last" | "min_by" | "max_by":
             return Picks(agg.kind, dtype, inputs[1] if len(inputs) > 1 else None, merging=merging)
         case "top_k" | "bottom_k":
-            return Ranked(agg.name, dtype, int(options["k"]), greatest=agg.kind == "top_k", merging=merging)
+            k = int(options["k"])
+            ranked = RankedFew if k <= _FEW else RankedMany
+            return ranked(agg.name, dtype, k, greatest=agg.kind == "top_k", merging=merging)
         case "sum":
             return SumDecimals(agg.name, dtype) if pa.types.is_decimal(dtype) else Sum(agg.name, dtype)
     if is_word_like(dtype):

@@ -128,6 +128,8 @@ EXPRESSIONS = {
     "min_by": (c("l").min_by("f"), lambda rows: by(rows, "l", "f", False)),
     "top": (c("f").top_k(2), lambda rows: ordered(known(rows, "f"))[::-1][:2]),
     "top_u": (c("u").top_k(3), lambda rows: sorted(known(rows, "u"), reverse=True)[:3]),
+    "top_many": (c("f").top_k(17), lambda rows: ordered(known(rows, "f"))[::-1][:17]),
+    "bottom_many": (c("i").bottom_k(20), lambda rows: sorted(known(rows, "i"))[:20]),
     "bottom": (c("w").bottom_k(3), lambda rows: sorted(known(rows, "w"))[:3]),
     "range": (c("i").max() - c("i").min(), lambda rows: spread(known(rows, "i"))),
     **{
