@@ -32,6 +32,7 @@ _FOREIGN = {
     **{"isnull": "is_null", "isna": "is_null", "notnull": "is_not_null", "notna": "is_not_null", "isin": "is_in"},
     **{"astype": "cast", "fillna": "fill_null", "name": "alias", "between": "is_between", "average": "mean"},
     **{"avg": "mean", "apply": "map_batches", "isNull": "is_null", "isNotNull": "is_not_null", "ln": "log"},
+    **{"nunique": "n_unique", "stddev": "std", "variance": "var", "arg_max": "max_by", "arg_min": "min_by"},
     **{"length": "len", "size": "len", "maximum": "max", "minimum": "min", "desc": "sort(..., descending=True)"},
 }
 

@@ -334,3 +334,13 @@ def test_keys_of_any_type_group_their_rows(name, with_another):
 def test_rows_without_a_type_are_one_group():
     made = km.from_arrow(pa.table({"k": pa.nulls(3), "v": [1, 2, 3]})).group_by("k").agg(c("v").sum()).collect()
     assert made.rows() == [(None, 6)]
+
+
+@pytest.mark.parametrize(("name", "ours"), [("nunique", "n_unique"), ("stddev", "std"), ("arg_max", "max_by")])
+def test_names_of_other_libraries_are_told_as_they_are_here(name, ours):
+    with pytest.raises(KernelmillError) as raised:
+        getattr(c("i"), name)
+    assert raised.value.code is Code.UNKNOWN_NAME and ours in raised.value.hint
+    with pytest.raises(KernelmillError) as raised:
+        km.from_arrow(table_of([])).group_by("k").median  # noqa: B018
+    assert 'km.col("x").median()' in raised.value.hint
