@@ -42,6 +42,7 @@ from kernelmill.engine.plan.lowering import lower_group_by, lower_sort
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.planner import JobPlan, plan_job, unique_columns
 from kernelmill.engine.plan.userlogical import MapBatches
+from kernelmill.engine.rowverbs import RowVerbs
 from kernelmill.engine.schema import Schema, columns_given, find, parse_dtype
 from kernelmill.engine.settings import Settings, resolve
 from kernelmill.engine.sinks import DataSink, HeldSink
@@ -56,13 +57,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class LazyFrame:
+class LazyFrame(RowVerbs):
     """A plan that has not run. Made by `scan_text`, `scan_parquet`, `from_arrow` and its own verbs."""
 
     __slots__ = ("_plan",)
 
     def __init__(self, plan: LogicalPlan) -> None:
         self._plan = plan
+
+    def _over(self, plan: LogicalPlan) -> LazyFrame:
+        return LazyFrame(plan)
 
     # Verbs -----------------------------------------------------------------------------------------------------------
 

@@ -115,6 +115,16 @@ def to_partitions(
                 yield part, placed.slice(bounds[part], bounds[part + 1] - bounds[part])
 
 
+def to_partition(
+    batches: Iterator[pa.RecordBatch], partition: int, context: TaskContext
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """All rows, as they come, for one partition."""
+    for batch in batches:
+        context.check_cancelled()
+        if batch.num_rows:
+            yield partition, batch
+
+
 def take_columns(columns: list[pa.Array[Any]], rows: Rows) -> list[pa.Array[Any]]:
     """These rows of each column, in this order."""
     return [RowSource(column).take(rows) for column in columns]

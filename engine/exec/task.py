@@ -28,13 +28,15 @@ from kernelmill.engine.exec.aggregate import (
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.buildside import BuildSide
 from kernelmill.engine.exec.context import TaskContext, TaskResult
-from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partitions
+from kernelmill.engine.exec.distinct import unique_rows
+from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partition, to_partitions
 from kernelmill.engine.exec.folds import combine_rows, merge_combined
 from kernelmill.engine.exec.joining import join_partition, join_pieces, join_rows, shared_build
 from kernelmill.engine.exec.listwords import is_word
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of, user_placing
 from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
+from kernelmill.engine.exec.rowverbs import Beside, run_row_step
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import run_user_step, takes_lines, user_schema
@@ -45,7 +47,7 @@ from kernelmill.engine.io.parquet_join import JoiningWriter, encode_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter, SyncLater
 from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
 from kernelmill.engine.io.text import read_batches
-from kernelmill.engine.plan import physical
+from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
@@ -121,13 +123,17 @@ def _leave_blocks(
 
         branches = Branches(len(pipeline.branches), to_branch)
         batches = run(branches.take if pipeline.branches else None)
-        if isinstance(pipeline.end, physical.ToRanges):
+        if isinstance(pipeline.end, physical.ToShare):
+            placed = to_partition(batches, pipeline.end.partition_of(task.index), context)
+        elif isinstance(pipeline.end, physical.ToRanges):
             keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
             placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
+            placed = to_partitions(batches, keys, task.partitions, context, placing)
         else:
             assert isinstance(pipeline.end, physical.ToBlocks)
-            keys, placing = pipeline.end.keys, user_placing(pipeline.end, functions, context)
-        for partition, batch in to_partitions(batches, keys, task.partitions, context, placing):
+            placing = user_placing(pipeline.end, functions, context)
+            placed = to_partitions(batches, pipeline.end.keys, task.partitions, context, placing)
+        for partition, batch in placed:
             outs[0].add(partition, batch)
         branches.finish()
         context.check_cancelled()
@@ -315,6 +321,10 @@ def _run_steps(
                 schema = step.schema
             case physical.Limit():
                 batches = operators.limit(batches, step, context)
+            case rowsteps.UniqueRows():
+                batches = unique_rows(store, _refs(task), step, _sub_partition, context)
+            case _ if isinstance(step, rowsteps.RowStep):
+                batches, schema = run_row_step(batches, step, schema, _beside(task, store), context)
             case physical.EncodeRowGroups(to=to):
                 batches = encode_row_groups(batches, to)
                 schema = physical.ENCODED
@@ -323,6 +333,13 @@ def _run_steps(
                 batches = run_user_step(batches, step, functions, context, then[0] if then else None, to_side)
                 schema = user_schema(step, schema)
     return batches
+
+
+def _beside(task: Task, store: TaskBlocks) -> Beside:
+    def rows() -> int:
+        return sum(count for count, _ in store.rows(iter(_refs(task))))
+
+    return Beside(task.index, rows, lambda: list(_read(_broadcast(task), store)))
 
 
 def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterator[pa.RecordBatch]:

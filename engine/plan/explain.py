@@ -9,8 +9,9 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Column, Tokenize
-from kernelmill.engine.plan import logical, physical, userlogical
 from kernelmill.engine.plan.joins import Join
+from kernelmill.engine.plan import logical, physical, rowlogical, rowsteps, userlogical
+from kernelmill.engine.plan.explainrows import node_of_rows, step_of_rows
 from kernelmill.engine.plan.logical import LogicalPlan
 from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
@@ -144,7 +145,7 @@ def node_line(plan: LogicalPlan) -> str:
         case userlogical.MapGroups(function=function):
             return f"MapGroups by {', '.join(plan.keys)}: {_called(function)}: {_fields(plan.schema)}"
         case _:
-            return type(plan).__name__
+            return node_of_rows(plan) if isinstance(plan, rowlogical.RowNode) else type(plan).__name__
 
 
 def stages_text(job: JobPlan) -> str:
@@ -227,6 +228,10 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return "ToArrow"
         case physical.ToSink():
             return "ToSink"
+        case physical.ToShare():
+            return f"ToShare {operator.first:,} to {operator.first + operator.count - 1:,}"
+        case _ if isinstance(operator, rowsteps.RowStep):
+            return step_of_rows(operator)
         case physical.EncodeRowGroups(to=to):
             return f"EncodeRowGroups {to.compression}, of {to.row_group_rows:,} rows"
         case physical.ToOneParquet():

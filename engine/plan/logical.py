@@ -108,7 +108,7 @@ class ScanText(LogicalPlan, frozen=True, eq=False):
             fields.append(pa.field(self.options.path_column, pa.string(), nullable=False))
         if self.options.offset_column is not None:
             fields.append(pa.field(self.options.offset_column, pa.int64(), nullable=False))
-        return _unique(fields)
+        return unique_names(fields)
 
 
 class ScanParquet(LogicalPlan, frozen=True, eq=False):
@@ -122,7 +122,7 @@ class ScanParquet(LogicalPlan, frozen=True, eq=False):
     label: str = ""
 
     def _derive(self) -> pa.Schema:
-        return _unique(_some(self.columns))
+        return unique_names(_some(self.columns))
 
 
 class ScanTable(LogicalPlan, frozen=True, eq=False):
@@ -133,7 +133,7 @@ class ScanTable(LogicalPlan, frozen=True, eq=False):
     label: str = "<memory>"
 
     def _derive(self) -> pa.Schema:
-        return _unique(_some(self.columns))
+        return unique_names(_some(self.columns))
 
 
 class ScanSource(LogicalPlan, frozen=True, eq=False):
@@ -148,7 +148,7 @@ class ScanSource(LogicalPlan, frozen=True, eq=False):
     is_reduced: bool = False
 
     def _derive(self) -> pa.Schema:
-        return _unique(_some(self.columns))
+        return unique_names(_some(self.columns))
 
 
 # Verbs ---------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Project(LogicalPlan, frozen=True, eq=False):
             fields.append(type_of(column.node, self.input.schema).with_name(column.name))
         if not fields:
             raise error(Code.BAD_SETTING, "a frame needs at least one column", hint="name one to keep")
-        return _unique(fields)
+        return unique_names(fields)
 
 
 class Filter(LogicalPlan, frozen=True, eq=False):
@@ -230,7 +230,7 @@ class Aggregate(LogicalPlan, frozen=True, eq=False):
                 find(schema, name, where=self.origin)
             if agg.column is not None:
                 check_aggregate(agg, schema.field(agg.column).type)
-        return _unique(list(finished_schema(self.keys, self.aggs, schema)))
+        return unique_names(list(finished_schema(self.keys, self.aggs, schema)))
 
 
 class Sort(LogicalPlan, frozen=True, eq=False):
@@ -343,7 +343,8 @@ def _some(columns: pa.Schema) -> list[pa.Field[Any]]:
     return list(columns)
 
 
-def _unique(fields: Sequence[pa.Field[Any]]) -> pa.Schema:
+def unique_names(fields: Sequence[pa.Field[Any]]) -> pa.Schema:
+    """The schema of these fields; KM0103 if two have one name."""
     seen: set[str] = set()
     for item in fields:
         if item.name in seen:

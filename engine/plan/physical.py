@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Node
+from kernelmill.engine.plan.rowsteps import RowStep, ToShare
 
 
 class NamedNode(msgspec.Struct, frozen=True, array_like=True):
@@ -402,8 +403,9 @@ Step = (
     | EncodeRowGroups
     | Sampling
     | UserStep
+    | RowStep
 )
-End = ToBlocks | ToRanges | ToParquet | ToOneParquet | ToArrow | ToSink
+End = ToBlocks | ToRanges | ToShare | ToParquet | ToOneParquet | ToArrow | ToSink
 
 
 class Branch(msgspec.Struct, frozen=True):

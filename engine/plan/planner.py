@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column
-from kernelmill.engine.plan import logical, physical, userlogical
+from kernelmill.engine.plan import logical, physical, rowlogical, rowsteps, userlogical
 from kernelmill.engine.plan.codec import encode_pipeline
 from kernelmill.engine.plan.inputs import Inputs, keys_as_dictionaries
 from kernelmill.engine.plan.joins import Join
@@ -114,6 +114,8 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             return tuple(kept)
         case Join(how="semi" | "anti"):
             return unique_columns(plan.left)
+        case rowlogical.Unique(keys=(key,)):
+            return (key,)
         case logical.Filter() | logical.Sort() | logical.Limit() | userlogical.SortPartitions():
             return unique_columns(plan.input)
         case _:
@@ -232,7 +234,46 @@ class _Planner:
                 tokens = physical.TokenizeExplode(plan.name, plan.tokens, plan.others, plan.names)
                 return self.open(plan.input).then(tokens, plan.schema)
             case _:
-                return self._open_user(plan)
+                return self._open_rows(plan) if isinstance(plan, rowlogical.RowNode) else self._open_user(plan)
+
+    def _open_rows(self, plan: rowlogical.RowNode) -> Pipe:
+        """Plan a node of `rowlogical`."""
+        match plan:
+            case rowlogical.Unique(keys=keys):
+                pipe = self.open(plan.input)
+                pipe = pipe.then(rowsteps.ThinRows(keys), pipe.schema) if plan.keep == "first" else pipe
+                return self._exchange(pipe, keys, Partitioning(), "unique").then(
+                    rowsteps.UniqueRows(keys, plan.keep), plan.schema
+                )
+            case rowlogical.RowIndex():
+                pipe, is_alone = self._counted(self.open(plan.input), needs_total=False)
+                return pipe.then(rowsteps.RowIndex(plan.name, plan.offset, is_alone), plan.schema)
+            case rowlogical.EveryRow():
+                pipe, is_alone = self._counted(self.open(plan.input), needs_total=False)
+                return pipe.then(rowsteps.EveryRow(plan.each, plan.offset, is_alone), plan.schema)
+            case rowlogical.LastRows(rows=rows):
+                pipe, _ = self._counted(self.open(plan.input), needs_total=True)
+                return pipe.then(rowsteps.LastRows(rows), plan.schema)
+            case rowlogical.SampleRows():
+                pipe, _ = self._counted(self.open(plan.input), needs_total=True)
+                return pipe.then(rowsteps.SampleRows(plan.rows, plan.fraction, plan.seed), plan.schema)
+            case rowlogical.Unpivot():
+                step = rowsteps.Unpivot(plan.on, plan.index, plan.schema)
+                return self.open(plan.input).then(step, plan.schema)
+
+    def _counted(self, pipe: Pipe, *, needs_total: bool) -> tuple[Pipe, bool]:
+        """The rows of `pipe` in tasks that know how many rows each of them has; or as they are, if one has them all.
+
+        Where `needs_total` is set, the rows must be counted even if one task has all.
+        """
+        if pipe.tasks == 1 and not needs_total:
+            return pipe, True
+        own = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
+        counting = Pipe("count rows", pipe.schema, pipe.tasks, inputs=(own,))
+        gathered = self.gather(counting.then(rowsteps.CountRows(), rowsteps.COUNTED), "counts")
+        gathered = gathered.then(rowsteps.GatherCounts(), rowsteps.COUNTED)
+        counts = Edge(self.close(gathered, physical.ToBlocks(), 1), EdgeKind.BROADCAST)
+        return Pipe("number rows", pipe.schema, pipe.tasks, inputs=(own, counts), is_reduced=pipe.is_reduced), False
 
     def _open_user(self, plan: logical.LogicalPlan) -> Pipe:
         """Plan a node of `userlogical`."""

@@ -29,6 +29,7 @@ from kernelmill.engine.plan.logical import (
     with_input,
     with_inputs,
 )
+from kernelmill.engine.plan.rowlogical import EveryRow, LastRows, RowIndex, SampleRows, Unique, Unpivot
 from kernelmill.engine.plan.userlogical import (
     CombineByKey,
     CombineRows,
@@ -72,8 +73,16 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan if len(aggs) == len(plan.aggs) else replace(plan, aggs=aggs), below)
         case Sort():
             return with_input(plan, _prune(plan.input, needed | {name for name, _, _ in plan.keys}))
-        case Limit():
+        case Limit() | EveryRow() | LastRows() | SampleRows():
             return with_input(plan, _prune(plan.input, needed))
+        case Unique(keys=keys):
+            return with_input(plan, _prune(plan.input, needed | set(keys)))
+        case RowIndex(name=name):
+            return with_input(plan, _prune(plan.input, needed - {name}))
+        case Unpivot():
+            index = tuple(name for name in plan.index if name in needed)
+            below = _prune(plan.input, {*index, *plan.on})
+            return with_input(plan if len(index) == len(plan.index) else replace(plan, index=index), below)
         case SinkParquet() | SinkRows():
             return with_input(plan, _prune(plan.input, set(plan.schema.names)))
         case Join():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Tokenize
-from kernelmill.engine.plan import physical
+from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import VERSION, decode_pipeline, decode_task, encode_pipeline, encode_task
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline, TextOptions
 from kernelmill.engine.plan.stages import EdgeKind, Task, TaskInput
@@ -57,6 +57,20 @@ PIPELINES += [
 JOIN = physical.Join("left", 1, ("n",), ("m",), (physical.JoinColumn("a", "b", True),), SCHEMA, True, False, True)
 PIPELINES += [Pipeline(None, (JOIN,), ENDS[0], SCHEMA)]
 PIPELINES += [Pipeline(None, tuple(SAMPLING), physical.ToRanges((("n", True, False),)), SCHEMA)]
+OF_ROWS = [
+    rowsteps.ThinRows(("word",)),
+    rowsteps.UniqueRows(("word", "n"), "last"),
+    rowsteps.CountRows(),
+    rowsteps.GatherCounts(),
+    rowsteps.RowIndex("i", -3, False),
+    rowsteps.EveryRow(7, 2, True),
+    rowsteps.LastRows(5),
+    rowsteps.SampleRows(None, 0.25, 1 << 60),
+    rowsteps.SampleRows(10, 0.0, 0),
+    rowsteps.Unpivot(("n",), ("word",), SCHEMA),
+    rowsteps.AsSchema(SCHEMA),
+]
+PIPELINES += [Pipeline(None, tuple(OF_ROWS), rowsteps.ToShare(3, 4, 9), SCHEMA)]
 TASKS = [
     Task(0, 3, b"operators", 8, TextSplit((FileRange(FILE, 0, 100), FileRange(FILE, 100, 1234)))),
     Task(0, 0, b"", 1, ParquetSplit(FILE, (0, 1), 99)),
