@@ -25,10 +25,11 @@ _UNPIVOTED_MAX = 1 << 18  # rows that are made at once
 
 
 class Beside(NamedTuple):
-    """What a step may ask beside the rows: the task's number, the rows of its blocks, its broadcast input."""
+    """What a step may ask beside the rows: the task's number, the rows of its blocks, its first inputs, its broadcast one."""
 
     task: int
     rows: Callable[[], int]
+    inputs: Callable[[int], Batches]
     broadcast: Callable[[], Sequence[pa.RecordBatch]]
 
 
@@ -37,6 +38,8 @@ def run_row_step(
 ) -> tuple[Batches, pa.Schema]:
     """The rows after `step`, and their columns, of rows of `schema`."""
     match step:
+        case rowsteps.ReadInputs(count=count):
+            return beside.inputs(count), schema
         case rowsteps.ThinRows():
             return thin_rows(batches, step, context), schema
         case rowsteps.CountRows():

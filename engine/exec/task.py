@@ -339,7 +339,10 @@ def _beside(task: Task, store: TaskBlocks) -> Beside:
     def rows() -> int:
         return sum(count for count, _ in store.rows(iter(_refs(task))))
 
-    return Beside(task.index, rows, lambda: list(_read(_broadcast(task), store)))
+    def inputs(count: int) -> Flow:
+        return _read([ref for one in task.inputs[:count] for ref in one.blocks()], store)
+
+    return Beside(task.index, rows, inputs, lambda: list(_read(_broadcast(task), store)))
 
 
 def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterator[pa.RecordBatch]:

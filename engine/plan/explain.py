@@ -229,7 +229,7 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.ToSink():
             return "ToSink"
         case physical.ToShare():
-            return f"ToShare {operator.first:,} to {operator.first + operator.count - 1:,}"
+            return f"ToShare of {operator.tasks:,} tasks from {operator.first:,} on"
         case _ if isinstance(operator, rowsteps.RowStep):
             return step_of_rows(operator)
         case physical.EncodeRowGroups(to=to):

@@ -8,6 +8,8 @@ from kernelmill.engine.plan import rowlogical, rowsteps
 def node_of_rows(plan: rowlogical.RowNode) -> str:
     """One node of a plan on one line."""
     match plan:
+        case rowlogical.Concat(frames=frames):
+            return f"Concat {len(frames)} frames"
         case rowlogical.Unique(keys=keys):
             return f"Unique by {', '.join(keys)}: {plan.keep}"
         case rowlogical.RowIndex():
@@ -31,6 +33,8 @@ def step_of_rows(step: rowsteps.RowStep) -> str:
             return f"UniqueRows by {', '.join(keys)}: {step.keep}"
         case rowsteps.CountRows() | rowsteps.GatherCounts() | rowsteps.AsSchema():
             return type(step).__name__
+        case rowsteps.ReadInputs(count=count):
+            return f"ReadInputs {count}"
         case rowsteps.RowIndex():
             return f"RowIndex {step.name} from {step.offset}"
         case rowsteps.EveryRow():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan import rules
+from kernelmill.engine.plan import rowrules, rules
 from kernelmill.engine.plan.distinct import group_values_first
 from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input, with_inputs
 from kernelmill.engine.plan.pruning import prune_columns
@@ -18,6 +18,7 @@ FUSING: tuple[rules.Rule, ...] = (
     rules.merge_projects,
     rules.remove_identity_project,
     rules.push_limit,
+    rowrules.merge_concats,
     rules.tokenize_explode,
     rules.count_tokens,
 )
@@ -28,6 +29,11 @@ MOVING: tuple[rules.Rule, ...] = (
     rules.push_filter_through_aggregate,
     rules.push_filter_through_sort,
     rules.push_filter_through_join,
+    rowrules.push_filter_through_unique,
+    rowrules.push_filter_through_unpivot,
+    rowrules.push_into_concat,
+    rowrules.push_limit_into_concat,
+    rowrules.push_limit_below_index,
     rules.merge_filters,
     rules.merge_projects,
     rules.remove_identity_project,

@@ -5,6 +5,9 @@ Sort          rows -> sample of keys -> splitters -> rows by range -> sort      
 Join          probe rows beside build rows, read by every task; or both sides by hash of keys -> join
 Limit, top_k  each task its own first rows -> gather -> one task for all rows
 MapReduce     map, combine -> hash, range or the user's partition -> sort -> reduce
+unique        rows -> hash by keys -> first row of each
+tail, sample  rows -> counts of all tasks -> rows by their numbers               (with_row_index, gather_every too)
+concat        rows of each frame -> by range of tasks -> all frames' rows
 one file      row groups, encoded by each task -> gather -> one writer
 """
 
@@ -239,6 +242,8 @@ class _Planner:
     def _open_rows(self, plan: rowlogical.RowNode) -> Pipe:
         """Plan a node of `rowlogical`."""
         match plan:
+            case rowlogical.Concat():
+                return self._concat(plan)
             case rowlogical.Unique(keys=keys):
                 pipe = self.open(plan.input)
                 pipe = pipe.then(rowsteps.ThinRows(keys), pipe.schema) if plan.keep == "first" else pipe
@@ -260,6 +265,20 @@ class _Planner:
             case rowlogical.Unpivot():
                 step = rowsteps.Unpivot(plan.on, plan.index, plan.schema)
                 return self.open(plan.input).then(step, plan.schema)
+
+    def _concat(self, plan: rowlogical.Concat) -> Pipe:
+        """Tasks of which each has the rows of some tasks of the frames, all in their order."""
+        opened = [self.unshared(self.open(frame)) for frame in plan.frames]
+        pipes = [pipe.then(rowsteps.AsSchema(plan.schema), plan.schema) for pipe in opened]
+        tasks = sum(pipe.tasks for pipe in pipes)
+        partitions = min(self.partitions or partition_count(self.inputs.input_bytes, tasks), tasks)
+        edges, first = [], 0
+        for pipe in pipes:
+            share = rowsteps.ToShare(first, tasks, partitions)
+            edges.append(Edge(self.close(pipe, share, partitions), EdgeKind.RANGE))
+            first += pipe.tasks
+        together = Pipe("concat", plan.schema, partitions, inputs=tuple(edges))
+        return together.then(rowsteps.ReadInputs(len(edges)), plan.schema)
 
     def _counted(self, pipe: Pipe, *, needs_total: bool) -> tuple[Pipe, bool]:
         """The rows of `pipe` in tasks that know how many rows each of them has; or as they are, if one has them all.

@@ -26,10 +26,11 @@ from kernelmill.engine.plan.logical import (
     SinkRows,
     Sort,
     TokenizeExplode,
+    keep,
     with_input,
     with_inputs,
 )
-from kernelmill.engine.plan.rowlogical import EveryRow, LastRows, RowIndex, SampleRows, Unique, Unpivot
+from kernelmill.engine.plan.rowlogical import Concat, EveryRow, LastRows, RowIndex, SampleRows, Unique, Unpivot
 from kernelmill.engine.plan.userlogical import (
     CombineByKey,
     CombineRows,
@@ -79,6 +80,9 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return with_input(plan, _prune(plan.input, needed | set(keys)))
         case RowIndex(name=name):
             return with_input(plan, _prune(plan.input, needed - {name}))
+        case Concat():
+            names = [name for name in plan.schema.names if name in needed] or plan.schema.names[:1]
+            return with_inputs(plan, tuple(_exactly(_prune(frame, set(names)), names) for frame in plan.frames))
         case Unpivot():
             index = tuple(name for name in plan.index if name in needed)
             below = _prune(plan.input, {*index, *plan.on})
@@ -112,6 +116,8 @@ def _prune_join(plan: Join, needed: set[str]) -> LogicalPlan:
     if len(columns) < len(plan.columns):
         plan = replace(plan, columns=columns)
     return with_inputs(plan, (_prune(plan.left, left), _prune(plan.right, right)))
+def _exactly(plan: LogicalPlan, names: list[str]) -> LogicalPlan:
+    return plan if plan.schema.names == names else Project(plan, keep(plan.schema, names), origin=plan.origin)
 
 
 def _prune_scan(plan: ScanText | ScanParquet | ScanTable | ScanSource, needed: set[str]) -> LogicalPlan:

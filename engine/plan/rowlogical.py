@@ -6,6 +6,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.logical import LogicalPlan, may_be_key, unique_names
@@ -98,7 +99,30 @@ class Unpivot(LogicalPlan, frozen=True, eq=False):
         return unique_names([*kept, variable, pa.field(self.value_name, meeting, nullable=is_nullable)])
 
 
-RowNode = Unique | RowIndex | EveryRow | LastRows | SampleRows | Unpivot
+class Concat(LogicalPlan, frozen=True, eq=False):
+    """The rows of `frames`, which have the same columns, in the order of frames."""
+
+    frames: tuple[LogicalPlan, ...]
+
+    @property
+    def inputs(self) -> tuple[LogicalPlan, ...]:
+        """The frames."""
+        return self.frames
+
+    def over(self, inputs: tuple[LogicalPlan, ...]) -> Concat:
+        """The same of other frames."""
+        return replace(self, frames=inputs)
+
+    def _derive(self) -> pa.Schema:
+        first, *others = (frame.schema for frame in self.frames)
+        for other in others:
+            if [(field.name, field.type) for field in first] != [(field.name, field.type) for field in other]:
+                raise error(Code.INTERNAL, "frames of other columns were put together")
+        schemas = (first, *others)
+        return pa.schema([f.with_nullable(any(s.field(at).nullable for s in schemas)) for at, f in enumerate(first)])
+
+
+RowNode = Concat | Unique | RowIndex | EveryRow | LastRows | SampleRows | Unpivot
 
 
 def _meeting(left: pa.DataType | None, right: pa.DataType) -> pa.DataType | None:

@@ -80,20 +80,26 @@ class AsSchema(msgspec.Struct, frozen=True, tag="as_schema"):
     schema: pa.Schema
 
 
-class ToShare(msgspec.Struct, frozen=True, tag="to_share"):
-    """Leave all rows in one partition: that of the task's share, of `count` that begin at `first`, for `tasks` tasks.
+class ReadInputs(msgspec.Struct, frozen=True, tag="read_inputs"):
+    """The rows of the task's first `count` inputs, one after the other: the first step of its stage."""
 
-    Whose number is larger has no earlier partition, so partitions in order hold the rows in order of tasks.
+    count: int
+
+
+class ToShare(msgspec.Struct, frozen=True, tag="to_share"):
+    """Leave all rows of a task in one partition of `partitions`, by the task's number: in order, and shared out evenly.
+
+    Of `tasks` tasks of several stages those of this stage are `first` and those after it.
     """
 
     first: int
-    count: int
     tasks: int
+    partitions: int
 
     def partition_of(self, task: int) -> int:
         """The partition of a task's rows."""
-        return self.first + task * self.count // self.tasks
+        return (self.first + task) * self.partitions // self.tasks
 
 
 Numbering = RowIndex | EveryRow | LastRows | SampleRows
-RowStep = ThinRows | UniqueRows | CountRows | GatherCounts | Numbering | Unpivot | AsSchema
+RowStep = ReadInputs | ThinRows | UniqueRows | CountRows | GatherCounts | Numbering | Unpivot | AsSchema

@@ -87,7 +87,7 @@ def push_filter_through_project(plan: LogicalPlan) -> LogicalPlan:
         lower = Filter(project.input, substitute(predicate, below), origin=plan.origin)
         return with_input(project, lower)
 
-    return _split_filter(plan, lambda node: columns_of(node) <= passed, pushed)
+    return split_filter(plan, lambda node: columns_of(node) <= passed, pushed)
 
 
 def push_filter_through_explode(plan: LogicalPlan) -> LogicalPlan:
@@ -102,7 +102,7 @@ def push_filter_through_explode(plan: LogicalPlan) -> LogicalPlan:
     def pushed(predicate: Node) -> LogicalPlan:
         return with_input(explode, Filter(explode.input, predicate, origin=plan.origin))
 
-    return _split_filter(plan, movable, pushed)
+    return split_filter(plan, movable, pushed)
 
 
 def push_filter_through_tokens(plan: LogicalPlan) -> LogicalPlan:
@@ -116,7 +116,7 @@ def push_filter_through_tokens(plan: LogicalPlan) -> LogicalPlan:
     def pushed(predicate: Node) -> LogicalPlan:
         return with_input(explode, Filter(explode.input, substitute(predicate, below), origin=plan.origin))
 
-    return _split_filter(plan, lambda node: columns_of(node) <= passed and not may_fail(node), pushed)
+    return split_filter(plan, lambda node: columns_of(node) <= passed and not may_fail(node), pushed)
 
 
 def push_filter_through_aggregate(plan: LogicalPlan) -> LogicalPlan:
@@ -129,7 +129,7 @@ def push_filter_through_aggregate(plan: LogicalPlan) -> LogicalPlan:
     def pushed(predicate: Node) -> LogicalPlan:
         return with_input(aggregate, Filter(aggregate.input, predicate, origin=plan.origin))
 
-    return _split_filter(plan, lambda node: bool(columns_of(node)) and columns_of(node) <= keys, pushed)
+    return split_filter(plan, lambda node: bool(columns_of(node)) and columns_of(node) <= keys, pushed)
 
 
 def push_filter_through_join(plan: LogicalPlan) -> LogicalPlan:
@@ -294,7 +294,7 @@ def _all_of(parts: list[Node]) -> Node:
     return whole
 
 
-def _split_filter(plan: Filter, movable: Callable[[Node], bool], pushed: Callable[[Node], LogicalPlan]) -> LogicalPlan:
+def split_filter(plan: Filter, movable: Callable[[Node], bool], pushed: Callable[[Node], LogicalPlan]) -> LogicalPlan:
     """Move the movable parts of a filter below its input by `pushed`, keep the others where they are.
 
     Where some stay, those that may fail would have been tested on rows that are now gone: that only drops errors.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kernelmill.cluster.local import LocalCluster as LocalCluster
     from kernelmill.engine import errors as errors
     from kernelmill.engine.compiling import InterpretedFunctionWarning as InterpretedFunctionWarning
+    from kernelmill.engine.concatenating import concat as concat
     from kernelmill.engine.dataframe import DataFrame as DataFrame
     from kernelmill.engine.expr import Expr as Expr
     from kernelmill.engine.expr import col as col
@@ -55,6 +56,7 @@ _HOME_OF_NAME = {  # below engine, but for the names of a cluster
     "Output": "mapreduce.outputs",
     "Schema": "schema",
     "col": "expr",
+    "concat": "concatenating",
     "configure": "settings",
     "connect": "cluster.client.connecting",
     "from_arrow": "scan",

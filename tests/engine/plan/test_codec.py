@@ -60,6 +60,7 @@ PIPELINES += [Pipeline(None, tuple(SAMPLING), physical.ToRanges((("n", True, Fal
 OF_ROWS = [
     rowsteps.ThinRows(("word",)),
     rowsteps.UniqueRows(("word", "n"), "last"),
+    rowsteps.ReadInputs(3),
     rowsteps.CountRows(),
     rowsteps.GatherCounts(),
     rowsteps.RowIndex("i", -3, False),
