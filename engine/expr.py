@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from kernelmill.engine.aggregates import INTERPOLATIONS
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.literals import literal, members, scalar_of
-from kernelmill.engine.namespaces import DateTimeNamespace, ListNamespace, StringNamespace
+from kernelmill.engine.namespaces import DateTimeNamespace, StringNamespace
+from kernelmill.engine.nestednamespaces import ListNamespace, StructNamespace
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, rebuild, walk
 from kernelmill.engine.options import column_name, whole_number
@@ -398,6 +399,11 @@ class Expr:
     def list(self) -> ListNamespace:
         """Work on lists: `.list.len()`..."""
         return ListNamespace(self)
+
+    @property
+    def struct(self) -> StructNamespace:
+        """Work on structs: `.struct.field("name")`."""
+        return StructNamespace(self)
 
     def _call(self, function: builtins.str, /, *others: object, **options: Option) -> Expr:
         nodes = (self.node, *(as_node(other) for other in others))

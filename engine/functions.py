@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kernelmill.engine import compute, moments, patterns, rules
+from kernelmill.engine import compute, listcompute, moments, nestedrules, patterns, rules
 from kernelmill.engine.compute import Datum, pc
 from kernelmill.engine.errors import Code
 from kernelmill.engine.rules import Options, Rule
@@ -155,6 +155,7 @@ _TEXTS: dict[str, Function] = {
     "str.extract": Function(
         1, rules.text(None, nullable=True), lambda args, o: patterns.extract(args[0], o["pattern"], o["group_index"])
     ),
+    "str.extract_all": Function(1, rules.split_text, lambda args, o: patterns.extract_all(args[0], o["pattern"])),
     "str.split": Function(1, rules.split_text, lambda args, o: pc.split_pattern(args[0], pattern=o["by"])),
     "str.slice": Function(1, _TEXT, lambda args, o: compute.slice_text(args[0], o["offset"], o["length"])),
     "str.to_date": Function(1, rules.text(pa.date32(), bytes_too=False), _moment(pa.date32()), Code.CAST),
@@ -181,6 +182,17 @@ _MOMENTS: dict[str, Function] = {
     "dt.iso_year": Function(1, _MOMENT_TO_INT, _arrow("iso_year")),
     "dt.date": Function(1, rules.moment(pa.date32()), lambda args, o: compute.cast(args[0], pa.date32(), strict=True)),
     "dt.truncate": Function(1, rules.moment(None), lambda args, o: moments.truncate(args[0], o["every"])),
+    "dt.epoch": Function(1, _MOMENT_TO_INT, lambda args, o: moments.epoch(args[0], o["unit"]), Code.OVERFLOW),
+    "dt.total_seconds": Function(1, rules.duration, lambda args, o: moments.total_seconds(args[0])),
+    "dt.convert_time_zone": Function(
+        1, rules.zoned, lambda args, o: pc.cast(args[0], pa.timestamp(args[0].type.unit, o["time_zone"]))
+    ),
+    "dt.replace_time_zone": Function(
+        1,
+        rules.zoned,
+        lambda args, o: moments.replace_zone(args[0], o["time_zone"], o["ambiguous"], o["non_existent"]),
+        Code.CAST,
+    ),
     "dt.strftime": Function(1, rules.written_moment, lambda args, o: moments.format_moment(args[0], o["format"])),
 }
 _LISTS: dict[str, Function] = {
@@ -188,6 +200,25 @@ _LISTS: dict[str, Function] = {
     "list.get": Function(1, rules.of_list, lambda args, o: compute.list_get(args[0], o["index"])),
     "list.contains": Function(2, rules.of_list, _own(compute.list_contains)),
     "list.join": Function(1, rules.of_list, lambda args, o: compute.list_join(args[0], o["separator"])),
+    "list.sort": Function(
+        1, nestedrules.ordered_list, lambda args, o: listcompute.list_sort(args[0], o["descending"], o["nulls_last"])
+    ),
+    "list.unique": Function(1, nestedrules.unique_list, _own(listcompute.list_unique)),
+    "list.min": Function(1, nestedrules.ordered_list, _own(listcompute.list_min)),
+    "list.max": Function(1, nestedrules.ordered_list, _own(listcompute.list_max)),
+    "list.sum": Function(1, nestedrules.summed_list, _own(listcompute.list_sum), Code.OVERFLOW),
+    "list.mean": Function(1, nestedrules.summed_list, _own(listcompute.list_mean)),
+}
+_STRUCTS: dict[str, Function] = {
+    "struct.field": Function(1, nestedrules.field_of_struct, lambda args, o: pc.struct_field(args[0], o["name"])),
 }
 
-FUNCTIONS: Mapping[str, Function] = {**_OPERATORS, **_ANY_TYPE, **_NUMBERS, **_TEXTS, **_MOMENTS, **_LISTS}
+FUNCTIONS: Mapping[str, Function] = {
+    **_OPERATORS,
+    **_ANY_TYPE,
+    **_NUMBERS,
+    **_TEXTS,
+    **_MOMENTS,
+    **_LISTS,
+    **_STRUCTS,
+}

@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.compute import Datum, cast, join_text, pc
+from kernelmill.engine.compute import Datum, cast, floor_divide, join_text, pc
 from kernelmill.engine.errors import Code, error
 
 _EVERY = re.compile(r"(\d*)(ns|us|ms|s|mo|m|h|d|w|q|y)")
+EPOCH_UNITS = ("ns", "us", "ms", "s", "d")
+_PER_DAY = {"ns": 86_400 * 10**9, "us": 86_400 * 10**6, "ms": 86_400_000, "s": 86_400, "d": 1}
 _MULTIPLE_MAX = (1 << 31) - 1
 _DIRECTIVE = re.compile(r"%([-_0^#]?[EO]?)(.?)", re.DOTALL)
 _DIRECTIVES = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%+")
@@ -150,6 +152,29 @@ def format_moment(values: Datum, form: str) -> Datum:
         floored = pc.floor_temporal(values, unit="second")
         values = pc.cast(floored, pa.timestamp("s", values.type.tz))
     return pc.strftime(values, format=form, locale="C")
+
+
+def epoch(values: Datum, unit: str) -> Datum:
+    """The units since 1970 in UTC, rounded down; raises where int64 does not hold them."""
+    own = "d" if pa.types.is_date(values.type) else values.type.unit
+    counted = pc.cast(pc.cast(values, pa.int32()) if own == "d" else values, pa.int64())
+    finer, coarser = _PER_DAY[unit], _PER_DAY[own]
+    if finer >= coarser:
+        return pc.multiply_checked(counted, pa.scalar(finer // coarser, pa.int64()))
+    return floor_divide(counted, pa.scalar(coarser // finer, pa.int64()))
+
+
+def total_seconds(values: Datum) -> Datum:
+    """The whole seconds of a duration, cut towards zero."""
+    return pc.divide(pc.cast(values, pa.int64()), pa.scalar(_PER_DAY[values.type.unit] // _PER_DAY["s"], pa.int64()))
+
+
+def replace_zone(values: Datum, zone: str | None, ambiguous: str, non_existent: str) -> Datum:
+    """The same time on the clock in another zone, or in none; raises where the clock does not tell one moment."""
+    local = values if values.type.tz is None else pc.local_timestamp(values)
+    if zone is None:
+        return local
+    return pc.assume_timezone(local, timezone=zone, ambiguous=ambiguous, nonexistent=non_existent)
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""The methods behind `.str`, `.dt` and `.list`. Each makes one node; its arguments are checked here."""
+"""The methods behind `.str` and `.dt`. Each makes one node; its arguments are checked here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.moments import check_format, check_written_format, parse_every
+from kernelmill.engine.moments import EPOCH_UNITS, check_format, check_written_format, is_known_zone, parse_every
 from kernelmill.engine.nodes import Tokenize
 from kernelmill.engine.options import whole_number
 from kernelmill.engine.origin import located, users_line
@@ -18,6 +18,7 @@ from kernelmill.engine.schema import is_unicode
 if TYPE_CHECKING:
     from kernelmill.engine.expr import Expr  # it imports this module
 
+_AT_CHANGES = ("raise", "earliest", "latest")
 TOKENIZE_MODES = ("whitespace", "word", "identifier")
 _FOREIGN = {
     **{"lower": "to_lowercase", "upper": "to_uppercase", "strip": "strip_chars", "lstrip": "strip_chars_start"},
@@ -28,7 +29,9 @@ _FOREIGN = {
 }
 
 
-class _Namespace:
+class Namespace:
+    """What each of them is: methods on an expression; KM0106 for a method that is not there."""
+
     __slots__ = ("_expr",)
     _what = ""
 
@@ -44,7 +47,7 @@ class _Namespace:
         raise error(Code.UNKNOWN_NAME, f"{self._what} has no {name!r}", where=users_line(), hint=hint)
 
 
-class StringNamespace(_Namespace):
+class StringNamespace(Namespace):
     """Work on text columns. Patterns are RE2's unless `literal`; text compares by bytes, without locale."""
 
     __slots__ = ()
@@ -82,19 +85,19 @@ class StringNamespace(_Namespace):
 
     def strip_prefix(self, prefix: str) -> Expr:
         """Cut `prefix` off the start, once, where it is there."""
-        return self._expr._call("str.strip_prefix", prefix=_text("strip_prefix", "prefix", prefix))
+        return self._expr._call("str.strip_prefix", prefix=checked_text("strip_prefix", "prefix", prefix))
 
     def strip_suffix(self, suffix: str) -> Expr:
         """Cut `suffix` off the end, once, where it is there."""
-        return self._expr._call("str.strip_suffix", suffix=_text("strip_suffix", "suffix", suffix))
+        return self._expr._call("str.strip_suffix", suffix=checked_text("strip_suffix", "suffix", suffix))
 
     def starts_with(self, prefix: str) -> Expr:
         """Tell where the text starts with `prefix`."""
-        return self._expr._call("str.starts_with", prefix=_text("starts_with", "prefix", prefix))
+        return self._expr._call("str.starts_with", prefix=checked_text("starts_with", "prefix", prefix))
 
     def ends_with(self, suffix: str) -> Expr:
         """Tell where the text ends with `suffix`."""
-        return self._expr._call("str.ends_with", suffix=_text("ends_with", "suffix", suffix))
+        return self._expr._call("str.ends_with", suffix=checked_text("ends_with", "suffix", suffix))
 
     def contains(self, pattern: str, *, literal: bool = False) -> Expr:
         """Tell where `pattern` occurs."""
@@ -124,12 +127,18 @@ class StringNamespace(_Namespace):
         """Give group `group_index` (0: all) of the first match; null without a match, or if it took no part in it."""
         whole_number("group_index", group_index, 0)
         with located(users_line()):
-            check_pattern(_text("extract", "pattern", pattern), literal=False, group=group_index)
+            check_pattern(checked_text("extract", "pattern", pattern), literal=False, group=group_index)
         return self._expr._call("str.extract", pattern=pattern, group_index=group_index)
+
+    def extract_all(self, pattern: str) -> Expr:
+        """Give all matches that do not overlap, as a list; matches of nothing are those of `replace_all`."""
+        with located(users_line()):
+            check_pattern(checked_text("extract_all", "pattern", pattern), literal=False)
+        return self._expr._call("str.extract_all", pattern=pattern)
 
     def split(self, by: str) -> Expr:
         """Split at each `by`, taken as it is, into lists of text."""
-        if not _text("split", "by", by):
+        if not checked_text("split", "by", by):
             raise _bad("split(by='')", "a separator of at least one character")
         return self._expr._call("str.split", by=by)
 
@@ -192,7 +201,7 @@ class StringNamespace(_Namespace):
         return type(self._expr._call("is_null"))(Tokenize(self._expr.node, mode, lowercase, min_len, separators))
 
 
-class DateTimeNamespace(_Namespace):
+class DateTimeNamespace(Namespace):
     """Work on dates and timestamps; those with a zone are read in their zone. Numbers are int64."""
 
     __slots__ = ()
@@ -245,49 +254,45 @@ class DateTimeNamespace(_Namespace):
     def truncate(self, every: str) -> Expr:
         """Give the start of the window of length `every` ("15m", "1h", "1d", "1w", "1mo", "1q", "1y")."""
         with located(users_line()):
-            parse_every(_text("truncate", "every", every))
+            parse_every(checked_text("truncate", "every", every))
         return self._expr._call("dt.truncate", every=every)
+
+    def epoch(self, unit: str = "us") -> Expr:
+        """Count the units (ns us ms s d) since 1970-01-01 in UTC, rounded down: int64."""
+        _one_of("epoch", "unit", unit, EPOCH_UNITS)
+        return self._expr._call("dt.epoch", unit=unit)
+
+    def total_seconds(self) -> Expr:
+        """Give the whole seconds of a duration, its fraction cut off: int64."""
+        return self._expr._call("dt.total_seconds")
+
+    def convert_time_zone(self, time_zone: str) -> Expr:
+        """Show the same moments in `time_zone`; those without a zone count as UTC. KM0107 for an unknown zone."""
+        return self._expr._call("dt.convert_time_zone", time_zone=_zone("convert_time_zone", time_zone))
+
+    def replace_time_zone(
+        self, time_zone: str | None, *, ambiguous: str = "raise", non_existent: str = "raise"
+    ) -> Expr:
+        """Keep the clock's time and say which zone it is of (None: of none).
+
+        ambiguous: what is done with a time that a clock set back shows twice; non_existent: with one that a clock set
+        forward leaves out: raise (KM0207), or take the earliest or latest moment.
+        """
+        zone = None if time_zone is None else _zone("replace_time_zone", time_zone)
+        _one_of("replace_time_zone", "ambiguous", ambiguous, _AT_CHANGES)
+        _one_of("replace_time_zone", "non_existent", non_existent, _AT_CHANGES)
+        options = {"time_zone": zone, "ambiguous": ambiguous, "non_existent": non_existent}
+        return self._expr._call("dt.replace_time_zone", **options)
 
     def strftime(self, format: str) -> Expr:
         """Write the moment as text as `format` says (strftime, C locale); %Z and %z need a column with a time zone."""
         with located(users_line()):
-            check_written_format(_text("strftime", "format", format))
+            check_written_format(checked_text("strftime", "format", format))
         return self._expr._call("dt.strftime", format=format)
 
 
-class ListNamespace(_Namespace):
-    """Work on columns of lists."""
-
-    __slots__ = ()
-    _what = ".list"
-
-    def len(self) -> Expr:
-        """Count the elements, nulls too: int64."""
-        return self._expr._call("list.len")
-
-    def get(self, index: int) -> Expr:
-        """Give element `index`, from the end if negative; null where there is none."""
-        return self._expr._call("list.get", index=whole_number("index", index))
-
-    def first(self) -> Expr:
-        """Give the first element; null of an empty list."""
-        return self._expr._call("list.get", index=0)
-
-    def last(self) -> Expr:
-        """Give the last element; null of an empty list."""
-        return self._expr._call("list.get", index=-1)
-
-    def contains(self, item: object) -> Expr:
-        """Tell where `item`, a literal or an expression, is an element; null where the list or the item is null."""
-        return self._expr._call("list.contains", item)
-
-    def join(self, separator: str) -> Expr:
-        """Put the texts of a list into one, `separator` between them; null elements are left out."""
-        return self._expr._call("list.join", separator=_text("join", "separator", separator))
-
-
 def _pattern(verb: str, pattern: object, literal: bool) -> dict[str, Any]:
-    text = _text(verb, "pattern", pattern)
+    text = checked_text(verb, "pattern", pattern)
     with located(users_line()):
         check_pattern(text, literal=literal)
     return {"pattern": text, "literal": bool(literal)}
@@ -295,7 +300,7 @@ def _pattern(verb: str, pattern: object, literal: bool) -> dict[str, Any]:
 
 def _replacement(verb: str, pattern: object, value: object, literal: bool) -> dict[str, Any]:
     options = _pattern(verb, pattern, literal)
-    text = _text(verb, "value", value)
+    text = checked_text(verb, "value", value)
     if literal and not options["pattern"]:
         # pyarrow 26 never returns from replacing an empty literal, its memory growing without end
         raise _bad(f"{verb}(pattern='', literal=True)", "a pattern of at least one character")
@@ -316,7 +321,8 @@ def _one_of(verb: str, name: str, value: object, allowed: tuple[str, ...]) -> No
     raise _bad(f"{verb}({name}={value!r})", hint)
 
 
-def _text(verb: str, name: str, value: object) -> str:
+def checked_text(verb: str, name: str, value: object) -> str:
+    """Give back `value` if it is a string of whole characters; else KM0107."""
     if not isinstance(value, str):
         raise _bad(f"{verb}({name}={value!r})", "a string; expressions are not taken here")
     if not is_unicode(value):
@@ -324,8 +330,15 @@ def _text(verb: str, name: str, value: object) -> str:
     return value
 
 
+def _zone(verb: str, value: object) -> str:
+    zone = checked_text(verb, "time_zone", value)
+    if not zone or not is_known_zone(pa.timestamp("us", zone)):
+        raise _bad(f"{verb}(time_zone={value!r}): no such zone is known here", '"UTC", "Europe/Berlin", "+02:00"...')
+    return zone
+
+
 def _maybe_text(verb: str, name: str, value: object) -> str | None:
-    return None if value is None else _text(verb, name, value)
+    return None if value is None else checked_text(verb, name, value)
 
 
 def _format(verb: str, value: object) -> str | None:

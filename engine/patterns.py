@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.compute import Datum, pc
@@ -56,6 +58,30 @@ def extract(values: Datum, pattern: str, group: int) -> Datum:
         found = pc.extract_regex_span(values, pattern=named)
         found = pc.struct_field(found, names[group])
     return pc.if_else(pc.is_valid(found), part, pa.scalar(None, part.type))
+
+
+def extract_all(values: Datum, pattern: str) -> Datum:
+    """All matches of each text, as a list.
+
+    pyarrow finds the first only, so marks are put around each match and the text is cut at them: every other piece is
+    one. A mark neither begins as it ends nor occurs in a text, so it is found only where it was put.
+    """
+    if isinstance(values, pa.Scalar):
+        return extract_all(pa.array([values], values.type), pattern)[0]
+    mark = next(mark for mark in map("\x01{}\x02".format, range(1 << 31)) if not _occurs(values, mark))
+    marked = pc.replace_substring_regex(values, pattern=pattern, replacement=rf"{mark}\0{mark}")
+    pieces = pc.split_pattern(marked, pattern=mark)
+    counts = np.asarray(pc.coalesce(pc.list_value_length(pieces), pa.scalar(0, pa.int32()))).astype(np.int64)
+    flat, firsts = pieces.flatten(), np.cumsum(counts) - counts
+    is_match = (np.arange(len(flat)) - np.repeat(firsts, counts)) % 2 == 1
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(counts // 2, out=offsets[1:])
+    found: Any = flat.filter(pa.array(is_match))
+    return pa.ListArray.from_arrays(pa.array(offsets), found, type=pa.list_(values.type), mask=pc.is_null(values))
+
+
+def _occurs(values: Datum, text: str) -> bool:
+    return bool(pc.any(pc.match_substring(values, pattern=text)).as_py())
 
 
 @lru_cache(maxsize=256)

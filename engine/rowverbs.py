@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from kernelmill.engine.columns import Columns, expand
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Call, Column, Node
 from kernelmill.engine.options import column_name, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
-from kernelmill.engine.plan.logical import Filter, LogicalPlan
+from kernelmill.engine.plan.logical import Filter, LogicalPlan, Project
+from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.rowlogical import EveryRow, LastRows, RowIndex, SampleRows, Unique, Unpivot
-from kernelmill.engine.schema import find
+from kernelmill.engine.schema import dtype_text, find
 
 if TYPE_CHECKING:  # frame imports this module at its head
     from kernelmill.engine.frame import LazyFrame
@@ -107,6 +110,28 @@ class RowVerbs:
                 turned = [name for name in turned if name not in kept]
             names = column_name(variable_name), column_name(value_name)
             return self._over(Unpivot(self._plan, tuple(dict.fromkeys(turned)), kept, *names, origin=origin))
+
+    def unnest(self, columns: Columns) -> LazyFrame:
+        """Put the fields of the struct columns `columns` in their place, under their own names.
+
+        KM0102 for a column that holds no structs, KM0103 for a name that is there already.
+        """
+        origin = users_line()
+        with located(origin):
+            names = plain_names(self._plan, columns, "unnest")
+            made: list[NamedNode] = []
+            for field in self._plan.schema:
+                made += _fields(field) if field.name in names else [NamedNode(field.name, Column(field.name))]
+            return self._over(Project(self._plan, tuple(made), origin=origin))
+
+
+def _fields(field: pa.Field[Any]) -> list[NamedNode]:
+    kind: Any = field.type
+    if not pa.types.is_struct(kind):
+        what = f"unnest({field.name!r}) needs a column of structs, this is {dtype_text(kind)}"
+        raise error(Code.TYPE_MISMATCH, what, hint="a list has explode")
+    fields = [kind.field(at).name for at in range(kind.num_fields)]
+    return [NamedNode(name, Call("struct.field", (Column(field.name),), (("name", name),))) for name in fields]
 
 
 def plain_names(plan: LogicalPlan, columns: Columns, verb: str) -> Sequence[str]:

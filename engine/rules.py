@@ -45,8 +45,8 @@ def compare(function: str, args: Sequence[Arg], options: Options) -> Signature:
     meeting = _meet(function, args)
     meeting = pa.bool_() if pa.types.is_null(meeting) else meeting  # pyarrow compares no nulls without a type
     if not _can_compute("less", meeting):
-        raise _mismatch(function, args, "compare its parts" if pa.types.is_nested(meeting) else _NO_VALUES)
-    return Signature((meeting, meeting), pa.bool_(), _any_null(args))
+        raise mismatch(function, args, "compare its parts" if pa.types.is_nested(meeting) else _NO_VALUES)
+    return Signature((meeting, meeting), pa.bool_(), any_null(args))
 
 
 def compare_missing(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -60,15 +60,15 @@ def arithmetic(function: str, args: Sequence[Arg], options: Options) -> Signatur
         return _temporal(function, args)
     meeting = _meet(function, args)
     if function == "add" and (is_text(meeting) or is_bytes(meeting)):
-        return Signature((meeting, meeting), meeting, _any_null(args))
+        return Signature((meeting, meeting), meeting, any_null(args))
     meeting = _numbers(function, args, meeting)
-    return Signature((meeting, meeting), meeting, _any_null(args))
+    return Signature((meeting, meeting), meeting, any_null(args))
 
 
 def true_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """`/`: float64 whatever the numbers were; dividing by zero gives an infinity or NaN."""
     _numbers(function, args, _meet(function, args))
-    return Signature((pa.float64(), pa.float64()), pa.float64(), _any_null(args))
+    return Signature((pa.float64(), pa.float64()), pa.float64(), any_null(args))
 
 
 def floor_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -77,7 +77,7 @@ def floor_divide(function: str, args: Sequence[Arg], options: Options) -> Signat
     meeting = _numbers(function, args, meeting)
     divisor = args[1].literal
     never_zero = divisor is not None and divisor.is_valid and divisor.as_py() != 0
-    nullable = _any_null(args) or (pa.types.is_integer(meeting) and not never_zero)
+    nullable = any_null(args) or (pa.types.is_integer(meeting) and not never_zero)
     return Signature((meeting, meeting), meeting, nullable)
 
 
@@ -88,7 +88,7 @@ def power(function: str, args: Sequence[Arg], options: Options) -> Signature:
     exponent = args[1].literal
     if exponent is not None and exponent.is_valid and pa.types.is_integer(meeting) and exponent.as_py() < 0:
         meeting = pa.float64()
-    return Signature((meeting, meeting), meeting, _any_null(args))
+    return Signature((meeting, meeting), meeting, any_null(args))
 
 
 def logic(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -97,38 +97,38 @@ def logic(function: str, args: Sequence[Arg], options: Options) -> Signature:
     meeting = pa.bool_() if pa.types.is_null(meeting) else meeting
     if not (pa.types.is_boolean(meeting) or pa.types.is_integer(meeting)):
         hint = "`&`, `|` and `~` take comparisons; put each in parentheses: (a > 1) & (b < 2)"
-        raise _mismatch(function, args, hint)
-    return Signature((meeting,) * len(args), meeting, _any_null(args))
+        raise mismatch(function, args, hint)
+    return Signature((meeting,) * len(args), meeting, any_null(args))
 
 
 def negative(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """Signed integers, floats and durations."""
     dtype = args[0].type
     if pa.types.is_unsigned_integer(dtype):
-        raise _mismatch(function, args, f"{cast_text(args[0].node, pa.int64())} can be negative")
+        raise mismatch(function, args, f"{cast_text(args[0].node, pa.int64())} can be negative")
     if not pa.types.is_duration(dtype):
         dtype = _numbers(function, args, dtype)
-    return Signature((dtype,), dtype, _any_null(args))
+    return Signature((dtype,), dtype, any_null(args))
 
 
 def number(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A number in, the same type out."""
     dtype = _numbers(function, args, args[0].type)
-    return Signature((dtype,), dtype, _any_null(args))
+    return Signature((dtype,), dtype, any_null(args))
 
 
 def number_to_float(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A number in, a float out: float64 but for float32."""
     dtype = _numbers(function, args, args[0].type)
     real = dtype if pa.types.is_floating(dtype) and dtype.bit_width >= 32 else pa.float64()
-    return Signature((real,), real, _any_null(args))
+    return Signature((real,), real, any_null(args))
 
 
 def number_to_bool(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A number in, a yes or no out."""
     dtype = _numbers(function, args, args[0].type)
     dtype = pa.float64() if pa.types.is_integer(dtype) else dtype
-    return Signature((dtype,), pa.bool_(), _any_null(args))
+    return Signature((dtype,), pa.bool_(), any_null(args))
 
 
 def numbers_alike(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -137,16 +137,16 @@ def numbers_alike(function: str, args: Sequence[Arg], options: Options) -> Signa
     if not pa.types.is_temporal(meeting) and not pa.types.is_decimal(meeting):
         meeting = _numbers(function, args, meeting)
     elif not _can_compute("less", meeting):
-        raise _mismatch(function, args, _NO_VALUES)
-    return Signature((meeting,) * len(args), meeting, _any_null(args))
+        raise mismatch(function, args, _NO_VALUES)
+    return Signature((meeting,) * len(args), meeting, any_null(args))
 
 
 def fill_not_a_number(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A float and what stands in for its NaN."""
     meeting = _numbers(function, args, _meet(function, args))
     if not pa.types.is_floating(meeting):
-        raise _mismatch(function, args, "only floats can be NaN")
-    return Signature((meeting, meeting), meeting, _any_null(args))
+        raise mismatch(function, args, "only floats can be NaN")
+    return Signature((meeting, meeting), meeting, any_null(args))
 
 
 def null_test(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -158,7 +158,7 @@ def coalesce(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """Values of one kind; null only where all are."""
     meeting = _meet(function, args)
     if not _can_compute("coalesce", meeting):
-        raise _mismatch(function, args, _NO_VALUES)
+        raise mismatch(function, args, _NO_VALUES)
     return Signature((meeting,) * len(args), meeting, all(arg.nullable for arg in args))
 
 
@@ -171,8 +171,8 @@ def choose(function: str, args: Sequence[Arg], options: Options) -> Signature:
         raise error(Code.TYPE_MISMATCH, what, hint=f"compare it with something: {text} == ...")
     meeting = _meet(function, values)
     if not _can_compute("coalesce", meeting):
-        raise _mismatch(function, args, _NO_VALUES)
-    return Signature((pa.bool_(), meeting, meeting), meeting, _any_null(values))
+        raise mismatch(function, args, _NO_VALUES)
+    return Signature((pa.bool_(), meeting, meeting), meeting, any_null(values))
 
 
 def member(function: str, args: Sequence[Arg], options: Options) -> Signature:
@@ -182,7 +182,7 @@ def member(function: str, args: Sequence[Arg], options: Options) -> Signature:
     if meeting is None or not (pa.types.is_null(meeting) or _can_compute("less", meeting)):
         item: Any = members.type
         shown = Arg(members.node, item.value_type, False)
-        raise _mismatch("eq", [value, shown], "give values of the column's type, or cast the column")
+        raise mismatch("eq", [value, shown], "give values of the column's type, or cast the column")
     return Signature((meeting, pa.list_(meeting)), pa.bool_(), value.nullable)
 
 
@@ -201,10 +201,10 @@ def text(result: pa.DataType | None, *, nullable: bool = False, bytes_too: bool 
     def rule(function: str, args: Sequence[Arg], options: Options) -> Signature:
         dtype = pa.string() if pa.types.is_null(args[0].type) else args[0].type
         if not is_text(dtype) and not (bytes_too and is_bytes(dtype)):
-            raise _mismatch(function, args, cast_text(args[0].node, pa.string()))
+            raise mismatch(function, args, cast_text(args[0].node, pa.string()))
         out = result or dtype
         lenient = options.get("strict") is False
-        return Signature((dtype,), out, nullable or lenient or _any_null(args))
+        return Signature((dtype,), out, nullable or lenient or any_null(args))
 
     return rule
 
@@ -221,15 +221,15 @@ def moment(result: pa.DataType | None, *, dates_too: bool = True) -> Rule:
     def rule(function: str, args: Sequence[Arg], options: Options) -> Signature:
         dtype = args[0].type
         if pa.types.is_date(dtype) and dates_too:
-            return Signature((pa.date32(),), result or pa.date32(), _any_null(args))
+            return Signature((pa.date32(),), result or pa.date32(), any_null(args))
         if not pa.types.is_timestamp(dtype):
             timeless = pa.types.is_date(dtype)
             hint = "a date has no time of day" if timeless else "cast it to date32 or timestamp[us] first"
-            raise _mismatch(function, args, hint)
+            raise mismatch(function, args, hint)
         if not is_known_zone(dtype):
             plain = cast_text(args[0].node, pa.timestamp(dtype.unit))
-            raise _mismatch(function, args, f"no time zone {dtype.tz!r} is known here; {plain} is in UTC")
-        return Signature((dtype,), result or dtype, _any_null(args))
+            raise mismatch(function, args, f"no time zone {dtype.tz!r} is known here; {plain} is in UTC")
+        return Signature((dtype,), result or dtype, any_null(args))
 
     return rule
 
@@ -244,31 +244,45 @@ def written_moment(function: str, args: Sequence[Arg], options: Options) -> Sign
     return signature
 
 
+def duration(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A duration in, int64 out."""
+    if not pa.types.is_duration(args[0].type):
+        raise mismatch(function, args, "only durations have a length; a difference of two moments is one")
+    return Signature((args[0].type,), pa.int64(), any_null(args))
+
+
+def zoned(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A timestamp in, one in the zone of the options out."""
+    signature = moment(None, dates_too=False)(function, args, options)
+    unit: Any = args[0].type
+    return signature._replace(result=pa.timestamp(unit.unit, options["time_zone"]))
+
+
 def of_list(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """A list in; int64 out for len, text for join, a boolean for contains, else an element or null."""
     dtype: Any = args[0].type
     if not (pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)):
-        raise _mismatch(function, args, "only columns of lists have .list")
+        raise mismatch(function, args, "only columns of lists have .list")
     item = dtype.value_type
     lists = pa.list_(item)
     match function:
         case "list.len":
-            return Signature((lists,), pa.int64(), _any_null(args))
+            return Signature((lists,), pa.int64(), any_null(args))
         case "list.join":
             if not is_text(item) and not is_bytes(item):
-                raise _mismatch(function, args, "only lists of text can be joined")
-            return Signature((lists,), item, _any_null(args))
+                raise mismatch(function, args, "only lists of text can be joined")
+            return Signature((lists,), item, any_null(args))
         case "list.contains":
             meeting = unify([Arg(args[0].node, item, True), args[1]])
             if meeting is None or not (pa.types.is_null(meeting) or _can_compute("less", meeting)):
-                raise _mismatch(function, args, "look for a value of the elements' type")
-            return Signature((pa.list_(meeting), meeting), pa.bool_(), _any_null(args))
+                raise mismatch(function, args, "look for a value of the elements' type")
+            return Signature((pa.list_(meeting), meeting), pa.bool_(), any_null(args))
     return Signature((lists,), item, True)
 
 
 def _temporal(function: str, args: Sequence[Arg]) -> Signature:
     left, right = args[0].type, args[1].type
-    nullable = _any_null(args)
+    nullable = any_null(args)
     if pa.types.is_duration(left) and pa.types.is_duration(right):
         meeting: Any = _meet(function, args)
         return Signature((meeting, meeting), meeting, nullable)
@@ -286,7 +300,7 @@ def _temporal(function: str, args: Sequence[Arg]) -> Signature:
             return Signature((meeting, meeting), pa.duration(meeting.unit), nullable)
         if pa.types.is_date(meeting):
             return Signature((meeting, meeting), pa.duration("s"), nullable)
-    raise _mismatch(function, args, "a timestamp and a duration go together; cast dates to timestamp[us]")
+    raise mismatch(function, args, "a timestamp and a duration go together; cast dates to timestamp[us]")
 
 
 @lru_cache(maxsize=256)
@@ -300,14 +314,15 @@ def _can_compute(function: str, dtype: pa.DataType) -> bool:
     return True
 
 
-def _any_null(args: Sequence[Arg]) -> bool:
+def any_null(args: Sequence[Arg]) -> bool:
+    """Whether one of the arguments may be null."""
     return any(arg.nullable for arg in args)
 
 
 def _meet(function: str, args: Sequence[Arg]) -> pa.DataType:
     meeting = unify(args)
     if meeting is None:
-        raise _mismatch(function, args, _how_to_meet(args))
+        raise mismatch(function, args, _how_to_meet(args))
     return meeting
 
 
@@ -317,10 +332,11 @@ def _numbers(function: str, args: Sequence[Arg], dtype: pa.DataType) -> pa.DataT
         return pa.float64() if pa.types.is_null(dtype) else dtype
     wrong = next(arg for arg in args if not is_number(arg.type))
     fixed = number_for(wrong.type)
-    raise _mismatch(function, args, "numbers are needed" + (f": {cast_text(wrong.node, fixed)}" if fixed else ""))
+    raise mismatch(function, args, "numbers are needed" + (f": {cast_text(wrong.node, fixed)}" if fixed else ""))
 
 
-def _mismatch(function: str, args: Sequence[Arg], hint: str) -> KernelmillError:
+def mismatch(function: str, args: Sequence[Arg], hint: str) -> KernelmillError:
+    """KM0102 for arguments that a function does not take."""
     types = [dtype_text(arg.type) for arg in args]
     if len(args) == 2 and function in _VERBS:
         joiner = {"raise": "to the power of", "divide": "by"}.get(_VERBS[function], "with")

@@ -179,7 +179,8 @@ def _bad_cast(node: Node, value: str, where: str) -> KernelmillError:
     else:
         reason = f"{node_text(node)} cannot read a value"
         what = f"{node_text(node)} cannot read {value}"
-    hint = "strict=False gives null instead; on_bad='reject' sets rows aside"
+    is_lenient = isinstance(node, Cast) or "strict" in dict(node.options if isinstance(node, Call) else ())
+    hint = ("strict=False gives null instead; " if is_lenient else "") + "on_bad='reject' sets rows aside"
     return error(Code.CAST, what, where=where, hint=hint, reason=reason)
 
 

@@ -25,7 +25,7 @@ _UNPIVOTED_MAX = 1 << 18  # rows that are made at once
 
 
 class Beside(NamedTuple):
-    """What a step may ask beside the rows: the task's number, the rows of its blocks, its first inputs, its broadcast one."""
+    """What a step may ask beside its rows: the task's number, the rows of its blocks, first inputs, broadcast."""
 
     task: int
     rows: Callable[[], int]

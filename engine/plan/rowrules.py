@@ -1,4 +1,4 @@
-"""Rewrites around the nodes of `rowlogical`, as pure as those of `rules`: filters, columns and limits sink into them."""
+"""Rewrites around the nodes of `rowlogical`, as pure as those of `rules`: filters, columns, limits sink into them."""
 
 from __future__ import annotations
 

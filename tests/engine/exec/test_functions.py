@@ -351,7 +351,10 @@ OPTIONS = {
     **{"str.ends_with": {"suffix": "x"}, "str.extract": {"pattern": "(x)", "group_index": 1}, "str.split": {"by": "x"}},
     **{f"str.{name}": {"format": None, "strict": False} for name in ("to_date", "to_datetime")},
     **{"str.to_integer": {"strict": False}, "dt.truncate": {"every": "1h"}, "dt.strftime": {"format": "%Y"}},
-    **{"list.get": {"index": 0}, "list.join": {"separator": "-"}},
+    **{"list.get": {"index": 0}, "list.join": {"separator": "-"}, "struct.field": {"name": "a"}},
+    **{"list.sort": {"descending": True, "nulls_last": False}, "str.extract_all": {"pattern": "x"}},
+    **{"dt.epoch": {"unit": "s"}, "dt.convert_time_zone": {"time_zone": "Asia/Tokyo"}},
+    "dt.replace_time_zone": {"time_zone": "Europe/Paris", "ambiguous": "raise", "non_existent": "raise"},
 }
 
 
