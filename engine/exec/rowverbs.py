@@ -48,17 +48,17 @@ def run_row_step(
         case rowsteps.GatherCounts():
             return iter([concatenated(list(batches))]), rowsteps.COUNTED
         case rowsteps.RowIndex(name=name, offset=offset):
-            first, _ = _place(beside, step.is_alone)
+            first, _ = _place(beside, step.counts)
             made = schema.insert(0, pa.field(name, pa.int64(), nullable=False))
             return _numbered(batches, first + offset, made, context), made
         case rowsteps.EveryRow(each=each, offset=offset):
-            first, _ = _place(beside, step.is_alone)
+            first, _ = _place(beside, step.counts)
             return _picked(batches, first, lambda n: (n >= offset) & ((n - offset) % each == 0), context), schema
         case rowsteps.LastRows(rows=rows):
-            first, total = _place(beside, False)
+            first, total = _place(beside, step.counts)
             return _picked(batches, first, lambda n: n >= total - rows, context), schema
         case rowsteps.SampleRows():
-            first, total = _place(beside, False)
+            first, total = _place(beside, step.counts)
             wanted = int(total * step.fraction) if step.rows is None else step.rows
             return _picked(batches, first, lambda n: shuffled(n, total, step.seed) < wanted, context), schema
         case rowsteps.Unpivot():
@@ -69,11 +69,12 @@ def run_row_step(
             raise error(Code.INTERNAL, "a step that reads blocks more than once was given rows")
 
 
-def _place(beside: Beside, is_alone: bool) -> tuple[int, int]:
-    """The number of the task's first row, and how many rows all tasks have; that is 0 for a task that is alone."""
-    if is_alone:
-        return 0, 0
-    counts = np.concatenate([np.asarray(batch.column(0)) for batch in beside.broadcast()])
+def _place(beside: Beside, known: rowsteps.Counts) -> tuple[int, int]:
+    """The number of the task's first row, and how many rows all tasks have."""
+    if known is None:
+        counts = np.concatenate([np.asarray(batch.column(0)) for batch in beside.broadcast()])
+    else:
+        counts = np.array(known, np.int64)
     return int(counts[: beside.task].sum()), int(counts.sum())
 
 

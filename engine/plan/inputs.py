@@ -85,6 +85,7 @@ class Inputs:
 
     def _scan_parquet(self, scan: logical.ScanParquet) -> Pipe:
         splits: list[Split] = []
+        rows: list[int] = []
         # a quarter: compressed columns unpack to several times their size, text does not
         size_max = max(1, self._split_bytes // 4)
         for file, info in zip(scan.files, scan.infos, strict=True):
@@ -93,16 +94,19 @@ class Inputs:
                 for number, group in enumerate(info.row_groups)
                 if scan.predicate is None or may_match(scan.predicate, group.stats)
             ]
-            splits += split_row_groups(file, kept, size_max)
+            own = split_row_groups(file, kept, size_max)
+            splits += own
+            rows += (sum(info.row_groups[number].rows for number in split.row_groups) for split in own)
             self.input_bytes += sum(size for _, size in kept)
         tasks = tuple(splits) or (ParquetSplit(scan.files[0], (), 0),)
-        return Pipe("read parquet", scan.schema, len(tasks), physical.ReadParquet(scan.schema, scan.missing), tasks)
+        reading = physical.ReadParquet(scan.schema, scan.missing)
+        return Pipe("read parquet", scan.schema, len(tasks), reading, tasks, rows=tuple(rows) or (0,))
 
     def _scan_table(self, scan: logical.ScanTable) -> Pipe:
         name = f"table{len(self.tables)}"
         batches = tuple(batch.select(scan.schema.names) for batch in scan.batches)
         self.tables[name] = batches
-        splits: list[Split] = []
+        splits: list[TableSplit] = []
         start = size = 0
         for stop, batch in enumerate(batches):
             if stop > start and size + batch.nbytes > self._split_bytes:
@@ -111,7 +115,9 @@ class Inputs:
             size += batch.nbytes
             self.input_bytes += batch.nbytes
         splits.append(TableSplit(name, start, len(batches), size))
-        return Pipe("read table", scan.schema, len(splits), physical.ReadTable(scan.schema), tuple(splits))
+        rows = tuple(sum(batch.num_rows for batch in batches[split.start : split.stop]) for split in splits)
+        reading = physical.ReadTable(scan.schema)
+        return Pipe("read table", scan.schema, len(splits), reading, tuple(splits), rows=rows)
 
     def _scan_source(self, scan: logical.ScanSource) -> Pipe:
         name, source = f"source{len(self.sources)}", scan.source

@@ -6,7 +6,8 @@ import msgspec
 import pyarrow as pa
 from msgspec.structs import replace
 
-from kernelmill.engine.plan import physical
+from kernelmill.engine.plan import physical, rowsteps
+from kernelmill.engine.plan.rules import may_fail
 from kernelmill.engine.plan.stages import Edge
 from kernelmill.engine.splits import Split
 
@@ -27,10 +28,23 @@ class Pipe(msgspec.Struct, frozen=True):
     is_reduced: bool = False
     branch: int | None = None
     """Which output of the shared map stage this is, None if it is a stage of its own."""
+    rows: tuple[int, ...] | None = None
+    """How many rows each task will have come out, where that is known before any of them runs."""
 
     def then(self, step: physical.Step, schema: pa.Schema) -> Pipe:
         """The same with one more step, which makes rows of `schema`."""
-        return replace(self, steps=(*self.steps, step), schema=schema)
+        rows = self.rows if _keeps_rows(step) else None
+        return replace(self, steps=(*self.steps, step), schema=schema, rows=rows)
+
+
+def _keeps_rows(step: physical.Step) -> bool:
+    """Whether as many rows come out of a step as go in, even if bad ones are set aside."""
+    match step:
+        case physical.Project(columns=columns):
+            return not any(may_fail(column.node) for column in columns)
+        case rowsteps.RowIndex() | rowsteps.AsSchema():
+            return True
+    return False
 
 
 class Shared(msgspec.Struct):

@@ -38,6 +38,7 @@ from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 BYTES_PER_PARTITION = 64 << 20
 BLOCKS_MAX = 1 << 23
+_COUNTS_MAX = 1 << 12  # rows of tasks that a step names: it travels with each task
 _SAMPLED_ROWS_PER_PARTITION = 256  # partitions then differ by some 6 % in rows
 _SAMPLED_ROWS_MAX = 1 << 14
 
@@ -251,17 +252,17 @@ class _Planner:
                     rowsteps.UniqueRows(keys, plan.keep), plan.schema
                 )
             case rowlogical.RowIndex():
-                pipe, is_alone = self._counted(self.open(plan.input), needs_total=False)
-                return pipe.then(rowsteps.RowIndex(plan.name, plan.offset, is_alone), plan.schema)
+                pipe, counts = self._counted(self.open(plan.input), needs_total=False)
+                return pipe.then(rowsteps.RowIndex(plan.name, plan.offset, counts), plan.schema)
             case rowlogical.EveryRow():
-                pipe, is_alone = self._counted(self.open(plan.input), needs_total=False)
-                return pipe.then(rowsteps.EveryRow(plan.each, plan.offset, is_alone), plan.schema)
+                pipe, counts = self._counted(self.open(plan.input), needs_total=False)
+                return pipe.then(rowsteps.EveryRow(plan.each, plan.offset, counts), plan.schema)
             case rowlogical.LastRows(rows=rows):
-                pipe, _ = self._counted(self.open(plan.input), needs_total=True)
-                return pipe.then(rowsteps.LastRows(rows), plan.schema)
+                pipe, counts = self._counted(self.open(plan.input), needs_total=True)
+                return pipe.then(rowsteps.LastRows(rows, counts), plan.schema)
             case rowlogical.SampleRows():
-                pipe, _ = self._counted(self.open(plan.input), needs_total=True)
-                return pipe.then(rowsteps.SampleRows(plan.rows, plan.fraction, plan.seed), plan.schema)
+                pipe, counts = self._counted(self.open(plan.input), needs_total=True)
+                return pipe.then(rowsteps.SampleRows(plan.rows, plan.fraction, plan.seed, counts), plan.schema)
             case rowlogical.Unpivot():
                 step = rowsteps.Unpivot(plan.on, plan.index, plan.schema)
                 return self.open(plan.input).then(step, plan.schema)
@@ -280,19 +281,21 @@ class _Planner:
         together = Pipe("concat", plan.schema, partitions, inputs=tuple(edges))
         return together.then(rowsteps.ReadInputs(len(edges)), plan.schema)
 
-    def _counted(self, pipe: Pipe, *, needs_total: bool) -> tuple[Pipe, bool]:
-        """The rows of `pipe` in tasks that know how many rows each of them has; or as they are, if one has them all.
+    def _counted(self, pipe: Pipe, *, needs_total: bool) -> tuple[Pipe, rowsteps.Counts]:
+        """The rows of `pipe` in tasks that learn how many rows each of them has, and what is known of that already.
 
-        Where `needs_total` is set, the rows must be counted even if one task has all.
+        Rows are left as they are where footers or tables tell, or where one task has all and no total is needed.
         """
+        if pipe.rows is not None and pipe.tasks <= _COUNTS_MAX:
+            return pipe, pipe.rows
         if pipe.tasks == 1 and not needs_total:
-            return pipe, True
+            return pipe, (0,)
         own = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
         counting = Pipe("count rows", pipe.schema, pipe.tasks, inputs=(own,))
         gathered = self.gather(counting.then(rowsteps.CountRows(), rowsteps.COUNTED), "counts")
         gathered = gathered.then(rowsteps.GatherCounts(), rowsteps.COUNTED)
         counts = Edge(self.close(gathered, physical.ToBlocks(), 1), EdgeKind.BROADCAST)
-        return Pipe("number rows", pipe.schema, pipe.tasks, inputs=(own, counts), is_reduced=pipe.is_reduced), False
+        return Pipe("number rows", pipe.schema, pipe.tasks, inputs=(own, counts), is_reduced=pipe.is_reduced), None
 
     def _open_user(self, plan: logical.LogicalPlan) -> Pipe:
         """Plan a node of `userlogical`."""

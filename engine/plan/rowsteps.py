@@ -36,26 +36,31 @@ class GatherCounts(msgspec.Struct, frozen=True, tag="gather_counts"):
     """The counts of all tasks in one batch."""
 
 
+Counts = tuple[int, ...] | None
+"""How many rows each task has; None: the task's broadcast input tells. One task may not know, and say 0."""
+
+
 class RowIndex(msgspec.Struct, frozen=True, tag="row_index"):
-    """Number the rows of all tasks from `offset`, in a first column `name`; `is_alone`: there is one task."""
+    """Number the rows of all tasks from `offset`, in a first column `name`."""
 
     name: str
     offset: int
-    is_alone: bool
+    counts: Counts
 
 
 class EveryRow(msgspec.Struct, frozen=True, tag="every_row"):
-    """Each `each`th row of all tasks, from row `offset` on; `is_alone`: there is one task."""
+    """Each `each`th row of all tasks, from row `offset` on."""
 
     each: int
     offset: int
-    is_alone: bool
+    counts: Counts
 
 
 class LastRows(msgspec.Struct, frozen=True, tag="last_rows"):
     """The last `rows` rows of all tasks."""
 
     rows: int
+    counts: Counts
 
 
 class SampleRows(msgspec.Struct, frozen=True, tag="sample_rows"):
@@ -64,6 +69,7 @@ class SampleRows(msgspec.Struct, frozen=True, tag="sample_rows"):
     rows: int | None
     fraction: float
     seed: int
+    counts: Counts
 
 
 class Unpivot(msgspec.Struct, frozen=True, tag="unpivot"):

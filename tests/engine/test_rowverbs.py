@@ -7,6 +7,7 @@ from collections import Counter
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,9 +119,10 @@ def test_rows_are_numbered_in_the_order_of_the_frame(rows, offset, is_filtered):
 
 
 @few
-@given(rows_of_three, st.integers(0, 40), st.integers(1, 9), st.integers(0, 9))
-def test_tail_and_gather_every_agree_with_polars(rows, last, each, offset):
+@given(rows_of_three, st.integers(0, 40), st.integers(1, 9), st.integers(0, 9), st.booleans())
+def test_tail_and_gather_every_agree_with_polars(rows, last, each, offset, is_counted):
     lazy, theirs = km.from_arrow(table_of(rows)), pl.DataFrame(table_of(rows))
+    lazy = lazy.filter(km.lit(True)) if is_counted else lazy
     assert run(lazy.tail(last)) == shown(theirs.tail(last).rows())
     assert run(lazy.gather_every(each, offset)) == shown(theirs.gather_every(each, offset).rows())
 
@@ -129,6 +131,20 @@ def test_numbers_follow_a_sort_and_stop_filters():
     lazy = km.from_arrow(table_of([(None, n, None) for n in (3, 1, 2)], each=1)).sort("n").with_row_index("i")
     assert run(lazy.filter(km.col("n") > 1).select("i", "n")) == [(1, 2), (2, 3)]
     assert run(lazy.select("n").tail(2)) == [(2,), (3,)]
+
+
+def test_rows_are_counted_only_where_nothing_tells_how_many_there_are(tmp_path):
+    for name, start in (("a", 0), ("b", 10)):
+        pq.write_table(pa.table({"n": range(start, start + 10)}), tmp_path / f"{name}.parquet", row_group_size=4)
+    lazy = km.scan_parquet(str(tmp_path / "*.parquet"))
+    for made in (lazy.with_row_index(), lazy.select(m=km.lit(1)).tail(2), lazy.gather_every(3), lazy.sample(5)):
+        assert "CountRows" not in made.explain()
+    for made in (lazy.filter(km.col("n") > 3).tail(2), lazy.cast("int8").tail(2), lazy.unique().sample(2)):
+        assert "CountRows" in made.explain()
+    assert run(lazy.with_row_index()) == [(n, n) for n in range(20)]
+    assert run(lazy.gather_every(7, 1)) == [(1,), (8,), (15,)]
+    assert run(lazy.filter(km.col("n") < 15).tail(2)) == [(13,), (14,)]
+    assert run(lazy.cast("int8").with_row_index().tail(1)) == [(19, 19)]
 
 
 # sample --------------------------------------------------------------------------------------------------------------
@@ -140,7 +156,7 @@ def test_a_sample_has_so_many_rows_and_each_once_whatever_the_splits(rows, n, se
     values = [(None, number, None) for number in range(rows)]
     drawn = [number for _, number, _ in run(km.from_arrow(table_of(values, each=each)).sample(n, seed=seed))]
     assert len(drawn) == min(n, rows) and sorted(set(drawn)) == drawn
-    whole = km.from_arrow(table_of(values, each=1000)).sample(n, seed=seed)
+    whole = km.from_arrow(table_of(values, each=1000)).filter(km.lit(True)).sample(n, seed=seed)
     assert [number for _, number, _ in run(whole)] == drawn
 
 
