@@ -47,6 +47,17 @@ def _keeps_rows(step: physical.Step) -> bool:
     return False
 
 
+def last_tasks(pipe: Pipe, rows: int) -> Pipe:
+    """`pipe` without its first tasks, where the others are known to have `rows` rows; else as it is."""
+    if pipe.rows is None or not pipe.splits or not all(isinstance(step, physical.Project) for step in pipe.steps):
+        return pipe  # a step that numbers rows knows the tasks by their number
+    first, found = pipe.tasks - 1, pipe.rows[-1]
+    while first and found < rows:
+        first -= 1
+        found += pipe.rows[first]
+    return replace(pipe, splits=pipe.splits[first:], tasks=pipe.tasks - first, rows=pipe.rows[first:])
+
+
 class Shared(msgspec.Struct):
     """The stage of a map with several outputs, open up to its map step, and the steps and ends of its outputs."""
 

@@ -31,7 +31,7 @@ from kernelmill.engine.plan.lowering import unaliased
 from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.physical import AggSpec, Pipeline
-from kernelmill.engine.plan.pipes import Pipe, Shared
+from kernelmill.engine.plan.pipes import Pipe, Shared, last_tasks
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage, StageGraph
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
@@ -258,7 +258,7 @@ class _Planner:
                 pipe, counts = self._counted(self.open(plan.input), needs_total=False)
                 return pipe.then(rowsteps.EveryRow(plan.each, plan.offset, counts), plan.schema)
             case rowlogical.LastRows(rows=rows):
-                pipe, counts = self._counted(self.open(plan.input), needs_total=True)
+                pipe, counts = self._counted(last_tasks(self.open(plan.input), rows), needs_total=True)
                 return pipe.then(rowsteps.LastRows(rows, counts), plan.schema)
             case rowlogical.SampleRows():
                 pipe, counts = self._counted(self.open(plan.input), needs_total=True)

@@ -141,6 +141,10 @@ def test_rows_are_counted_only_where_nothing_tells_how_many_there_are(tmp_path):
         assert "CountRows" not in made.explain()
     for made in (lazy.filter(km.col("n") > 3).tail(2), lazy.cast("int8").tail(2), lazy.unique().sample(2)):
         assert "CountRows" in made.explain()
+    assert "read parquet, 2 tasks" in lazy.tail(11).explain() and "read parquet, 1 task" in lazy.tail(3).explain()
+    assert run(lazy.with_row_index().tail(1)) == [(19, 19)]
+    assert run(lazy.tail(3)) == [(17,), (18,), (19,)]
+    assert run(lazy.tail(300).head(1)) == [(0,)]
     assert run(lazy.with_row_index()) == [(n, n) for n in range(20)]
     assert run(lazy.gather_every(7, 1)) == [(1,), (8,), (15,)]
     assert run(lazy.filter(km.col("n") < 15).tail(2)) == [(13,), (14,)]
