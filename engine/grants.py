@@ -32,6 +32,7 @@ from kernelmill.engine.plan.physical import (
     has_lists,
 )
 from kernelmill.engine.plan.planner import JobPlan
+from kernelmill.engine.plan.rowsteps import ThinRows, UniqueRows
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sizes import format_bytes
 
@@ -156,9 +157,9 @@ def _costs(steps: tuple[Step, ...], *, is_partitioned: bool = False) -> list[_Co
         match step:
             case PartialAggregate(aggs=aggs) if has_lists(aggs):
                 costs.append(_COMBINE_LISTS)
-            case PartialAggregate(keys=keys):
+            case PartialAggregate(keys=keys) | ThinRows(keys=keys):
                 costs.append(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY)
-            case MergeAggregate(keys=keys):
+            case MergeAggregate(keys=keys) | UniqueRows(keys=keys):
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
             case Join():
                 costs.append(_JOIN if is_partitioned and step is steps[0] else _JOIN_SHARED)

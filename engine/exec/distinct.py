@@ -22,7 +22,7 @@ THIN_GROUPS_MAX, THIN_KEY_BYTES_MAX = 1 << 20, 64 << 20
 """A map task forgets its keys at these. It looks each time CHUNK_ROWS rows have come: where batches end must not decide
 which rows travel, for how many travel decides the order in which they are merged (I1)."""
 
-SHARE_ROWS_MAX, SHARE_BYTES_MAX = 1 << 22, 256 << 20
+SHARE_ROWS_MAX, SHARE_BYTES_MAX = 1 << 21, 128 << 20
 """A partition with more rows, or with keys of text and more bytes, is read once for each share of its keys."""
 
 _TRIED_ROWS = 2 * CHUNK_ROWS
