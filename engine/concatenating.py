@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -79,22 +78,14 @@ def _type(name: str, plans: Sequence[LogicalPlan], *, is_relaxed: bool) -> pa.Da
     """The type of a column in all frames that have it."""
     having = [(n, plan.schema.field(name).type) for n, plan in enumerate(plans, 1) if name in plan.schema.names]
     first, dtype = having[0]
-    if is_relaxed:
-        meeting = reduce(_meeting, (other for _, other in having), dtype)
-        if meeting is not None:
-            return meeting
-    for number, other in having:
-        if other != dtype and (not is_relaxed or _meeting(dtype, other) is None):
-            raise _mismatch(name, (first, dtype), (number, other), is_relaxed)
-    if is_relaxed:
-        told = ", ".join(dict.fromkeys(dtype_text(other) for _, other in having))
-        what = f"column {name!r} of concat has types that do not meet in one: {told}"
-        raise error(Code.TYPE_MISMATCH, what, hint="cast it in each frame first")
-    return dtype
-
-
-def _meeting(left: pa.DataType | None, right: pa.DataType) -> pa.DataType | None:
-    return None if left is None else common_type(left, right)
+    widest: pa.DataType = dtype
+    for number, other in having[1:]:
+        if other != widest:
+            wider = common_type(widest, other) if is_relaxed else None
+            if wider is None:
+                raise _mismatch(name, (first, dtype), (number, other), is_relaxed)
+            widest = wider
+    return widest
 
 
 def _mismatch(

@@ -85,7 +85,7 @@ def _lists_of(values: Any, parents: NDArray[np.int64], like: Any) -> Any:
     """Lists of elements in order of parent; null where `like` is."""
     offsets = np.zeros(len(like) + 1, np.int32)
     np.cumsum(np.bincount(parents, minlength=len(like)), out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=like.type, mask=pc.is_null(like))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=like.type, mask=pc.is_null(like))
 
 
 @_of_arrays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,8 +75,8 @@ def extract_all(values: Datum, pattern: str) -> Datum:
     is_match = (np.arange(len(flat)) - np.repeat(firsts, counts)) % 2 == 1
     offsets = np.zeros(len(values) + 1, np.int32)
     np.cumsum(counts // 2, out=offsets[1:])
-    found: Any = flat.filter(pa.array(is_match))
-    return pa.ListArray.from_arrays(pa.array(offsets), found, type=pa.list_(values.type), mask=pc.is_null(values))
+    found, bounds = flat.filter(pa.array(is_match)), pa.array(offsets, pa.int32())
+    return pa.ListArray.from_arrays(bounds, found, type=pa.list_(values.type), mask=pc.is_null(values))
 
 
 def _occurs(values: Datum, text: str) -> bool:

@@ -97,8 +97,20 @@ def _picked(
         rows = np.flatnonzero(test(np.arange(first, first + batch.num_rows, dtype=np.int64)))
         first += batch.num_rows
         if rows.size:
-            context.rows_from(lambda row, place=place, rows=rows: place(int(rows[row])))
+            context.rows_from(_place_of_picked(place, rows))
             yield batch if rows.size == batch.num_rows else take_rows(batch, rows.astype(np.uint32))
+
+
+def _place_of_picked(place: Place, rows: Numbers) -> Place:
+    return lambda row: place(int(rows[row]))
+
+
+def _place_of_turned(place: Place, width: int) -> Place:
+    return lambda row: place(row // width)
+
+
+def _place_from(place: Place, start: int) -> Place:
+    return lambda row: place(start + row)
 
 
 def shuffled(numbers: Numbers, total: int, seed: int) -> Numbers:
@@ -139,7 +151,7 @@ def _unpivoted(batches: Batches, step: rowsteps.Unpivot, context: TaskContext) -
     value = step.schema.field(len(step.index) + 1)
     names: Any = pa.array(step.on, pa.string())
     for batch, place in _pieces(batches, max(1, _UNPIVOTED_MAX // width), context):
-        context.rows_from(lambda row, place=place: place(row // width))
+        context.rows_from(_place_of_turned(place, width))
         rows = batch.num_rows
         columns = list(take_rows(batch.select(step.index), np.repeat(np.arange(rows), width).astype(np.uint32)).columns)
         columns.append(names.take(pa.array(np.tile(np.arange(width), rows))))
@@ -155,7 +167,7 @@ def _pieces(batches: Batches, rows_max: int, context: TaskContext) -> Iterator[t
         context.check_cancelled()
         place = context.take_place()
         for start in range(0, batch.num_rows, rows_max):
-            yield batch.slice(start, rows_max), lambda row, start=start, place=place: place(start + row)
+            yield batch.slice(start, rows_max), _place_from(place, start)
 
 
 def _cast(column: Any, wanted: pa.DataType) -> Any:

@@ -123,7 +123,7 @@ def _leave_blocks(
 
         branches = Branches(len(pipeline.branches), to_branch)
         batches = run(branches.take if pipeline.branches else None)
-        if isinstance(pipeline.end, physical.ToShare):
+        if isinstance(pipeline.end, rowsteps.ToShare):
             placed = to_partition(batches, pipeline.end.partition_of(task.index), context)
         elif isinstance(pipeline.end, physical.ToRanges):
             keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)

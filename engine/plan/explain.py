@@ -228,7 +228,7 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return "ToArrow"
         case physical.ToSink():
             return "ToSink"
-        case physical.ToShare():
+        case rowsteps.ToShare():
             return f"ToShare of {operator.tasks:,} tasks from {operator.first:,} on"
         case _ if isinstance(operator, rowsteps.RowStep):
             return step_of_rows(operator)

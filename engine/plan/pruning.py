@@ -81,12 +81,12 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
         case RowIndex(name=name):
             return with_input(plan, _prune(plan.input, needed - {name}))
         case Concat():
-            names = [name for name in plan.schema.names if name in needed] or plan.schema.names[:1]
-            return with_inputs(plan, tuple(_exactly(_prune(frame, set(names)), names) for frame in plan.frames))
+            kept = [name for name in plan.schema.names if name in needed] or plan.schema.names[:1]
+            return with_inputs(plan, tuple(_exactly(_prune(frame, set(kept)), kept) for frame in plan.frames))
         case Unpivot():
-            index = tuple(name for name in plan.index if name in needed)
-            below = _prune(plan.input, {*index, *plan.on})
-            return with_input(plan if len(index) == len(plan.index) else replace(plan, index=index), below)
+            used = tuple(name for name in plan.index if name in needed)
+            below = _prune(plan.input, {*used, *plan.on})
+            return with_input(plan if len(used) == len(plan.index) else replace(plan, index=used), below)
         case SinkParquet() | SinkRows():
             return with_input(plan, _prune(plan.input, set(plan.schema.names)))
         case Join():
