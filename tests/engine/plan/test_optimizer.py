@@ -15,7 +15,7 @@ import kernelmill as km
 from kernelmill.engine.ends import run_collect
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.frame import LazyFrame
-from kernelmill.engine.plan import logical, rules
+from kernelmill.engine.plan import logical, rowrules, rules
 from kernelmill.engine.plan.explain import plan_text
 from kernelmill.engine.plan.optimizer import apply, optimize
 from kernelmill.engine.plan.planner import plan_stages
@@ -59,6 +59,13 @@ VERBS: dict[str, Verb] = {
     "semi join": lambda f: joined(f, "semi"),
     "anti join": lambda f: joined(f, "anti"),
     "filter joined": lambda f: joined(f, "left").filter(km.col("j").is_null() | (km.col("j") > 1), km.col("n") > 0),
+    "drop nulls": lambda f: f.drop_nulls(["n", "t"]),
+    "unique": lambda f: f.unique(),
+    "alone": lambda f: f.unique(["k", "t"], keep="none"),
+    "numbered": lambda f: f.sort("k", "n", "t").with_row_index("i").filter(km.col("i") % 2 == 1).drop("i"),
+    "tail": lambda f: f.sort("n", "k", "t").tail(4),
+    "unpivot": lambda f: f.unpivot("n", index=["k", "t"], value_name="n").filter(km.col("k") != "c").drop("variable"),
+    "twice": lambda f: km.concat([f, f.filter(km.col("n") > 2)]),
     "group": lambda f: f.group_by("k", "t").agg(km.col("n").sum(), c=km.len()),
     "group by one": lambda f: f.group_by("k").agg(km.col("n").max(), t=km.col("n").min().cast("string"), c=km.len()),
 }
@@ -144,7 +151,8 @@ def test_every_rule_is_in_a_phase():
     used = {rule for phase in (optimizer.FUSING, optimizer.MOVING, optimizer.LAST) for rule in phase}
     public = {
         value
-        for name, value in vars(rules).items()
-        if getattr(value, "__module__", "") == rules.__name__ and not name.startswith("_")
+        for module in (rules, rowrules)
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
-    assert public - used == {rules.may_fail, rules.conjuncts}
+    assert public - used == {rules.may_fail, rules.conjuncts, rules.split_filter}
