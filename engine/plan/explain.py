@@ -9,9 +9,9 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Column, Tokenize
-from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan import logical, physical, rowlogical, rowsteps, userlogical
 from kernelmill.engine.plan.explainrows import node_of_rows, step_of_rows
+from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import LogicalPlan
 from kernelmill.engine.plan.optimizer import map_of, optimize
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline

@@ -116,6 +116,8 @@ def _prune_join(plan: Join, needed: set[str]) -> LogicalPlan:
     if len(columns) < len(plan.columns):
         plan = replace(plan, columns=columns)
     return with_inputs(plan, (_prune(plan.left, left), _prune(plan.right, right)))
+
+
 def _exactly(plan: LogicalPlan, names: list[str]) -> LogicalPlan:
     return plan if plan.schema.names == names else Project(plan, keep(plan.schema, names), origin=plan.origin)
 

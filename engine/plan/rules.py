@@ -170,7 +170,7 @@ def _push_to_side(plan: Filter, join: Join, is_right: bool) -> LogicalPlan:
                 sides[not is_right] = Filter(sides[not is_right], there, origin=plan.origin)
         return with_inputs(join, (sides[0], sides[1]))
 
-    return _split_filter(plan, movable, pushed)
+    return split_filter(plan, movable, pushed)
 
 
 def push_filter_through_sort(plan: LogicalPlan) -> LogicalPlan:
