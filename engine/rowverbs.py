@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from kernelmill.engine.columns import Columns, expand
+from kernelmill.engine.dataframe import DataFrame
+from kernelmill.engine.describing import described
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Call, Column, Node
 from kernelmill.engine.options import column_name, one_of, whole_number
@@ -123,6 +125,13 @@ class RowVerbs:
             for field in self._plan.schema:
                 made += _fields(field) if field.name in names else [NamedNode(field.name, Column(field.name))]
             return self._over(Project(self._plan, tuple(made), origin=origin))
+
+    def describe(self) -> DataFrame:
+        """Run, and give count, null_count, mean, std, min, 25%, 50%, 75% and max of each column, a row for each.
+
+        Numbers and booleans give float64, other types text; what values of a type do not have is null.
+        """
+        return DataFrame(described(self._over(self._plan)))
 
 
 def _fields(field: pa.Field[Any]) -> list[NamedNode]:

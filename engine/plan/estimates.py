@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kernelmill.engine.plan import logical, userlogical
+from kernelmill.engine.plan import logical, rowlogical, userlogical
 from kernelmill.engine.plan.joins import Join
 
 BROADCAST_BYTES_MAX, BROADCAST_ROWS_MAX = 64 << 20, 1 << 21
@@ -56,6 +56,17 @@ def estimate(plan: logical.LogicalPlan) -> Estimate:
             return Estimate(rows, below.bytes * rows // max(1, below.rows))
         case logical.Aggregate(keys=()):
             return Estimate(1, _row_bytes(plan.schema))
+        case rowlogical.Concat(frames=frames):
+            each = [estimate(frame) for frame in frames]
+            return Estimate(sum(one.rows for one in each), sum(one.bytes for one in each))
+        case rowlogical.Unpivot(on=on):
+            rows = estimate(plan.input).rows * len(on)
+            return Estimate(rows, rows * _row_bytes(plan.schema))
+        case rowlogical.Unique() | rowlogical.EveryRow() | rowlogical.LastRows() | rowlogical.SampleRows():
+            return estimate(plan.input)
+        case rowlogical.RowIndex():
+            below = estimate(plan.input)
+            return Estimate(below.rows, below.bytes + 8 * below.rows)
         case logical.Project() | logical.Filter() | logical.Aggregate() | logical.Sort():
             return estimate(plan.inputs[0])
         case userlogical.Partition() | userlogical.SortPartitions() | userlogical.GatherGroups():
