@@ -25,12 +25,12 @@ _UNPIVOTED_MAX = 1 << 18  # rows that are made at once
 
 
 class Beside(NamedTuple):
-    """What a step may ask beside its rows: the task's number, the rows of its blocks, first inputs, broadcast."""
+    """What a step may ask beside its rows: the task's number, the rows of its blocks, first inputs, all counts."""
 
     task: int
     rows: Callable[[], int]
     inputs: Callable[[int], Batches]
-    broadcast: Callable[[], Sequence[pa.RecordBatch]]
+    counts: Callable[[], Sequence[pa.RecordBatch]]
 
 
 def run_row_step(
@@ -72,7 +72,7 @@ def run_row_step(
 def _place(beside: Beside, known: rowsteps.Counts) -> tuple[int, int]:
     """The number of the task's first row, and how many rows all tasks have."""
     if known is None:
-        counts = np.concatenate([np.asarray(batch.column(0)) for batch in beside.broadcast()])
+        counts = np.concatenate([np.asarray(batch.column(0)) for batch in beside.counts()])
     else:
         counts = np.array(known, np.int64)
     return int(counts[: beside.task].sum()), int(counts.sum())

@@ -342,7 +342,7 @@ def _beside(task: Task, store: TaskBlocks) -> Beside:
     def inputs(count: int) -> Flow:
         return _read([ref for one in task.inputs[:count] for ref in one.blocks()], store)
 
-    return Beside(task.index, rows, inputs, lambda: list(_read(_broadcast(task), store)))
+    return Beside(task.index, rows, inputs, lambda: list(_read(list(task.inputs[1].blocks()), store)))
 
 
 def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterator[pa.RecordBatch]:

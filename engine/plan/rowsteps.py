@@ -37,7 +37,7 @@ class GatherCounts(msgspec.Struct, frozen=True, tag="gather_counts"):
 
 
 Counts = tuple[int, ...] | None
-"""How many rows each task has; None: the task's broadcast input tells. One task may not know, and say 0."""
+"""How many rows each task has; None: the task's second input tells. One task may not know, and say 0."""
 
 
 class RowIndex(msgspec.Struct, frozen=True, tag="row_index"):
