@@ -97,6 +97,8 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
     if isinstance(source, physical.ReadText):
         yield from (utf8.find_invalid_utf8, line_kernels.split_lines, line_kernels.find_lines)
+    if isinstance(source, physical.ReadFiles) and isinstance(source.format, physical.CsvFormat | physical.JsonFormat):
+        yield utf8.find_invalid_utf8
     for step in pipeline.steps:
         match step:
             case physical.PartialAggregate():

@@ -42,6 +42,7 @@ from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import run_user_step, takes_lines, user_schema
 from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
+from kernelmill.engine.io.files import read_files
 from kernelmill.engine.io.parquet import read_row_groups
 from kernelmill.engine.io.parquet_join import JoiningWriter, encode_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter, SyncLater
@@ -180,6 +181,8 @@ def _source(
         case physical.ReadText(), TextSplit():
             in_place = bool(pipeline.steps) and takes_lines(pipeline.steps[0])
             return read_batches(split, source.options, source.schema, context, in_place=in_place)
+        case physical.ReadFiles(), TextSplit():
+            return read_files(split, source, context)
         case physical.ReadParquet(), ParquetSplit():
             return read_row_groups(split, source, context)
         case physical.ReadTable(), TableSplit():

@@ -251,6 +251,10 @@ class FileReader:
         finally:
             counter.close()
 
+    def line_for_reject(self, offset: int) -> int | None:
+        """The number of the line at `offset`, for offsets that rise from call to call; None deep in a huge file."""
+        return self._line_of.number(offset, self._context)
+
     def _fill(self, opened: OpenText, buffer: bytearray, filled: int, capacity: int) -> tuple[int, bool]:
         """Read until the buffer holds `capacity` bytes or the stream ends: bytes it holds, and whether it ended."""
         self._context.check_cancelled()

@@ -49,7 +49,12 @@ def where(file: str, offset: int | None, line: int | None, row: int | None = Non
 
 
 class ReadContext(Protocol):
-    """Code readers against this; a task's context satisfies it. Used from one thread at a time."""
+    """Code readers against this; a task's context satisfies it. Used from one thread at a time.
+
+    on_bad: error, or reject: rows that cannot be read are set aside.
+    """
+
+    on_bad: str
 
     def check_cancelled(self) -> None:
         """Call at least once a block. Raises KM0701 once the job is cancelled."""
@@ -77,7 +82,8 @@ class ReadContext(Protocol):
 class PlainContext:
     """A context outside any task: never cancelled, keeps rejects and counters in plain attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_bad: str = "error") -> None:
+        self.on_bad = on_bad
         self.bytes_done = 0
         self.rejects: list[Reject] = []
         self.counters: dict[str, int] = {}

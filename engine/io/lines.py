@@ -51,7 +51,7 @@ def read_batches(
     batches of up to 4 MiB.
     """
     in_place = in_place and _may_stay(options, schema)
-    for batch, place in _joined(_batches(split, options, schema, context, in_place)):
+    for batch, place in joined(_batches(split, options, schema, context, in_place)):
         context.rows_from(place)
         yield batch
 
@@ -67,7 +67,7 @@ Located = tuple[Any, Place]
 """A RecordBatch, or LinesInPlace."""
 
 
-def _joined(batches: Iterator[Located]) -> Iterator[Located]:
+def joined(batches: Iterator[Located]) -> Iterator[Located]:
     """Small batches put together; not the first, which may be all that a head() wants: it must wait for no other."""
     if (first := next(batches, None)) is not None:
         yield first

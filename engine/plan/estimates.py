@@ -45,6 +45,9 @@ def estimate(plan: logical.LogicalPlan) -> Estimate:
         case logical.ScanText():
             size = sum(file.size_bytes for file in plan.files)
             return Estimate(size // _ROW_BYTES, 2 * size)
+        case logical.ScanFiles():
+            size = sum(file.size_bytes for file in plan.files)
+            return Estimate(size // _row_bytes(plan.schema), 2 * size)
         case logical.ScanSource():
             size = _UNPACKED * plan.source.input_bytes
             return Estimate(size // _row_bytes(plan.schema), size)

@@ -23,6 +23,12 @@ from kernelmill.engine.typing import node_text
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 _COLUMNS_SHOWN_MAX = 20
+_FORMAT_TITLES: dict[type, str] = {
+    physical.CsvFormat: "Csv",
+    physical.JsonFormat: "Ndjson",
+    physical.IpcFormat: "Ipc",
+    physical.RecordFormat: "Records",
+}
 
 
 def explain_plan(plan: LogicalPlan, *, optimized: bool, format: str, split_bytes: int, partitions: int | None) -> str:
@@ -92,6 +98,9 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.ScanParquet():
             skip = f", row groups where {node_text(plan.predicate)}" if plan.predicate is not None else ""
             return f"ScanParquet {_source(plan.label, plan.files)}: {_fields(plan.schema)}{skip}"
+        case logical.ScanFiles(format=form):
+            kind = _FORMAT_TITLES[type(form)]
+            return f"Scan{kind} {_source(plan.label, plan.files)}: {_fields(plan.schema)}{_format_options(form)}"
         case logical.ScanTable():
             return f"ScanTable {plan.label}: {_fields(plan.schema)}"
         case logical.ScanSource(source=source):
@@ -174,6 +183,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.ReadParquet():
             as_codes = ", ".join(operator.dictionary_columns)
             return f"ReadParquet {_fields(operator.schema)}{f', as dictionaries: {as_codes}' if as_codes else ''}"
+        case physical.ReadFiles(format=form):
+            return f"Read{_FORMAT_TITLES[type(form)]} {_fields(operator.schema)}{_format_options(form)}"
         case physical.ReadTable():
             return f"ReadTable {_fields(operator.schema)}"
         case physical.ReadSource():
@@ -347,6 +358,16 @@ def _text_options(options: physical.TextOptions) -> str:
         if getattr(options, name) != getattr(usual, name)
     ]
     return f" ({', '.join(told)})" if told else ""
+
+
+def _format_options(form: physical.Format) -> str:
+    match form:
+        case physical.CsvFormat(is_cut=False):
+            return " (not splittable: newlines in values)"
+        case physical.RecordFormat(width=width):
+            return f" (width={width})"
+        case _:
+            return ""
 
 
 def _called(function: UserFunction | physical.UserCall | None) -> str:

@@ -13,7 +13,7 @@ from kernelmill.engine.io.pruning import may_match
 from kernelmill.engine.nodes import Column, Node
 from kernelmill.engine.plan import logical, physical
 from kernelmill.engine.plan.lowering import unaliased
-from kernelmill.engine.plan.physical import NamedNode
+from kernelmill.engine.plan.physical import FORMAT_NAMES, NamedNode
 from kernelmill.engine.plan.pipes import Pipe
 from kernelmill.engine.sizes import format_bytes
 from kernelmill.engine.sources import HeldSource
@@ -30,7 +30,7 @@ from kernelmill.engine.typing import columns_of
 _TEXT_SPLITS_MAX = 100_000
 """Each costs a task, and a block for each partition: more would take memory and hours for nothing."""
 
-Scan = logical.ScanText | logical.ScanParquet | logical.ScanTable | logical.ScanSource
+Scan = logical.ScanText | logical.ScanParquet | logical.ScanFiles | logical.ScanTable | logical.ScanSource
 
 
 def text_split_bytes(input_bytes: int, split_bytes: int) -> int:
@@ -59,6 +59,8 @@ class Inputs:
                 return self._scan_text(scan)
             case logical.ScanParquet():
                 return self._scan_parquet(scan)
+            case logical.ScanFiles():
+                return self._scan_files(scan)
             case logical.ScanTable():
                 return self._scan_table(scan)
             case logical.ScanSource():
@@ -66,7 +68,9 @@ class Inputs:
 
     def text_splits(self, scan: logical.ScanText) -> tuple[Split, ...]:
         """The splits of text files; their bytes are counted."""
-        may_cut = [is_splittable(file.path, scan.options) for file in scan.files]
+        return self._byte_splits(scan, [is_splittable(file.path, scan.options) for file in scan.files])
+
+    def _byte_splits(self, scan: logical.ScanText | logical.ScanFiles, may_cut: Sequence[bool]) -> tuple[Split, ...]:
         total = sum(file.size_bytes for file in scan.files)
         self.input_bytes += total
         size = text_split_bytes(total, self._split_bytes)
@@ -82,6 +86,18 @@ class Inputs:
     def _scan_text(self, scan: logical.ScanText) -> Pipe:
         splits = self.text_splits(scan)
         return Pipe("read text", scan.schema, len(splits), physical.ReadText(scan.options, scan.schema), splits)
+
+    def _scan_files(self, scan: logical.ScanFiles) -> Pipe:
+        match scan.format:
+            case physical.CsvFormat(is_cut=is_cut, text=text):
+                may_cut = [is_cut and is_splittable(file.path, text) for file in scan.files]
+            case physical.JsonFormat(text=text):
+                may_cut = [is_splittable(file.path, text) for file in scan.files]
+            case _:
+                may_cut = [True] * len(scan.files)
+        splits = self._byte_splits(scan, may_cut)
+        reading = physical.ReadFiles(scan.format, scan.schema, scan.path_column)
+        return Pipe(f"read {FORMAT_NAMES[type(scan.format)]}", scan.schema, len(splits), reading, splits)
 
     def _scan_parquet(self, scan: logical.ScanParquet) -> Pipe:
         splits: list[Split] = []

@@ -19,7 +19,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column, Node, Tokenize
 from kernelmill.engine.origin import located
 from kernelmill.engine.plan.partial import finished_schema
-from kernelmill.engine.plan.physical import AggSpec, NamedNode, TextOptions
+from kernelmill.engine.plan.physical import AggSpec, Format, NamedNode, TextOptions
 from kernelmill.engine.schema import find
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp
@@ -119,6 +119,19 @@ class ScanParquet(LogicalPlan, frozen=True, eq=False):
     columns: pa.Schema
     missing: str = "error"
     predicate: Node | None = None
+    label: str = ""
+
+    def _derive(self) -> pa.Schema:
+        return unique_names(_some(self.columns))
+
+
+class ScanFiles(LogicalPlan, frozen=True, eq=False):
+    """Columns of CSV, JSON, Arrow or fixed-width files; `path_column` is one of them that is not in the files."""
+
+    files: tuple[FileStamp, ...]
+    format: Format
+    columns: pa.Schema
+    path_column: str | None = None
     label: str = ""
 
     def _derive(self) -> pa.Schema:

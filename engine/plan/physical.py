@@ -62,6 +62,45 @@ class TextOptions(msgspec.Struct, frozen=True):
     encoding: str = "utf-8"
 
 
+class CsvFormat(msgspec.Struct, frozen=True, tag="csv"):
+    """Rows of delimited text; `columns` are all that a row has, in order. `separator`, `quote`: a byte, quote -1: none.
+
+    `skip_lines` come before the header, lines that start with `comment` are none. is_cut: files are cut at any newline,
+    and one inside quotes is KM0202; else only between rows.
+    """
+
+    columns: pa.Schema
+    text: TextOptions
+    separator: int = 44
+    quote: int = 34
+    has_header: bool = True
+    comment: bytes = b""
+    null_values: tuple[str, ...] = ()
+    skip_lines: int = 0
+    is_cut: bool = True
+
+
+class JsonFormat(msgspec.Struct, frozen=True, tag="json"):
+    """A JSON object a line."""
+
+    text: TextOptions
+
+
+class IpcFormat(msgspec.Struct, frozen=True, tag="ipc"):
+    """Arrow record batches, as an IPC file or a stream."""
+
+
+class RecordFormat(msgspec.Struct, frozen=True, tag="records"):
+    """Records of `width` bytes, cut into `fields`: (name, bytes)."""
+
+    width: int
+    fields: tuple[tuple[str, int], ...]
+
+
+Format = CsvFormat | JsonFormat | IpcFormat | RecordFormat
+FORMAT_NAMES: dict[type, str] = {CsvFormat: "csv", JsonFormat: "ndjson", IpcFormat: "arrow", RecordFormat: "records"}
+
+
 class UserCall(msgspec.Struct, frozen=True, array_like=True):
     """A user's function: the `number`th of the job's; it stays with the job, only this crosses as bytes."""
 
@@ -104,6 +143,14 @@ class ReadParquet(msgspec.Struct, frozen=True, tag="read_parquet"):
     schema: pa.Schema
     missing: str = "error"
     dictionary_columns: tuple[str, ...] = ()
+
+
+class ReadFiles(msgspec.Struct, frozen=True, tag="read_files"):
+    """The columns of `schema` from files of `format`; `path_column`, if it is among them, is the file's path."""
+
+    format: Format
+    schema: pa.Schema
+    path_column: str | None = None
 
 
 class ReadTable(msgspec.Struct, frozen=True, tag="read_table"):
@@ -387,7 +434,7 @@ class ToSink(msgspec.Struct, frozen=True, tag="to_sink"):
     """Hand the rows to a sink that the runner holds, as one part."""
 
 
-Source = ReadText | CountTokens | ReadParquet | ReadTable | ReadSource
+Source = ReadText | CountTokens | ReadParquet | ReadFiles | ReadTable | ReadSource
 UserStep = MapRecords | CombineRows | MergeCombined | GatherGroups | ReduceGroups | MapBatches | MapGroups
 Sampling = SampleKeys | PickSplitters
 Step = (

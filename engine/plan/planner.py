@@ -206,7 +206,9 @@ class _Planner:
     def open(self, plan: logical.LogicalPlan) -> Pipe:
         """The open stage whose rows are those of `plan`."""
         match plan:
-            case logical.ScanText() | logical.ScanParquet() | logical.ScanTable() | logical.ScanSource():
+            case logical.ScanText() | logical.ScanParquet() | logical.ScanFiles():
+                return self.inputs.open(plan)
+            case logical.ScanTable() | logical.ScanSource():
                 return self.inputs.open(plan)
             case logical.CountTokens():
                 return self._count_tokens(plan)

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from kernelmill.engine.expr import len as len
     from kernelmill.engine.expr import lit as lit
     from kernelmill.engine.expr import when as when
+    from kernelmill.engine.filescan import read_csv as read_csv
+    from kernelmill.engine.filescan import read_ipc as read_ipc
+    from kernelmill.engine.filescan import read_ndjson as read_ndjson
+    from kernelmill.engine.filescan import read_records as read_records
+    from kernelmill.engine.filescan import scan_csv as scan_csv
+    from kernelmill.engine.filescan import scan_ipc as scan_ipc
+    from kernelmill.engine.filescan import scan_ndjson as scan_ndjson
+    from kernelmill.engine.filescan import scan_records as scan_records
     from kernelmill.engine.frame import LazyFrame as LazyFrame
     from kernelmill.engine.job import JobResult as JobResult
     from kernelmill.engine.mapreduce.combiner import Combiner as Combiner
@@ -62,9 +70,17 @@ _HOME_OF_NAME = {  # below engine, but for the names of a cluster
     "from_arrow": "scan",
     "len": "expr",
     "lit": "expr",
+    "read_csv": "filescan",
+    "read_ipc": "filescan",
+    "read_ndjson": "filescan",
     "read_parquet": "scan",
+    "read_records": "filescan",
     "read_text": "scan",
+    "scan_csv": "filescan",
+    "scan_ipc": "filescan",
+    "scan_ndjson": "filescan",
     "scan_parquet": "scan",
+    "scan_records": "filescan",
     "scan_source": "scan",
     "scan_text": "scan",
     "when": "expr",
@@ -99,6 +115,11 @@ def _unknown(name: str) -> Exception:
     foreign = {
         "scan_lines": "scan_text",
         "read_lines": "read_text",
+        "scan_json": "scan_ndjson",
+        "read_json": "read_ndjson",
+        "scan_jsonl": "scan_ndjson",
+        "scan_arrow": "scan_ipc",
+        "scan_feather": "scan_ipc",
         "from_pandas": "from_arrow",
         "from_polars": "from_arrow",
         "DataFrames": "DataFrame",

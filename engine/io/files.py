@@ -1,0 +1,89 @@
+"""Reading CSV, JSON lines, Arrow files and fixed-width records: the ranges of a split as record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from kernelmill.engine.io.arrow_files import read_arrow
+from kernelmill.engine.io.blocks import FileReader
+from kernelmill.engine.io.bytestream import InputFile
+from kernelmill.engine.io.context import ReadContext
+from kernelmill.engine.io.csv_rows import CsvParser, CsvPieces
+from kernelmill.engine.io.fixed_records import read_records
+from kernelmill.engine.io.lines import joined
+from kernelmill.engine.io.ndjson_rows import JsonParser, line_pieces
+from kernelmill.engine.io.source import arrow_path
+from kernelmill.engine.io.textrows import Located, read_piece
+from kernelmill.engine.plan.physical import CsvFormat, IpcFormat, JsonFormat, ReadFiles, RecordFormat
+from kernelmill.engine.splits import FileRange, TextSplit
+
+_NOTHING: list[pa.Field[Any]] = [pa.field("", pa.string())]
+
+
+def read_files(split: TextSplit, operator: ReadFiles, context: ReadContext) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that begin in the split as batches of operator.schema; none is empty.
+
+    Raises KM0201, KM0203 (missing, changed), KM0202, KM0205 (not of the format, truncated), KM0204 (not text), KM0206
+    (a header that is another), KM0207 (a value that is not of its type), KM0209 (a record that is too long). Rows that
+    are KM0202 or KM0207 for themselves are set aside with on_bad="reject".
+    """
+    for batch, place in joined(_batches(split, operator, context)):
+        context.rows_from(place)
+        yield batch
+
+
+def _batches(split: TextSplit, operator: ReadFiles, context: ReadContext) -> Iterator[Located]:
+    wanted = pa.schema([field for field in operator.schema if field.name != operator.path_column])
+    done_bytes = 0
+    for part in split.ranges:
+        with InputFile(part.file) as file:
+            for batch, place in _of_range(file, part, operator, wanted, context, done_bytes):
+                yield _with_path(batch, part, operator), place
+            file.check()
+        done_bytes += part.stop - part.start
+        context.progress(done_bytes)
+
+
+def _of_range(
+    file: InputFile, part: FileRange, operator: ReadFiles, wanted: pa.Schema, context: ReadContext, done_bytes: int
+) -> Iterator[Located]:
+    match operator.format:
+        case CsvFormat() | JsonFormat() as form:
+            reader = FileReader(file, part, form.text, context, done_bytes)
+            try:
+                yield from _of_text(reader, part, form, wanted, context)
+            finally:
+                reader.close()
+        case IpcFormat():
+            yield from read_arrow(file, part, wanted, context)
+        case RecordFormat() as form:
+            yield from read_records(file, part, form, wanted, context)
+
+
+def _of_text(
+    reader: FileReader, part: FileRange, form: CsvFormat | JsonFormat, wanted: pa.Schema, context: ReadContext
+) -> Iterator[Located]:
+    if isinstance(form, CsvFormat):  # where only the path is wanted, a column is read so that there are rows
+        some = wanted if len(wanted) else pa.schema([pa.field(form.columns.names[0], pa.string())])
+        parser: CsvParser | JsonParser = CsvParser(form, some)
+        pieces = CsvPieces(reader, part, form, context).pieces()
+    else:
+        parser = JsonParser(wanted if len(wanted) else pa.schema(_NOTHING))
+        pieces = line_pieces(reader, part.file.path)
+    for piece in pieces:
+        yield from read_piece(piece, parser, context)
+
+
+def _with_path(batch: pa.RecordBatch, part: FileRange, operator: ReadFiles) -> pa.RecordBatch:
+    if operator.path_column not in operator.schema.names:
+        return batch
+    columns: list[Any] = [
+        pa.repeat(arrow_path(part.file.path), batch.num_rows)
+        if field.name == operator.path_column
+        else batch.column(field.name)
+        for field in operator.schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=operator.schema)
