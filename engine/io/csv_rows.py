@@ -222,12 +222,10 @@ def fields_of(record: bytes, form: CsvFormat) -> list[str]:
     csv = imported("pyarrow.csv")
     read = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
     quote = chr(form.quote) if form.quote >= 0 else False
-    parse = csv.ParseOptions(
-        delimiter=chr(form.separator), quote_char=quote, newlines_in_values=True, ignore_empty_lines=False
-    )
+    parse = csv.ParseOptions(delimiter=chr(form.separator), quote_char=quote, newlines_in_values=True)
     # a type for more columns than there can be: no value is taken for a number
     types = {f"f{number}": pa.string() for number in range(record.count(bytes([form.separator])) + 1)}
-    table = csv.read_csv(pa.py_buffer(record), read, parse, csv.ConvertOptions(column_types=types))
+    table = csv.read_csv(pa.py_buffer(record + b"\n"), read, parse, csv.ConvertOptions(column_types=types))
     return [str(column[0].as_py()) for column in table.columns]
 
 

@@ -30,6 +30,10 @@ SOURCES = [
     physical.ReadText(TextOptions(separator=b"\x00\xff", path_column="path"), SCHEMA),
     physical.CountTokens(TextOptions(), "word", True, b"", "word", (AggSpec("len", "len", None),)),
     physical.ReadParquet(SCHEMA, "null", ("word",)),
+    physical.ReadFiles(physical.CsvFormat(SCHEMA, TextOptions(), comment=b"#", null_values=("NA",)), SCHEMA, "path"),
+    physical.ReadFiles(physical.JsonFormat(TextOptions(encoding="latin-1")), SCHEMA),
+    physical.ReadFiles(physical.IpcFormat(), SCHEMA),
+    physical.ReadFiles(physical.RecordFormat(10, (("word", 3),)), SCHEMA),
     physical.ReadTable(SCHEMA),
     physical.ReadSource(SCHEMA),
 ]
