@@ -24,7 +24,7 @@ from kernelmill.engine.options import column_name, flag, no_options, one_of, who
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import ScanFiles
 from kernelmill.engine.plan.physical import CsvFormat, Format, IpcFormat, JsonFormat, RecordFormat, TextOptions
-from kernelmill.engine.scan import read_as
+from kernelmill.engine.scan import path_columns, read_as, with_path_fields
 from kernelmill.engine.schema import columns_given
 from kernelmill.engine.splits import FileStamp
 
@@ -44,10 +44,11 @@ _CSV_OPTIONS = (
     "schema",
     "schema_overrides",
     "include_file_paths",
+    "hive_partitioning",
 )
-_JSON_OPTIONS = ("infer_rows", "encoding", "invalid", "schema", "schema_overrides", "include_file_paths")
-_IPC_OPTIONS = ("include_file_paths",)
-_RECORD_OPTIONS = ("width", "fields", "include_file_paths")
+_PATH_OPTIONS = ("include_file_paths", "hive_partitioning")
+_JSON_OPTIONS = ("infer_rows", "encoding", "invalid", "schema", "schema_overrides", *_PATH_OPTIONS)
+_RECORD_OPTIONS = ("width", "fields", *_PATH_OPTIONS)
 _FOREIGN = {
     "sep": "it is called separator=",
     "delimiter": "it is called separator=",
@@ -86,6 +87,7 @@ def scan_csv(
     schema: Any = None,
     schema_overrides: Any = None,
     include_file_paths: str | None = None,
+    hive_partitioning: bool | str = "auto",
     **unknown: Any,
 ) -> LazyFrame:
     r"""Scan CSV files, `.gz .zst .bz2 .lz4` among them; names and types are those of the header and the first rows.
@@ -96,7 +98,8 @@ def scan_csv(
     rows types are told by. skip_rows: lines above the header. encoding, invalid: as in `scan_text`, but binary.
     newlines_in_values: True reads each file whole, in one task; None does so if the first rows ask for it; where they
     do not and a later one does, it is KM0202. schema: all columns, as names and types; schema_overrides: types of some.
-    include_file_paths: a further column's name. Blank lines are no rows where there are several columns.
+    include_file_paths: a further
+    column's name. hive_partitioning: as in `scan_parquet`. Blank lines are no rows where there are several columns.
     A row of another width is KM0202, a value that is not of its type KM0207; with on_bad="reject" they are set aside.
     """
     origin = users_line()
@@ -123,7 +126,7 @@ def scan_csv(
         columns, has_newlines = csv_columns(files, form, rows, given, _overrides(schema_overrides))
         is_cut = not has_newlines if newlines_in_values is None else not newlines_in_values
         form = replace(form, columns=columns, is_cut=is_cut)
-        return _scan(files, form, columns, include_file_paths, items, origin)
+        return _scan(files, form, columns, (include_file_paths, hive_partitioning), items, origin)
 
 
 def read_csv(source: Source, **options: Any) -> DataFrame:
@@ -140,6 +143,7 @@ def scan_ndjson(
     schema: Any = None,
     schema_overrides: Any = None,
     include_file_paths: str | None = None,
+    hive_partitioning: bool | str = "auto",
     **unknown: Any,
 ) -> LazyFrame:
     """Scan files with a JSON object a line, `.gz .zst .bz2 .lz4` among them; objects in them become structs.
@@ -147,7 +151,8 @@ def scan_ndjson(
     source: a path, glob, directory (its `.ndjson`, `.jsonl` and `.json` files) or list. infer_rows: how many lines
     columns and types are told by; a key that comes first in a later line is not read. encoding, invalid: as in
     `scan_text`, but binary. schema: the columns to read, as names and types; schema_overrides: types of some, or
-    further columns. include_file_paths: a further column's name. A key that an object lacks is null. A line that is no
+    further columns. include_file_paths: a further
+    column's name. hive_partitioning: as in `scan_parquet`. A key that an object lacks is null. A line that is no
     object is KM0202, a value that is not of its type KM0207; with on_bad="reject" they are set aside.
     """
     origin = users_line()
@@ -162,7 +167,7 @@ def scan_ndjson(
         else:
             given = columns_given(schema, pa.schema([]))
             columns = pa.schema([pa.field(field.name, field.type) for field in given])
-        return _scan(files, form, columns, include_file_paths, items, origin)
+        return _scan(files, form, columns, (include_file_paths, hive_partitioning), items, origin)
 
 
 def read_ndjson(source: Source, **options: Any) -> DataFrame:
@@ -170,18 +175,20 @@ def read_ndjson(source: Source, **options: Any) -> DataFrame:
     return scan_ndjson(source, **options).collect()
 
 
-def scan_ipc(source: Source, *, include_file_paths: str | None = None, **unknown: Any) -> LazyFrame:
+def scan_ipc(
+    source: Source, *, include_file_paths: str | None = None, hive_partitioning: bool | str = "auto", **unknown: Any
+) -> LazyFrame:
     """Scan Arrow IPC files and streams; their schemas are read now, and types widened across files as in Parquet.
 
     source: a path, glob, directory (its `.arrow`, `.ipc` and `.feather` files) or list. include_file_paths: a further
     column's name. KM0206 names two files that disagree, KM0202 one that is not Arrow.
     """
     origin = users_line()
-    no_options("scan_ipc", unknown, _IPC_OPTIONS, _FOREIGN)
+    no_options("scan_ipc", unknown, _PATH_OPTIONS, _FOREIGN)
     with located(origin):
         items, files = _files(source, (".arrow", ".arrows", ".ipc", ".feather"), packed=False)
         schema = unify_schemas([(file.path, arrow_schema(file)) for file in files])
-        return _scan(files, IpcFormat(), read_as(schema), include_file_paths, items, origin)
+        return _scan(files, IpcFormat(), read_as(schema), (include_file_paths, hive_partitioning), items, origin)
 
 
 def read_ipc(source: Source, **options: Any) -> DataFrame:
@@ -195,6 +202,7 @@ def scan_records(
     width: int,
     fields: Any,
     include_file_paths: str | None = None,
+    hive_partitioning: bool | str = "auto",
     **unknown: Any,
 ) -> LazyFrame:
     """Scan files of records of `width` bytes each; `fields` cuts them into binary columns: {"key": 10, "value": 90}.
@@ -220,7 +228,7 @@ def scan_records(
                 what = f"the last record has {file.size_bytes % size} of {size} bytes"
                 raise error(Code.TRUNCATED, what, where=file.path, hint="copy it again, or give the width that it has")
         columns = pa.schema([pa.field(name, pa.binary(), nullable=False) for name, _ in cut])
-        return _scan(files, RecordFormat(size, cut), columns, include_file_paths, items, origin)
+        return _scan(files, RecordFormat(size, cut), columns, (include_file_paths, hive_partitioning), items, origin)
 
 
 def read_records(source: Source, **options: Any) -> DataFrame:
@@ -236,14 +244,15 @@ def _scan(
     files: tuple[FileStamp, ...],
     form: Format,
     columns: pa.Schema,
-    path_column: str | None,
+    paths: tuple[str | None, object],
     items: list[str],
     origin: str,
 ) -> LazyFrame:
-    if path_column is not None:
-        column_name(path_column)
-        columns = columns.append(pa.field(path_column, pa.string(), nullable=False))
-    return LazyFrame(ScanFiles(files, form, columns, path_column, describe(items), origin=origin))
+    """The frame; `paths` are include_file_paths and hive_partitioning."""
+    path, hive = paths
+    elsewhere = path_columns(files, items, columns, hive, path if path is None else column_name(path))
+    columns = with_path_fields(columns, elsewhere)
+    return LazyFrame(ScanFiles(files, form, columns, elsewhere, describe(items), origin=origin))
 
 
 def _files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,16 +12,18 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.io.decompress import refuse_unreadable_format
 from kernelmill.engine.io.encodings import codec_name
+from kernelmill.engine.io.folders import folder_columns
 from kernelmill.engine.io.parquet_footer import parquet_info
 from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import ScanParquet, ScanSource, ScanTable, ScanText
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.physical import PathColumns, TextOptions
 from kernelmill.engine.schema import is_unicode
 from kernelmill.engine.sizes import parse_bytes
 from kernelmill.engine.sources import BATCH_ROWS, DataSource, UserSource, declared_schema
+from kernelmill.engine.splits import FileStamp
 
 _TEXT_OPTIONS = (
     "encoding",
@@ -31,7 +34,7 @@ _TEXT_OPTIONS = (
     "include_file_paths",
     "include_offsets",
 )
-_PARQUET_OPTIONS = ("missing_columns",)
+_PARQUET_OPTIONS = ("missing_columns", "hive_partitioning", "include_file_paths")
 _FOREIGN_OPTIONS = {
     "errors": "it is called invalid=: error, replace, skip or binary",
     "lineterminator": "it is called separator=",
@@ -91,11 +94,21 @@ def read_text(source: Source, **options: Any) -> DataFrame:
     return scan_text(source, **options).collect()
 
 
-def scan_parquet(source: Source, *, missing_columns: str = "error", **unknown: Any) -> LazyFrame:
+def scan_parquet(
+    source: Source,
+    *,
+    missing_columns: str = "error",
+    hive_partitioning: bool | str = "auto",
+    include_file_paths: str | None = None,
+    **unknown: Any,
+) -> LazyFrame:
     """Scan Parquet files; their footers are read now. Columns and filters of the plan decide what is read later.
 
     source: a path, glob, directory or list; a file named twice is read once, through links too, but hard links are
-    files of their own. missing_columns: error, or null for columns that some files lack.
+    files of their own. missing_columns: error, or null for columns that some files lack. hive_partitioning: folders
+    called `name=value` are columns, and a filter of these leaves files out; "auto": those below what source names, if
+    all files have the same ones; True: all of a path, else KM0206. A column that files have themselves is theirs.
+    include_file_paths: name of a further column.
     Types are widened across files; KM0206 names two files that disagree, KM0202 one that is not Parquet.
     """
     origin = users_line()
@@ -105,13 +118,33 @@ def scan_parquet(source: Source, *, missing_columns: str = "error", **unknown: A
         items = items_of(source)
         files = list_files(items, suffixes=(".parquet", ".parq", ".pq"))
         infos = tuple(parquet_info(file) for file in files)
-        schema = unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing)
-        return LazyFrame(ScanParquet(files, infos, read_as(schema), missing, None, describe(items), origin=origin))
+        schema = read_as(unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing))
+        elsewhere = path_columns(
+            files, items, schema, hive_partitioning, _column("include_file_paths", include_file_paths)
+        )
+        schema = with_path_fields(schema, elsewhere)
+        return LazyFrame(ScanParquet(files, infos, schema, missing, None, describe(items), elsewhere, origin=origin))
 
 
 def read_parquet(source: Source, **options: Any) -> DataFrame:
     """Read Parquet files into memory: `scan_parquet` and `collect`, with the options of the first."""
     return scan_parquet(source, **options).collect()
+
+
+def path_columns(
+    files: Sequence[FileStamp], items: Sequence[str], schema: pa.Schema, hive: object, path: str | None
+) -> PathColumns:
+    """The columns of files with `schema` that are in their paths; KM0107 if `hive` is not True, False or "auto"."""
+    if hive is not True and hive is not False:
+        one_of("hive_partitioning", hive, ("auto",))
+    found = folder_columns(files, items, auto=hive == "auto") if hive else pa.schema([])
+    return PathColumns(pa.schema([field for field in found if field.name not in schema.names]), path)
+
+
+def with_path_fields(schema: pa.Schema, columns: PathColumns) -> pa.Schema:
+    """`schema` with the columns of folders and the path behind it."""
+    path: list[pa.Field[Any]] = [] if columns.path is None else [pa.field(columns.path, pa.string(), nullable=False)]
+    return pa.schema([*schema, *columns.folders, *path])
 
 
 def from_arrow(data: Any) -> LazyFrame:

@@ -51,6 +51,17 @@ class ParquetSplit(msgspec.Struct, frozen=True, tag="parquet"):
     size_bytes: int
 
 
+class ParquetFilesSplit(msgspec.Struct, frozen=True, tag="parquet_files"):
+    """Row groups of many small Parquet files, in order."""
+
+    parts: tuple[ParquetSplit, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the projected columns of all files."""
+        return sum(part.size_bytes for part in self.parts)
+
+
 class TableSplit(msgspec.Struct, frozen=True, tag="table"):
     """Record batches [start, stop) of an in-memory table that the runner holds under `table`."""
 
@@ -72,7 +83,10 @@ class SourceSplit(msgspec.Struct, frozen=True, tag="source"):
     size_bytes: int
 
 
-Split = TextSplit | ParquetSplit | TableSplit | SourceSplit
+Split = TextSplit | ParquetSplit | ParquetFilesSplit | TableSplit | SourceSplit
+
+PARQUET_TASKS_LEAST = 64
+"""So many tasks there are, if there are files enough: only beyond that do small files share one."""
 
 
 def split_text_files(files: Sequence[FileStamp], split_bytes: int, *, splittable: Sequence[bool]) -> list[TextSplit]:
@@ -117,3 +131,30 @@ def split_row_groups(file: FileStamp, group_bytes: Iterable[tuple[int, int]], sp
     if groups:
         splits.append(ParquetSplit(file, tuple(groups), total))
     return splits
+
+
+def shared_splits(splits: Sequence[ParquetSplit], split_bytes: int) -> tuple[ParquetSplit | ParquetFilesSplit, ...]:
+    """Put neighbours that are small together, so that many tiny files make some 64 tasks and not one each.
+
+    A split holds at most a 64th of all bytes and of all splits, where that is more than one, and at most `split_bytes`.
+    """
+    total = sum(split.size_bytes for split in splits)
+    bytes_max = min(split_bytes, total // PARQUET_TASKS_LEAST)
+    count_max = -(-len(splits) // PARQUET_TASKS_LEAST)
+    shared: list[ParquetSplit | ParquetFilesSplit] = []
+    waiting: list[ParquetSplit] = []
+    size_bytes = 0
+
+    def flush() -> None:
+        nonlocal waiting, size_bytes
+        if waiting:
+            shared.append(waiting[0] if len(waiting) == 1 else ParquetFilesSplit(tuple(waiting)))
+        waiting, size_bytes = [], 0
+
+    for split in splits:
+        if waiting and (size_bytes + split.size_bytes > bytes_max or len(waiting) >= count_max):
+            flush()
+        waiting.append(split)
+        size_bytes += split.size_bytes
+    flush()
+    return tuple(shared)

@@ -38,7 +38,7 @@ from kernelmill.engine.plan.planner import JobPlan
 from kernelmill.engine.plan.stages import StageGraph, Task, task_of
 from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.sources import HeldSource
-from kernelmill.engine.splits import FileStamp, ParquetSplit, Split, TextSplit
+from kernelmill.engine.splits import FileStamp, ParquetFilesSplit, ParquetSplit, Split, TextSplit
 
 _FILES_MAX = 256
 
@@ -68,6 +68,10 @@ class OpenJob:
                 return TextSplit(tuple(found))
             case ParquetSplit(file=file):
                 return msgspec.structs.replace(split, file=self._found_file(file))
+            case ParquetFilesSplit(parts=parts):
+                return ParquetFilesSplit(
+                    tuple(msgspec.structs.replace(one, file=self._found_file(one.file)) for one in parts)
+                )
             case _:
                 return split
 

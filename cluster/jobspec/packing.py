@@ -39,7 +39,7 @@ from kernelmill.engine.plan.stages import Stage, StageGraph
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sinks import HeldSink
 from kernelmill.engine.sizes import format_bytes
-from kernelmill.engine.splits import FileStamp, ParquetSplit, Split, TextSplit
+from kernelmill.engine.splits import FileStamp, ParquetFilesSplit, ParquetSplit, Split, TextSplit
 
 _PARTS_MAX = 1024
 _LABEL_CHARACTERS_MAX = 64
@@ -170,6 +170,10 @@ def _placed(split: Split, roots: Roots, files: dict[FileStamp, FileStamp]) -> Sp
             return TextSplit(moved)
         case ParquetSplit(file=file):
             return msgspec.structs.replace(split, file=_placed_file(file, roots, files))
+        case ParquetFilesSplit(parts=parts):
+            return ParquetFilesSplit(
+                tuple(msgspec.structs.replace(one, file=_placed_file(one.file, roots, files)) for one in parts)
+            )
         case _:
             return split
 

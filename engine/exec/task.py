@@ -43,7 +43,7 @@ from kernelmill.engine.exec.usersteps import run_user_step, takes_lines, user_sc
 from kernelmill.engine.io.arrow_parts import ArrowWriter
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.files import read_files
-from kernelmill.engine.io.parquet import read_row_groups
+from kernelmill.engine.io.parquet import read_row_groups, read_small_files
 from kernelmill.engine.io.parquet_join import JoiningWriter, encode_row_groups
 from kernelmill.engine.io.parquet_write import PartWriter, SyncLater
 from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
@@ -56,7 +56,7 @@ from kernelmill.engine.remembering import remembered
 from kernelmill.engine.shuffle.taskblocks import TaskBlocks
 from kernelmill.engine.shuffle.writer import OutputWriter
 from kernelmill.engine.sources import HeldSource
-from kernelmill.engine.splits import ParquetSplit, SourceSplit, TableSplit, TextSplit
+from kernelmill.engine.splits import ParquetFilesSplit, ParquetSplit, SourceSplit, TableSplit, TextSplit
 
 Tables = Mapping[str, Sequence[pa.RecordBatch]]
 Sources = Mapping[str, HeldSource]
@@ -185,6 +185,8 @@ def _source(
             return read_files(split, source, context)
         case physical.ReadParquet(), ParquetSplit():
             return read_row_groups(split, source, context)
+        case physical.ReadParquet(), ParquetFilesSplit():
+            return read_small_files(split, source, context)
         case physical.ReadTable(), TableSplit():
             return _table_batches(split, tables[split.table], context)
         case physical.ReadSource(schema=schema), SourceSplit():
@@ -246,6 +248,8 @@ def _origin(task: Task) -> str:
             return ranges[0].file.path + (f" and {len(ranges) - 1} more" if len(ranges) > 1 else "")
         case ParquetSplit(file=file):
             return file.path
+        case ParquetFilesSplit(parts=parts):
+            return f"{parts[0].file.path} and {len(parts) - 1} more"
         case TableSplit(table=table):
             return f"<{table}>"
         case SourceSplit(source=source, number=number):

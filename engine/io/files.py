@@ -13,9 +13,9 @@ from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import ReadContext
 from kernelmill.engine.io.csv_rows import CsvParser, CsvPieces
 from kernelmill.engine.io.fixed_records import read_records
+from kernelmill.engine.io.folders import with_path_columns
 from kernelmill.engine.io.lines import joined
 from kernelmill.engine.io.ndjson_rows import JsonParser, line_pieces
-from kernelmill.engine.io.source import arrow_path
 from kernelmill.engine.io.textrows import Located, read_piece
 from kernelmill.engine.plan.physical import CsvFormat, IpcFormat, JsonFormat, ReadFiles, RecordFormat
 from kernelmill.engine.splits import FileRange, TextSplit
@@ -36,12 +36,13 @@ def read_files(split: TextSplit, operator: ReadFiles, context: ReadContext) -> I
 
 
 def _batches(split: TextSplit, operator: ReadFiles, context: ReadContext) -> Iterator[Located]:
-    wanted = pa.schema([field for field in operator.schema if field.name != operator.path_column])
+    elsewhere = operator.path_columns.names
+    wanted = pa.schema([field for field in operator.schema if field.name not in elsewhere])
     done_bytes = 0
     for part in split.ranges:
         with InputFile(part.file) as file:
             for batch, place in _of_range(file, part, operator, wanted, context, done_bytes):
-                yield _with_path(batch, part, operator), place
+                yield with_path_columns(batch, part.file, operator.schema, operator.path_columns), place
             file.check()
         done_bytes += part.stop - part.start
         context.progress(done_bytes)
@@ -75,15 +76,3 @@ def _of_text(
         pieces = line_pieces(reader, part.file.path)
     for piece in pieces:
         yield from read_piece(piece, parser, context)
-
-
-def _with_path(batch: pa.RecordBatch, part: FileRange, operator: ReadFiles) -> pa.RecordBatch:
-    if operator.path_column not in operator.schema.names:
-        return batch
-    columns: list[Any] = [
-        pa.repeat(arrow_path(part.file.path), batch.num_rows)
-        if field.name == operator.path_column
-        else batch.column(field.name)
-        for field in operator.schema
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=operator.schema)

@@ -12,16 +12,19 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
+from kernelmill.engine.io.folders import repeated, value_of
+from kernelmill.engine.io.lines import joined
 from kernelmill.engine.io.parquet_footer import ParquetInfo, RowGroup, parquet_info, system_error
 from kernelmill.engine.io.parquet_pages import worth_a_dictionary
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.plan.physical import ReadParquet
-from kernelmill.engine.splits import FileStamp, ParquetSplit
+from kernelmill.engine.splits import FileStamp, ParquetFilesSplit, ParquetSplit
 
 __all__ = ["BATCH_ROWS_MAX", "ParquetInfo", "RowGroup", "parquet_info", "read_row_groups", "unify_schemas"]
 
@@ -67,13 +70,58 @@ def read_row_groups(split: ParquetSplit, operator: ReadParquet, context: ReadCon
     _check_unchanged(split.file)
 
 
+def read_small_files(split: ParquetFilesSplit, operator: ReadParquet, context: ReadContext) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of many small files as `read_row_groups` does, those of several files in one batch.
+
+    No column comes as a dictionary: each file has another.
+    """
+    reader = _SmallFiles(context)
+    plain = msgspec.structs.replace(operator, dictionary_columns=())
+
+    def located() -> Iterator[tuple[pa.RecordBatch, Place]]:
+        for part in split.parts:
+            for batch in read_row_groups(part, plain, reader):
+                yield batch, reader.place
+            reader.done_bytes += part.size_bytes
+
+    for batch, place in joined(located()):
+        context.rows_from(place)
+        yield batch
+
+
+class _SmallFiles:
+    """The context of each of several files: adds up what is read of them, and keeps where rows come from."""
+
+    def __init__(self, context: ReadContext) -> None:
+        self._context, self.on_bad = context, context.on_bad
+        self.done_bytes = 0
+        self.place: Place = lambda _: RowPlace("")
+        self.check_cancelled, self.reject = context.check_cancelled, context.reject
+        self.count, self.buffer = context.count, context.buffer
+
+    def progress(self, bytes_done: int) -> None:
+        """Report what is read of this file, beside the files before it."""
+        self._context.progress(self.done_bytes + bytes_done)
+
+    def rows_from(self, place: Place) -> None:
+        """Keep the place of the batch that comes next."""
+        self.place = place
+
+
 class _Source:
     """One file and what is wanted of it."""
 
     def __init__(self, info: ParquetInfo, operator: ReadParquet) -> None:
         self.info, self.operator, self.file = info, operator, info.file
         self.present = [name for name in operator.schema.names if info.schema.get_field_index(name) >= 0]
-        absent = [name for name in operator.schema.names if name not in self.present]
+        elsewhere = operator.path_columns.names
+        self.present = [name for name in self.present if name not in elsewhere]
+        absent = [name for name in operator.schema.names if name not in self.present and name not in elsewhere]
+        self._values = {
+            field.name: value_of(info.file, field, operator.path_columns)
+            for field in operator.schema
+            if field.name in elsewhere
+        }
         if absent and operator.missing != "null":
             hint = "missing_columns='null' fills such columns with nulls"
             raise error(Code.SCHEMA_CONFLICT, f"the file has no column {absent[0]!r}", where=self.file.path, hint=hint)
@@ -124,8 +172,10 @@ class _Source:
         fields: list[pa.Field[Any]] = []
         arrays: list[pa.Array[Any]] = []
         for field in self.operator.schema:
-            if piece is None or field.name not in self.present:
-                array: pa.Array[Any] = pa.nulls(rows, field.type)
+            if field.name in self._values:
+                array: pa.Array[Any] = repeated(self._values[field.name], rows)
+            elif piece is None or field.name not in self.present:
+                array = pa.nulls(rows, field.type)
             else:
                 array = self._cast(piece.column(field.name), field, number)
             arrays.append(array)

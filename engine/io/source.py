@@ -137,6 +137,15 @@ def _bad_source(value: object) -> KernelmillError:
     return error(Code.BAD_SETTING, what, hint=hint)
 
 
+def root_of(item: str) -> str:
+    """The folder, with its slash, below which the files of an item of a source lie; "" for the current one."""
+    if os.path.isdir(item):
+        return os.path.join(item, "")
+    if not os.path.exists(item) and glob.has_magic(item):
+        return _fixed_part(item)
+    return os.path.join(os.path.dirname(item), "") if os.path.dirname(item) else ""
+
+
 def _files_of(path: str, suffixes: Sequence[str] | None) -> list[str]:
     try:
         if os.path.isdir(path):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.encodings import is_splittable
-from kernelmill.engine.io.pruning import may_match
+from kernelmill.engine.io.folders import stats_of
+from kernelmill.engine.io.pruning import ColumnStats, may_match
 from kernelmill.engine.nodes import Column, Node
 from kernelmill.engine.plan import logical, physical
 from kernelmill.engine.plan.lowering import unaliased
@@ -18,14 +22,20 @@ from kernelmill.engine.plan.pipes import Pipe
 from kernelmill.engine.sizes import format_bytes
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import (
+    FileStamp,
+    ParquetFilesSplit,
     ParquetSplit,
     SourceSplit,
     Split,
     TableSplit,
+    shared_splits,
     split_row_groups,
     split_text_files,
 )
 from kernelmill.engine.typing import columns_of
+
+if TYPE_CHECKING:
+    from kernelmill.engine.io.parquet_footer import RowGroup  # the type alone: text plans need no Parquet reader
 
 _TEXT_SPLITS_MAX = 100_000
 """Each costs a task, and a block for each partition: more would take memory and hours for nothing."""
@@ -96,11 +106,11 @@ class Inputs:
             case _:
                 may_cut = [True] * len(scan.files)
         splits = self._byte_splits(scan, may_cut)
-        reading = physical.ReadFiles(scan.format, scan.schema, scan.path_column)
+        reading = physical.ReadFiles(scan.format, scan.schema, scan.path_columns)
         return Pipe(f"read {FORMAT_NAMES[type(scan.format)]}", scan.schema, len(splits), reading, splits)
 
     def _scan_parquet(self, scan: logical.ScanParquet) -> Pipe:
-        splits: list[Split] = []
+        splits: list[ParquetSplit] = []
         rows: list[int] = []
         # a quarter: compressed columns unpack to several times their size, text does not
         size_max = max(1, self._split_bytes // 4)
@@ -108,15 +118,15 @@ class Inputs:
             kept = [
                 (number, group.bytes_of(scan.columns.names))
                 for number, group in enumerate(info.row_groups)
-                if scan.predicate is None or may_match(scan.predicate, group.stats)
+                if scan.predicate is None or may_match(scan.predicate, _stats(scan, file, group))
             ]
             own = split_row_groups(file, kept, size_max)
             splits += own
             rows += (sum(info.row_groups[number].rows for number in split.row_groups) for split in own)
             self.input_bytes += sum(size for _, size in kept)
-        tasks = tuple(splits) or (ParquetSplit(scan.files[0], (), 0),)
-        reading = physical.ReadParquet(scan.schema, scan.missing)
-        return Pipe("read parquet", scan.schema, len(tasks), reading, tasks, rows=tuple(rows) or (0,))
+        tasks = shared_splits(splits, size_max) or (ParquetSplit(scan.files[0], (), 0),)
+        reading = physical.ReadParquet(scan.schema, scan.missing, (), scan.path_columns)
+        return Pipe("read parquet", scan.schema, len(tasks), reading, tasks, rows=_rows_of(tasks, rows))
 
     def _scan_table(self, scan: logical.ScanTable) -> Pipe:
         name = f"table{len(self.tables)}"
@@ -164,7 +174,20 @@ def keys_as_dictionaries(pipe: Pipe, plan: logical.Aggregate) -> Pipe:
     schema = pipe.source.schema
     only_keys = [name for name in schema.names if name in names.values() and name not in used]
     texts = tuple(name for name in only_keys if _is_text(schema.field(name).type))
-    return replace(pipe, source=physical.ReadParquet(schema, pipe.source.missing, texts)) if texts else pipe
+    return replace(pipe, source=replace(pipe.source, dictionary_columns=texts)) if texts else pipe
+
+
+def _rows_of(tasks: Sequence[ParquetSplit | ParquetFilesSplit], rows: Sequence[int]) -> tuple[int, ...]:
+    """How many rows each task reads, where `rows` are those of the splits that tasks have or share, in their order."""
+    own = iter(rows)
+    return tuple(sum(islice(own, len(task.parts) if isinstance(task, ParquetFilesSplit) else 1)) for task in tasks)
+
+
+def _stats(scan: logical.ScanParquet, file: FileStamp, group: RowGroup) -> Mapping[str, ColumnStats]:
+    """What is known of the columns of a row group, those of its file's folders included."""
+    if not len(scan.path_columns.folders):
+        return group.stats
+    return ChainMap(stats_of(file, scan.path_columns, group.rows), dict(group.stats))
 
 
 def _through(columns: Sequence[NamedNode], names: dict[str, str], used: set[str]) -> tuple[dict[str, str], set[str]]:

@@ -19,7 +19,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column, Node, Tokenize
 from kernelmill.engine.origin import located
 from kernelmill.engine.plan.partial import finished_schema
-from kernelmill.engine.plan.physical import AggSpec, Format, NamedNode, TextOptions
+from kernelmill.engine.plan.physical import NO_PATH_COLUMNS, AggSpec, Format, NamedNode, PathColumns, TextOptions
 from kernelmill.engine.schema import find
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp
@@ -112,7 +112,10 @@ class ScanText(LogicalPlan, frozen=True, eq=False):
 
 
 class ScanParquet(LogicalPlan, frozen=True, eq=False):
-    """Columns of Parquet files. `predicate` only serves to skip row groups: a Filter above still tests each row."""
+    """Columns of Parquet files. `predicate` only serves to skip row groups: a Filter above still tests each row.
+
+    `path_columns` are those of `columns` that are not in the files.
+    """
 
     files: tuple[FileStamp, ...]
     infos: tuple[ParquetInfo, ...]
@@ -120,18 +123,19 @@ class ScanParquet(LogicalPlan, frozen=True, eq=False):
     missing: str = "error"
     predicate: Node | None = None
     label: str = ""
+    path_columns: PathColumns = NO_PATH_COLUMNS
 
     def _derive(self) -> pa.Schema:
         return unique_names(_some(self.columns))
 
 
 class ScanFiles(LogicalPlan, frozen=True, eq=False):
-    """Columns of CSV, JSON, Arrow or fixed-width files; `path_column` is one of them that is not in the files."""
+    """Columns of CSV, JSON, Arrow or fixed-width files; `path_columns` are those of them that are not in the files."""
 
     files: tuple[FileStamp, ...]
     format: Format
     columns: pa.Schema
-    path_column: str | None = None
+    path_columns: PathColumns = NO_PATH_COLUMNS
     label: str = ""
 
     def _derive(self) -> pa.Schema:

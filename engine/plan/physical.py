@@ -14,6 +14,8 @@ import pyarrow as pa
 from kernelmill.engine.nodes import Node
 from kernelmill.engine.plan.rowsteps import RowStep, ToShare
 
+NO_COLUMNS = pa.schema([])
+
 
 class NamedNode(msgspec.Struct, frozen=True, array_like=True):
     """An expression and the name of the column it makes."""
@@ -60,6 +62,21 @@ class TextOptions(msgspec.Struct, frozen=True):
     path_column: str | None = None
     offset_column: str | None = None
     encoding: str = "utf-8"
+
+
+class PathColumns(msgspec.Struct, frozen=True):
+    """Columns that are in the paths of files and not in the files: `path`, and those of folders `name=value`."""
+
+    folders: pa.Schema = NO_COLUMNS
+    path: str | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """What they are called."""
+        return {*self.folders.names, *(() if self.path is None else (self.path,))}
+
+
+NO_PATH_COLUMNS = PathColumns()
 
 
 class CsvFormat(msgspec.Struct, frozen=True, tag="csv"):
@@ -137,20 +154,23 @@ class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):
 class ReadParquet(msgspec.Struct, frozen=True, tag="read_parquet"):
     """The columns of `schema` from row groups; `missing` says what a file without one of them gives: error or null.
 
+    `path_columns` are not in the files.
+
     `dictionary_columns` are text columns that only serve as group keys: they are best read as dictionaries.
     """
 
     schema: pa.Schema
     missing: str = "error"
     dictionary_columns: tuple[str, ...] = ()
+    path_columns: PathColumns = NO_PATH_COLUMNS
 
 
 class ReadFiles(msgspec.Struct, frozen=True, tag="read_files"):
-    """The columns of `schema` from files of `format`; `path_column`, if it is among them, is the file's path."""
+    """The columns of `schema` from files of `format`, but for `path_columns`, which are not in the files."""
 
     format: Format
     schema: pa.Schema
-    path_column: str | None = None
+    path_columns: PathColumns = NO_PATH_COLUMNS
 
 
 class ReadTable(msgspec.Struct, frozen=True, tag="read_table"):

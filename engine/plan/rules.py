@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from msgspec.structs import replace
+
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.nodes import Call, Cast, Column, Literal, Node, Tokenize
 from kernelmill.engine.plan.joins import Join
@@ -184,17 +186,7 @@ def push_filter_through_sort(plan: LogicalPlan) -> LogicalPlan:
 def prune_row_groups(plan: LogicalPlan) -> LogicalPlan:
     """Tell a Parquet scan what is tested above it, so that row groups without a match are not read."""
     if isinstance(plan, Filter) and isinstance(plan.input, ScanParquet) and plan.input.predicate is None:
-        scan = plan.input
-        told = ScanParquet(
-            scan.files,
-            scan.infos,
-            scan.columns,
-            scan.missing,
-            plan.predicate,
-            scan.label,
-            origin=scan.origin,
-        )
-        return with_input(plan, told)
+        return with_input(plan, replace(plan.input, predicate=plan.predicate))
     return plan
 
 

@@ -18,7 +18,15 @@ from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import VERSION, decode_pipeline, decode_task, encode_pipeline, encode_task
 from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline, TextOptions
 from kernelmill.engine.plan.stages import EdgeKind, Task, TaskInput
-from kernelmill.engine.splits import FileRange, FileStamp, ParquetSplit, SourceSplit, TableSplit, TextSplit
+from kernelmill.engine.splits import (
+    FileRange,
+    FileStamp,
+    ParquetFilesSplit,
+    ParquetSplit,
+    SourceSplit,
+    TableSplit,
+    TextSplit,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = pa.schema([pa.field("word", pa.string(), nullable=False), pa.field("n", pa.int64())])
@@ -30,9 +38,9 @@ SOURCES = [
     physical.ReadText(TextOptions(separator=b"\x00\xff", path_column="path"), SCHEMA),
     physical.CountTokens(TextOptions(), "word", True, b"", "word", (AggSpec("len", "len", None),)),
     physical.ReadParquet(SCHEMA, "null", ("word",)),
-    physical.ReadFiles(physical.CsvFormat(SCHEMA, TextOptions(), comment=b"#", null_values=("NA",)), SCHEMA, "path"),
+    physical.ReadFiles(physical.CsvFormat(SCHEMA, TextOptions(), comment=b"#", null_values=("NA",)), SCHEMA),
     physical.ReadFiles(physical.JsonFormat(TextOptions(encoding="latin-1")), SCHEMA),
-    physical.ReadFiles(physical.IpcFormat(), SCHEMA),
+    physical.ReadFiles(physical.IpcFormat(), SCHEMA, physical.PathColumns(SCHEMA, "path")),
     physical.ReadFiles(physical.RecordFormat(10, (("word", 3),)), SCHEMA),
     physical.ReadTable(SCHEMA),
     physical.ReadSource(SCHEMA),
@@ -109,7 +117,14 @@ def test_aggregates_come_back_with_all_that_they_read():
     assert aggs[0].columns == ("x", "y", "kept")
 
 
-@pytest.mark.parametrize("task", [*TASKS, Task(0, 0, b"", 1, SourceSplit("source0", 4, b"[1]", 99))])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *TASKS,
+        Task(0, 0, b"", 1, SourceSplit("source0", 4, b"[1]", 99)),
+        Task(0, 0, b"", 1, ParquetFilesSplit((ParquetSplit(FILE, (0,), 9), ParquetSplit(FILE, (1,), 9)))),
+    ],
+)
 def test_tasks_come_back_equal(task):
     assert decode_task(encode_task(task)) == task
 
