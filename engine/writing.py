@@ -16,6 +16,7 @@ from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet
 from kernelmill.engine.plan.planner import plan_job
 
 JOB_ID_CHARACTERS_MAX = 256
+FILES_MAX = 100_000
 COMPRESSIONS = ("zstd", "snappy", "lz4", "gzip", "none")
 
 
@@ -25,6 +26,7 @@ def write_files(
     named: tuple[tuple[str, LogicalPlan], ...] = (),
     *,
     mode: str = "error",
+    files: int | None = None,
     compression: str = "zstd",
     row_group_rows: int = 1_048_576,
     statistics: bool = True,
@@ -45,6 +47,8 @@ def write_files(
         if single and named:
             what = f"{path!r} would be one file, and the job has several outputs"
             raise error(Code.BAD_SETTING, what, hint="name a folder: each output gets one of its own in it")
+        if files is not None:
+            _check_files(files, single=single, several=bool(named))
         sink = SinkParquet(
             plan,
             target,
@@ -53,6 +57,7 @@ def write_files(
             whole_number("row_group_rows", row_group_rows, 1),
             flag("statistics", statistics),
             named,
+            files,
             origin=origin,
         )
         one_of("mode", mode, ("error", "overwrite"))
@@ -60,6 +65,16 @@ def write_files(
     resolved, on_event = run_settings(progress, on_bad=on_bad, max_rejects=max_rejects, **settings)
     job = plan_job(sink, split_bytes=resolved.split_bytes, partitions=resolved.partitions)
     return run_sink(job, target, SinkOptions(mode, single, on_event, job_id), resolved)
+
+
+def _check_files(files: Any, *, single: bool, several: bool) -> None:
+    whole_number("files", files, 1, FILES_MAX)
+    if several:
+        what = "files= is about one output, and the job has several"
+        raise error(Code.BAD_SETTING, what, hint="partitions= of the job, or of an output, says how many files it has")
+    if single and files != 1:
+        hint = "name a folder: a path that does not end in .parquet"
+        raise error(Code.BAD_SETTING, f"files={files} and a path that is one file", hint=hint)
 
 
 def _target(path: Any) -> str:

@@ -48,17 +48,17 @@ def run_row_step(
         case rowsteps.GatherCounts():
             return iter([concatenated(list(batches))]), rowsteps.COUNTED
         case rowsteps.RowIndex(name=name, offset=offset):
-            first, _ = _place(beside, step.counts)
+            first, _ = place_of_rows(beside, step.counts)
             made = schema.insert(0, pa.field(name, pa.int64(), nullable=False))
             return _numbered(batches, first + offset, made, context), made
         case rowsteps.EveryRow(each=each, offset=offset):
-            first, _ = _place(beside, step.counts)
+            first, _ = place_of_rows(beside, step.counts)
             return _picked(batches, first, lambda n: (n >= offset) & ((n - offset) % each == 0), context), schema
         case rowsteps.LastRows(rows=rows):
-            first, total = _place(beside, step.counts)
+            first, total = place_of_rows(beside, step.counts)
             return _picked(batches, first, lambda n: n >= total - rows, context), schema
         case rowsteps.SampleRows():
-            first, total = _place(beside, step.counts)
+            first, total = place_of_rows(beside, step.counts)
             wanted = int(total * step.fraction) if step.rows is None else step.rows
             return _picked(batches, first, lambda n: shuffled(n, total, step.seed) < wanted, context), schema
         case rowsteps.Unpivot():
@@ -69,13 +69,28 @@ def run_row_step(
             raise error(Code.INTERNAL, "a step that reads blocks more than once was given rows")
 
 
-def _place(beside: Beside, known: rowsteps.Counts) -> tuple[int, int]:
+def place_of_rows(beside: Beside, known: rowsteps.Counts) -> tuple[int, int]:
     """The number of the task's first row, and how many rows all tasks have."""
     if known is None:
         counts = np.concatenate([np.asarray(batch.column(0)) for batch in beside.counts()])
     else:
         counts = np.array(known, np.int64)
     return int(counts[: beside.task].sum()), int(counts.sum())
+
+
+def to_equal_parts(
+    batches: Batches, first: int, total: int, partitions: int, context: TaskContext
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Row r of `total` for partition r * partitions // total; the first row that comes is number `first`."""
+    for batch in batches:
+        context.check_cancelled()
+        start = 0
+        while start < batch.num_rows:
+            part = (first + start) * partitions // total
+            stop = min(batch.num_rows, -(-(part + 1) * total // partitions) - first)  # the next part's first row
+            yield part, batch.slice(start, stop - start)
+            start = stop
+        first += batch.num_rows
 
 
 def _numbered(batches: Batches, first: int, schema: pa.Schema, context: TaskContext) -> Batches:

@@ -36,7 +36,7 @@ from kernelmill.engine.exec.listwords import is_word
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of, user_placing
 from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
-from kernelmill.engine.exec.rowverbs import Beside, run_row_step
+from kernelmill.engine.exec.rowverbs import Beside, place_of_rows, run_row_step, to_equal_parts
 from kernelmill.engine.exec.sorting import sort_rows
 from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import run_user_step, takes_lines, user_schema
@@ -130,6 +130,9 @@ def _leave_blocks(
             keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
             placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
             placed = to_partitions(batches, keys, task.partitions, context, placing)
+        elif isinstance(pipeline.end, rowsteps.ToEqualParts):
+            first, total = place_of_rows(_beside(task, store), pipeline.end.counts)
+            placed = to_equal_parts(batches, first, total, task.partitions, context)
         else:
             assert isinstance(pipeline.end, physical.ToBlocks)
             placing = user_placing(pipeline.end, functions, context)

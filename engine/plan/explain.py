@@ -120,7 +120,8 @@ def node_line(plan: LogicalPlan) -> str:
         case logical.Limit(rows=rows):
             return f"Limit {rows}"
         case logical.SinkParquet():
-            shape = "one file" if plan.single_file else "folders" if plan.named else "folder"
+            several = "folders" if plan.named else "folder" if plan.files is None else f"{plan.files} files"
+            shape = "one file" if plan.single_file else several
             return f"SinkParquet {plan.path} ({shape}, {plan.compression})"
         case logical.SinkRows(label=label):
             return f"SinkRows {label}"
@@ -239,6 +240,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return "ToArrow"
         case physical.ToSink():
             return "ToSink"
+        case rowsteps.ToEqualParts():
+            return "ToEqualParts"
         case rowsteps.ToShare():
             return f"ToShare of {operator.tasks:,} tasks from {operator.first:,} on"
         case _ if isinstance(operator, rowsteps.RowStep):

@@ -279,7 +279,7 @@ class Limit(LogicalPlan, frozen=True, eq=False):
 
 
 class SinkParquet(LogicalPlan, frozen=True, eq=False):
-    """Parquet at `path`: one file if `single_file`, else a folder with a part file a task.
+    """Parquet at `path`: one file if `single_file`, else a folder with a part file a task, or `files` of them.
 
     `named` are further outputs of the same map, each with a folder of its own in that folder.
     """
@@ -291,6 +291,7 @@ class SinkParquet(LogicalPlan, frozen=True, eq=False):
     row_group_rows: int = 1_048_576
     statistics: bool = True
     named: tuple[tuple[str, LogicalPlan], ...] = ()
+    files: int | None = None
 
     def _derive(self) -> pa.Schema:
         for item in (column for plan in (self.input, *(plan for _, plan in self.named)) for column in plan.schema):

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Node
-from kernelmill.engine.plan.rowsteps import RowStep, ToShare
+from kernelmill.engine.plan.rowsteps import RowStep, ToEqualParts, ToShare
 
 NO_COLUMNS = pa.schema([])
 
@@ -472,7 +472,7 @@ Step = (
     | UserStep
     | RowStep
 )
-End = ToBlocks | ToRanges | ToShare | ToParquet | ToOneParquet | ToArrow | ToSink
+End = ToBlocks | ToRanges | ToShare | ToEqualParts | ToParquet | ToOneParquet | ToArrow | ToSink
 
 
 class Branch(msgspec.Struct, frozen=True):

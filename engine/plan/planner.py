@@ -8,6 +8,7 @@ MapReduce     map, combine -> hash, range or the user's partition -> sort -> red
 unique        rows -> hash by keys -> first row of each
 tail, sample  rows -> counts of all tasks -> rows by their numbers               (with_row_index, gather_every too)
 concat        rows of each frame -> by range of tasks -> all frames' rows
+files=n       rows -> counts of rows -> rows by their number -> n writers
 one file      row groups, encoded by each task -> gather -> one writer
 """
 
@@ -80,8 +81,10 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
         named = planner.sink_several(plan)
     elif isinstance(plan, logical.SinkParquet):
         pipe = planner.open(plan.input)
-        if plan.single_file and pipe.tasks > 1:
+        if (plan.single_file or plan.files == 1) and pipe.tasks > 1:
             planner.sink_joined(pipe, plan)
+        elif plan.files is not None and plan.files != pipe.tasks:
+            planner.sink(planner.shared_out(pipe, plan.files), plan, plan.input)
         else:
             planner.sink(pipe, plan, plan.input)
     elif isinstance(plan, logical.SinkRows):
@@ -401,6 +404,15 @@ class _Planner:
         placing = Pipe("ranges", pipe.schema, pipe.tasks, inputs=(own, splitters))
         placed = self.close(placing, physical.ToRanges(keys), partitions)
         return Pipe(label, pipe.schema, partitions, inputs=(Edge(placed, EdgeKind.RANGE),))
+
+    def shared_out(self, pipe: Pipe, parts: int) -> Pipe:
+        """Close `pipe`; each of the new one's tasks gets an equal share of all rows, in their order."""
+        if parts > BLOCKS_MAX // pipe.tasks:
+            what = f"files={parts:,} of {pipe.tasks:,} tasks are too many"
+            raise error(Code.BAD_SETTING, what, hint=f"at most {BLOCKS_MAX // pipe.tasks:,} are possible for this job")
+        counted, counts = self._counted(pipe, needs_total=True)
+        shared = self.close(counted, rowsteps.ToEqualParts(counts), parts)
+        return Pipe("write", pipe.schema, parts, inputs=(Edge(shared, EdgeKind.RANGE),))
 
     def _aggregate(self, plan: logical.Aggregate) -> Pipe:
         pipe = keys_as_dictionaries(self.open(plan.input), plan)

@@ -107,5 +107,11 @@ class ToShare(msgspec.Struct, frozen=True, tag="to_share"):
         return (self.first + task) * self.partitions // self.tasks
 
 
+class ToEqualParts(msgspec.Struct, frozen=True, tag="to_equal_parts"):
+    """Share the rows of all tasks out evenly, in their order: row r of n goes to partition r * partitions // n."""
+
+    counts: Counts
+
+
 Numbering = RowIndex | EveryRow | LastRows | SampleRows
 RowStep = ReadInputs | ThinRows | UniqueRows | CountRows | GatherCounts | Numbering | Unpivot | AsSchema

@@ -84,6 +84,7 @@ OF_ROWS = [
     rowsteps.AsSchema(SCHEMA),
 ]
 PIPELINES += [Pipeline(None, tuple(OF_ROWS), rowsteps.ToShare(3, 4, 9), SCHEMA)]
+PIPELINES += [Pipeline(None, (), rowsteps.ToEqualParts(counts), SCHEMA) for counts in (None, (3, 1 << 40))]
 TASKS = [
     Task(0, 3, b"operators", 8, TextSplit((FileRange(FILE, 0, 100), FileRange(FILE, 100, 1234)))),
     Task(0, 0, b"", 1, ParquetSplit(FILE, (0, 1), 99)),
