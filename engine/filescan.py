@@ -22,8 +22,8 @@ from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import column_name, flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.plan.fileformats import CsvFormat, Format, IpcFormat, JsonFormat, RecordFormat, TextOptions
 from kernelmill.engine.plan.logical import ScanFiles
-from kernelmill.engine.plan.physical import CsvFormat, Format, IpcFormat, JsonFormat, RecordFormat, TextOptions
 from kernelmill.engine.scan import path_columns, read_as, with_path_fields
 from kernelmill.engine.schema import columns_given
 from kernelmill.engine.splits import FileStamp

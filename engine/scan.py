@@ -18,8 +18,8 @@ from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.plan.fileformats import PathColumns, TextOptions
 from kernelmill.engine.plan.logical import ScanParquet, ScanSource, ScanTable, ScanText
-from kernelmill.engine.plan.physical import PathColumns, TextOptions
 from kernelmill.engine.schema import is_unicode
 from kernelmill.engine.sizes import parse_bytes
 from kernelmill.engine.sources import BATCH_ROWS, DataSource, UserSource, declared_schema

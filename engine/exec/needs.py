@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kernelmill.engine.batch import is_string_like
 from kernelmill.engine.exec.keys import turned_type
-from kernelmill.engine.plan import physical
+from kernelmill.engine.plan import fileformats, physical
 from kernelmill.kernels import (
     combining,
     counting,
@@ -97,7 +97,8 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         yield from (utf8.find_invalid_utf8,) if source.text.invalid != "binary" else ()
     if isinstance(source, physical.ReadText):
         yield from (utf8.find_invalid_utf8, line_kernels.split_lines, line_kernels.find_lines)
-    if isinstance(source, physical.ReadFiles) and isinstance(source.format, physical.CsvFormat | physical.JsonFormat):
+    formats = fileformats.CsvFormat | fileformats.JsonFormat
+    if isinstance(source, physical.ReadFiles) and isinstance(source.format, formats):
         yield utf8.find_invalid_utf8
     for step in pipeline.steps:
         match step:

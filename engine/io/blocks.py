@@ -16,7 +16,7 @@ from kernelmill.engine.io.decompress import codec_of
 from kernelmill.engine.io.original import OriginalText
 from kernelmill.engine.io.text_errors import encoding_error, token_too_long_error, too_long_error
 from kernelmill.engine.io.text_stream import OpenText, RecordCounter, is_utf8, open_text
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.splits import FileRange, FileStamp, TextSplit
 from kernelmill.kernels.intrinsics import SLACK_BYTES
 from kernelmill.kernels.lines import count_characters_before

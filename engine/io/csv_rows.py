@@ -20,7 +20,7 @@ from kernelmill.engine.io.blocks import FileReader
 from kernelmill.engine.io.context import ReadContext, where
 from kernelmill.engine.io.textrows import Piece, bad_record, shown
 from kernelmill.engine.lazymodules import imported
-from kernelmill.engine.plan.physical import CsvFormat
+from kernelmill.engine.plan.fileformats import CsvFormat
 from kernelmill.engine.splits import FileRange
 from kernelmill.kernels.records import find_records
 

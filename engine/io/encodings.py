@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.decompress import codec_of
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 
 BAD_BYTE = 0xFF
 _MARK = "\udcff"  # a lone surrogate: no decoder makes it from valid input

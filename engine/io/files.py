@@ -17,7 +17,8 @@ from kernelmill.engine.io.folders import with_path_columns
 from kernelmill.engine.io.lines import joined
 from kernelmill.engine.io.ndjson_rows import JsonParser, line_pieces
 from kernelmill.engine.io.textrows import Located, read_piece
-from kernelmill.engine.plan.physical import CsvFormat, IpcFormat, JsonFormat, ReadFiles, RecordFormat
+from kernelmill.engine.plan.fileformats import CsvFormat, IpcFormat, JsonFormat, RecordFormat
+from kernelmill.engine.plan.physical import ReadFiles
 from kernelmill.engine.splits import FileRange, TextSplit
 
 _NOTHING: list[pa.Field[Any]] = [pa.field("", pa.string())]

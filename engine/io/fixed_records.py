@@ -11,7 +11,7 @@ import pyarrow as pa
 from kernelmill.engine.batch import buffer_of
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
-from kernelmill.engine.plan.physical import RecordFormat
+from kernelmill.engine.plan.fileformats import RecordFormat
 from kernelmill.engine.splits import FileRange
 
 _BATCH_BYTES = 4 << 20

@@ -16,7 +16,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.pruning import ColumnStats
 from kernelmill.engine.io.source import arrow_path, root_of
-from kernelmill.engine.plan.physical import PathColumns
+from kernelmill.engine.plan.fileformats import PathColumns
 from kernelmill.engine.splits import FileStamp
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"

@@ -15,7 +15,7 @@ from kernelmill.engine.io.context import PlainContext
 from kernelmill.engine.io.csv_rows import CsvParser, CsvPieces, Records, fields_of, names_of
 from kernelmill.engine.io.ndjson_rows import JsonParser, line_pieces
 from kernelmill.engine.io.textrows import read_piece
-from kernelmill.engine.plan.physical import CsvFormat, JsonFormat
+from kernelmill.engine.plan.fileformats import CsvFormat, JsonFormat
 from kernelmill.engine.schema import find
 from kernelmill.engine.splits import FileRange, FileStamp
 

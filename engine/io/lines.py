@@ -17,7 +17,7 @@ from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
 from kernelmill.engine.io.linesinplace import PLACE, LinesInPlace
 from kernelmill.engine.io.source import arrow_path
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.remembering import remembered
 from kernelmill.engine.splits import FileRange, TextSplit
 from kernelmill.kernels.intrinsics import SLACK_BYTES

@@ -10,7 +10,7 @@ from kernelmill.engine.io.context import ReadContext
 from kernelmill.engine.io.decompress import codec_of
 from kernelmill.engine.io.encodings import Decoder, single_byte_table
 from kernelmill.engine.io.text_stream import undecoded
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.splits import FileStamp
 
 _PIECE_BYTES = 16 << 10  # small: the piece in which a place lies is decoded some 14 times to find it

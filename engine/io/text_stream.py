@@ -18,7 +18,7 @@ from kernelmill.engine.io.encodings import (
     needs_whole_file,
     single_byte_table,
 )
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.splits import FileRange, FileStamp
 from kernelmill.kernels.intrinsics import SLACK_BYTES
 from kernelmill.kernels.utf8 import transcode_bytes

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Column, Tokenize
-from kernelmill.engine.plan import logical, physical, rowlogical, rowsteps, userlogical
+from kernelmill.engine.plan import fileformats, logical, physical, rowlogical, rowsteps, userlogical
 from kernelmill.engine.plan.explainrows import node_of_rows, step_of_rows
 from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import LogicalPlan
@@ -24,10 +24,10 @@ from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 _COLUMNS_SHOWN_MAX = 20
 _FORMAT_TITLES: dict[type, str] = {
-    physical.CsvFormat: "Csv",
-    physical.JsonFormat: "Ndjson",
-    physical.IpcFormat: "Ipc",
-    physical.RecordFormat: "Records",
+    fileformats.CsvFormat: "Csv",
+    fileformats.JsonFormat: "Ndjson",
+    fileformats.IpcFormat: "Ipc",
+    fileformats.RecordFormat: "Records",
 }
 
 
@@ -352,9 +352,9 @@ def _sort(keys: Sequence[tuple[str, bool, bool]]) -> str:
     return ", ".join(words)
 
 
-def _text_options(options: physical.TextOptions) -> str:
+def _text_options(options: fileformats.TextOptions) -> str:
     """What differs from the usual."""
-    usual = physical.TextOptions()
+    usual = fileformats.TextOptions()
     told = [
         f"{name}={getattr(options, name)!r}"
         for name in ("invalid", "separator", "whole_file", "encoding")
@@ -363,11 +363,11 @@ def _text_options(options: physical.TextOptions) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
-def _format_options(form: physical.Format) -> str:
+def _format_options(form: fileformats.Format) -> str:
     match form:
-        case physical.CsvFormat(is_cut=False):
+        case fileformats.CsvFormat(is_cut=False):
             return " (not splittable: newlines in values)"
-        case physical.RecordFormat(width=width):
+        case fileformats.RecordFormat(width=width):
             return f" (width={width})"
         case _:
             return ""

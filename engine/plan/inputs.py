@@ -15,9 +15,9 @@ from kernelmill.engine.io.encodings import is_splittable
 from kernelmill.engine.io.folders import stats_of
 from kernelmill.engine.io.pruning import ColumnStats, may_match
 from kernelmill.engine.nodes import Column, Node
-from kernelmill.engine.plan import logical, physical
+from kernelmill.engine.plan import fileformats, logical, physical
 from kernelmill.engine.plan.lowering import unaliased
-from kernelmill.engine.plan.physical import FORMAT_NAMES, NamedNode
+from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.pipes import Pipe
 from kernelmill.engine.sizes import format_bytes
 from kernelmill.engine.sources import HeldSource
@@ -99,15 +99,15 @@ class Inputs:
 
     def _scan_files(self, scan: logical.ScanFiles) -> Pipe:
         match scan.format:
-            case physical.CsvFormat(is_cut=is_cut, text=text):
+            case fileformats.CsvFormat(is_cut=is_cut, text=text):
                 may_cut = [is_cut and is_splittable(file.path, text) for file in scan.files]
-            case physical.JsonFormat(text=text):
+            case fileformats.JsonFormat(text=text):
                 may_cut = [is_splittable(file.path, text) for file in scan.files]
             case _:
                 may_cut = [True] * len(scan.files)
         splits = self._byte_splits(scan, may_cut)
         reading = physical.ReadFiles(scan.format, scan.schema, scan.path_columns)
-        return Pipe(f"read {FORMAT_NAMES[type(scan.format)]}", scan.schema, len(splits), reading, splits)
+        return Pipe(f"read {fileformats.FORMAT_NAMES[type(scan.format)]}", scan.schema, len(splits), reading, splits)
 
     def _scan_parquet(self, scan: logical.ScanParquet) -> Pipe:
         splits: list[ParquetSplit] = []

@@ -18,8 +18,9 @@ from kernelmill.engine.batch import is_string_like, is_word_like
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column, Node, Tokenize
 from kernelmill.engine.origin import located
+from kernelmill.engine.plan.fileformats import NO_PATH_COLUMNS, Format, PathColumns, TextOptions
 from kernelmill.engine.plan.partial import finished_schema
-from kernelmill.engine.plan.physical import NO_PATH_COLUMNS, AggSpec, Format, NamedNode, PathColumns, TextOptions
+from kernelmill.engine.plan.physical import AggSpec, NamedNode
 from kernelmill.engine.schema import find
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp

@@ -15,8 +15,9 @@ from kernelmill.engine.exec.exchange import to_partitions
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.io import blocks
 from kernelmill.engine.nodes import Column, Tokenize
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.plan.partial import partial_schema
-from kernelmill.engine.plan.physical import AggSpec, CountTokens, TextOptions
+from kernelmill.engine.plan.physical import AggSpec, CountTokens
 from kernelmill.engine.splits import FileRange, FileStamp, TextSplit
 
 MODES = ["whitespace", "word", "identifier", "separators"]

@@ -12,7 +12,7 @@ from kernelmill.engine.io.context import PlainContext
 from kernelmill.engine.io.linesinplace import PLACE, LinesInPlace
 from kernelmill.engine.io.source import stamp
 from kernelmill.engine.io.text import read_batches
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.splits import split_text_files
 
 LINE = pa.schema([pa.field("line", pa.string(), nullable=False)])

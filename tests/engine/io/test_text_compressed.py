@@ -9,7 +9,7 @@ from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io.context import PlainContext
 from kernelmill.engine.io.source import stamp
 from kernelmill.engine.io.text import is_splittable, read_batches, read_blocks
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.splits import FileRange, TextSplit
 
 TEXT = b"".join(b"line %d of a text that is long enough\n" % i for i in range(9000))

@@ -7,7 +7,7 @@ from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io.context import PlainContext
 from kernelmill.engine.io.source import stamp
 from kernelmill.engine.io.text import read_batches
-from kernelmill.engine.plan.physical import TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
 from kernelmill.engine.splits import FileRange, TextSplit, split_text_files
 
 LINE = pa.schema([("line", pa.string())])

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Tokenize
-from kernelmill.engine.plan import physical, rowsteps
+from kernelmill.engine.plan import fileformats, physical, rowsteps
 from kernelmill.engine.plan.codec import VERSION, decode_pipeline, decode_task, encode_pipeline, encode_task
-from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline, TextOptions
+from kernelmill.engine.plan.fileformats import TextOptions
+from kernelmill.engine.plan.physical import AggSpec, NamedNode, Pipeline
 from kernelmill.engine.plan.stages import EdgeKind, Task, TaskInput
 from kernelmill.engine.splits import (
     FileRange,
@@ -38,10 +39,10 @@ SOURCES = [
     physical.ReadText(TextOptions(separator=b"\x00\xff", path_column="path"), SCHEMA),
     physical.CountTokens(TextOptions(), "word", True, b"", "word", (AggSpec("len", "len", None),)),
     physical.ReadParquet(SCHEMA, "null", ("word",)),
-    physical.ReadFiles(physical.CsvFormat(SCHEMA, TextOptions(), comment=b"#", null_values=("NA",)), SCHEMA),
-    physical.ReadFiles(physical.JsonFormat(TextOptions(encoding="latin-1")), SCHEMA),
-    physical.ReadFiles(physical.IpcFormat(), SCHEMA, physical.PathColumns(SCHEMA, "path")),
-    physical.ReadFiles(physical.RecordFormat(10, (("word", 3),)), SCHEMA),
+    physical.ReadFiles(fileformats.CsvFormat(SCHEMA, TextOptions(), comment=b"#", null_values=("NA",)), SCHEMA),
+    physical.ReadFiles(fileformats.JsonFormat(TextOptions(encoding="latin-1")), SCHEMA),
+    physical.ReadFiles(fileformats.IpcFormat(), SCHEMA, fileformats.PathColumns(SCHEMA, "path")),
+    physical.ReadFiles(fileformats.RecordFormat(10, (("word", 3),)), SCHEMA),
     physical.ReadTable(SCHEMA),
     physical.ReadSource(SCHEMA),
 ]
