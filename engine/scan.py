@@ -13,7 +13,7 @@ from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.io.decompress import refuse_unreadable_format
 from kernelmill.engine.io.encodings import codec_name
 from kernelmill.engine.io.folders import folder_columns
-from kernelmill.engine.io.parquet_footer import parquet_info
+from kernelmill.engine.io.many_footers import footers_of
 from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import flag, no_options, one_of, whole_number
@@ -117,7 +117,7 @@ def scan_parquet(
         missing = one_of("missing_columns", missing_columns, ("error", "null"))
         items = items_of(source)
         files = list_files(items, suffixes=(".parquet", ".parq", ".pq"))
-        infos = tuple(parquet_info(file) for file in files)
+        infos = footers_of(files)
         schema = read_as(unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing))
         elsewhere = path_columns(
             files, items, schema, hive_partitioning, _column("include_file_paths", include_file_paths)

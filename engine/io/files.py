@@ -17,7 +17,7 @@ from kernelmill.engine.io.folders import with_path_columns
 from kernelmill.engine.io.lines import joined
 from kernelmill.engine.io.ndjson_rows import JsonParser, line_pieces
 from kernelmill.engine.io.textrows import Located, read_piece
-from kernelmill.engine.plan.fileformats import CsvFormat, IpcFormat, JsonFormat, RecordFormat
+from kernelmill.engine.plan.fileformats import CsvFormat, Format, IpcFormat, JsonFormat, RecordFormat
 from kernelmill.engine.plan.physical import ReadFiles
 from kernelmill.engine.splits import FileRange, TextSplit
 
@@ -39,41 +39,51 @@ def read_files(split: TextSplit, operator: ReadFiles, context: ReadContext) -> I
 def _batches(split: TextSplit, operator: ReadFiles, context: ReadContext) -> Iterator[Located]:
     elsewhere = operator.path_columns.names
     wanted = pa.schema([field for field in operator.schema if field.name not in elsewhere])
+    parser = _parser(operator.format, wanted)
     done_bytes = 0
     for part in split.ranges:
         with InputFile(part.file) as file:
-            for batch, place in _of_range(file, part, operator, wanted, context, done_bytes):
+            for batch, place in _of_range(file, part, operator.format, wanted, parser, context, done_bytes):
                 yield with_path_columns(batch, part.file, operator.schema, operator.path_columns), place
             file.check()
         done_bytes += part.stop - part.start
         context.progress(done_bytes)
 
 
+def _parser(form: Format, wanted: pa.Schema) -> CsvParser | JsonParser | None:
+    """What makes the rows of a text format; it serves all files of a split."""
+    match form:
+        case CsvFormat():  # where only the path is wanted, a column is read so that there are rows
+            return CsvParser(form, wanted if len(wanted) else pa.schema([pa.field(form.columns.names[0], pa.string())]))
+        case JsonFormat():
+            return JsonParser(wanted if len(wanted) else pa.schema(_NOTHING))
+        case _:
+            return None
+
+
 def _of_range(
-    file: InputFile, part: FileRange, operator: ReadFiles, wanted: pa.Schema, context: ReadContext, done_bytes: int
+    file: InputFile,
+    part: FileRange,
+    form: Format,
+    wanted: pa.Schema,
+    parser: CsvParser | JsonParser | None,
+    context: ReadContext,
+    done_bytes: int,
 ) -> Iterator[Located]:
-    match operator.format:
-        case CsvFormat() | JsonFormat() as form:
-            reader = FileReader(file, part, form.text, context, done_bytes)
-            try:
-                yield from _of_text(reader, part, form, wanted, context)
-            finally:
-                reader.close()
+    match form:
         case IpcFormat():
             yield from read_arrow(file, part, wanted, context)
-        case RecordFormat() as form:
+        case RecordFormat():
             yield from read_records(file, part, form, wanted, context)
-
-
-def _of_text(
-    reader: FileReader, part: FileRange, form: CsvFormat | JsonFormat, wanted: pa.Schema, context: ReadContext
-) -> Iterator[Located]:
-    if isinstance(form, CsvFormat):  # where only the path is wanted, a column is read so that there are rows
-        some = wanted if len(wanted) else pa.schema([pa.field(form.columns.names[0], pa.string())])
-        parser: CsvParser | JsonParser = CsvParser(form, some)
-        pieces = CsvPieces(reader, part, form, context).pieces()
-    else:
-        parser = JsonParser(wanted if len(wanted) else pa.schema(_NOTHING))
-        pieces = line_pieces(reader, part.file.path)
-    for piece in pieces:
-        yield from read_piece(piece, parser, context)
+        case CsvFormat() | JsonFormat():
+            assert parser is not None  # there is one for each of these formats
+            reader = FileReader(file, part, form.text, context, done_bytes)
+            try:
+                if isinstance(form, CsvFormat):
+                    pieces = CsvPieces(reader, part, form, context).pieces()
+                else:
+                    pieces = line_pieces(reader, part.file.path)
+                for piece in pieces:
+                    yield from read_piece(piece, parser, context)
+            finally:
+                reader.close()

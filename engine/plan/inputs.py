@@ -35,7 +35,7 @@ from kernelmill.engine.splits import (
 from kernelmill.engine.typing import columns_of
 
 if TYPE_CHECKING:
-    from kernelmill.engine.io.parquet_footer import RowGroup  # the type alone: text plans need no Parquet reader
+    from kernelmill.engine.io.many_footers import GroupFacts  # the type alone: text plans need no Parquet reader
 
 _TEXT_SPLITS_MAX = 100_000
 """Each costs a task, and a block for each partition: more would take memory and hours for nothing."""
@@ -183,7 +183,7 @@ def _rows_of(tasks: Sequence[ParquetSplit | ParquetFilesSplit], rows: Sequence[i
     return tuple(sum(islice(own, len(task.parts) if isinstance(task, ParquetFilesSplit) else 1)) for task in tasks)
 
 
-def _stats(scan: logical.ScanParquet, file: FileStamp, group: RowGroup) -> Mapping[str, ColumnStats]:
+def _stats(scan: logical.ScanParquet, file: FileStamp, group: GroupFacts) -> Mapping[str, ColumnStats]:
     """What is known of the columns of a row group, those of its file's folders included."""
     if not len(scan.path_columns.folders):
         return group.stats

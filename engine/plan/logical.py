@@ -28,7 +28,7 @@ from kernelmill.engine.typing import contains_aggregate, node_text, type_of
 from kernelmill.engine.userfunctions import Partitioning
 
 if TYPE_CHECKING:
-    from kernelmill.engine.io.parquet_footer import ParquetInfo  # the type alone: text plans need no Parquet reader
+    from kernelmill.engine.io.many_footers import FileFacts  # the type alone: text plans need no Parquet reader
 
 P = TypeVar("P", bound="LogicalPlan")
 
@@ -119,7 +119,7 @@ class ScanParquet(LogicalPlan, frozen=True, eq=False):
     """
 
     files: tuple[FileStamp, ...]
-    infos: tuple[ParquetInfo, ...]
+    infos: tuple[FileFacts, ...]
     columns: pa.Schema
     missing: str = "error"
     predicate: Node | None = None

@@ -10,6 +10,7 @@ import pytest
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.io import many_footers
 from kernelmill.engine.splits import FileStamp, ParquetFilesSplit, ParquetSplit, shared_splits
 
 
@@ -111,3 +112,19 @@ def test_many_tiny_files_are_read_whole_and_in_order(tmp_path):
     assert frame.collect(threads=2).rows() == [(n, f"v{n % 3}") for n in range(130)]
     assert "read parquet, 65 tasks" in frame.explain()
     assert frame.group_by("s").agg(km.len()).sort("s").collect().rows() == [("v0", 44), ("v1", 43), ("v2", 43)]
+
+
+def test_footers_of_very_many_files_are_noted_and_plans_are_the_same(tmp_path, monkeypatch):
+    for number in range(6):
+        pq.write_table(pa.table({"n": [number], "s": [f"v{number % 3}"]}), tmp_path / f"{number:03}.parquet")
+    held = km.scan_parquet(tmp_path)
+    monkeypatch.setattr(many_footers, "FOOTERS_HELD_MAX", 3)
+    noted = km.scan_parquet(tmp_path)
+    assert len({id(info.schema) for info in noted._plan.infos}) == 1
+    for verb in (lambda f: f, lambda f: f.select("s"), lambda f: f.filter(km.col("n") > 3)):
+        assert stages_of(verb(noted)) == stages_of(verb(held))
+        assert verb(noted).collect().rows() == verb(held).collect().rows()
+
+
+def stages_of(frame: km.LazyFrame) -> str:
+    return frame.explain().split("stages")[1]
