@@ -51,10 +51,9 @@ def folder_columns(files: Sequence[FileStamp], items: Sequence[str], *, auto: bo
 
 def value_of(file: FileStamp, field: pa.Field[Any], columns: PathColumns) -> pa.Scalar[Any]:
     """The value of column `field` in all rows of a file."""
-    if field.name == columns.path:
-        return pa.scalar(arrow_path(file.path), field.type)
-    text = _values_of(file.path).get(field.name)
-    return pa.scalar(text, pa.string()).cast(field.type)
+    text = arrow_path(file.path) if field.name == columns.path else _values_of(file.path).get(field.name)
+    value: pa.Scalar[Any] = pa.scalar(text, pa.string()).cast(field.type)
+    return value
 
 
 def stats_of(file: FileStamp, columns: PathColumns, rows: int) -> dict[str, ColumnStats]:
