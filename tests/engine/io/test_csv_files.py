@@ -6,6 +6,7 @@ import bz2
 import gzip
 from datetime import date, datetime
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ TEXT = st.one_of(st.none(), st.text(st.sampled_from('ab,"é€ ;#'), max_size=6)
 TEXT_OF_LINES = st.one_of(st.none(), st.text(st.sampled_from('a,"\n'), max_size=6))
 NUMBER = st.one_of(st.none(), st.integers(-(1 << 63), (1 << 63) - 1))
 FLOAT = st.one_of(st.none(), st.floats(allow_nan=False))
+FIELD = st.sampled_from(["", '""', "a", " b ", '"x,y"', '"q""q"', "7", "-1.5"])
 TYPES = {"n": "int64", "s": "string", "x": "float64"}
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -54,6 +56,17 @@ def test_rows_come_back_as_they_were_written(save, rows, end, split_size):
     frame = km.scan_csv(path, schema_overrides=TYPES)
     assert frame.collect(split_size=split_size, threads=2, progress=False).rows() == rows
     assert frame.select("x").collect(split_size=split_size, threads=1).rows() == [(row[2],) for row in rows]
+
+
+@few
+@given(
+    st.lists(st.lists(st.sampled_from(["", '""', "a", " b ", '"x,y"', '"q""q"', "7", "-1.5"]), min_size=2, max_size=2))
+)
+def test_fields_mean_what_polars_takes_them_for(save, rows):
+    path = save("".join(",".join(row) + "\n" for row in [["a", "b"], *rows]).encode())
+    kinds = {"a": pl.String, "b": pl.String}
+    expected = pl.read_csv(path, schema=kinds).rows()
+    assert km.scan_csv(path, schema_overrides={"a": "string", "b": "string"}).collect(split_size=9).rows() == expected
 
 
 @few
