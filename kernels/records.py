@@ -18,9 +18,9 @@ def find_records(
     A record ends at \n, \r\n or \r outside quotes. A quote opens where a field begins and nowhere else, as pyarrow's
     parser has it; two in a row inside quotes are one of the value. quote: its byte, -1 if there is none. A record that
     begins with `comment` (u8[k], none if it is empty) has no quotes.
-    Shapes: data u8[n], n >= stop; start_of_record i64[records_max], at most so many are found; found i64[3]: where the
-    first record begins that does not end here (`stop` if none), how many \n inside quotes were passed, and whether
-    quotes are open at `stop`. Units: bytes. Errors: none.
+    Shapes: data u8[n], n >= stop; start_of_record i64[m], m as many as there may be, or 0 if nobody asks for them;
+    found i64[3]: where the first record begins that does not end here (`stop` if none), how many \n inside quotes were
+    passed, and whether quotes are open at `stop`. Units: bytes. Errors: none.
     """
     records_max = start_of_record.size
     count, record, newlines, state = 0, start, 0, _FIELD_START
@@ -40,9 +40,8 @@ def find_records(
         elif state == _QUOTE_IN_QUOTES and byte == quote:
             state = _IN_QUOTES
         elif byte == 10 or (byte == 13 and (at + 1 >= stop or data[at + 1] != 10)):
-            if count == records_max:
-                break
-            start_of_record[count] = record
+            if records_max:
+                start_of_record[count] = record
             count += 1
             record = at + 1
             state = _FIELD_START

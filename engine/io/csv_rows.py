@@ -61,7 +61,8 @@ class CsvParser:
 
     def parse(self, data: bytes) -> pa.RecordBatch:
         """The rows of `data`; see Parser."""
-        if not data or (not self._has_blank_rows and not data.strip(b"\r\n")):
+        is_blank = data[:1] in (b"", b"\r", b"\n") and not data.strip(b"\r\n")  # strip copies: only where it may be so
+        if not data or (is_blank and not self._has_blank_rows):
             return pa.RecordBatch.from_pylist([], schema=self._schema or pa.schema([]))
         options = self._parse[_has_quotes(data, self._form)]
         table = self._csv.read_csv(pa.py_buffer(data), self._read, options, self._convert)
@@ -92,11 +93,11 @@ class CsvParser:
 
 
 class Records:
-    """The records of `data`: where each begins, and whether the last one ends."""
+    """The records of `data`: where each begins, if `has_starts` is set, and whether the last one ends."""
 
-    def __init__(self, data: bytes, form: CsvFormat) -> None:
+    def __init__(self, data: bytes, form: CsvFormat, *, has_starts: bool = True) -> None:
         self._size = len(data)
-        room = data.count(b"\n") + data.count(b"\r") + 1
+        room = data.count(b"\n") + data.count(b"\r") + 1 if has_starts else 0
         starts, found = np.empty(room, np.int64), np.zeros(3, np.int64)
         view, comment = np.frombuffer(data, np.uint8), np.frombuffer(form.comment, np.uint8)
         count = int(find_records(view, 0, self._size, form.separator, form.quote, comment, starts, found))
@@ -152,12 +153,13 @@ class CsvPieces:
         data = piece.data
         if not self._form.comment and not _has_quotes(data, self._form):
             return len(data), self._rows_of(piece, None, len(data))
-        found = Records(data, self._form)
+        has_starts = bool(self._form.comment)
+        found = Records(data, self._form, has_starts=has_starts)
         self.has_newlines |= found.newlines > 0
         if not self._is_whole:
             if found.newlines or found.is_open:
                 raise self._cut_in_two(piece)
-            return len(data), self._rows_of(piece, found.all_starts(), len(data))
+            return len(data), self._rows_of(piece, found.all_starts() if has_starts else None, len(data))
         return found.end, self._rows_of(piece, found.starts, found.end)
 
     def _rows_of(self, piece: Piece, starts: NDArray[np.int64] | None, end: int) -> list[Piece]:

@@ -31,6 +31,7 @@ def csv_columns(
     """
     sampled = form if schema is None else replace(form, columns=schema)
     header, data, has_newlines = _csv_sample(files, sampled, rows)
+    given = overrides if schema is None else schema
     if schema is None:
         names = header if header is not None else _numbered(files, data, form)
         for number, name in enumerate(names):
@@ -41,7 +42,7 @@ def csv_columns(
         found = CsvParser(replace(form, columns=unknown), None, skip_bad=True).parse(data).schema
         schema = found if len(found) else unknown
     columns = _overridden(schema, overrides)
-    _check_types(replace(form, columns=columns), columns)
+    _check_types(form, pa.schema([columns.field(name) for name in given.names]))
     return columns, has_newlines
 
 
