@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.io.blocks import FileReader
-from kernelmill.engine.io.context import ReadContext, where
+from kernelmill.engine.io.bytestream import InputFile
+from kernelmill.engine.io.context import PlainContext, where
 from kernelmill.engine.io.textrows import Piece, bad_record, shown
 from kernelmill.engine.lazymodules import imported
 from kernelmill.engine.plan.fileformats import CsvFormat
@@ -25,6 +26,7 @@ from kernelmill.engine.splits import FileRange
 from kernelmill.kernels.records import find_records
 
 BLOCK_BYTES = 4 << 20
+_HEAD_BYTES = 64 << 10
 _PARSED_BYTES_MAX = 1 << 30  # at once, so that a piece is one batch
 _ROW = re.compile(r"Row #\d+: ")
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
@@ -112,26 +114,28 @@ class Records:
 class CsvPieces:
     """The records that begin in a range of a file, as pieces; what stands above the rows of a file is left out.
 
-    `header` is what the file's first record says; `has_newlines`: a newline inside quotes was found.
+    `first_row` is where in the file the rows begin: a range that is not the whole file must be told. `header` is what
+    the file's first record says; `has_newlines`: a newline inside quotes was found.
     """
 
-    def __init__(self, reader: FileReader, part: FileRange, form: CsvFormat, context: ReadContext) -> None:
-        self._reader, self._part, self._form, self._context = reader, part, form, context
-        self._is_whole = part.start == 0 and part.stop == part.file.size_bytes
-        self._lines_to_skip = form.skip_lines if part.start == 0 else 0
-        self._wants_header = form.has_header and part.start == 0
+    def __init__(self, reader: FileReader, part: FileRange, form: CsvFormat, first_row: int = 0) -> None:
+        self._reader, self._part, self._form, self._first_row = reader, part, form, first_row
+        self._is_whole = is_whole(part)
+        self._lines_to_skip = form.skip_lines if self._is_whole else 0
+        self._wants_header = form.has_header and self._is_whole
         self.header: list[str] | None = None
         self.has_newlines = False
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Piece]:
         """All of them, in order."""
         carried: Piece | None = None
         length_max = self._form.text.max_line_bytes
-        for block in self._reader.blocks(BLOCK_BYTES, None, length_max):
+        for block in self._reader.blocks(block_bytes, None, length_max):
             for good in self._reader.checked(block):
                 data = good.data[good.start : good.stop].tobytes()
                 piece = Piece(data, good.offset, good.offset_counts_characters, self._reader, self._part.file.path)
-                if self._lines_to_skip and not (piece := self._after_skipped(piece)).data:
+                piece = self._after_skipped(piece)
+                if not piece.data:
                     continue
                 if carried is not None:
                     before = carried
@@ -196,12 +200,15 @@ class CsvPieces:
             raise error(Code.SCHEMA_CONFLICT, what, where=piece.path, hint=hint)
 
     def _after_skipped(self, piece: Piece) -> Piece:
-        at = 0
+        """The lines of a piece without those that come before the header, or before the first row."""
+        at, before = 0, self._first_row - piece.offset
+        if before > 0:
+            at = len(piece.data.decode()[:before].encode()) if piece.counts_characters else min(before, len(piece.data))
         while self._lines_to_skip and at < len(piece.data):
             newline = piece.data.find(b"\n", at)
             at = newline + 1 if newline >= 0 else len(piece.data)
             self._lines_to_skip -= 1
-        return piece.part(at, len(piece.data))
+        return piece.part(at, len(piece.data)) if at else piece
 
     def _cut_in_two(self, piece: Piece) -> Exception:
         starts = Records(piece.data, self._form).all_starts().tolist()
@@ -217,6 +224,26 @@ class CsvPieces:
         what = f"a quote opens that is never closed: {shown(piece.data)}"
         hint = "if quotes mean nothing in this file: scan_csv(..., quote_char=None)"
         return error(Code.FORMAT, what, where=where(piece.path, piece.offset, None), hint=hint)
+
+
+def is_whole(part: FileRange) -> bool:
+    """Whether a range is all of its file."""
+    return part.start == 0 and part.stop == part.file.size_bytes
+
+
+def first_row_of(file: InputFile, form: CsvFormat) -> int:
+    """Where in the file the rows begin, behind header and skipped lines. Raises KM0206 for another header."""
+    if not form.has_header and not form.skip_lines:
+        return 0
+    context = PlainContext()  # what it reads is read again, and told, with the range that has it
+    part = FileRange(file.stamp, 0, file.stamp.size_bytes)
+    reader = FileReader(file, part, form.text, context, 0)
+    try:
+        for piece in CsvPieces(reader, part, form).pieces(_HEAD_BYTES):
+            return piece.offset
+    finally:
+        reader.close()
+    return file.stamp.size_bytes
 
 
 def fields_of(record: bytes, form: CsvFormat) -> list[str]:

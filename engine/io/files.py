@@ -11,7 +11,7 @@ from kernelmill.engine.io.arrow_files import read_arrow
 from kernelmill.engine.io.blocks import FileReader
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import ReadContext
-from kernelmill.engine.io.csv_rows import CsvParser, CsvPieces
+from kernelmill.engine.io.csv_rows import CsvParser, CsvPieces, first_row_of, is_whole
 from kernelmill.engine.io.fixed_records import read_records
 from kernelmill.engine.io.folders import with_path_columns
 from kernelmill.engine.io.lines import joined
@@ -80,7 +80,8 @@ def _of_range(
             reader = FileReader(file, part, form.text, context, done_bytes)
             try:
                 if isinstance(form, CsvFormat):
-                    pieces = CsvPieces(reader, part, form, context).pieces()
+                    first_row = 0 if is_whole(part) else first_row_of(file, form)
+                    pieces = CsvPieces(reader, part, form, first_row).pieces()
                 else:
                     pieces = line_pieces(reader, part.file.path)
                 for piece in pieces:

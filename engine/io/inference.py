@@ -88,7 +88,7 @@ def _csv_sample(files: Sequence[FileStamp], form: CsvFormat, rows: int) -> tuple
     left = rows
     for file in files:
         for reader, part in _opened(file, form, PlainContext("reject")):
-            found = CsvPieces(reader, part, form, PlainContext("reject"))
+            found = CsvPieces(reader, part, form)
             for piece in found.pieces():
                 starts = Records(piece.data, form).all_starts().tolist()
                 stop = starts[left] if left < len(starts) else len(piece.data)

@@ -80,6 +80,24 @@ def test_values_with_newlines_come_back_where_files_are_read_whole(save, rows, s
 
 
 @few
+@given(
+    st.lists(st.tuples(NUMBER, TEXT, FLOAT), max_size=8),
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(['# a,"b', ""])), max_size=4),
+    st.integers(0, 2),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.integers(1, 60),
+)
+def test_what_stands_above_and_between_rows_is_no_row_wherever_files_are_cut(save, rows, between, skip, encoding, size):
+    lines = csv_bytes(rows).decode().splitlines(keepends=True)
+    for at, line in between:
+        lines.insert(at, line + "\n")
+    text = "".join(['ti,"tle\n', "x\n"][:skip] + lines)
+    path = save(text.encode(encoding))
+    frame = km.scan_csv(path, skip_rows=skip, comment_prefix="# ", encoding=encoding, schema_overrides=TYPES)
+    assert frame.collect(split_size=size, threads=1).rows() == rows
+
+
+@few
 @given(st.lists(st.sampled_from(["1,a", "x,a", "1", "2,b,c", '3,"c"', "", "4,"]), max_size=30), st.integers(1, 50))
 def test_bad_rows_go_to_the_rejects_with_their_line_and_the_others_stay(save, lines, split_size):
     path = save("".join(line + "\n" for line in ["n,s", *lines]).encode())
