@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column
 from kernelmill.engine.origin import located
-from kernelmill.engine.plan.logical import LogicalPlan, Project, keep, may_be_key
+from kernelmill.engine.plan.logical import LogicalPlan, Project, keep
 from kernelmill.engine.plan.physical import NamedNode
+from kernelmill.engine.plan.valuekinds import may_be_key
 from kernelmill.engine.promotion import is_bytes, is_text, mixes_signs, plain_type
 from kernelmill.engine.schema import dtype_text, find
 

@@ -14,13 +14,13 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from kernelmill.engine.aggregates import result_of
-from kernelmill.engine.batch import is_string_like, is_word_like
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column, Node, Tokenize
 from kernelmill.engine.origin import located
 from kernelmill.engine.plan.fileformats import NO_PATH_COLUMNS, Format, PathColumns, TextOptions
 from kernelmill.engine.plan.partial import finished_schema
 from kernelmill.engine.plan.physical import AggSpec, NamedNode
+from kernelmill.engine.plan.valuekinds import is_list, is_storable, may_be_grouped, may_be_key
 from kernelmill.engine.schema import find
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp
@@ -216,7 +216,7 @@ class Explode(LogicalPlan, frozen=True, eq=False):
     def _derive(self) -> pa.Schema:
         schema = self.input.schema
         lists = find(schema, self.column, where=self.origin)
-        if not _is_list(lists.type):
+        if not is_list(lists.type):
             what = f"explode({self.column!r}) needs a column of lists, this is {lists.type}"
             raise error(Code.TYPE_MISMATCH, what, hint=f'make lists first, e.g. km.col("{self.column}").str.tokenize()')
         item = lists.type.value_field
@@ -296,7 +296,7 @@ class SinkParquet(LogicalPlan, frozen=True, eq=False):
 
     def _derive(self) -> pa.Schema:
         for item in (column for plan in (self.input, *(plan for _, plan in self.named)) for column in plan.schema):
-            if not _is_storable(item.type):
+            if not is_storable(item.type):
                 what = f"column {item.name!r} is {item.type}, which Parquet cannot hold"
                 raise error(Code.TYPE_MISMATCH, what, hint=f"leave it out, drop({item.name!r}), or take its parts")
         return self.input.schema
@@ -383,29 +383,3 @@ def check_aggregate(agg: AggSpec, kind: pa.DataType) -> None:
     """KM0102 where values of type `kind` have no such aggregate in groups, beside what `partial` refuses."""
     if agg.kind in ("min", "max"):
         result_of(agg.kind, [pa.field(repr(agg.column), kind)])
-
-
-def _is_storable(kind: Any) -> bool:
-    """Whether Parquet has a form for values of `kind`."""
-    if pa.types.is_interval(kind) or pa.types.is_union(kind) or pa.types.is_run_end_encoded(kind):
-        return False
-    if pa.types.is_fixed_size_binary(kind):
-        return bool(kind.byte_width > 0)
-    if pa.types.is_nested(kind):
-        return kind.num_fields > 0 and all(_is_storable(kind.field(i).type) for i in range(kind.num_fields))
-    return True
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def may_be_grouped(kind: pa.DataType) -> bool:
-    """Whether rows can be grouped by values of `kind`: as `may_be_key`, and decimals, bytes of a fixed width, null."""
-    fixed = pa.types.is_decimal128(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)
-    return may_be_key(kind) or bool(fixed)
-
-
-def may_be_key(kind: pa.DataType) -> bool:
-    """Whether rows can be grouped and sorted by values of `kind`: text, binary, and what fits 64 bits."""
-    return is_string_like(kind) or is_word_like(kind)

@@ -9,7 +9,8 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan.logical import LogicalPlan, may_be_key, unique_names
+from kernelmill.engine.plan.logical import LogicalPlan, unique_names
+from kernelmill.engine.plan.valuekinds import may_be_key
 from kernelmill.engine.promotion import common_type
 from kernelmill.engine.schema import dtype_text, find
 

@@ -9,9 +9,10 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.plan.logical import LogicalPlan, check_aggregate, may_be_key
+from kernelmill.engine.plan.logical import LogicalPlan, check_aggregate
 from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.physical import AggSpec
+from kernelmill.engine.plan.valuekinds import may_be_key
 from kernelmill.engine.schema import dtype_text, find
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
 

@@ -14,7 +14,8 @@ from kernelmill.engine.plan import logical, physical
 from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.explain import stages_text
 from kernelmill.engine.plan.optimizer import optimize
-from kernelmill.engine.plan.planner import BLOCKS_MAX, JobPlan, partition_count, plan_job, unique_columns
+from kernelmill.engine.plan.planner import JobPlan, plan_job, unique_columns
+from kernelmill.engine.plan.stagebuilder import BLOCKS_MAX, partition_count
 from kernelmill.engine.splits import FileRange, ParquetSplit, TableSplit, TextSplit
 
 MIB = 1 << 20
