@@ -5,64 +5,41 @@ A task is a function of its value and its blocks (I3): no global state, no clock
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import lru_cache, partial
-from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
-from kernelmill.engine.batch import is_word_like
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.exec import operators
-from kernelmill.engine.exec.aggregate import (
-    MERGE_BYTES_MAX,
-    MERGE_LIST_BYTES_MAX,
-    MERGE_ROWS_MAX,
-    MERGE_WORD_LIST_BYTES_MAX,
-    merge_aggregate,
-    partial_aggregate,
-)
 from kernelmill.engine.exec.branches import Branches
-from kernelmill.engine.exec.buildside import BuildSide
 from kernelmill.engine.exec.context import TaskContext, TaskResult
-from kernelmill.engine.exec.distinct import unique_rows
-from kernelmill.engine.exec.exchange import Placing, hash_rows, partition_rows, take_rows, to_partition, to_partitions
-from kernelmill.engine.exec.folds import combine_rows, merge_combined
-from kernelmill.engine.exec.joining import join_partition, join_pieces, join_rows, shared_build
-from kernelmill.engine.exec.listwords import is_word
+from kernelmill.engine.exec.exchange import Placing, to_partition, to_partitions
 from kernelmill.engine.exec.namedstages import ToSide
-from kernelmill.engine.exec.placing import Functions, function_of, user_placing
-from kernelmill.engine.exec.ranges import pick_splitters, range_placing, sample_keys
-from kernelmill.engine.exec.rowverbs import Beside, place_of_rows, run_row_step, to_equal_parts
-from kernelmill.engine.exec.sorting import sort_rows
-from kernelmill.engine.exec.tokens import count_tokens
-from kernelmill.engine.exec.usersteps import run_user_step, takes_lines, user_schema
+from kernelmill.engine.exec.placing import Functions, user_placing
+from kernelmill.engine.exec.ranges import range_placing
+from kernelmill.engine.exec.rowverbs import place_of_rows, to_equal_parts
+from kernelmill.engine.exec.steps import beside_of, run_steps
+from kernelmill.engine.exec.taskinputs import (
+    Flow,
+    Sources,
+    Tables,
+    broadcast_blocks,
+    input_schema,
+    origin_of,
+    read_blocks,
+    source_rows,
+)
 from kernelmill.engine.io.arrow_parts import ArrowWriter
-from kernelmill.engine.io.context import RowPlace
-from kernelmill.engine.io.files import read_files
-from kernelmill.engine.io.parquet import read_row_groups, read_small_files
-from kernelmill.engine.io.parquet_join import JoiningWriter, encode_row_groups
+from kernelmill.engine.io.parquet_join import JoiningWriter
 from kernelmill.engine.io.parquet_write import PartWriter, SyncLater
 from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
-from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import decode_pipeline
-from kernelmill.engine.plan.partial import partial_schema
-from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
-from kernelmill.engine.remembering import remembered
+from kernelmill.engine.plan.stages import Task
 from kernelmill.engine.shuffle.taskblocks import TaskBlocks
 from kernelmill.engine.shuffle.writer import OutputWriter
-from kernelmill.engine.sources import HeldSource
-from kernelmill.engine.splits import ParquetFilesSplit, ParquetSplit, SourceSplit, TableSplit, TextSplit
-
-Tables = Mapping[str, Sequence[pa.RecordBatch]]
-Sources = Mapping[str, HeldSource]
-Flow = Iterator[Any]
-"""Record batches from step to step; `Placed` ones only where the blocks come next, as `_placed_partitions` sees to."""
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def run_task(
@@ -78,7 +55,7 @@ def run_task(
     `tables` holds the batches that a TableSplit names, `sources` those that a SourceSplit names, `functions` the user's
     that steps name by number. Raises typed errors only for what is expected to go wrong.
     """
-    context.origin, context.store = _origin(task), store
+    context.origin, context.store = origin_of(task), store
     try:
         return _run(task, store, context, tables or {}, sources or {}, functions)
     finally:  # not left to generators: an error that is kept keeps theirs alive
@@ -89,11 +66,11 @@ def _run(
     task: Task, store: TaskBlocks, context: TaskContext, tables: Tables, sources: Sources, functions: Functions
 ) -> TaskResult:
     pipeline = _pipeline(task.operators)
-    source = _source(task, pipeline, store, context, tables, sources)
+    source = source_rows(task, pipeline, store, context, tables, sources)
     if task.split is not None and not isinstance(pipeline.source, physical.CountTokens):
         source = context.selected(source)
-    schema = _input_schema(task, pipeline, store)
-    run = partial(_run_steps, source, schema, task, pipeline, store, context, functions)
+    schema = input_schema(task, pipeline, store)
+    run = partial(run_steps, source, schema, task, pipeline, store, context, functions)
     match pipeline.end:
         case physical.ToParquet() | physical.ToArrow():
             return _write_part(run(), pipeline.end, context)
@@ -128,10 +105,10 @@ def _leave_blocks(
             placed = to_partition(batches, pipeline.end.partition_of(task.index), context)
         elif isinstance(pipeline.end, physical.ToRanges):
             keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
-            placing: Placing | None = range_placing(list(_read(_broadcast(task), store)), pipeline.end.keys)
+            placing: Placing | None = range_placing(list(read_blocks(broadcast_blocks(task), store)), pipeline.end.keys)
             placed = to_partitions(batches, keys, task.partitions, context, placing)
         elif isinstance(pipeline.end, rowsteps.ToEqualParts):
-            first, total = place_of_rows(_beside(task, store), pipeline.end.counts)
+            first, total = place_of_rows(beside_of(task, store), pipeline.end.counts)
             placed = to_equal_parts(batches, first, total, task.partitions, context)
         else:
             assert isinstance(pipeline.end, physical.ToBlocks)
@@ -158,274 +135,15 @@ def _place_branch(
     """Take rows that a map emitted to a named output through its steps, and to its partitions."""
     pipeline = physical.Pipeline(None, branch.steps, branch.end, branch.schema)
     own = msgspec.structs.replace(task, partitions=branch.partitions)
-    batches = _run_steps(iter(rows), branch.emitted, own, pipeline, store, context, functions)
+    batches = run_steps(iter(rows), branch.emitted, own, pipeline, store, context, functions)
     placing = user_placing(branch.end, functions, context)
     for partition, batch in to_partitions(batches, branch.end.keys, branch.partitions, context, placing):
         out.add(partition, batch)
 
 
-_partial_schema = remembered(partial_schema)
-
-
 @lru_cache(maxsize=64)
 def _pipeline(operators_: bytes) -> physical.Pipeline:
     return decode_pipeline(operators_)
-
-
-def _source(
-    task: Task, pipeline: physical.Pipeline, store: TaskBlocks, context: TaskContext, tables: Tables, sources: Sources
-) -> Flow:
-    source, split = pipeline.source, task.split
-    match source, split:
-        case physical.CountTokens(), TextSplit():
-            schema = _input_schema(task, pipeline, store)
-            placed = _placed_partitions(task, pipeline, not pipeline.steps)
-            return count_tokens(split, source, schema, context, placed)
-        case physical.ReadText(), TextSplit():
-            in_place = bool(pipeline.steps) and takes_lines(pipeline.steps[0])
-            return read_batches(split, source.options, source.schema, context, in_place=in_place)
-        case physical.ReadFiles(), TextSplit():
-            return read_files(split, source, context)
-        case physical.ReadParquet(), ParquetSplit():
-            return read_row_groups(split, source, context)
-        case physical.ReadParquet(), ParquetFilesSplit():
-            return read_small_files(split, source, context)
-        case physical.ReadTable(), TableSplit():
-            return _table_batches(split, tables[split.table], context)
-        case physical.ReadSource(schema=schema), SourceSplit():
-            return _source_batches(split, sources[split.source], schema, context)
-        case None, None:
-            return _read(_refs(task), store)
-    raise error(Code.INTERNAL, f"a {type(source).__name__} cannot read a {type(split).__name__}")
-
-
-def _table_batches(
-    split: TableSplit, batches: Sequence[pa.RecordBatch], context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    for number in range(split.start, split.stop):
-
-        def place(row: int, number: int = number) -> RowPlace:
-            return RowPlace(f"<{split.table}>", row=row + sum(batch.num_rows for batch in batches[:number]))
-
-        context.rows_from(place)
-        yield batches[number]
-
-
-def _source_batches(
-    split: SourceSplit, source: HeldSource, schema: pa.Schema, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    if split.number < 0:
-        return
-    first, name = 0, source.split_name(split)
-    for batch in source.read(split):
-        context.check_cancelled()
-
-        def place(row: int, first: int = first) -> RowPlace:
-            return RowPlace(name, row=first + row)
-
-        context.rows_from(place)
-        first += batch.num_rows
-        yield batch.select(schema.names)
-
-
-def _input_schema(task: Task, pipeline: physical.Pipeline, store: TaskBlocks) -> pa.Schema:
-    """The columns of the rows that reach the first step."""
-    source = pipeline.source
-    if isinstance(source, physical.CountTokens):
-        text = pa.binary() if source.text.invalid == "binary" else pa.string()
-        return partial_schema((source.key,), source.aggs, pa.schema([pa.field(source.key, text, nullable=False)]))
-    return store.schema(_refs(task)[0]) if source is None else source.schema
-
-
-def _placed_partitions(task: Task, pipeline: physical.Pipeline, is_last: bool) -> int:
-    """How many partitions partial rows may be placed into as they leave the table: 1 if other steps come after it."""
-    end = pipeline.end
-    by_hash = isinstance(end, physical.ToBlocks) and end.keys and end.partition is None
-    return task.partitions if is_last and by_hash else 1
-
-
-def _origin(task: Task) -> str:
-    """What the task reads, for people: its file (the first of several), its table, or the stages before it."""
-    match task.split:
-        case TextSplit(ranges=ranges):
-            return ranges[0].file.path + (f" and {len(ranges) - 1} more" if len(ranges) > 1 else "")
-        case ParquetSplit(file=file):
-            return file.path
-        case ParquetFilesSplit(parts=parts):
-            return f"{parts[0].file.path} and {len(parts) - 1} more"
-        case TableSplit(table=table):
-            return f"<{table}>"
-        case SourceSplit(source=source, number=number):
-            return f"<{source}, split {number}>"
-        case None:
-            return f"<task {task.stage}.{task.index}>"
-
-
-def _refs(task: Task) -> list[BlockRef]:
-    """The blocks whose rows go through the steps: those of the first input. Steps name the others by number."""
-    return [] if task.split is not None else list(task.inputs[0].blocks())
-
-
-def _broadcast(task: Task) -> list[BlockRef]:
-    """The blocks that every task of the stage reads beside its own."""
-    return [ref for one in task.inputs if one.kind is EdgeKind.BROADCAST for ref in one.blocks()]
-
-
-def _read(refs: Sequence[BlockRef], store: TaskBlocks) -> Iterator[pa.RecordBatch]:
-    for ref in refs:
-        yield from store.read(ref)
-
-
-def _run_steps(
-    batches: Flow,
-    schema: pa.Schema,
-    task: Task,
-    pipeline: physical.Pipeline,
-    store: TaskBlocks,
-    context: TaskContext,
-    functions: Functions,
-    to_side: ToSide | None = None,
-) -> Flow:
-    """Rows of `schema` through the steps of a pipeline; what a map emits to named outputs goes to `to_side`."""
-    for number, step in enumerate(pipeline.steps):
-        match step:
-            case physical.Filter():
-                batches = operators.filter_rows(batches, step, context)
-            case physical.Project():
-                schema = operators.projected(step, schema)
-                batches = operators.project(batches, step, schema, context)
-            case physical.Explode():
-                schema = operators.exploded(step, schema)
-                batches = operators.explode(batches, step, schema, context)
-            case physical.TokenizeExplode():
-                schema = operators.tokens_exploded(step, schema)
-                batches = operators.explode_tokens(batches, step, schema, context)
-            case physical.PartialAggregate():
-                placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
-                batches = partial_aggregate(batches, step, schema, context, placed)
-                schema = _partial_schema(step.keys, step.aggs, schema)
-            case physical.CombineRows():
-                placed = _placed_partitions(task, pipeline, step is pipeline.steps[-1])
-                function = function_of(step.call, functions)
-                batches = combine_rows(batches, step, schema, function, context, placed)
-                schema = step.schema
-            case physical.MergeAggregate():
-                batches = _merge(task, step, store, context, partial(merge_aggregate, operator=step, context=context))
-                schema = step.schema
-            case physical.MergeCombined():
-                function = function_of(step.combined.call, functions)
-                merge = partial(merge_combined, step=step, function=function, context=context)
-                batches = _merge(task, step, store, context, merge)
-                schema = step.schema
-            case physical.Sort():
-                batches = _unplaced(sort_rows(batches, step, context), context)
-            case physical.SampleKeys():
-                rows = sum(count for count, _ in store.rows(iter(_refs(task))))
-                batches = sample_keys(batches, step, rows, context)
-                schema = step.schema
-            case physical.PickSplitters():
-                batches = pick_splitters(batches, step)
-                schema = step.schema
-            case physical.Join():
-                batches = _join(batches, number, step, task, store, context)
-                schema = step.schema
-            case physical.Limit():
-                batches = operators.limit(batches, step, context)
-            case rowsteps.UniqueRows():
-                batches = unique_rows(store, _refs(task), step, _sub_partition, context)
-            case _ if isinstance(step, rowsteps.RowStep):
-                batches, schema = run_row_step(batches, step, schema, _beside(task, store), context)
-            case physical.EncodeRowGroups(to=to):
-                batches = encode_row_groups(batches, to)
-                schema = physical.ENCODED
-            case _:
-                then = pipeline.steps[number + 1 : number + 2]
-                batches = run_user_step(batches, step, functions, context, then[0] if then else None, to_side)
-                schema = user_schema(step, schema)
-    return batches
-
-
-def _beside(task: Task, store: TaskBlocks) -> Beside:
-    def rows() -> int:
-        return sum(count for count, _ in store.rows(iter(_refs(task))))
-
-    def inputs(count: int) -> Flow:
-        return _read([ref for one in task.inputs[:count] for ref in one.blocks()], store)
-
-    return Beside(task.index, rows, inputs, lambda: list(_read(list(task.inputs[1].blocks()), store)))
-
-
-def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterator[pa.RecordBatch]:
-    """Batches of rows from anywhere: the place that was told of last is that of another batch."""
-    for batch in batches:
-        context.rows_from(None)
-        yield batch
-
-
-def _merge(
-    task: Task,
-    step: physical.MergeAggregate | physical.MergeCombined,
-    store: TaskBlocks,
-    context: TaskContext,
-    merge: Callable[..., Iterator[pa.RecordBatch]],
-) -> Iterator[pa.RecordBatch]:
-    """Merge a partition; a large one piece by piece, in the order of (sub-partition, first seen)."""
-    sizes = store.rows(iter(_refs(task)))
-    rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
-    holding = [
-        agg
-        for agg in _aggs(step)
-        if agg.kind in physical.HOLDING_KINDS
-        or (agg.kind in ("min", "max") and not is_word_like(step.schema.field(agg.name).type))
-    ]
-    are_words = all(
-        agg.kind == "quantile" or (agg.kind == "list" and is_word(step.schema.field(agg.name).type.value_type))
-        for agg in holding
-    )
-    size_max = MERGE_BYTES_MAX if not holding else MERGE_WORD_LIST_BYTES_MAX if are_words else MERGE_LIST_BYTES_MAX
-    pieces = max(-(-rows // MERGE_ROWS_MAX), -(-size // size_max), 1) if step.keys else 1
-    for piece in range(pieces):
-        yield from merge(_read_piece(_refs(task), step.keys, piece, pieces, store), rows, size)
-
-
-def _join(
-    batches: Flow, number: int, step: physical.Join, task: Task, store: TaskBlocks, context: TaskContext
-) -> Iterator[pa.RecordBatch]:
-    """Join rows with those of another input: the same for all tasks of the stage, or a partition beside a partition."""
-    other = task.inputs[step.input]
-    build, probe = list(other.blocks()), _refs(task)
-    schema = store.schema(build[0])
-    if other.kind is EdgeKind.BROADCAST:
-
-        def make() -> BuildSide:
-            return shared_build(_read(build, store), schema, step, context)
-
-        shared = make() if context.builds is None else context.builds.get(task.stage, number, make)
-        yield from join_rows(batches, shared, context)
-        return
-    pieces = join_pieces(store.rows(iter(build)), store.rows(iter(probe)), step)
-    for piece in range(pieces):
-        build_rows = _read_piece(build, step.build_keys, piece, pieces, store)
-        probe_rows = partial(_read_piece, probe, step.probe_keys, piece, pieces, store)
-        yield from join_partition(build_rows, probe_rows, schema, step, context)
-
-
-def _read_piece(
-    refs: Sequence[BlockRef], keys: tuple[str, ...], piece: int, pieces: int, store: TaskBlocks
-) -> Iterator[pa.RecordBatch]:
-    for batch in _read(refs, store):
-        yield batch if pieces == 1 else _sub_partition(batch, keys, piece, pieces)
-
-
-def _aggs(step: physical.MergeAggregate | physical.MergeCombined) -> tuple[physical.AggSpec, ...]:
-    return step.aggs if isinstance(step, physical.MergeAggregate) else ()
-
-
-def _sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pieces: int) -> pa.RecordBatch:
-    """The rows of a batch that fall into `piece`: by other bits than the partition was chosen by."""
-    hashes = hash_rows([batch.column(key) for key in keys]) * _SPREAD
-    order, bounds = partition_rows(hashes, pieces)
-    return take_rows(batch, order[bounds[piece] : bounds[piece + 1]])
 
 
 def _write_part(

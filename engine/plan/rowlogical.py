@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.logical import LogicalPlan, unique_names
-from kernelmill.engine.plan.valuekinds import may_be_key
+from kernelmill.engine.plan.valuekinds import may_be_grouped
 from kernelmill.engine.promotion import common_type
 from kernelmill.engine.schema import dtype_text, find
 
@@ -25,7 +25,7 @@ class Unique(LogicalPlan, frozen=True, eq=False):
     def _derive(self) -> pa.Schema:
         for key in self.keys:
             kind = find(self.input.schema, key, where=self.origin).type
-            if not may_be_key(kind):
+            if not may_be_grouped(kind):
                 what = f"unique: values of type {dtype_text(kind)}, in column {key!r}, are not compared here"
                 raise error(Code.TYPE_MISMATCH, what, hint='name other columns: unique(["a", "b"])')
         return self.input.schema

@@ -11,8 +11,7 @@ import pytest
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import aggregate
-from kernelmill.engine.exec import task as tasks
+from kernelmill.engine.exec import aggregate, steps
 from kernelmill.engine.exec.context import Scratch, TaskContext
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.ids import AttemptId, TaskId
@@ -156,7 +155,7 @@ def test_a_merge_in_pieces_is_the_same_from_memory_and_from_disk(text, tmp_path,
     whole = run_here(job, tmp_path / "whole")
     differing = 0
     for size in range(120, 1600, 37):
-        monkeypatch.setattr(tasks, limit, size)
+        monkeypatch.setattr(steps, limit, size)
         memory, disk = (run_here(job, tmp_path / f"{size}-{m}", memory=m) for m in (1 << 30, 0))
         assert memory == disk, size
         differing += memory != whole
