@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import is_string_like, plain
+from kernelmill.engine.batch import is_word_like, plain
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.keys import KeyColumns
@@ -97,7 +97,7 @@ def unique_rows(
     sizes = store.rows(iter(refs))
     rows, size = sum(n for n, _ in sizes), sum(b for _, b in sizes)
     schema = store.schema(refs[0])
-    if not any(is_string_like(schema.field(key).type) for key in step.keys):
+    if all(is_word_like(schema.field(key).type) for key in step.keys):
         size = 0  # a key then takes what a row of the table does, however long the rows are
     pieces = max(-(-rows // SHARE_ROWS_MAX), -(-size // SHARE_BYTES_MAX), 1)
     for piece in range(pieces):

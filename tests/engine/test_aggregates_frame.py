@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import aggregate, task
+from kernelmill.engine.exec import aggregate, steps
 
 SCHEMA = pa.schema(
     [
@@ -225,7 +225,7 @@ def test_rows_that_are_not_combined_give_the_same_groups(monkeypatch, share):
 
 
 def test_a_partition_merged_in_pieces_gives_the_same_rows(monkeypatch):
-    monkeypatch.setattr(task, "MERGE_ROWS_MAX", 2)
+    monkeypatch.setattr(steps, "MERGE_ROWS_MAX", 2)
     rows = some_rows(200)
     check(collected(rows).to_pylist(), rows, keys=True)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import joining, task
+from kernelmill.engine.exec import joining, steps
 from kernelmill.engine.plan import estimates
 
 HOWS = ("inner", "left", "right", "full", "semi", "anti")
@@ -50,7 +50,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(joining, "BUILD_ROWS_MAX", 3)
     if request.param == "in blocks":
         monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 20)
-        monkeypatch.setattr(task, "join_pieces", lambda *_: 1)
+        monkeypatch.setattr(steps, "join_pieces", lambda *_: 1)
     return {"partitions": 1 if request.param == "broadcast" else 3, "split_size": "64B", "progress": False}
 
 

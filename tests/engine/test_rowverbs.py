@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from decimal import Decimal
 
 import polars as pl
 import pyarrow as pa
@@ -98,6 +99,20 @@ def test_unique_of_many_rows_takes_its_keys_share_by_share(monkeypatch, keep, bo
     kept = {"any": dict(reversed([(k, n) for k, n, _ in values])), "last": {k: n for k, n, _ in values}}
     kept["none"] = {k: n for k, n, _ in values if counts[k] == 1}
     assert sorted((k, n) for k, n, _ in ours) == sorted(kept[keep].items())
+
+
+@pytest.mark.parametrize("keep", ["first", "last", "none"])
+def test_unique_compares_all_that_a_group_by_does(keep):
+    decimals = pa.array([Decimal("1.10"), None, Decimal("1.10"), Decimal("2.00"), None], pa.decimal128(20, 2))
+    table = pa.table({"d": decimals, "b": pa.array([b"ab", b"ab", b"cd", None, None], pa.binary(2)), "i": range(5)})
+    table = table.append_column("n", pa.nulls(5))
+    for key in ("d", "b", "n"):
+        rows = {}
+        for value, i in zip(table[key].to_pylist(), range(5), strict=True):
+            rows.setdefault(value, []).append(i)
+        kept = [own[-1 if keep == "last" else 0] for own in rows.values() if keep != "none" or len(own) == 1]
+        ours = run(km.from_arrow(pa.Table.from_batches(table.to_batches(2))).unique(key, keep=keep))
+        assert sorted(row[2] for row in ours) == sorted(kept)
 
 
 def test_unique_carries_columns_that_are_not_compared():
