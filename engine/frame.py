@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from kernelmill.engine.columns import Columns, expand, expand_named, join_keys, predicates
+from kernelmill.engine.columns import Columns, expand, expand_named, predicates
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.display import plan_html
 from kernelmill.engine.errors import Code, error
@@ -28,11 +28,9 @@ from kernelmill.engine.nodes import Cast, Column
 from kernelmill.engine.options import column_name, flag, one_of, unknown_name, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.explain import explain_plan, plan_text
-from kernelmill.engine.plan.joins import JOINS, VALIDATIONS, lower_join
 from kernelmill.engine.plan.logical import (
     Explode,
     Filter,
-    Limit,
     LogicalPlan,
     Project,
     SinkRows,
@@ -159,37 +157,6 @@ class LazyFrame(RowVerbs):
             flags = flag("empty_as_null", empty_as_null), flag("keep_nulls", keep_nulls)
             return LazyFrame(Explode(self._plan, name, *flags, origin=origin))
 
-    def join(
-        self,
-        other: LazyFrame,
-        on: Columns = None,
-        how: str = "inner",
-        *,
-        left_on: Columns = None,
-        right_on: Columns = None,
-        suffix: str = "_right",
-        validate: str = "m:m",
-        nulls_equal: bool = False,
-    ) -> LazyFrame:
-        """Put rows with equal keys side by side: `join(other, on="id")`, or `left_on=`, `right_on=`; lists for several.
-
-        how: inner left right full semi anti cross. Null keys match nothing unless `nulls_equal`; NaN equals NaN.
-        Right columns named as left ones get `suffix`. validate: "1:m", "m:1", "1:1": else KM0210.
-        KM0102 for keys of types that are not compared, KM0103 for a name twice.
-        """
-        origin = users_line()
-        with located(origin):
-            given: object = other
-            if not isinstance(given, LazyFrame):
-                what = f"join takes a LazyFrame, this is {type(given).__name__}"
-                hint = "a DataFrame has .lazy(), other tables km.from_arrow(...)"
-                raise error(Code.TYPE_MISMATCH, what, hint=hint)
-            one_of("how", how, JOINS)
-            one_of("validate", validate, VALIDATIONS)
-            keys = join_keys(on, left_on, right_on, how)
-            settings = column_name(suffix), validate, flag("nulls_equal", nulls_equal)
-            return LazyFrame(lower_join(self._plan, other._plan, how, keys, *settings, origin))
-
     def group_by(self, *keys: Columns, **named: Any) -> GroupBy:
         """Group rows by keys; `.agg(...)` or `.len()` follows. Nulls are one group, NaN equals NaN, -0.0 equals 0.0."""
         origin = users_line()
@@ -223,14 +190,6 @@ class LazyFrame(RowVerbs):
             down = tuple(not up for up in _for_each("reverse", reverse, len(columns)))
             last = (True,) * len(columns)
             return LazyFrame(lower_sort(self._plan, columns, down, last, whole_number("k", k, 0), origin))
-
-    def head(self, n: int = 5) -> LazyFrame:
-        """The first `n` rows of the frame's order; a scan stops reading early."""
-        return LazyFrame(Limit(self._plan, whole_number("n", n, 0), origin=users_line()))
-
-    def limit(self, n: int = 5) -> LazyFrame:
-        """The first `n` rows: another name of `head`."""
-        return self.head(n)
 
     def map_batches(self, function: Callable[[pa.RecordBatch], Any], *, schema: Any = None) -> LazyFrame:
         """Call `function` with each pyarrow.RecordBatch (some 64 Ki rows): it returns one, or a Table, of `schema`.

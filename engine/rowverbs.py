@@ -1,4 +1,4 @@
-"""The verbs of LazyFrame that keep, number, or turn rows as they are: unique, tail, sample, unpivot..."""
+"""The verbs of LazyFrame that keep, pair, number, or turn rows as they are: join, unique, tail, sample, unpivot..."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kernelmill.engine.columns import Columns, expand
+from kernelmill.engine.columns import Columns, expand, join_keys
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.describing import described
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Call, Column, Node
-from kernelmill.engine.options import column_name, one_of, whole_number
+from kernelmill.engine.options import column_name, flag, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
-from kernelmill.engine.plan.logical import Filter, LogicalPlan, Project
+from kernelmill.engine.plan.joins import JOINS, VALIDATIONS, lower_join
+from kernelmill.engine.plan.logical import Filter, Limit, LogicalPlan, Project
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.rowlogical import EveryRow, LastRows, RowIndex, SampleRows, Unique, Unpivot
 from kernelmill.engine.schema import dtype_text, find
@@ -35,6 +36,37 @@ class RowVerbs:
 
         def _over(self, plan: LogicalPlan) -> LazyFrame:
             """The frame of a plan."""
+
+    def join(
+        self,
+        other: LazyFrame,
+        on: Columns = None,
+        how: str = "inner",
+        *,
+        left_on: Columns = None,
+        right_on: Columns = None,
+        suffix: str = "_right",
+        validate: str = "m:m",
+        nulls_equal: bool = False,
+    ) -> LazyFrame:
+        """Put rows with equal keys side by side: `join(other, on="id")`, or `left_on=`, `right_on=`; lists for several.
+
+        how: inner left right full semi anti cross. Null keys match nothing unless `nulls_equal`; NaN equals NaN.
+        Right columns named as left ones get `suffix`. validate: "1:m", "m:1", "1:1": else KM0210.
+        KM0102 for keys of types that are not compared, KM0103 for a name twice.
+        """
+        origin = users_line()
+        with located(origin):
+            given: object = other
+            if not isinstance(given, RowVerbs):
+                what = f"join takes a LazyFrame, this is {type(given).__name__}"
+                hint = "a DataFrame has .lazy(), other tables km.from_arrow(...)"
+                raise error(Code.TYPE_MISMATCH, what, hint=hint)
+            one_of("how", how, JOINS)
+            one_of("validate", validate, VALIDATIONS)
+            keys = join_keys(on, left_on, right_on, how)
+            settings = column_name(suffix), validate, flag("nulls_equal", nulls_equal)
+            return self._over(lower_join(self._plan, other._plan, how, keys, *settings, origin))
 
     def drop_nulls(self, subset: Columns = None) -> LazyFrame:
         """Leave out the rows with a null in one of the columns `subset`, by default in any. NaN is not null."""
@@ -58,6 +90,14 @@ class RowVerbs:
             kept = one_of("keep", keep, ("any", "first", "last", "none"))
             names = tuple(dict.fromkeys(plain_names(self._plan, subset, "unique")))
             return self._over(Unique(self._plan, names, "first" if kept == "any" else kept, origin=origin))
+
+    def head(self, n: int = 5) -> LazyFrame:
+        """The first `n` rows of the frame's order; a scan stops reading early."""
+        return self._over(Limit(self._plan, whole_number("n", n, 0), origin=users_line()))
+
+    def limit(self, n: int = 5) -> LazyFrame:
+        """The first `n` rows: another name of `head`."""
+        return self.head(n)
 
     def tail(self, n: int = 5) -> LazyFrame:
         """The last `n` rows of the frame's order; the rows before are computed, counted and left out."""
