@@ -29,11 +29,12 @@ class Distinct:
         self._type, self._merging = dtype, merging
         self._counts, self._pairs = Dense(np.int64), KeyTable()
         self._pairs.reset_unbounded(groups=_FIRST_PAIRS, key_bytes=_FIRST_BYTES)
+        self._empty_bytes = self._pairs.nbytes
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the table of pairs."""
-        return self._pairs.nbytes if len(self._pairs) else 0
+        """Bytes by which the table of pairs has grown: an empty one has its room whatever a job may hold."""
+        return max(0, self._pairs.nbytes - self._empty_bytes)
 
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
         """See State."""
