@@ -16,6 +16,8 @@ from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.rowverbs import to_equal_parts
 from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.plan.logical import SinkParquet
+from kernelmill.engine.plan.planner import plan_job
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(1, 12), st.integers(1, 7))
@@ -61,6 +63,20 @@ def test_a_sort_stays_sorted_over_the_files(lines, tmp_path):
     result = lines.sort("n", descending=True).sink_parquet(tmp_path / "out", files=4, split_size=500, partitions=3)
     read = [n for name in result.files for n in pq.read_table(tmp_path / "out" / name)["n"].to_pylist()]
     assert read == list(range(999, -1, -1))
+
+
+def test_rows_that_footers_tell_are_not_counted(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(80):  # so many that small files share splits
+        pq.write_table(pa.table({"n": range(number * 10, number * 10 + 10)}), folder / f"{number:02}.parquet")
+    frame = km.scan_parquet(folder)
+    sink = SinkParquet(frame._plan, "out", False, files=7, origin="")
+    assert [stage.label for stage in plan_job(sink, split_bytes=1 << 20).graph.stages] == ["read parquet", "write"]
+    result = frame.sink_parquet(tmp_path / "out", files=7, progress=False)
+    parts = [pq.read_table(tmp_path / "out" / name)["n"].to_pylist() for name in result.files]
+    assert [n for part in parts for n in part] == list(range(800))
+    assert sorted(map(len, parts)) == [114] * 5 + [115] * 2
 
 
 @pytest.mark.parametrize(("path", "files"), [("out", 0), ("out", "3"), ("out", True), ("out.parquet", 2)])
