@@ -319,9 +319,9 @@ class LazyFrame(RowVerbs):
         """Run, and write Parquet: one file if `path` ends in `.parquet`, else a folder of part files and a manifest.
 
         All or nothing: the output appears when the job is done. mode: error (KM0501 if it is there) or overwrite.
-        files: exactly so many part files, which share the rows out evenly in their order; some are empty if there are
-        fewer rows. compression: zstd, snappy, lz4, gzip or none. on_bad: error, or reject, with at most max_rejects
-        (KM0503).
+        files: exactly so many part files, which share the rows out evenly in their order, or have the rows of as many
+        tasks if the last stage has so many; some are empty if there are fewer rows. compression: zstd, snappy, lz4,
+        gzip or none. on_bad: error, or reject, with at most max_rejects (KM0503).
         job_id: on a cluster, your name for the job: run again, by any process, it finds the one that runs or has run.
         Further `settings` are those of `km.configure`, for this run alone: threads=, memory=, partitions=...
         """
