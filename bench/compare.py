@@ -28,7 +28,7 @@ from bench.engines import (
     groups_command,
     words_command,
 )
-from bench.h2o import h2o_groupby
+from bench.h2o import h2o_groupby, h2o_join
 from bench.harness import (
     check_words,
     codec_option,
@@ -42,10 +42,11 @@ from bench.harness import (
     remove,
     rounds_option,
     run,
+    runs_option,
     scratch,
     threads_option,
+    warm_seconds,
 )
-from bench.joins import h2o_join
 from bench.mapreduce import mapreduce
 from bench.measure import Run, warm_page_cache
 from bench.report import round_order, seconds_table, summarise
@@ -120,9 +121,7 @@ def wordcount(name: str, rounds: int, threads: int, codec: str, engines: Sequenc
 
 @main.command()
 @click.option("--keys", "kinds", multiple=True, type=click.Choice(list(KEYS)), default=["int", "string"])
-@click.option(
-    "--runs", default=4, show_default=True, type=click.IntRange(2), help="Runs in one process; the first is cold."
-)
+@runs_option
 @rounds_option
 @threads_option
 @codec_option
@@ -171,10 +170,6 @@ def _groups(
             ),
             check,
         )
-
-    def warm_seconds(one: Run) -> float:
-        seconds: list[float] = json.loads(one.output)
-        return statistics.median(seconds[1:])
 
     warm = summarise(measured(runs), warm_seconds)
     first.clear()  # the outputs of the other measurement are gone

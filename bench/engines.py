@@ -39,17 +39,12 @@ def groups_command(
     return [sys.executable, "-m", module, table, target, ",".join(keys), codec, str(threads), str(runs)]
 
 
-def joins_command(
-    engine: str, folder: Path, target: Path, question: str, *, codec: str, threads: int, runs: int
+def question_command(
+    engine: str, kind: str, source: Path, target: Path, question: str, *, codec: str, threads: int, runs: int
 ) -> Command:
-    """The process that joins the tables in `folder` as a question asks, `runs` times, and prints each run's seconds."""
-    module = f"bench.peers.{engine}_joins"
-    return [sys.executable, "-m", module, folder, target, question, codec, str(threads), str(runs)]
-
-
-def h2o_command(engine: str, table: Path, target: Path, question: str, codec: str, threads: int, runs: int) -> Command:
-    """The process that answers a question of h2o, `runs` times, and prints the seconds of each run."""
-    return [sys.executable, "-m", f"bench.peers.{engine}_h2o", table, target, question, codec, str(threads), str(runs)]
+    """The process that answers a question of h2o (kind: h2o or joins), `runs` times, and prints each run's seconds."""
+    module = f"bench.peers.{engine}_{kind}"
+    return [sys.executable, "-m", module, source, target, question, codec, str(threads), str(runs)]
 
 
 def versions() -> dict[str, str]:

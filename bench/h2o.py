@@ -1,16 +1,15 @@
-"""The group-by questions of h2o's db-benchmark: `python -m bench.compare h2o-groupby`."""
+"""h2o's db-benchmark, ten group-by questions and five joins: `python -m bench.compare h2o-groupby | h2o-join`."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from bench.engines import GROUP_ENGINES, h2o_command
+from bench.engines import GROUP_ENGINES, Command, question_command
 from bench.harness import (
     codec_option,
     differ,
@@ -21,9 +20,13 @@ from bench.harness import (
     measure_in_turn,
     needed,
     rounds_option,
+    runs_option,
     threads_option,
+    warm_seconds,
 )
 from bench.measure import Run, warm_page_cache
+from bench.peers.joinquestions import COLUMNS
+from bench.peers.joinquestions import QUESTIONS as JOIN_QUESTIONS
 from bench.report import OURS, summarise
 
 QUESTIONS = {
@@ -38,76 +41,111 @@ QUESTIONS = {
     "q9": "squared correlation of v1 and v2 by id2, id4",
     "q10": "sum v3, count by id1 to id6",
 }
+JOINS = {name: f"x {question.how} {question.right} by {question.key}" for name, question in JOIN_QUESTIONS.items()}
+
+
+class Measuring(NamedTuple):
+    """How often, with what, and of which engines."""
+
+    runs: int
+    rounds: int
+    threads: int
+    codec: str
+    engines: Sequence[str]
 
 
 @click.command(name="h2o-groupby")
 @click.option("--question", "questions", multiple=True, type=click.Choice(list(QUESTIONS)), default=list(QUESTIONS))
-@click.option(
-    "--runs", default=4, show_default=True, type=click.IntRange(2), help="Runs in one process; the first is cold."
-)
+@runs_option
 @rounds_option
 @threads_option
 @codec_option
 @engines_option(GROUP_ENGINES, GROUP_ENGINES)
 @json_option
-def h2o_groupby(
-    questions: Sequence[str],
-    runs: int,
-    rounds: int,
-    threads: int,
-    codec: str,
-    engines: Sequence[str],
-    json_path: Path | None,
-) -> None:
+def h2o_groupby(questions: Sequence[str], json_path: Path | None, **options: Any) -> None:
     """Answer the ten group-by questions at 10^7 rows: warm runs in one process, whole processes beside."""
     table = needed("h2o.parquet", "h2o")
     warm_page_cache(table)
+    answer("h2o group-by", "h2o", table, {name: QUESTIONS[name] for name in questions}, Measuring(**options), json_path)
+
+
+@click.command(name="h2o-join")
+@click.option("--question", "questions", multiple=True, type=click.Choice(list(JOINS)), default=list(JOINS))
+@runs_option
+@rounds_option
+@threads_option
+@codec_option
+@engines_option(GROUP_ENGINES, GROUP_ENGINES)
+@json_option
+def h2o_join(questions: Sequence[str], json_path: Path | None, **options: Any) -> None:
+    """Join x with small, medium and big tables: warm runs in one process, whole processes beside."""
+    folder = needed("join", "join-tables")
+    for table in COLUMNS:
+        warm_page_cache(folder / f"{table}.parquet")
+    answer("h2o joins", "joins", folder, {name: JOINS[name] for name in questions}, Measuring(**options), json_path)
+
+
+def answer(
+    title: str, kind: str, source: Path, questions: dict[str, str], how: Measuring, json_path: Path | None
+) -> None:
+    """Measure all engines at each question, and print and keep the table."""
     results: dict[str, Any] = {}
     for question in questions:
-        warm, whole = (measured(table, question, count, rounds, threads, codec, engines) for count in (runs, 1))
+        warm, whole = (_measured(kind, source, question, how._replace(runs=runs)) for runs in (how.runs, 1))
         results[question] = {"warm": summarise(warm, warm_seconds), "whole": summarise(whole)}
-    finish("h2o group-by", {**results, "lines": h2o_table(results, engines, runs)}, json_path)
+    finish(title, {**results, "lines": _table(results, questions, how)}, json_path)
 
 
-def measured(
-    table: Path, question: str, runs: int, rounds: int, threads: int, codec: str, engines: Sequence[str]
-) -> list[dict[str, Run]]:
+def _measured(kind: str, source: Path, question: str, how: Measuring) -> list[dict[str, Run]]:
     """Rounds of all engines at one question, their answers compared."""
+
+    def command(engine: str, target: Path) -> Command:
+        return question_command(
+            engine, kind, source, target, question, codec=how.codec, threads=how.threads, runs=how.runs
+        )
+
+    same = _same_digests(how.codec) if kind == "joins" else _same_rows(question, how.codec)
+    return measure_in_turn(how.engines, how.rounds, command, same)
+
+
+def _same_rows(question: str, codec: str) -> Callable[[str, Path], None]:
+    """Checks answers that have floats: row by row, with a tolerance."""
     first: dict[str, Path] = {}
 
     def check(engine: str, output: Path) -> None:
-        reference = first.setdefault("output", output)
-        found = facts_of(["differences", output, reference])
+        found = facts_of(["differences", output, first.setdefault("output", output)])
         if any(found["differences"].values()) or found["codecs"] != [codec]:
             differ(engine, f"equal rows for {question}, codec {codec}", found)
 
-    return measure_in_turn(
-        engines,
-        rounds,
-        lambda engine, target: h2o_command(engine, table, target, question, codec, threads, runs),
-        check,
-    )
+    return check
 
 
-def warm_seconds(one: Run) -> float:
-    """The median of all runs of a process but the first."""
-    seconds: list[float] = json.loads(one.output)
-    return statistics.median(seconds[1:])
+def _same_digests(codec: str) -> Callable[[str, Path], None]:
+    """Checks answers that nothing was computed for: by their number and a digest."""
+    first: dict[str, Any] = {}
+
+    def check(engine: str, output: Path) -> None:
+        found = facts_of(["rows", output])
+        expected = first.setdefault("facts", found)
+        if found != expected or found["codecs"] != [codec]:
+            differ(engine, {**expected, "codecs": [codec]}, found)
+
+    return check
 
 
-def h2o_table(results: dict[str, Any], engines: Sequence[str], runs: int) -> list[str]:
+def _table(results: dict[str, Any], questions: dict[str, str], how: Measuring) -> list[str]:
     """Lines of a table, one a question: seconds of each engine, and the fastest peer's over ours; then their mean."""
-    lines = [f"median seconds of runs 2-{runs} in one process (whole process beside), peak GB; results equal"]
-    lines.append(f"{'':48}" + "".join(f"{engine:>22}" for engine in engines) + f"{'ratio':>8}")
+    lines = [f"median seconds of runs 2-{how.runs} in one process (whole process beside), peak GB; results equal"]
+    lines.append(f"{'':48}" + "".join(f"{engine:>22}" for engine in how.engines) + f"{'ratio':>8}")
     ratios = []
     for question, found in results.items():
         cells = ""
-        for engine in engines:
+        for engine in how.engines:
             warm, whole = (found[kind]["medians"][engine] for kind in ("warm", "whole"))
             cells += f"{warm['seconds']:>8.3f} ({whole['seconds']:.2f}) {warm['peak_bytes'] / 1e9:>5.2f}"
         ratio = found["warm"].get("ratio_to_fastest_peer")
         ratios += [ratio] if ratio is not None else []
-        lines.append(f"{question + ': ' + QUESTIONS[question]:48}{cells}" + (f"{ratio:>8.2f}" if ratio else ""))
+        lines.append(f"{question + ': ' + questions[question]:48}{cells}" + (f"{ratio:>8.2f}" if ratio else ""))
     if ratios:
         mean = statistics.geometric_mean(ratios)
         lines.append(f"fastest peer of each round / {OURS}: geometric mean {mean:.2f}, least {min(ratios):.2f}")

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -59,6 +60,12 @@ def differ(what: str, expected: object, found: object) -> None:
     raise click.ClickException(f"{what}: results differ: expected {expected}, found {found}")
 
 
+def warm_seconds(one: Run) -> float:
+    """The median of all runs of a process but the first, which it printed."""
+    seconds: list[float] = json.loads(one.output)
+    return statistics.median(seconds[1:])
+
+
 def check_words(text: Path, output: Path, engine: str, codec: str) -> None:
     """Compare an output with what plain Python counted when the corpus was built."""
     truth, facts = json.loads(text.with_suffix(".json").read_text()), facts_of(["words", output])
@@ -106,6 +113,9 @@ def finish(what: str, results: dict[str, Any], json_path: Path | None) -> None:
         json_path.write_text(json.dumps({**about, "versions": versions(), **results}, indent=1) + "\n")
 
 
+runs_option = click.option(
+    "--runs", default=4, show_default=True, type=click.IntRange(2), help="Runs in one process; the first is cold."
+)
 rounds_option = click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 threads_option = click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
 codec_option = click.option("--compression", "codec", default="snappy", show_default=True)
