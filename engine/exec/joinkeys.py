@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.batch import Bytes, Words, is_string_like, key_words, plain, strings_view, validity_bytes
-from kernelmill.engine.exec.keys import encode_rows
+from kernelmill.engine.exec.keys import encode_rows, turned
 from kernelmill.kernels import joining, keytable
 from kernelmill.kernels.table import NO_MASK, Groups, KeyTable
 
@@ -38,7 +38,7 @@ def number_keys(
     if not columns:
         every = _EveryRow()
         return every, every.find([], rows)
-    words = _words_for([plain(column) for column in columns], nulls_equal)
+    words = _words_for(_opened(columns), nulls_equal)
     if words is None:
         texts = _ByText(nulls_equal)
         return texts, texts.number(columns, rows)
@@ -57,6 +57,11 @@ def null_rows(columns: list[pa.Array[Any]]) -> Bytes:
         if valid.size:
             marks = (valid == 0).view(np.uint8) | (marks if marks.size else np.uint8(0))
     return marks
+
+
+def _opened(columns: list[pa.Array[Any]]) -> list[pa.Array[Any]]:
+    """Key columns as they are looked up: dictionaries as their values, decimals as bytes."""
+    return [turned(plain(column)) for column in columns]
 
 
 class _EveryRow:
@@ -86,7 +91,7 @@ class _OneColumn:
 
     def of(self, columns: list[pa.Array[Any]]) -> tuple[Words, Bytes]:
         """They are its values."""
-        column = plain(columns[0])
+        (column,) = _opened(columns)
         return key_words(column), validity_bytes(column)
 
 
@@ -104,7 +109,7 @@ class _Packed:
     def of(self, columns: list[pa.Array[Any]]) -> tuple[Words, Bytes]:
         """A row with a value outside the build side's ranges is not valid: it has no match."""
         packed, valid = np.zeros(len(columns[0]), np.uint64), np.ones(len(columns[0]), np.bool_)
-        for column, low, span in zip(map(plain, columns), self._lows, self._spans, strict=True):
+        for column, low, span in zip(_opened(columns), self._lows, self._spans, strict=True):
             distances, validity = key_words(column) - low, validity_bytes(column)
             fits = distances < np.uint64(span)
             if validity.size:
@@ -208,7 +213,7 @@ class _ByText:
 
     def number(self, columns: list[pa.Array[Any]], rows: int) -> Groups:
         """Add the keys of all build rows; their groups."""
-        columns = [plain(column) for column in columns]
+        columns = _opened(columns)
         groups: Groups = np.empty(rows, np.int32)
         data, offsets, validity = _strings(columns)
         self._table.reset_unbounded(groups=rows, key_bytes=data.size)
@@ -218,7 +223,7 @@ class _ByText:
 
     def find(self, columns: list[pa.Array[Any]], rows: int) -> Groups:
         """Look each key up; the table is only read."""
-        columns = [plain(column) for column in columns]
+        columns = _opened(columns)
         groups, table = np.empty(rows, np.int32), self._table
         room = np.empty(4 * keytable.CHUNK_ROWS, np.uint64), np.empty(keytable.SCRATCH_SIZE, np.int32)
         joining.find_strings(*_strings(columns), table.seed, *room, table.slots, table.rows, table.arena, groups)
@@ -240,7 +245,7 @@ class FirstSeen:
 
     def repeated(self, columns: list[pa.Array[Any]], rows: int) -> int | None:
         """The first row whose key came before, in this batch or an earlier one; null keys count if they are equal."""
-        columns = [plain(column) for column in columns]
+        columns = _opened(columns)
         groups: Groups = np.empty(rows, np.int32)
         before = len(self._table)
         if _is_text(columns):

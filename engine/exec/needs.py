@@ -120,7 +120,7 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         if not isinstance(source, physical.CountTokens):
             yield from _PLACED_STRINGS if _are_placed(pipeline) else _SCATTER
     if isinstance(pipeline.end, physical.ToRanges):
-        texts = [is_string_like(pipeline.schema.field(name).type) for name, _, _ in pipeline.end.keys]
+        texts = [is_string_like(turned_type(pipeline.schema.field(name).type)) for name, _, _ in pipeline.end.keys]
         yield from (searching.narrow_strings if is_text else searching.narrow_words for is_text in texts)
         yield from (partitioning.order_by_partition, *_SCATTER[2:])
 

@@ -27,7 +27,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.groupruns import group_runs
-from kernelmill.engine.exec.keys import KeyColumns
+from kernelmill.engine.exec.keys import KeyColumns, turned
 from kernelmill.engine.exec.recut import recut
 from kernelmill.engine.exec.runs import SortedRuns
 from kernelmill.engine.plan.physical import GatherGroups, Sort
@@ -192,7 +192,7 @@ def _first_seen(batches: Iterator[pa.RecordBatch], keys: Sequence[str]) -> Itera
 
 def sort_keys(batch: pa.RecordBatch, keys: Keys) -> list[SortKey]:
     """The columns to sort by, as kernels take them. Raises KM0102 for a type without an order."""
-    return [_sort_key(plain(batch.column(name)), name, down, last) for name, down, last in keys]
+    return [_sort_key(turned(plain(batch.column(name))), name, down, last) for name, down, last in keys]
 
 
 def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:

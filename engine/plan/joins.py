@@ -14,7 +14,7 @@ from kernelmill.engine.nodes import Column
 from kernelmill.engine.origin import located
 from kernelmill.engine.plan.logical import LogicalPlan, Project, keep
 from kernelmill.engine.plan.physical import NamedNode
-from kernelmill.engine.plan.valuekinds import may_be_key
+from kernelmill.engine.plan.valuekinds import may_be_grouped
 from kernelmill.engine.promotion import is_bytes, is_text, mixes_signs, plain_type
 from kernelmill.engine.schema import dtype_text, find
 
@@ -146,7 +146,7 @@ def _columns(
 
 def _check_keys(left: pa.Field[Any], right: pa.Field[Any]) -> None:
     for field in (left, right):
-        if not may_be_key(plain_type(field.type)):
+        if not may_be_grouped(plain_type(field.type)):
             what = f"join by {field.name!r}: values of type {dtype_text(field.type)} cannot be a key"
             raise error(Code.TYPE_MISMATCH, what, hint="join by its parts, or cast it")
     if not _meet(plain_type(left.type), plain_type(right.type)):

@@ -20,7 +20,7 @@ from kernelmill.engine.origin import located
 from kernelmill.engine.plan.fileformats import NO_PATH_COLUMNS, Format, PathColumns, TextOptions
 from kernelmill.engine.plan.partial import finished_schema
 from kernelmill.engine.plan.physical import AggSpec, NamedNode
-from kernelmill.engine.plan.valuekinds import is_list, is_storable, may_be_grouped, may_be_key
+from kernelmill.engine.plan.valuekinds import is_list, is_storable, may_be_grouped
 from kernelmill.engine.schema import find
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp
@@ -263,7 +263,7 @@ class Sort(LogicalPlan, frozen=True, eq=False):
             raise error(Code.BAD_SETTING, "there is no column to sort by", hint='name one: sort("word")')
         for name, _, _ in self.keys:
             kind = find(self.input.schema, name, where=self.origin).type
-            if not may_be_key(kind):
+            if not may_be_grouped(kind):
                 what = f"sort({name!r}): values of type {kind} have no order here"
                 raise error(Code.TYPE_MISMATCH, what, hint="sort by one of its parts, or cast it")
         return self.input.schema

@@ -89,9 +89,18 @@ def test_values_of_any_order_are_sorted(values):
     assert made["v"].to_pylist() == [*known, None]
 
 
-@pytest.mark.parametrize("values", [pa.array([b"ba", b"ab"], pa.binary(2)), pa.array([[1], [2]]), pa.nulls(2)])
-def test_a_type_without_an_order_is_told_by_name(values):
+def test_bytes_of_a_fixed_width_are_sorted_as_bytes_and_nulls_stay_as_they_are():
     """binary(2) is as wide as an int16, but its first byte counts most."""
+    columns = {"v": pa.array([b"ba", None, b"ab"], pa.binary(2)), "i": pa.array([0, 1, 2])}
+    (made,) = sort_rows(iter([pa.record_batch(columns)]), Sort((("v", False, True),)), context())
+    assert made["i"].to_pylist() == [2, 0, 1] and made["v"].to_pylist() == [b"ab", b"ba", None]
+    nulls = pa.record_batch({"v": pa.nulls(3), "i": pa.array([2, 0, 1])})
+    (made,) = sort_rows(iter([nulls]), Sort((("v", True, False),)), context())
+    assert made.equals(nulls)
+
+
+@pytest.mark.parametrize("values", [pa.array([[1], [2]]), pa.array([{"a": 1}, {"a": 2}])])
+def test_a_type_without_an_order_is_told_by_name(values):
     batch = pa.record_batch({"culprit": values})
     with pytest.raises(KernelmillError) as caught:
         list(sort_rows(iter([batch]), Sort((("culprit", False, True),)), context()))
