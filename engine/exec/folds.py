@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from kernelmill.engine.batch import validity_buffer
 from kernelmill.engine.compiling import compiled_fold, types_of
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.exec.aggregate import KeyOf, combine_in_table, merge_in_table
+from kernelmill.engine.exec.aggregate import combine_in_table, merge_in_table
 from kernelmill.engine.exec.calls import FAILURES
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.dense import Column, Dense
 from kernelmill.engine.exec.drivercolumns import Arena, driver_columns
 from kernelmill.engine.exec.exchange import Placed
+from kernelmill.engine.exec.groupstates import KeyOf
 from kernelmill.engine.exec.plainstates import decoded, encoded
 from kernelmill.engine.exec.pycolumns import NOT_FITTING, columns_of, values_of
 from kernelmill.engine.exec.states import FoldCall, State

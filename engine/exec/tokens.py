@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from kernelmill.engine.batch import Bytes, array_of_strings, buffer_of, strings_view, validity_bytes
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.exec.aggregate import FLUSH_GROUPS, FLUSH_KEY_BYTES, OUTPUT_ROWS
+from kernelmill.engine.exec.aggregate import FLUSH_GROUPS, FLUSH_KEY_BYTES
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Placed, in_order
+from kernelmill.engine.exec.groupstates import OUTPUT_ROWS
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX
 from kernelmill.engine.io.text import read_blocks
 from kernelmill.engine.lazymodules import pc

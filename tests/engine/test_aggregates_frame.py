@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import aggregate, steps
+from kernelmill.engine.exec import aggregate, groupstates, steps
 
 SCHEMA = pa.schema(
     [
@@ -215,8 +215,8 @@ def test_flushes_and_threads_change_no_row(monkeypatch, limit, value):
 def test_rows_that_are_not_combined_give_the_same_groups(monkeypatch, share):
     monkeypatch.setattr(aggregate, "SINGLES_ROWS", 50)
     monkeypatch.setattr(aggregate, "SINGLES_SHARE", share)
-    passed, singles = [], aggregate._Grouping.singles
-    monkeypatch.setattr(aggregate._Grouping, "singles", lambda *args: passed.append(args[-1]) or singles(*args))
+    passed, singles = [], groupstates.Grouping.singles
+    monkeypatch.setattr(groupstates.Grouping, "singles", lambda *args: passed.append(args[-1]) or singles(*args))
     rows = some_rows(200)
     one = collected(rows, 1 << 20, threads=1)
     check(one.to_pylist(), rows, keys=True)
