@@ -98,9 +98,9 @@ def scan_csv(
     rows types are told by. skip_rows: lines above the header. encoding, invalid: as in `scan_text`, but binary.
     newlines_in_values: True reads each file whole, in one task; None does so if the first rows ask for it; where they
     do not and a later one does, it is KM0202. schema: all columns, as names and types; schema_overrides: types of some.
-    include_file_paths: a further
-    column's name. hive_partitioning: as in `scan_parquet`. Blank lines are no rows where there are several columns.
-    A row of another width is KM0202, a value that is not of its type KM0207; with on_bad="reject" they are set aside.
+    include_file_paths: a further column's name. hive_partitioning: as in `scan_parquet`. Blank lines are no rows where
+    there are several columns. A row of another width is KM0202, a value that is not of its type KM0207; with
+    on_bad="reject" they are set aside.
     """
     origin = users_line()
     no_options("scan_csv", unknown, _CSV_OPTIONS, _FOREIGN)
@@ -151,9 +151,9 @@ def scan_ndjson(
     source: a path, glob, directory (its `.ndjson`, `.jsonl` and `.json` files) or list. infer_rows: how many lines
     columns and types are told by; a key that comes first in a later line is not read. encoding, invalid: as in
     `scan_text`, but binary. schema: the columns to read, as names and types; schema_overrides: types of some, or
-    further columns. include_file_paths: a further
-    column's name. hive_partitioning: as in `scan_parquet`. A key that an object lacks is null. A line that is no
-    object is KM0202, a value that is not of its type KM0207; with on_bad="reject" they are set aside.
+    further columns. include_file_paths: a further column's name. hive_partitioning: as in `scan_parquet`. A key that an
+    object lacks is null. A line that is no object is KM0202, a value that is not of its type KM0207; with
+    on_bad="reject" they are set aside.
     """
     origin = users_line()
     no_options("scan_ndjson", unknown, _JSON_OPTIONS, _FOREIGN)

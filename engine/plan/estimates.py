@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from kernelmill.engine.io.decompress import codec_of
 from kernelmill.engine.plan import logical, rowlogical, userlogical
 from kernelmill.engine.plan.joins import Join
 
@@ -17,7 +18,7 @@ BROADCAST_BYTES_MAX, BROADCAST_ROWS_MAX = 64 << 20, 1 << 21
 
 _TEXT_BYTES, _NESTED_BYTES, _ROW_BYTES = 24, 64, 64
 _GROWTH = 8  # of rows by an explode or a user's function: nobody knows
-_UNPACKED = 4  # bytes of text lines' columns, or of compressed columns, for one in a file
+_UNPACKED = 4  # bytes for one in a compressed file, or in a source
 
 
 class Estimate(NamedTuple):
@@ -42,12 +43,10 @@ def estimate(plan: logical.LogicalPlan) -> Estimate:
         case logical.ScanTable():
             batches = [batch.select(plan.schema.names) for batch in plan.batches]
             return Estimate(sum(batch.num_rows for batch in batches), sum(batch.nbytes for batch in batches))
-        case logical.ScanText():
-            size = sum(file.size_bytes for file in plan.files)
-            return Estimate(size // _ROW_BYTES, 2 * size)
-        case logical.ScanFiles():
-            size = sum(file.size_bytes for file in plan.files)
-            return Estimate(size // _row_bytes(plan.schema), 2 * size)
+        case logical.ScanText() | logical.ScanFiles():
+            size = sum(file.size_bytes * (1 if codec_of(file.path) is None else _UNPACKED) for file in plan.files)
+            row_bytes = _ROW_BYTES if isinstance(plan, logical.ScanText) else _row_bytes(plan.schema)
+            return Estimate(size // row_bytes, 2 * size)
         case logical.ScanSource():
             size = _UNPACKED * plan.source.input_bytes
             return Estimate(size // _row_bytes(plan.schema), size)

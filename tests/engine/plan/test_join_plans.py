@@ -11,10 +11,13 @@ import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.plan import estimates, rules
 from kernelmill.engine.plan.explain import plan_text
+from kernelmill.engine.plan.fileformats import CsvFormat, TextOptions
 from kernelmill.engine.plan.joinsides import sides_of
+from kernelmill.engine.plan.logical import ScanFiles
 from kernelmill.engine.plan.optimizer import apply, optimize
 from kernelmill.engine.plan.planner import plan_job
 from kernelmill.engine.plan.stages import EdgeKind
+from kernelmill.engine.splits import FileStamp
 
 LEFT = pa.schema([pa.field("k", pa.int64(), nullable=False), pa.field("a", pa.string(), nullable=False)])
 RIGHT = pa.schema([("k", pa.int32()), ("a", pa.string()), ("c", pa.float64())])
@@ -215,6 +218,14 @@ def test_small_build_sides_are_broadcast_large_ones_and_full_joins_are_partition
     monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", 9)
     job = plan_job(many.join(few, "k")._plan, split_bytes=1 << 20)
     assert [edge.kind for edge in job.graph.last.inputs] == [EdgeKind.HASH] * 2
+
+
+def test_an_estimate_knows_that_compressed_files_hold_more():
+    def size(suffix):
+        file = FileStamp(f"/a.csv{suffix}", 1 << 20, 0)
+        return estimates.estimate(ScanFiles((file,), CsvFormat(LEFT, TextOptions()), LEFT)).bytes
+
+    assert (size(""), size(".gz")) == (2 << 20, 8 << 20)
 
 
 def test_an_estimate_knows_limits_and_groups_of_all_rows():
