@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kernelmill.engine.batch import is_string_like
 from kernelmill.engine.exec.keys import turned_type
-from kernelmill.engine.plan import fileformats, physical
+from kernelmill.engine.plan import fileformats, physical, rowsteps
 from kernelmill.kernels import (
     combining,
     counting,
@@ -44,15 +44,8 @@ _SCATTER = [
 _PLACED_STRINGS = [tablerows.partition_groups, tablerows.place_groups]
 _STRING_KEYS = [keytable.group_strings, tablerows.read_offsets, tablerows.read_strings, keytable.fill_slots]
 _WORD_KEYS = [keytable.group_words, tablerows.read_words, keytable.fill_slots]
-_SEVERAL_KEYS = [
-    rowkeys.measure_words,
-    rowkeys.measure_strings,
-    rowkeys.put_words,
-    rowkeys.put_strings,
-    rowkeys.take_words,
-    rowkeys.take_lengths,
-    rowkeys.take_strings,
-]
+_PUT_KEYS = [rowkeys.measure_words, rowkeys.measure_strings, rowkeys.put_words, rowkeys.put_strings]
+_SEVERAL_KEYS = [*_PUT_KEYS, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
 _LISTS = [
     listing.hold_words,
     listing.place_lists,
@@ -111,6 +104,11 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
                 yield from _of_aggregate(step.aggs)
             case physical.Join():
                 yield from _of_join(step)
+            case rowsteps.ThinRows(keys=keys) | rowsteps.UniqueRows(keys=keys):
+                yield from _of_numbers(keys, pipeline.schema)
+                yield from _SCATTER[2:]
+            case rowsteps.EveryRow() | rowsteps.LastRows() | rowsteps.SampleRows() | rowsteps.Unpivot():
+                yield from _SCATTER[2:]
             case physical.TokenizeExplode():
                 yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
     for branch in pipeline.branches:
@@ -128,8 +126,10 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
 def _of_join(step: physical.Join) -> Iterator[Callable[..., Any]]:
     """What both sides call; which of the look-ups depends on the keys' values, so only those of their number's kind."""
     if len(step.build_keys) > 1:
-        yield from (rowkeys.put_words, rowkeys.put_strings, keytable.group_strings, joining.find_strings)
+        yield from (*_PUT_KEYS, keytable.group_strings, joining.find_strings)
     yield from (joining.find_direct, joining.row_of_groups)
+    if step.how == "full":
+        yield joining.mark_rows
     if step.how in ("semi", "anti"):
         yield joining.mark_found
     else:
@@ -157,3 +157,12 @@ def _of_keys(types: list[pa.DataType]) -> Iterator[Kernel]:
         yield from _STRING_KEYS
     elif types:
         yield from _WORD_KEYS
+
+
+def _of_numbers(keys: tuple[str, ...], made: pa.Schema) -> Iterator[Callable[..., Any]]:
+    """What numbers keys in a table that nobody reads them from; of a key that goes no further the type is not known."""
+    if len(keys) > 1:
+        yield from (*_PUT_KEYS, keytable.group_strings)
+    elif keys[0] in made.names:
+        is_text = is_string_like(turned_type(made.field(keys[0]).type))
+        yield keytable.group_strings if is_text else keytable.group_words

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec import distinct
+from kernelmill.engine.exec.needs import kernels_of
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.plan.explain import plan_text
 from kernelmill.engine.plan.optimizer import optimize
+from kernelmill.engine.plan.planner import plan_job
 
 SCHEMA = pa.schema([("k", pa.string()), ("n", pa.int64()), ("x", pa.float64())])
 rows_of_three = st.lists(
@@ -113,6 +115,16 @@ def test_unique_compares_all_that_a_group_by_does(keep):
         kept = [own[-1 if keep == "last" else 0] for own in rows.values() if keep != "none" or len(own) == 1]
         ours = run(km.from_arrow(pa.Table.from_batches(table.to_batches(2))).unique(key, keep=keep))
         assert sorted(row[2] for row in ours) == sorted(kept)
+
+
+def test_what_unique_rows_call_is_known_before_a_task_runs_also_where_keys_go_no_further():
+    def needed(frame) -> set[str]:
+        return {kernel.__name__ for kernel in kernels_of(plan_job(frame._plan, split_bytes=1).pipelines)}
+
+    frame = km.from_arrow(table_of([("a", 1, None)] * 9))
+    assert "group_strings" in needed(frame.unique("k")) and "group_words" in needed(frame.unique("n"))
+    assert {"put_words", "group_strings"} <= needed(frame.unique(["k", "n"]).select("x"))
+    assert frame.unique("k").select("x").collect().height == 1
 
 
 def test_unique_carries_columns_that_are_not_compared():
