@@ -80,7 +80,8 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
         case Unique(keys=keys):
             return with_input(plan, _prune(plan.input, needed | set(keys)))
         case RowIndex(name=name):
-            return with_input(plan, _prune(plan.input, needed - {name}))
+            below = _prune(plan.input, needed - {name})
+            return with_input(plan, below) if name in needed else below
         case Concat():
             kept = [name for name in plan.schema.names if name in needed] or plan.schema.names[:1]
             return with_inputs(plan, tuple(_exactly(_prune(frame, set(kept)), kept) for frame in plan.frames))

@@ -74,6 +74,14 @@ def test_a_limit_goes_below_row_numbers_and_a_filter_does_not(frame):
         """)
 
 
+def test_rows_are_numbered_only_where_their_numbers_are_used(frame):
+    numbered = frame.with_row_index("i")
+    assert "RowIndex" not in plan_text(optimize(numbered.group_by("k").agg(km.col("n").sum())._plan))
+    assert "RowIndex" not in plan_text(optimize(numbered.select(km.len())._plan))
+    assert "RowIndex" in plan_text(optimize(numbered.filter(km.col("i") > 1).select("k")._plan))
+    assert "RowIndex" in plan_text(optimize(numbered._plan))
+
+
 def test_limits_sink_into_frames_once(frame):
     once = apply(km.concat([frame, frame.head(1)]).head(3)._plan, rowrules.push_limit_into_concat)
     assert plan_text(once, origins=False) == plan(f"""
