@@ -30,14 +30,14 @@ def failure_of(function, side=None):
     return caught.value.what
 
 
-def longest(line, emit):
+def last_of_four(line, emit):
     length = len(line.encode())
-    emit(max(line.split(), key=len), length)
+    emit(max(line, "a", "b", "c"), length)
 
 
-def longest_after_a_sum(line, emit):
+def last_of_four_after_a_sum(line, emit):
     letters = sum(1 for _ in line)
-    emit(max(line.split(), key=len), letters)
+    emit(max(line, "a", "b", "c"), letters)
 
 
 def counted_by_a_half(line, emit):
@@ -96,8 +96,8 @@ def pieces_emitted(line, emit):
 
 
 SAID = [
-    (longest, "max() is not supported for such values", 2),
-    (longest_after_a_sum, "max() is not supported for such values", 2),
+    (last_of_four, "max() is not supported for such values", 2),
+    (last_of_four_after_a_sum, "max() is not supported for such values", 2),
     (counted_by_a_half, "emit.count takes a whole number after the name", 1),
     (replaced, "replace() is not supported for such values", 1),
     (letters_joined, "what is done here is not supported", 2),
