@@ -22,7 +22,8 @@ def command(argv: Sequence[object], disks: Mapping[Path, str]) -> list[str]:
 
     Its process is the one that is started: a signal sent to that reaches the program.
     """
-    mounts = [f'mount -t tmpfs -o size={size} tmpfs "${number}"' for number, size in enumerate(disks.values(), 1)]
+    mount = "mount -t tmpfs -o mode=700,size="
+    mounts = [f'{mount}{size} tmpfs "${number}"' for number, size in enumerate(disks.values(), 1)]
     script = " && ".join([*mounts, f"shift {len(disks)}", 'exec "$@"'])
     return [*_UNSHARE, "sh", "-c", script, "sh", *(str(folder) for folder in disks), *(str(word) for word in argv)]
 
