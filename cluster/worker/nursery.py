@@ -199,7 +199,6 @@ def _be_slot(run: Callable[[int, int], None], parent: int, link: int, page: int,
     try:
         os.setpgid(0, 0)
         die_with_parent(parent)
-        adopt_orphans()
         for handle, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(output, handle)
             stream = open(handle, "w", closefd=False)  # noqa: SIM115 - the one before believes that it is a file

@@ -28,6 +28,7 @@ from kernelmill.cluster.fields import AttemptKey, has_code
 from kernelmill.cluster.jobspec.opening import open_job
 from kernelmill.cluster.parent import die_with_parent
 from kernelmill.cluster.roots import Roots
+from kernelmill.cluster.worker.copies import end_copies, end_with_function, flush_streams, let_go
 from kernelmill.cluster.worker.isolation import Isolation
 from kernelmill.cluster.worker.progresspage import ProgressPage
 from kernelmill.cluster.worker.slotcontext import Whereabouts
@@ -51,6 +52,7 @@ from kernelmill.cluster.worker.slotframes import (
     from_supervisor,
 )
 from kernelmill.cluster.worker.slottask import SlotJob, as_typed, told_as
+from kernelmill.cluster.worker.strays import adopt_orphans
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import Scratch
 from kernelmill.engine.machine import resident_bytes
@@ -59,6 +61,8 @@ from kernelmill.engine.userfunctions import never_interrupted
 from kernelmill.kernels import _jit
 
 _RECEIVE_BYTES = 1 << 16
+_COPIES_S = 1.0
+"""How long copies that a function made are looked for and killed when its task is over."""
 _KEPT_SHARE, _KEPT_BYTES_MAX = 4, 512 << 20
 """What a slot may keep between two jobs, of buffers that the next one need not touch for the first time: this part of
 its memory, at most so much."""
@@ -79,6 +83,7 @@ class Slot:
         self._bare_bytes = resident_bytes("self")
         self._has_code = False  # of a user's, unpickled here
         self._isolation: Isolation | None = None
+        self._pid, self._has_forked = os.getpid(), False
 
     def serve(self) -> None:
         """Work until the supervisor ends this process, or is gone."""
@@ -96,11 +101,30 @@ class Slot:
     def send(self, frame: ToSupervisor) -> None:
         """Send a frame, from either thread."""
         data = frame_bytes(frame)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy of which Python knows nothing
         with self._sending:
             try:
                 self._link.sendall(data)
             except OSError:
                 os._exit(0)  # the supervisor is gone, and nobody else wants to hear of it
+
+    def watch_forks(self) -> None:
+        """Have copies that functions make by `os.fork` be copies, and nothing more."""
+        os.register_at_fork(before=flush_streams, after_in_parent=self._note_fork, after_in_child=self._be_a_copy)
+
+    def _note_fork(self) -> None:
+        self._has_forked = True
+
+    def _be_a_copy(self) -> None:
+        self._whereabouts.is_copy = True
+        let_go(self._link.fileno(), self._job.folders if self._job is not None else ())
+        end_with_function()
+
+    def _end_copies(self) -> None:
+        self._has_forked = False
+        if count := end_copies(_COPIES_S):
+            sys.stderr.write(f"ended with their task: {count} processes that a function has made by os.fork()\n")
 
     def _read_or_end(self) -> None:
         try:
@@ -201,6 +225,8 @@ class Slot:
             self._isolation = None
         else:
             done = self._job.run(order)
+        if self._has_forked or order.is_isolating:
+            self._end_copies()
         failpoint("slot.task.ended")
         self.send(done)
 
@@ -228,6 +254,7 @@ def _refusal(problem: Exception) -> KernelmillError:
 def main(link_handle: int, page_handle: int) -> None:
     """Run a slot over these inherited file descriptors; does not return."""
     die_with_parent()
+    adopt_orphans()
     for stream in (sys.stdout, sys.stderr):  # what users print goes to the job's log, and soon
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()  # what a crash leaves on stderr goes to the job's log
@@ -237,7 +264,9 @@ def main(link_handle: int, page_handle: int) -> None:
         os.set_inheritable(handle, False)  # what users' code starts must not hold them
     never_interrupted()
     _jit.use_cache_root(resolve(progress="off").cache_dir)
-    Slot(link, ProgressPage(page_handle)).serve()
+    slot = Slot(link, ProgressPage(page_handle))
+    slot.watch_forks()
+    slot.serve()
 
 
 if __name__ == "__main__":

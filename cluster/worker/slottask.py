@@ -254,6 +254,11 @@ class SlotJob:
         reasons = Counter(_clipped(reject.reason, NAME_CHARACTERS_MAX) for reject in result.rejects)
         return TaskRecord(_counts(result.counters), folded(reasons), output, rejected)
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        """Where its attempts write: the scratch of this host's workers, and the job's staging."""
+        return self._place.scratch, staging_of(self._job.target, self._job.job)
+
     def failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
         """What the master is told of an attempt that ended so."""
         place = self._whereabouts.place
