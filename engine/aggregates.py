@@ -1,6 +1,6 @@
 """The kinds of aggregates: what each takes and what it gives. `exec/states` holds an executor for each basic kind.
 
-    len count sum mean min max     list (implode) first last n_unique    var quantile corr
+    len count sum product mean min max     list (implode) first last n_unique    var quantile corr
     min_by max_by                  the value where another column is least or greatest
     top_k bottom_k                 the k greatest or least values of a group, as a list
 
@@ -54,6 +54,14 @@ def sum_type(dtype: pa.DataType) -> pa.DataType:
     raise error(Code.TYPE_MISMATCH, f"cannot add up values of type {dtype}", hint="cast it to a number first")
 
 
+def product_type(dtype: pa.DataType) -> pa.DataType:
+    """The type of the product of values of `dtype`: int64, uint64 or float64; KM0102 for what is not multiplied."""
+    if pa.types.is_decimal(opened(dtype)):
+        what = f"cannot multiply the values of a group of type {dtype}: digits behind the point would go on for ever"
+        raise error(Code.TYPE_MISMATCH, what, hint="cast it to float64 first")
+    return sum_type(dtype)
+
+
 def result_of(kind: str, taken: Sequence[pa.Field[Any]], *, may_be_empty: bool = False) -> pa.Field[Any]:
     """The type and nullability of `kind` over these columns, their names being how a user wrote them.
 
@@ -72,6 +80,8 @@ def result_of(kind: str, taken: Sequence[pa.Field[Any]], *, may_be_empty: bool =
             return pa.field("", pa.int64(), nullable=False)
         case "sum":
             return pa.field("", sum_type(dtype), nullable=False)
+        case "product":
+            return pa.field("", product_type(dtype), nullable=False)
         case _ if kind in AVERAGES:
             for one in taken:
                 if not is_averaged(opened(one.type)):

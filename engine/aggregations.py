@@ -44,6 +44,10 @@ class Aggregations:
         """Add up the values of a group: int64, uint64 or float64; 0 of none; KM0208 if integers overflow."""
         return self._of(Aggregate("sum", self.node))
 
+    def product(self) -> Expr:
+        """Multiply the values of a group: int64, uint64 or float64; 1 of none; KM0208 if integers overflow."""
+        return self._of(Aggregate("product", self.node))
+
     def mean(self) -> Expr:
         """Average the values of a group: float64; null of none."""
         return self._of(Aggregate("mean", self.node))

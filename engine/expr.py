@@ -10,7 +10,7 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn, overload
+from typing import Any, NoReturn, overload
 
 import pyarrow as pa
 
@@ -20,10 +20,11 @@ from kernelmill.engine.literals import literal, members, scalar_of
 from kernelmill.engine.namespaces import DateTimeNamespace, StringNamespace
 from kernelmill.engine.nestednamespaces import ListNamespace, StructNamespace
 from kernelmill.engine.node_text import node_text
-from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node
+from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, MapValues, Node
 from kernelmill.engine.options import column_name, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.schema import dtype_text, parse_dtype
+from kernelmill.engine.userfunctions import user_function
 
 Option = str | int | float | bool | None
 # What other libraries call it -> what it is called here
@@ -222,6 +223,27 @@ class Expr(Aggregations):
     def ne_missing(self, other: object) -> Expr:
         """Compare for inequality, with null equal to null and to nothing else."""
         return self._with("ne_missing", other)
+
+    def hash(self, *others: object, seed: int = 0) -> Expr:
+        """Hash the value, or those of several columns of a row: uint64, the same in every run and release.
+
+        XXH64 under `seed` of the bytes in docs/design/partition-hash.md: of text and bytes its own, of numbers 8 bytes,
+        so that equal integers of all widths agree. Each of `others` is hashed under the hash so far. Null has one, too.
+        """
+        whole_number("seed", seed, 0, (1 << 64) - 1)
+        nodes = (self.node, *(as_node(other, column=True) for other in others))
+        return Expr(Call("hash", nodes, (("seed", seed),)))
+
+    def map_batches(self, function: Callable[[pa.Array[Any]], Any], return_dtype: object = None) -> Expr:
+        """Call `function` with the values of each batch, a pyarrow.Array; it returns as many, in any array.
+
+        It must work value by value, for where batches end is free, and it runs in several threads. return_dtype: the
+        type of what it returns, by default that of the values. KM0301 if it raises, or returns anything else.
+        """
+        with located(users_line()):
+            called = user_function(function, "map_batches", positional=1)
+            dtype = None if return_dtype is None else parse_dtype(return_dtype)
+        return Expr(MapValues(self.node, called, dtype))
 
     # Numbers ---------------------------------------------------------------------------------------------------------
 

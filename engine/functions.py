@@ -5,6 +5,7 @@ A name here is a `Call.function`. Arguments are expressions; options are plain v
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +20,10 @@ Apply = Callable[[list[Datum], Options], Datum]
 
 
 class Function(NamedTuple):
-    """One row of the table. `fails` is the code of the error that a bad value raises, None: none can."""
+    """One row of the table. `arity` is how many arguments it takes at least: hash alone takes more.
+
+    `fails` is the code of the error that a bad value raises, None: none can.
+    """
 
     arity: int
     rule: Rule
@@ -75,6 +79,12 @@ def _moment(target: pa.DataType) -> Apply:
     return lambda args, o: moments.to_moment(args[0], o["format"], target, strict=o["strict"])
 
 
+def _hash(args: list[Datum], options: Options) -> Datum:
+    """By the kernels, which come with the first execution, not with the import of this."""
+    made: Datum = importlib.import_module("kernelmill.engine.exec.rowhash").hashed(args, options["seed"])
+    return made
+
+
 _TEXT = rules.text(None)
 _CHARACTERS = rules.text(None, bytes_too=False)  # needs to know characters: pyarrow has no kernel for bytes
 _TEXT_TO_BOOL = rules.text(pa.bool_())
@@ -109,6 +119,7 @@ _ANY_TYPE: dict[str, Function] = {
     "is_not_null": Function(1, rules.null_test, _arrow("is_valid")),
     "fill_null": Function(2, rules.coalesce, _arrow("coalesce")),
     "is_in": Function(2, rules.member, _own(compute.is_in)),
+    "hash": Function(1, rules.hashed, _hash),
     "if_else": Function(3, rules.choose, _own(compute.choose)),
 }
 _NUMBERS: dict[str, Function] = {

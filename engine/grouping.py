@@ -74,7 +74,21 @@ class GroupBy:
         if name.startswith("_"):
             raise AttributeError(name)
         foreign = {"count": "it is called 'len'", "size": "it is called 'len'", "aggregate": "it is called 'agg'"}
-        for kind in ("sum", "mean", "min", "max", "first", "last", "median", "std", "var", "n_unique", "any", "all"):
+        for kind in (
+            "sum",
+            "product",
+            "mean",
+            "min",
+            "max",
+            "first",
+            "last",
+            "median",
+            "std",
+            "var",
+            "n_unique",
+            "any",
+            "all",
+        ):
             foreign[kind] = f'name the column: agg(km.col("x").{kind}())'
         raise unknown_name("GroupBy", name, ("agg", "len", "map_groups"), foreign)
 

@@ -13,6 +13,7 @@ from kernelmill.engine.nodes import (
     Cast,
     Column,
     Literal,
+    MapValues,
     Node,
     Tokenize,
     children,
@@ -66,6 +67,8 @@ def _text(node: Node) -> tuple[str, int]:
             return f'{_at(below, 9)}.alias("{name}")', _ATOM_LEVEL
         case Tokenize():
             return f"{_at(node.input, 9)}.str.tokenize({_tokenize_text(node)})", _ATOM_LEVEL
+        case MapValues(input=below, function=function):
+            return f"{_at(below, 9)}.map_batches({function.name})", _ATOM_LEVEL
         case Aggregate(kind=kind, input=taken, more=more, options=options, where=where):
             inner = [_text(one)[0] for one in more] + [f"{name}={value!r}" for name, value in options]
             called = f"{kind}({', '.join(inner)})"

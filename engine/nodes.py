@@ -58,6 +58,17 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
     separators: bytes = b""
 
 
+class MapValues(msgspec.Struct, frozen=True, tag="map_values"):
+    """What a function of the user's makes of the values of `input`; `dtype` None: values of the same type.
+
+    In plans as users write them only: `plan/callingfirst` makes plan nodes of it before there are operators.
+    """
+
+    input: Node
+    function: Any
+    dtype: pa.DataType | None = None
+
+
 class Aggregate(msgspec.Struct, frozen=True, tag="agg"):
     """One value a group, of kind `kind` (`engine/aggregates`); `input` is None for len only.
 
@@ -72,7 +83,7 @@ class Aggregate(msgspec.Struct, frozen=True, tag="agg"):
     where: Node | None = None
 
 
-Node = Column | Literal | Call | Cast | Alias | Tokenize | Aggregate
+Node = Column | Literal | Call | Cast | Alias | Tokenize | MapValues | Aggregate
 
 
 def depth_of(node: Node) -> int:
@@ -94,7 +105,7 @@ def children(node: Node) -> tuple[Node, ...]:
     match node:
         case Call(args=args):
             return args
-        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
+        case Cast(input=below) | Alias(input=below) | Tokenize(input=below) | MapValues(input=below):
             return (below,)
         case Aggregate(input=below, more=more, where=where):
             return tuple(one for one in (below, *more, where) if one is not None)
@@ -107,7 +118,7 @@ def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
     match node:
         case Call(args=args):
             return msgspec.structs.replace(node, args=tuple(map(change, args)))  # map: no frame of its own
-        case Cast(input=below) | Alias(input=below) | Tokenize(input=below):
+        case Cast(input=below) | Alias(input=below) | Tokenize(input=below) | MapValues(input=below):
             return msgspec.structs.replace(node, input=change(below))
         case Aggregate(input=below, more=more, where=where):
             changed = None if below is None else change(below)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from kernelmill.engine.aggregates import is_compared, opened
 from kernelmill.engine.compute import pc
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.moments import is_known_zone, writes_zone
@@ -152,6 +153,22 @@ def fill_not_a_number(function: str, args: Sequence[Arg], options: Options) -> S
 def null_test(function: str, args: Sequence[Arg], options: Options) -> Signature:
     """Any type in, a yes or no that is never null out."""
     return Signature((args[0].type,), pa.bool_(), False)
+
+
+def hashed(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """Values that can be group keys, and structs of such, in; uint64 that is never null out."""
+    for arg in args:
+        if not _is_hashed(arg.type):
+            raise mismatch(function, [arg], "hash its parts, or cast it")
+    # a day is the same day in both types of dates
+    types = tuple(pa.date32() if pa.types.is_date(arg.type) else arg.type for arg in args)
+    return Signature(types, pa.uint64(), False)
+
+
+def _is_hashed(dtype: Any) -> bool:
+    if pa.types.is_struct(dtype):
+        return dtype.num_fields > 0 and all(_is_hashed(opened(dtype.field(i).type)) for i in range(dtype.num_fields))
+    return is_compared(dtype) or bool(pa.types.is_null(dtype))
 
 
 def coalesce(function: str, args: Sequence[Arg], options: Options) -> Signature:

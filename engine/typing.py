@@ -13,7 +13,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS
 from kernelmill.engine.node_text import cast_text
 from kernelmill.engine.node_text import node_text as node_text
-from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, MapValues, Node, Tokenize
 from kernelmill.engine.nodes import children as children
 from kernelmill.engine.nodes import depth_of as depth_of
 from kernelmill.engine.nodes import rebuild as rebuild
@@ -51,7 +51,7 @@ def output_name(node: Node) -> str:
             return output_name(args[0])
         case Aggregate(kind=kind, input=taken):
             return kind if taken is None else output_name(taken)
-        case Cast(input=below) | Tokenize(input=below):
+        case Cast(input=below) | Tokenize(input=below) | MapValues(input=below):
             return output_name(below)
 
 
@@ -112,6 +112,8 @@ def _type_of(node: Node, schema: pa.Schema) -> tuple[pa.DataType, bool]:
                 raise error(Code.TYPE_MISMATCH, what, hint=cast_text(below, pa.string()))
             item = pa.field("item", pa.string() if is_text(dtype) else pa.binary(), nullable=False)
             return pa.list_(item), nullable
+        case MapValues(input=below, dtype=made):
+            return made or plain_type(_type_of(below, schema)[0]), True
         case Aggregate():
             return _aggregate_type(node, schema)
 
@@ -136,7 +138,7 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
         what = f"{node_text(node)} takes an aggregate of an aggregate"
         raise error(Code.TYPE_MISMATCH, what, hint="aggregate twice: group_by(...).agg(...) and again on its result")
     taken = [] if node.input is None else [_described(one, schema) for one in (node.input, *node.more)]
-    if node.kind in ("sum", *AVERAGES):
+    if node.kind in ("sum", "product", *AVERAGES):
         for one, field in zip((node.input, *node.more), taken, strict=True):
             assert one is not None
             if not is_averaged(opened(field.type)):

@@ -12,7 +12,7 @@ from kernelmill.engine.compute import Datum, pc
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS, Function
 from kernelmill.engine.node_text import node_text
-from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, Node, Tokenize
+from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, MapValues, Node, Tokenize
 from kernelmill.engine.promotion import arg_of, is_bytes, is_text, plain_type
 from kernelmill.engine.pyvalues import python_value
 from kernelmill.engine.rules import Signature
@@ -88,7 +88,7 @@ def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Da
         case Call(args=args):
             return _call(node, [_values(arg, batch, tokenize) for arg in args])
         case Cast(input=below, dtype=dtype, strict=strict):
-            values = _plain(_values(below, batch, tokenize))
+            values = opened_values(_values(below, batch, tokenize))
 
             def turn(args: Sequence[Datum]) -> Datum:
                 return compute.cast(args[0], dtype, strict=strict)
@@ -98,6 +98,8 @@ def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Da
             if tokenize is None:
                 raise error(Code.INTERNAL, f"{node_text(node)} was to be computed without a tokenizer")
             return _tokenized(node, _values(below, batch, tokenize), batch.num_rows, tokenize)
+        case MapValues():
+            raise error(Code.INTERNAL, f"{node_text(node)} is for a step of its own")
         case Aggregate():
             raise error(Code.INTERNAL, f"{node_text(node)} has no value for a row")
 
@@ -105,7 +107,7 @@ def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Da
 def _tokenized(node: Tokenize, values: Datum, rows: int, tokenize: Tokenizer) -> Any:
     if isinstance(values, pa.Scalar):
         values = _repeated(values, rows)
-    plain = _plain(values)
+    plain = opened_values(values)
     if not (is_text(plain.type) or is_bytes(plain.type)):
         raise error(Code.INTERNAL, f"{node_text(node)} over values of type {dtype_text(plain.type)}")
     return tokenize(_as(plain, pa.string() if is_text(plain.type) else pa.binary()), node)
@@ -120,7 +122,7 @@ def _call(node: Call, args: list[Datum]) -> Datum:
         known = _learned(node, function, types, options)
     signature = known.signature
     if not known.is_as_it_comes:
-        args = [_as(_plain(arg), dtype) for arg, dtype in zip(args, signature.args, strict=True)]
+        args = [_as(opened_values(arg), dtype) for arg, dtype in zip(args, signature.args, strict=True)]
 
     def work(some: Sequence[Datum]) -> Datum:
         return _as(function.apply(list(some), options), signature.result)
@@ -194,10 +196,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _VALUE_CHARACTERS_MAX else f"{text[: _VALUE_CHARACTERS_MAX - 3]}..."
 
 
-def _plain(values: Datum) -> Datum:
+def opened_values(values: Any) -> Any:
     """Values in the type in which functions see them: dictionaries and views are opened."""
     if pa.types.is_dictionary(values.type):
-        return _plain(pc.dictionary_decode(values) if isinstance(values, pa.Array) else values.value)
+        return opened_values(pc.dictionary_decode(values) if isinstance(values, pa.Array) else values.value)
     plain = plain_type(values.type)
     return values if plain == values.type else pc.cast(values, plain)
 

@@ -33,20 +33,25 @@ def hash_rows(columns: list[pa.Array[Any]]) -> Words:
     """The partition hash of each row; its bytes are a contract, see kernels/hashing."""
     hashes = hashing.first_seeds(len(columns[0]))
     for column in columns:
-        values = plain(column)
-        if is_string_like(values.type):
-            hashing.hash_strings(*strings_view(values), validity_bytes(values), hashes)
-        elif pa.types.is_decimal128(values.type):
-            words, valid = wide_words(values), validity_bytes(values)
-            for word in range(2):
-                hashing.hash_words(np.ascontiguousarray(words[word::2]), valid, hashes)
-        elif pa.types.is_fixed_size_binary(values.type):
-            hashing.hash_strings(*strings_view(ordered_bytes(values)), validity_bytes(values), hashes)
-        elif pa.types.is_null(values.type):
-            hashing.hash_words(np.zeros(len(values), np.uint64), np.zeros(len(values), np.uint8), hashes)
-        else:
-            hashing.hash_words(key_words(values), validity_bytes(values), hashes)
+        add_to_hashes(column, hashes)
     return hashes
+
+
+def add_to_hashes(column: pa.Array[Any], hashes: Words) -> None:
+    """Hash one more column of the rows into `hashes`, which hold the seed of each row."""
+    values = plain(column)
+    if is_string_like(values.type):
+        hashing.hash_strings(*strings_view(values), validity_bytes(values), hashes)
+    elif pa.types.is_decimal128(values.type):
+        words, valid = wide_words(values), validity_bytes(values)
+        for word in range(2):
+            hashing.hash_words(np.ascontiguousarray(words[word::2]), valid, hashes)
+    elif pa.types.is_fixed_size_binary(values.type):
+        hashing.hash_strings(*strings_view(ordered_bytes(values)), validity_bytes(values), hashes)
+    elif pa.types.is_null(values.type):
+        hashing.hash_words(np.zeros(len(values), np.uint64), np.zeros(len(values), np.uint8), hashes)
+    else:
+        hashing.hash_words(key_words(values), validity_bytes(values), hashes)
 
 
 def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int64]]:

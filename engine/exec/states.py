@@ -24,6 +24,7 @@ from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom
 from kernelmill.engine.exec.momentstates import Correlation, Variance
 from kernelmill.engine.exec.pickstates import Picks
+from kernelmill.engine.exec.productstate import Product
 from kernelmill.engine.exec.rankstates import Quantiles, RankedFew, RankedMany
 from kernelmill.engine.exec.widestates import ExtremeBytes, SumDecimals
 from kernelmill.engine.plan.physical import AggSpec
@@ -303,6 +304,8 @@ def state_of(
             k = int(options["k"])
             ranked = RankedFew if k <= _FEW else RankedMany
             return ranked(agg.name, dtype, k, greatest=agg.kind == "top_k", merging=merging)
+        case "product":
+            return Product(agg.name, dtype)
         case "sum":
             return SumDecimals(agg.name, dtype) if pa.types.is_decimal(dtype) else Sum(agg.name, dtype)
     if is_word_like(dtype):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.calls import FAILURES
 from kernelmill.engine.exec.context import TaskContext
+from kernelmill.engine.exec.evaluate import opened_values
 from kernelmill.engine.exec.groupruns import GroupRuns, OpenGroup, group_runs
 from kernelmill.engine.exec.groups import gathered, reduce_groups
 from kernelmill.engine.exec.namedstages import ToSide
@@ -17,7 +18,7 @@ from kernelmill.engine.exec.placing import Functions, function_of
 from kernelmill.engine.exec.records import map_records
 from kernelmill.engine.exec.sorting import gather_groups
 from kernelmill.engine.plan import physical
-from kernelmill.engine.schema import field_text
+from kernelmill.engine.schema import dtype_text, field_text
 from kernelmill.engine.userfunctions import UserFunction, shown
 
 Batches = Iterator[pa.RecordBatch]
@@ -46,6 +47,8 @@ def run_user_step(
             return reduce_groups(batches, step, function, context)
         case physical.MapBatches():
             return map_batches(batches, step, function_of(step.call, functions), context)
+        case physical.MapColumn():
+            return map_column(batches, step, function_of(step.call, functions), context)
         case physical.MapGroups():
             return map_groups(batches, step, function_of(step.call, functions), context)
         case physical.CombineRows() | physical.MergeCombined():
@@ -89,6 +92,41 @@ def map_batches(
         for made in _returned(function, batch, step.schema, text, str(first)):
             context.rows_from(None)
             yield made
+
+
+def map_column(
+    batches: Batches, step: physical.MapColumn, function: UserFunction, context: TaskContext
+) -> Iterator[pa.RecordBatch]:
+    """The rows with one more column: what the function makes of the values of another, batch by batch."""
+    field = step.schema.field(len(step.schema) - 1)
+    for batch in batches:
+        context.check_cancelled()
+        place = context.take_place()
+        first = str(place(0)) if batch.num_rows else ""
+        made = _values_made(function, opened_values(batch.column(step.column)), field.type, first)
+        context.rows_from(place)
+        yield pa.RecordBatch.from_arrays([*batch.columns, made], schema=step.schema)
+
+
+def _values_made(function: UserFunction, values: pa.Array[Any], dtype: pa.DataType, place: str) -> pa.Array[Any]:
+    text = f"{len(values):,} values"
+    try:
+        returned: Any = function.call(values)
+    except FAILURES as problem:
+        raise function.failed(problem, text, place) from problem
+    hint = f"return {text} of type {dtype_text(dtype)} for as many that come, or name another type by return_dtype="
+    try:
+        made = returned if isinstance(returned, pa.Array | pa.ChunkedArray) else pa.array(returned)
+        if made.type != dtype and (_fits_in(made.type, dtype) or not isinstance(returned, pa.Array | pa.ChunkedArray)):
+            made = made.cast(dtype)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as problem:
+        raise _wrong(function, f"returned {shown(returned)}: {problem}", hint, place) from problem
+    if isinstance(made, pa.ChunkedArray):
+        made = made.combine_chunks()
+    if made.type != dtype or len(made) != len(values):
+        what = f"returned {len(made):,} values of type {dtype_text(made.type)} for {text}"
+        raise _wrong(function, what, hint, place)
+    return made
 
 
 def map_groups(

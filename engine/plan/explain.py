@@ -152,6 +152,8 @@ def node_line(plan: LogicalPlan) -> str:
             return f"ReduceGroups by {', '.join(plan.pairs.keys)}: {made}: {_fields(plan.schema)}"
         case userlogical.MapBatches(function=function):
             return f"MapBatches {_called(function)}: {_fields(plan.schema)}"
+        case userlogical.MapColumn(function=function, column=column, made=made):
+            return f"MapColumn {_called(function)} of {column}: {_fields(pa.schema([made]))}"
         case userlogical.MapGroups(function=function):
             return f"MapGroups by {', '.join(plan.keys)}: {_called(function)}: {_fields(plan.schema)}"
         case _:
@@ -218,6 +220,10 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"PickSplitters {_sort(by)}: for {operator.partitions:,} partitions"
         case physical.MapRecords() | physical.MapBatches():
             return f"{type(operator).__name__} {_called(operator.call)}: {_fields(operator.schema)}"
+        case physical.MapColumn(column=column, schema=schema):
+            return (
+                f"MapColumn {_called(operator.call)} of {column}: {_fields(pa.schema([schema.field(len(schema) - 1)]))}"
+            )
         case physical.CombineRows():
             return f"CombineRows by {', '.join(operator.keys)}: {_called(operator.call)}"
         case physical.MergeCombined(combined=made_by):

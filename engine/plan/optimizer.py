@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import rowrules, rules
+from kernelmill.engine.plan.callingfirst import call_first
 from kernelmill.engine.plan.distinct import group_values_first
 from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input, with_inputs
 from kernelmill.engine.plan.pruning import prune_columns
@@ -47,6 +48,7 @@ def optimize(plan: LogicalPlan) -> LogicalPlan:
     """A plan with the same schema and rows that does less: fewer columns, earlier filters, fused tokenizing."""
     if isinstance(plan, SinkParquet) and plan.named:
         return _optimize_below_map(plan)
+    plan = apply(plan, call_first)
     for phase in (FUSING, MOVING, LAST):
         plan = _settle(prune_columns(plan), phase)
     return _settle(prune_columns(plan), FUSING)

@@ -4,6 +4,7 @@ A partial row holds the keys and then, aggregate by aggregate, these columns (T 
 
     len, count        `name`        uint32   rows, or values that are not null (a table flushes before 2^31 rows)
     sum               `name`        int64, uint64, float64 or a decimal of 38 digits
+    product           `name`        int64, uint64 or float64
     mean              `name.sum`    float64, then `name.count` uint32
     min, max          `name`        T; null while no value was seen
     list              `name`        a list of T
@@ -25,13 +26,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.aggregates import opened, result_of
+from kernelmill.engine.aggregates import opened, product_type, result_of
 from kernelmill.engine.aggregates import sum_type as sum_type
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan.physical import AggSpec
 
 AGGREGATES = (
-    *("len", "count", "sum", "mean", "min", "max", "list", "first", "last", "min_by", "max_by"),
+    *("len", "count", "sum", "product", "mean", "min", "max", "list", "first", "last", "min_by", "max_by"),
     *("n_unique", "var", "corr", "quantile", "top_k", "bottom_k"),
 )
 _WIDTHS = {"mean": 2, "first": 2, "last": 2, "min_by": 2, "max_by": 2, "var": 3, "corr": 6}
@@ -53,6 +54,8 @@ def partial_fields(agg: AggSpec, dtype: pa.DataType | None, more: Sequence[pa.Da
     match agg.kind:
         case "sum":
             return [pa.field(name, sum_type(dtype), nullable=False)]
+        case "product":
+            return [pa.field(name, product_type(dtype), nullable=False)]
         case "mean":
             total = pa.field(f"{name}.sum", pa.float64(), nullable=False)
             return [total, pa.field(f"{name}.count", pa.uint32(), nullable=False)]

@@ -323,6 +323,14 @@ class MapBatches(msgspec.Struct, frozen=True, tag="map_batches"):
     schema: pa.Schema
 
 
+class MapColumn(msgspec.Struct, frozen=True, tag="map_column"):
+    """Call a function with the values of `column` of each batch; what it returns is the last column of `schema`."""
+
+    call: UserCall
+    column: str
+    schema: pa.Schema
+
+
 class MapGroups(msgspec.Struct, frozen=True, tag="map_groups"):
     """Call a function with a table of the rows of each key, which stand side by side; it returns rows of `schema`."""
 
@@ -388,7 +396,7 @@ class ToSink(msgspec.Struct, frozen=True, tag="to_sink"):
 
 
 Source = ReadText | CountTokens | ReadParquet | ReadFiles | ReadTable | ReadSource
-UserStep = MapRecords | CombineRows | MergeCombined | GatherGroups | ReduceGroups | MapBatches | MapGroups
+UserStep = MapRecords | CombineRows | MergeCombined | GatherGroups | ReduceGroups | MapBatches | MapColumn | MapGroups
 Sampling = SampleKeys | PickSplitters
 Step = (
     Filter

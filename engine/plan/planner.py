@@ -231,6 +231,8 @@ class _Planner(StageBuilder):
                 step = physical.ReduceGroups(plan.kind, made_by, p.keys, p.values, *forms, plan.schema)
             case userlogical.MapBatches():
                 step = physical.MapBatches(self.call(plan.function), plan.schema)
+            case userlogical.MapColumn(column=column):
+                step = physical.MapColumn(self.call(plan.function), column, plan.schema)
             case userlogical.MapGroups(keys=keys):
                 step = physical.MapGroups(self.call(plan.function), keys, plan.schema)
             case _:

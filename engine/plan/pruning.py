@@ -37,6 +37,7 @@ from kernelmill.engine.plan.userlogical import (
     CombineRows,
     GatherGroups,
     MapBatches,
+    MapColumn,
     MapGroups,
     MapOutput,
     MapRecords,
@@ -95,6 +96,10 @@ def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
             return _prune_join(plan, needed)
         case MapRecords() | MapOutput() | CombineRows() | CombineByKey() | ReduceGroups() | MapBatches() | MapGroups():
             return with_input(plan, _prune(plan.input, set(plan.input.schema.names)))
+        case MapColumn(column=column, made=made):
+            if made.name not in needed:
+                return _prune(plan.input, needed)
+            return with_input(plan, _prune(plan.input, needed - {made.name} | {column}))
         case Partition(keys=keys) | SortPartitions(keys=keys) | GatherGroups(keys=keys):
             return with_input(plan, _prune(plan.input, needed | set(keys)))
         case CountTokens():

@@ -5,6 +5,8 @@ No filter, limit or column moves through a node that calls a function: what it d
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pyarrow as pa
 
@@ -166,6 +168,18 @@ class MapBatches(LogicalPlan, frozen=True, eq=False):
 
     def _derive(self) -> pa.Schema:
         return self.columns
+
+
+class MapColumn(LogicalPlan, frozen=True, eq=False):
+    """The same rows with one more column, the last: what a function makes of the values of `column`."""
+
+    input: LogicalPlan
+    function: UserFunction
+    column: str
+    made: pa.Field[Any]
+
+    def _derive(self) -> pa.Schema:
+        return self.input.schema.append(self.made)
 
 
 class MapGroups(LogicalPlan, frozen=True, eq=False):

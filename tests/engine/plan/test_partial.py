@@ -31,7 +31,7 @@ def test_finished_columns_hold_nulls_only_where_a_group_can_give_none(kind):
     more = [F32] if kind in ("min_by", "max_by", "corr") else []
     field = finished_field(AggSpec("a", kind, "n"), I16, more)
     assert (field.name, field.nullable) == ("a", kind == "var")  # that of one value is null
-    never = ("len", "count", "n_unique", "sum", "corr", "list", "top_k", "bottom_k")
+    never = ("len", "count", "n_unique", "sum", "product", "corr", "list", "top_k", "bottom_k")
     assert finished_field(AggSpec("a", kind, "n"), I16.with_nullable(True), more).nullable is (kind not in never)
     filtered = AggSpec("a", kind, "n", where="b")
     assert finished_field(filtered, I16, more).nullable is (kind not in never)
