@@ -49,6 +49,8 @@ Gen = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
 Number = Annotated[int, Meta(ge=0, le=_I63)]
 StageNumber = Annotated[int, Meta(ge=0, lt=1 << 16)]
 TaskIndex = Annotated[int, Meta(ge=0, lt=TASKS_MAX)]
+TaskBits = Annotated[bytes, Meta(max_length=TASKS_MAX // 8)]
+"""A bit for each task of a stage, the lowest of a byte first; those beyond its end are not set."""
 TaskCount = Annotated[int, Meta(ge=0, le=TASKS_MAX)]
 Partition = Annotated[int, Meta(ge=0, lt=PARTITIONS_MAX)]
 PartitionCount = Annotated[int, Meta(ge=0, le=PARTITIONS_MAX)]

@@ -161,7 +161,7 @@ __all__ = [
     "Workers",
 ]
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of all shapes here."""
 
 ClientToMaster = Submit | PutPart | Watch | ListJobs | CancelJob | Forget | ListWorkers | DrainWorker | ReadLog

@@ -31,6 +31,7 @@ from kernelmill.cluster.fields import (
     Sheet,
     Signature,
     StageNumber,
+    TaskBits,
     TaskIndex,
     TaskRecord,
     TicketBytes,
@@ -152,7 +153,11 @@ class HeldMap(Bounded, frozen=True):
 
 
 class Inputs(Bounded, frozen=True, tag=24):
-    """Where the blocks of a stage lie, all of them; the pages of a newer version together replace an older one."""
+    """Where the blocks of a stage lie, all of them; the pages of a newer version together replace an older one.
+
+    Map tasks that left no rows are not `held`: there is nothing to read. The first page names them: bit n of
+    `without_rows`, the lowest of a byte first, is of task n.
+    """
 
     job: JobId
     stage: StageNumber
@@ -162,6 +167,7 @@ class Inputs(Bounded, frozen=True, tag=24):
     pages: Pages
     holders: _Names
     held: Annotated[tuple[HeldMap, ...], Meta(max_length=16384)]
+    without_rows: TaskBits
 
 
 class Accept(Bounded, frozen=True, tag=25):

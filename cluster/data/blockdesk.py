@@ -34,6 +34,7 @@ class BlockDesk:
     def __init__(self, ask: Callable[[BlockWanted], None], *, wanted_max: int = WANTED_MAX) -> None:
         self._ask, self._wanted_max = ask, wanted_max
         self._held: dict[tuple[int, int], Holding] = {}
+        self._without_rows: dict[int, frozenset[int]] = {}  # tasks, by stage
         self._ahead: deque[BlockRef] = deque()
         self._open: set[BlockRef] = set()
         self._answers: dict[BlockRef, BlockHere] = {}
@@ -46,9 +47,14 @@ class BlockDesk:
     def take_inputs(self, frame: SourceInputs) -> None:
         """Note who holds these tasks' outputs; what was noted of them before is void."""
         with self._changed:
+            if frame.without_rows is not None:
+                self._without_rows[frame.stage] = _tasks_of(frame.without_rows)
+            without_rows = self.without_rows(frame.stage)
             for each in frame.held:
                 holder = frame.holders[each.holder]
                 self._held[frame.stage, each.task] = Holding(frame.gen, each.attempt, holder)
+                if each.task in without_rows:
+                    without_rows = self._without_rows[frame.stage] = without_rows - {each.task}
             self._changed.notify_all()
 
     def take_answer(self, frame: BlockHere) -> None:
@@ -90,6 +96,11 @@ class BlockDesk:
         self.begin()
         with self._changed:
             self._held.clear()
+            self._without_rows.clear()
+
+    def without_rows(self, stage: int) -> frozenset[int]:
+        """The tasks of a stage of which was told that they left no rows; who holds their outputs was not."""
+        return self._without_rows.get(stage, frozenset())
 
     def holding(self, ref: BlockRef) -> Holding:
         """Who holds the output that a block is of. Raises KM0901 if it was not told before the task."""
@@ -102,8 +113,11 @@ class BlockDesk:
     def known(self) -> list[SourceInputs]:
         """All that was told of holders, for another process of this slot."""
         with self._changed:
+            bare = [SourceInputs(stage, 0, (), (), _bits_of(tasks)) for stage, tasks in self._without_rows.items()]
             by_stage: dict[tuple[int, int], list[tuple[int, Holding]]] = {}
             for (stage, task), held in self._held.items():
+                if task in self.without_rows(stage):
+                    continue  # it had rows before it was made again
                 by_stage.setdefault((stage, held.gen), []).append((task, held))
         frames = []
         for (stage, gen), own in by_stage.items():
@@ -113,7 +127,7 @@ class BlockDesk:
                 number_of = {holder: number for number, holder in enumerate(holders)}
                 told = (MapHeld(task, held.attempt, number_of[held.holder]) for task, held in page)
                 frames.append(SourceInputs(stage, gen, holders, tuple(told)))
-        return frames
+        return [*bare, *frames]
 
     def want(self, refs: Iterable[BlockRef]) -> None:
         """Ask for these blocks before they are read, in this order, some at a time."""
@@ -159,3 +173,16 @@ class BlockDesk:
         self._open.add(ref)
         place = ref.stage, held.gen, ref.task, ref.output, ref.partition
         self._ask(BlockWanted(*place, held.attempt, held.holder, code))
+
+
+def _tasks_of(bits: bytes) -> frozenset[int]:
+    """The tasks whose bits are set: see TaskBits."""
+    return frozenset(8 * at + n for at, byte in enumerate(bits) if byte for n in range(8) if byte >> n & 1)
+
+
+def _bits_of(tasks: frozenset[int]) -> bytes:
+    """The bits of tasks."""
+    bits = bytearray(max(tasks, default=-1) // 8 + 1)
+    for task in tasks:
+        bits[task >> 3] |= 1 << (task & 7)
+    return bytes(bits)

@@ -155,14 +155,13 @@ class ClusterStore:
         self._coming: set[BlockRef] = set()  # those found of which only the index is here
         self._counted: dict[BlockRef, tuple[int, int]] = {}  # rows and bytes of copies that were dropped
         self._used: set[BlockRef] = set()
+        # What comes later does not count for this attempt: all that it does must speak of the same outputs.
+        self._without_rows = {edge.source: desk.without_rows(edge.source) for edge in task.inputs}
 
     def prefetch(self) -> None:
         """Ask for the blocks of the task that are not on this host, before it reads the first."""
-        elsewhere = []
-        for ref in (ref for edge in self._task.inputs for ref in edge.blocks()):
-            if self._look(ref) is None:
-                elsewhere.append(ref)
-        self._desk.want(elsewhere)
+        refs = (ref for edge in self._task.inputs for ref in edge.blocks())
+        self._desk.want([ref for ref in refs if self._has_rows(ref) and self._look(ref) is None])
 
     # What the task makes ---------------------------------------------------------------------------------------------
 
@@ -195,18 +194,18 @@ class ClusterStore:
 
     def schema(self, ref: BlockRef) -> pa.Schema:
         """The columns of a map task's rows, also where it made none."""
-        return self._find(ref).schema
+        return self._find(ref).schema if self._schema_of is None else self._schema_of(ref)
 
     def rows(self, refs: Iterator[BlockRef]) -> list[tuple[int, int]]:
         """Rows and bytes in memory form of each block. Waits for their indexes, not for what is in them."""
-        return [_count_of(self._find(ref)) for ref in refs]
+        return [_count_of(self._find(ref)) if self._has_rows(ref) else (0, 0) for ref in refs]
 
     def read(self, ref: BlockRef) -> Iterator[pa.RecordBatch]:
         """The batches of a block, in order; waits for one that is not here.
 
         Raises BlockGoneError where it turns out to be damaged after rows of it were given.
         """
-        while True:
+        while self._has_rows(ref):
             block = self._whole(ref)
             try:
                 for batch in block.batches():
@@ -222,13 +221,15 @@ class ClusterStore:
         """What the task read over each of its edges, by the indexes of the blocks that it read."""
         found = []
         for edge in self._task.inputs:
-            rows = total = xor = maps = 0
-            for ref in edge.blocks():
-                maps += 1
+            rows = total = xor = 0
+            for ref in filter(self._has_rows, edge.blocks()):
                 for piece in self._find(ref).pieces:
                     rows, total, xor = rows + piece.rows, total + piece.sum, xor ^ piece.xor
-            found.append(Consumed(maps, RowSums(rows, total % (1 << 64), xor)))
+            found.append(Consumed(edge.last_task - edge.first_task, RowSums(rows, total % (1 << 64), xor)))
         return found
+
+    def _has_rows(self, ref: BlockRef) -> bool:
+        return ref.task not in self._without_rows[ref.stage]
 
     def _look(self, ref: BlockRef) -> _Here | None:
         """Where a block is that a worker of this host has. A folder that others may have put there says nothing."""

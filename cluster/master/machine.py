@@ -139,15 +139,28 @@ class Master:
         return any(job.ahead >= states.AHEAD_BRISK for job in self._desk.jobs.values())
 
     def inputs_of(self, job: str, stage: int) -> list[tuple[int, int, str, int]]:
-        """List a stage's committed outputs as (map task, attempt, holder, bytes of the largest block).
+        """List a stage's committed outputs that have rows as (map task, attempt, holder, bytes of the largest block).
 
-        It is what TellInputs sends, by the page.
+        It is what TellInputs sends, by the page; of outputs without rows only `without_rows` tells.
         """
         ledger = self._desk.ledger
         known = ledger.jobs[job]
         winners, sizes = known.stages[stage].winners, known.stages[stage].block_bytes
         holder_of = ledger.holder_of
-        return [(t, number, holder_of(known, stage, t), sizes[t]) for t, number in enumerate(winners) if number >= 0]
+        return [
+            (task, number, holder_of(known, stage, task), size)
+            for task, (number, size) in enumerate(zip(winners, sizes, strict=True))
+            if number >= 0 and size
+        ]
+
+    def without_rows(self, job: str, stage: int) -> bytes:
+        """Tell which committed outputs of a stage have no rows: a bit for each map task, the lowest of a byte first."""
+        known = self._desk.ledger.jobs[job].stages[stage]
+        bits = bytearray(-(-len(known.winners) // 8))
+        for task, (number, size) in enumerate(zip(known.winners, known.block_bytes, strict=True)):
+            if number >= 0 and not size:
+                bits[task >> 3] |= 1 << (task & 7)
+        return bytes(bits)
 
     def block_bytes_of(self, job: str, stage: int, task: int) -> int:
         """Tell how many bytes the largest block of a committed map task has."""

@@ -185,7 +185,8 @@ class WorkerMail:
             maps = tuple(
                 m.HeldMap(task, attempt_key(number), holders[holder], size) for task, number, holder, size in part
             )
-            body = m.Inputs(job, action.stage, gen, action.version, page, pages, tuple(holders), maps)
+            bits = b"" if page else self._master.without_rows(action.job, action.stage)
+            body = m.Inputs(job, action.stage, gen, action.version, page, pages, tuple(holders), maps, bits)
             yield Letter(action.worker, action.session, body)
         self._holders.pop((action.job, action.stage), None)
         assigned = self.members[action.worker].assigned

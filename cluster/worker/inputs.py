@@ -87,7 +87,8 @@ class InputBook:
         for page in self._stages[job, stage].pages:
             held = tuple(MapHeld(each.task, each.attempt, each.holder) for each in page.held)
             for start in range(0, max(1, len(held)), HELD_MAX):
-                yield SourceInputs(stage, page.gen, page.holders, held[start : start + HELD_MAX])
+                bits = None if page.page or start else page.without_rows
+                yield SourceInputs(stage, page.gen, page.holders, held[start : start + HELD_MAX], bits)
 
     def forget(self, job: JobId) -> None:
         """Forget a job."""

@@ -40,6 +40,7 @@ from kernelmill.cluster.fields import (
     Sheet,
     Signature,
     StageNumber,
+    TaskBits,
     TaskIndex,
     TaskKey,
     TaskRecord,
@@ -97,12 +98,16 @@ class MapHeld(Bounded, frozen=True):
 
 
 class SourceInputs(Bounded, frozen=True, tag=2):
-    """Who holds the outputs of these tasks of a stage; replaces what earlier frames said of them."""
+    """Who holds the outputs of these tasks of a stage; replaces what earlier frames said of them.
+
+    without_rows: which of all tasks of the stage left no rows, as Inputs says it; None in frames that do not say.
+    """
 
     stage: StageNumber
     gen: Gen
     holders: Annotated[tuple[PeerName, ...], Meta(max_length=1024)]
     held: Annotated[tuple[MapHeld, ...], Meta(max_length=HELD_MAX)]
+    without_rows: TaskBits | None = None
 
 
 class Only(Bounded, frozen=True):

@@ -94,7 +94,7 @@ def input_schema(task: Task, pipeline: physical.Pipeline, store: TaskBlocks) -> 
     if isinstance(source, physical.CountTokens):
         text = pa.binary() if source.text.invalid == "binary" else pa.string()
         return partial_schema((source.key,), source.aggs, pa.schema([pa.field(source.key, text, nullable=False)]))
-    return store.schema(own_blocks(task)[0]) if source is None else source.schema
+    return store.schema(next(task.inputs[0].blocks())) if source is None else source.schema
 
 
 def placed_partitions(task: Task, pipeline: physical.Pipeline, is_last: bool) -> int:

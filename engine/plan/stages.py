@@ -68,7 +68,7 @@ class StageGraph(msgspec.Struct, frozen=True):
         return [stage for stage in self.stages if any(edge.source == number for edge in stage.inputs)]
 
 
-class BlockRef(msgspec.Struct, frozen=True, array_like=True):
+class BlockRef(msgspec.Struct, frozen=True, array_like=True, gc=False):  # thousands at once, of nothing but numbers
     """The rows that task `task` of stage `stage` made for partition `partition` of output `output`."""
 
     stage: int

@@ -233,7 +233,7 @@ def with_leaf(content, path, value):
 def test_a_frame_is_at_most_a_mebibyte_both_ways():
     holders = ("worker-1",)
     held = tuple(m.HeldMap(task, AttemptKey(2**32 - 1, 2**62 + task), 0, 2**63 - 1) for task in range(16384))
-    page = m.Inputs(b"j" * 16, 1, 0, 1, 0, 1, holders, held)
+    page = m.Inputs(b"j" * 16, 1, 0, 1, 0, 1, holders, held, bytes(1 << 17))
     assert wire.MASTER_TO_WORKER.decode(wire.encode(around(page))).body == page
     # what a master sends fits with every bound reached; a worker's and a client's words may be too many
     row, ticket = Origin(2**20 - 1, 2**63 - 1, 2**63 - 1, b"k" * 16), m.Ticket(0, 0, "w" * 64, b"t" * 16)
@@ -370,7 +370,7 @@ SAMPLES = [
     m.Assign(
         FULL_NAME, 1, b"s" * 16, False, (ORIGIN,), (m.InputVersion(1, 3),), (m.Ticket(1, 0, "worker-1", b"t" * 16),)
     ),
-    m.Inputs(JOB, 2, 1, 3, 0, 1, ("worker-1",), (m.HeldMap(5, ATTEMPT, 0, 1 << 30),)),
+    m.Inputs(JOB, 2, 1, 3, 0, 1, ("worker-1",), (m.HeldMap(5, ATTEMPT, 0, 1 << 30),), b"\x13"),
     m.Pair(JOB, 2, 1, m.HeldMap(5, ATTEMPT, 0, 1 << 30), "worker-1", b"t" * 16),
     m.Tickets(FULL_NAME, (m.Ticket(1, 0, "worker-1", b"t" * 16),)),
     m.Accept(FULL_NAME),

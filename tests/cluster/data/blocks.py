@@ -38,7 +38,7 @@ def write_map(scratch, worker, map_task, attempt, *, gen=0, rows=rows_of, pack=N
     return store.made()
 
 
-def reader(scratch, partition, held, *, maps, worker="reader", gen=0, ask=None, schema_of=None):
+def reader(scratch, partition, held, *, maps, worker="reader", gen=0, ask=None, schema_of=None, without_rows=b""):
     """A store of the task that reads a partition of `maps` map tasks; held: [(map task, attempt, holder)].
 
     Returns it with its desk and the questions it asked.
@@ -47,7 +47,7 @@ def reader(scratch, partition, held, *, maps, worker="reader", gen=0, ask=None, 
     desk = BlockDesk(ask or asked.append)
     holders = tuple(sorted({holder for _, _, holder in held}))
     told = tuple(MapHeld(map_task, attempt, holders.index(holder)) for map_task, attempt, holder in held)
-    desk.take_inputs(SourceInputs(0, gen, holders, told))
+    desk.take_inputs(SourceInputs(0, gen, holders, told, without_rows))
     task = Task(1, partition, b"", 0, None, (TaskInput(0, EdgeKind.HASH, partition, 0, maps),))
     place = ScratchPlace(str(scratch), worker)
     store = ClusterStore(place, TaskKey(JOB, 1, 0, partition), AttemptKey(1, 900), task, desk, None, schema_of)

@@ -10,12 +10,14 @@ import pytest
 from blocks import PARTITIONS, SCHEMA, batch_of, reader, refs, rows_of, write_map
 
 from kernelmill.cluster.data.attemptfiles import block_of_stream
+from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.blockindex import OutputId, Piece, attempt_folder, encode_index, read_index
 from kernelmill.cluster.data.store import BlockGoneError
 from kernelmill.cluster.fields import AttemptKey
-from kernelmill.cluster.worker.slotframes import BlockHere
+from kernelmill.cluster.worker.slotframes import BlockHere, MapHeld, SourceInputs
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.exec.rowsums import RowSums, row_sums
+from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.shuffle.block import encode_piece
 from kernelmill.engine.shuffle.piecehead import head_sum_of
 
@@ -59,6 +61,48 @@ def test_what_a_reader_consumed_adds_up_to_what_the_maps_said_they_made(tmp_path
     for batch in rows:
         expected = expected.plus(row_sums(batch))
     assert store.consumed() == [(4, total)] and total == expected and (size > 0) == bool(rows)
+
+
+def test_outputs_without_rows_are_not_looked_for_but_counted(tmp_path):
+    held = [(0, AttemptKey(1, 10), "w0"), (9, AttemptKey(1, 19), "w0")]
+    for number, attempt, holder in held:
+        write_map(tmp_path, holder, number, attempt, rows=lambda *_: rows_of(1, 0))
+    bits = bytes([0b11111110, 0b1])
+    store, _, asked = reader(tmp_path, 0, held, maps=10, schema_of=lambda ref: SCHEMA, without_rows=bits)
+    store.prefetch()
+    assert store.schema(refs(10, 0)[5]) == SCHEMA
+    assert [rows for rows, _ in store.rows(iter(refs(10, 0)))] == [7, *[0] * 8, 7]
+    found = [batch for ref in refs(10, 0) for batch in store.read(ref)]
+    assert found == rows_of(1, 0) * 2 and asked == []
+    (consumed,) = store.consumed()
+    assert (consumed.maps, consumed.sums.rows) == (10, 14)
+
+
+def test_what_was_told_last_of_an_output_counts_for_attempts_that_begin_later(tmp_path):
+    held = [(number, AttemptKey(1, 10 + number), "w0") for number in range(2)]
+    for number, attempt, holder in held:
+        write_map(tmp_path, holder, number, attempt, rows=lambda *_: rows_of(1, 0))
+    store, desk, _ = reader(tmp_path, 0, held[:1], maps=2, schema_of=lambda ref: SCHEMA, without_rows=b"\x02")
+    desk.take_inputs(SourceInputs(0, 0, ("w0",), (MapHeld(1, held[1][1], 0),)))  # as one that is told of alone
+    assert [len(list(store.read(ref))) for ref in refs(2, 0)] == [1, 0]
+    assert desk.without_rows(0) == set()
+    desk.take_inputs(SourceInputs(0, 0, (), (), b"\x01"))
+    assert desk.without_rows(0) == {0}
+
+
+def test_another_process_of_the_slot_is_told_the_same_of_outputs(tmp_path):
+    held = [(number, AttemptKey(1, 10 + number), f"w{number % 2}") for number in range(0, 20, 3)]
+    _, desk, _ = reader(tmp_path, 0, held, maps=20, without_rows=bytes([0, 0b1010, 0b10]))
+    desk.take_inputs(SourceInputs(0, 0, (), (), bytes([0b1, 0b1010])))  # 0 and 9 had rows before they were made again
+    other = BlockDesk(lambda wanted: None)
+    for frame in desk.known():
+        other.take_inputs(frame)
+    assert other.without_rows(0) == desk.without_rows(0) == {0, 9, 11}
+    assert all(
+        other.holding(BlockRef(0, task, 0)) == desk.holding(BlockRef(0, task, 0))
+        for task in range(3, 20, 3)
+        if task != 9
+    )
 
 
 def test_the_same_rows_in_another_order_have_the_same_checksums_and_other_rows_have_not(tmp_path):

@@ -75,6 +75,14 @@ def test_readers_are_told_of_their_inputs_before_they_are_assigned(bench, reduce
     assert [(task, holder) for task, _, holder, _ in bench.master.inputs_of("j", 0)] == [(0, "a"), (1, "a")]
 
 
+def test_outputs_without_rows_are_not_told_one_by_one(bench, maps, tools):
+    bench.done(maps[0], data_bytes=0, vector=tools.vector(0, 0, 0, 0))
+    bench.done(maps[1])
+    bench.commit()
+    assert [(task, holder) for task, _, holder, _ in bench.master.inputs_of("j", 0)] == [(1, "a")]
+    assert bench.master.without_rows("j", 0) == b"\x01"
+
+
 def test_a_finished_job_is_published_after_its_record_and_told_after_the_next(bench, reduce, tools):
     bench.done(reduce)
     (publish,) = tools.only(ev.Publish, bench.commit())

@@ -52,7 +52,7 @@ def test_a_client_hears_that_an_answer_cannot_be_sent_and_then_what_follows(body
 def test_a_worker_is_not_told_what_cannot_be_sent_and_hears_all_else():
     post = post_of(WORKERS, WORKER_TO_MASTER)
     post.post(ROUTE, m.Drop(JOB))
-    post.post(ROUTE, m.Inputs(JOB, 0, 0, 1 << 70, 0, 1, (), ()))
+    post.post(ROUTE, m.Inputs(JOB, 0, 0, 1 << 70, 0, 1, (), (), b""))
     post.post(ROUTE, m.Heard())
     assert post.flush() == []
     said = [MASTER_TO_WORKER.decode(frame) for frame in post.socket.sent]

@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections import Counter
 
-from sim_worker import ROWS_A_MAP, VERSIONS, SimWorker
+from sim_worker import VERSIONS, SimWorker, rows_of_map
 
 from kernelmill.cluster import messages as m
 from kernelmill.cluster.fields import Consumed, JobPart, Place, Policy, Sheet, SheetEdge, SheetStage
@@ -498,7 +498,8 @@ class World:
                 rows[task, row] += 1
                 assert variants.setdefault(task, variant) == variant, f"rows of two runs of map {task} are mixed"
         left_out = {(o.at, o.row) for origins in ledger.jobs[job].poison.values() for o in origins}
-        expected = {(task, row) for task in range(self.sheets[job].stages[0].tasks) for row in range(ROWS_A_MAP)}
+        maps = range(self.sheets[job].stages[0].tasks)
+        expected = {(task, row) for task in maps for row in range(rows_of_map(task))}
         assert left_out == {key[1:] for key in self.poison if key[0] == job}
         assert set(rows) == expected - left_out, "rows are lost, or were left out and are there"
         assert set(rows.values()) <= {1}, "rows are there twice"

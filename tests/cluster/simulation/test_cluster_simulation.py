@@ -46,6 +46,7 @@ SOMETIMES = [  # a campaign that never sees one of these is void
     "all workers killed",
     "journal filled",
     "block fetched",
+    "output without rows not looked for",
     "reader sent elsewhere",
     "fetched again",
     "ticket refused",

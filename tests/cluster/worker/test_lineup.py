@@ -51,7 +51,7 @@ def test_short_tasks_stand_in_line_in_the_process_up_to_a_bound_and_others_at_th
 def test_nothing_stands_in_line_with_what_could_harm_it_or_make_it_wait(kind):
     rig = Rig(slots=1, line_max=LINE_MAX).with_job(roles=("plan", "code") if kind == "code" else ("plan",))
     if kind == "reads blocks":
-        rig.say(messages.Inputs(b"j" * 16, 0, 0, 1, 0, 1, ("w1",), (messages.HeldMap(0, key(90), 0, 1),)))
+        rig.say(messages.Inputs(b"j" * 16, 0, 0, 1, 0, 1, ("w1",), (messages.HeldMap(0, key(90), 0, 1),), b""))
         slot = rig.run(1, stage=1, inputs=((0, 1),))
     else:
         slot = rig.run(1, is_isolating=kind == "isolating")

@@ -62,6 +62,7 @@ OPEN = OpenJob(JOB, SHEET, (), "/parts", bytes(32), 9, b"s" * 32, (("in", "/data
 TO_SLOT = [
     OPEN,
     SourceInputs(0, 1, ("w1", "w2"), (MapHeld(0, ATTEMPT, 1),)),
+    SourceInputs(0, 1, (), (), b"\x05\x80"),
     RunTask(ATTEMPT, TaskKey(JOB, 1, 0, 7), (), False),
     BlockHere(0, 0, 0, 7, ATTEMPT, "w2", "/spool/1", ""),
     CancelTask(ATTEMPT),

@@ -265,9 +265,9 @@ def test_a_job_that_is_over_leaves_nothing():
 # Inputs and blocks.
 
 
-def inputs(version, *held, holders=("w1", "w2")):
+def inputs(version, *held, holders=("w1", "w2"), without_rows=b""):
     pairs = tuple(messages.HeldMap(task, AttemptKey(1, number), holder, 5000 + number) for task, number, holder in held)
-    return messages.Inputs(JOB, 0, 0, version, 0, 1, holders, pairs)
+    return messages.Inputs(JOB, 0, 0, version, 0, 1, holders, pairs, without_rows)
 
 
 def test_a_reader_waits_until_it_was_told_of_its_inputs():
@@ -276,11 +276,12 @@ def test_a_reader_waits_until_it_was_told_of_its_inputs():
     rig.do(ev.PartsCame(JOB))
     rig.say(inputs(2, (0, 1, 0)))
     assert not rig.ordered(ev.OpenInSlot)
-    rig.say(inputs(3, (0, 1, 0), (1, 2, 1)))
+    rig.say(inputs(3, (0, 1, 0), (1, 2, 1), without_rows=b"\x0c"))
     (order,) = rig.ordered(ev.OpenInSlot)
     rig.do(ev.SlotSaid(order.slot, slotframes.JobOpened(JOB)))
     (told,) = rig.frames(slotframes.SourceInputs)
     assert [(each.task, told.holders[each.holder]) for each in told.held] == [(0, "w1"), (1, "w2")]
+    assert told.without_rows == b"\x0c"
     assert rig.frames(slotframes.RunTask)
 
 
