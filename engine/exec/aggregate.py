@@ -107,7 +107,7 @@ def combine_in_table(
         table.reset(groups_max=FLUSH_GROUPS, key_bytes_max=FLUSH_KEY_BYTES)
         grouping = Grouping(table, [schema.field(key) for key in keys], make_states, filtered)
         rows, are_singles, is_told = 0, False, not (may_stop and keys)
-        for batch in batches:
+        for batch in batches if is_told else _cut_once(batches, SINGLES_ROWS):
             context.check_cancelled()
             if are_singles and isinstance(batch, pa.RecordBatch):
                 values = [[_plain(batch.column(name)) for name in names] for names in inputs]
@@ -131,6 +131,17 @@ def combine_in_table(
                     yield from _flush(grouping, schema, partitions)
                     rows = 0
         yield from _flush(grouping, schema, partitions)
+
+
+def _cut_once(batches: Iterator[Any], rows: int) -> Iterator[Any]:
+    """The same rows; the record batch that has row number `rows` is cut before it, for there something is told."""
+    for batch in batches:
+        if 0 < rows < batch.num_rows and isinstance(batch, pa.RecordBatch):
+            yield batch.slice(0, rows)
+            yield batch.slice(rows)
+        else:
+            yield batch
+        rows -= batch.num_rows
 
 
 def _plain(column: Any) -> Any:

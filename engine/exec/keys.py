@@ -1,7 +1,8 @@
 """Group keys of batches: from Arrow columns to group numbers of a key table, and back to columns.
 
 One fixed-width column is a word, one string column its bytes, one dictionary column the bytes of its values looked up
-once each; several columns become one string a row (`kernels/rowkeys`). All four meet in one key table.
+once each; several columns become one string a row (`kernels/rowkeys`), of few values the first row of each combination
+(`codedkeys`). All of them meet in one key table.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.codedkeys import CodedKeys, same_dictionary
 from kernelmill.engine.exec.fixedbytes import from_ordered_bytes, is_fixed_bytes, ordered_bytes
 from kernelmill.kernels import rowkeys
 from kernelmill.kernels.table import Groups, KeyTable, Order
@@ -93,10 +95,12 @@ class KeyColumns:
                 raise error(Code.TYPE_MISMATCH, what, hint=f"cast it first, e.g. km.col({field.name!r}).cast('string')")
         self._fields = fields
         self._dictionary: tuple[pa.Array[Any], tuple[Any, ...], Groups] | None = None
+        self._coded: CodedKeys | None = None
+        self._tried_rows = 0
 
     def forget(self) -> None:
         """The table was cleared: groups remembered from it are void."""
-        self._dictionary = None
+        self._dictionary = self._coded = None
 
     def group(self, table: KeyTable, columns: list[Any], first: int, groups: Groups) -> int:
         """Number the rows from `first` on; returns the first row not done: below the end, the table wants a flush."""
@@ -138,7 +142,7 @@ class KeyColumns:
 
     def _group_codes(self, table: KeyTable, column: pa.DictionaryArray[Any, Any], first: int, groups: Groups) -> int:
         values = column.dictionary
-        if self._dictionary is None or not _same_dictionary(self._dictionary[0], values):
+        if self._dictionary is None or not same_dictionary(self._dictionary[0], values):
             views = (*strings_view(values), validity_bytes(values))
             self._dictionary = (values, views, np.full(len(values), -1, np.int32))
         _, views, direct = self._dictionary
@@ -146,8 +150,25 @@ class KeyColumns:
         return table.group_codes(fixed_view(codes, np.int32), validity_bytes(codes), views, direct, first, groups)
 
     def _group_several(self, table: KeyTable, columns: list[pa.Array[Any]], first: int, groups: Groups) -> int:
-        data, offsets = encode_rows([plain(column) for column in columns])
-        return table.group_strings(data, offsets, np.empty(0, np.uint8), first, groups)
+        columns = [column.slice(first) for column in columns] if first else columns
+
+        def numbering(rows: list[pa.Array[Any]], found: Groups) -> int:
+            data, offsets = encode_rows([plain(column) for column in rows])
+            return table.group_strings(data, offsets, np.empty(0, np.uint8), 0, found)
+
+        coded = self._codes(columns)
+        own = groups[first:]
+        return first + (numbering(columns, own) if coded is None else coded.group(columns, own, numbering))
+
+    def _codes(self, columns: list[pa.Array[Any]]) -> CodedKeys | None:
+        """What numbers rows by codes, if that pays; told by the rows alone, for it moves a flush (I1)."""
+        if self._coded is None or not self._coded.fits(columns):
+            rows = len(columns[0])
+            if self._coded is None and rows < 2 * self._tried_rows:  # as many rows had too many combinations
+                return None
+            self._coded = CodedKeys.of(columns)
+            self._tried_rows = rows if self._coded is None else 0
+        return self._coded
 
     def _several_columns(self, table: KeyTable, first: int, last: int) -> list[pa.Array[Any]]:
         data, offsets, _, _ = table.strings(first, last)
@@ -178,14 +199,6 @@ def turned_back(column: pa.Array[Any], dtype: pa.DataType) -> pa.Array[Any]:
     if is_fixed_bytes(dtype):
         return from_ordered_bytes(column, dtype)
     return pa.nulls(len(column)) if pa.types.is_null(dtype) else column
-
-
-def _same_dictionary(first: pa.Array[Any], second: pa.Array[Any]) -> bool:
-    """Tell by buffers, not values, whether codes mean the same: batches of a row group share them."""
-    if len(first) != len(second) or first.offset != second.offset:
-        return False
-    places = [[buffer and (buffer.address, buffer.size) for buffer in array.buffers()] for array in (first, second)]
-    return bool(places[0] == places[1])
 
 
 def encode_rows(columns: list[pa.Array[Any]]) -> tuple[Bytes, np.ndarray[Any, np.dtype[np.int32]]]:

@@ -16,6 +16,7 @@ from kernelmill.kernels import (
     gathering,
     hashing,
     joining,
+    keycodes,
     keytable,
     listing,
     lowercase,
@@ -47,6 +48,7 @@ _STRING_KEYS = [keytable.group_strings, tablerows.read_offsets, tablerows.read_s
 _WORD_KEYS = [keytable.group_words, tablerows.read_words, keytable.fill_slots]
 _PUT_KEYS = [rowkeys.measure_words, rowkeys.measure_strings, rowkeys.put_words, rowkeys.put_strings]
 _SEVERAL_KEYS = [*_PUT_KEYS, rowkeys.take_words, rowkeys.take_lengths, rowkeys.take_strings]
+_CODED_KEYS = [keycodes.mix_codes, keycodes.mix_words, keycodes.known_groups, keycodes.settle_groups]
 _LISTS = [
     listing.hold_words,
     listing.place_lists,
@@ -98,6 +100,7 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
     for step in pipeline.steps:
         match step:
             case physical.PartialAggregate():
+                yield from _CODED_KEYS if len(step.keys) > 1 else ()
                 yield from _of_aggregate(step.aggs)
             case physical.CombineRows() | physical.MergeCombined():
                 yield from _of_keys([step.schema.field(key).type for key in step.keys])

@@ -142,7 +142,7 @@ class _Source:
             for start in range(0, group.num_rows, BATCH_ROWS_MAX):
                 yield self._fit(None, min(BATCH_ROWS_MAX, group.num_rows - start), number)
             return
-        coded = self._coded_columns(group)
+        coded = self._coded_columns(number)
         reader = _open(self.info, coded)
         rows = _batch_rows(group, self.present)
         if coded and group.total_byte_size <= _WHOLE_GROUP_BYTES:
@@ -153,20 +153,26 @@ class _Source:
         for piece in pieces:
             yield self._fit(piece, piece.num_rows, number)
 
-    def _coded_columns(self, group: pq.RowGroupMetaData) -> tuple[str, ...]:
-        wanted = set(self.operator.dictionary_columns) & set(self.present)
-        if not wanted:
-            return ()
+    def _coded_columns(self, number: int) -> tuple[str, ...]:
+        known = self.info.dictionary_chunks
+        wanted = [name for name in self.operator.dictionary_columns if name in self.present]
+        if any((number, name) not in known for name in wanted):
+            self._ask_pages(number, wanted)
+        return tuple(name for name in wanted if known[number, name])
+
+    def _ask_pages(self, number: int, names: Sequence[str]) -> None:
+        group, known = self.info.metadata.row_group(number), self.info.dictionary_chunks
         handle = os.open(self.file.opened_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            columns = (group.column(number) for number in range(group.num_columns))
-            return tuple(
-                column.path_in_schema
+            columns = (group.column(position) for position in range(group.num_columns))
+            found = {
+                column.path_in_schema: worth_a_dictionary(handle, column, group.num_rows)
                 for column in columns
-                if column.path_in_schema in wanted and worth_a_dictionary(handle, column, group.num_rows)
-            )
+                if column.path_in_schema in names
+            }
         finally:
             os.close(handle)
+        known.update(((number, name), found.get(name, False)) for name in names)
 
     def _fit(self, piece: pa.RecordBatch | None, rows: int, number: int) -> pa.RecordBatch:
         fields: list[pa.Field[Any]] = []

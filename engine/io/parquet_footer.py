@@ -53,6 +53,8 @@ class ParquetInfo:
     def __init__(self, file: FileStamp, metadata: pq.FileMetaData) -> None:
         self.file, self.metadata = file, metadata
         self.schema = plain_schema(metadata.schema.to_arrow_schema())
+        self.dictionary_chunks: dict[tuple[int, str], bool] = {}
+        """Whether a column of a row group is best read as a dictionary, where a task has asked its pages."""
 
     @property
     def rows(self) -> int:
