@@ -304,10 +304,10 @@ class Bench:
 
     # Slots.
 
-    def kill(self, slot: Slot, failure: str = "") -> None:
-        """Kill a slot; its attempt is reported with `failure` when its death is seen."""
+    def kill(self, slot: Slot, failure: str = "", text: str = "") -> None:
+        """Kill a slot; its attempt is reported with `failure` and `text` when its death is seen."""
         if slot.state != slots.DYING:
-            slot.killed_for = failure
+            slot.killed_for, slot.killed_text = failure, text
             slot.move(slots.KILLED, self.now)
             self.out.append(out.KillSlot(slot.number))
 

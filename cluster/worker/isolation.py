@@ -45,6 +45,7 @@ from kernelmill.cluster.worker.slotframes import (
     from_slot,
 )
 from kernelmill.cluster.worker.slottask import SlotJob
+from kernelmill.cluster.worker.watch import takes_memory
 from kernelmill.engine.errors import Code, error
 
 HUNG_SHARE = 0.5
@@ -240,7 +241,8 @@ class Isolation:
             self._child = _Child(self._opening, list(self._desk.known()))
         child = self._child
         child.tell(order)
-        self._last, alive_s = SlotPlace(), time.monotonic()
+        self._last = SlotPlace()
+        alive_s, alive_bytes = time.monotonic(), child.resident_bytes()
         while True:
             if self._is_cancelled.is_set():
                 raise _Cancelled
@@ -250,28 +252,31 @@ class Isolation:
             except EOFError:
                 self._look(child)
                 return _death(self._end_child())
+            has_moved = self._look(child)
             match frame:
                 case BlockWanted():
                     self._send(frame)
                 case TaskDone() | TaskFailed():
-                    self._look(child)
                     return frame
                 case SlotReady() | JobOpened():
-                    alive_s = time.monotonic()
+                    has_moved = True
                 case None:
                     pass
                 case _:
                     raise error(Code.INTERNAL, f"a child of a slot said {type(frame).__name__}")
-            if self._look(child):
-                alive_s = time.monotonic()
-            if self._last.epoch == 0 or self._last.phase in ("compile", "fetch"):
-                alive_s = time.monotonic()  # it starts, compiles, or waits for others
-            if time.monotonic() >= alive_s + hung_s:
-                self._end_child()
-                return Death("HUNG", f"was held up: no sign of life for {hung_s:.0f} s")
-            if child.resident_bytes() > self._memory_bytes_max:
+            held_bytes = child.resident_bytes()
+            if has_moved or self._last.epoch == 0 or self._last.phase in ("compile", "fetch"):
+                alive_s, alive_bytes = time.monotonic(), held_bytes  # it starts, compiles, or waits for others
+            if held_bytes > self._memory_bytes_max:
                 self._end_child()
                 return Death("OOM_KILLED", f"took more than {self._memory_bytes_max:,} bytes of memory")
+            if time.monotonic() >= alive_s + hung_s:
+                self._end_child()
+                grown_bytes = held_bytes - alive_bytes
+                if takes_memory(grown_bytes, self._memory_bytes_max - held_bytes):
+                    text = f"took {grown_bytes:,} bytes of memory in {hung_s:g} s without a sign of life"
+                    return Death("OOM_KILLED", text)
+                return Death("HUNG", f"was held up: no sign of life for {hung_s:g} s")
 
     def _look(self, child: _Child) -> bool:
         """Read where the child is, and say so in this slot's page; whether it has moved."""

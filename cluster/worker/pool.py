@@ -67,6 +67,7 @@ class Slot:
         "is_used",
         "job",
         "killed_for",
+        "killed_text",
         "line",
         "number",
         "since_s",
@@ -85,7 +86,7 @@ class Slot:
         self.is_asked = False  # to give some of the line back
         self.writer: AttemptName | None = None  # also after its end: lines come by another pipe, and later
         self.is_used, self.is_clean = False, True
-        self.killed_for = ""  # the failure that its attempt is reported with
+        self.killed_for = self.killed_text = ""  # the failure that its attempt is reported with, and what to say of it
         self.told: dict[int, tuple[int, int]] = {}  # stage -> (session's count, version) of the inputs it was sent
 
     @property

@@ -1,6 +1,7 @@
 """When an attempt hangs: no sign of life for 30 s or ten times its median batch; 300 s while functions are compiled.
 
-Waiting for blocks is not hanging: whoever makes them is watched by others.
+Waiting for blocks is not hanging: whoever makes them is watched by others. Nor is taking memory in silence, which the
+limit on memory would end: it is told as that, however short the patience.
 """
 
 from __future__ import annotations
@@ -11,15 +12,27 @@ from statistics import median
 from kernelmill.cluster.worker.events import SlotSample
 
 _BATCHES_KEPT = 31
+_GROWN_BYTES_MIN = 16 << 20
+_SILENCES = 10
+
+
+def takes_memory(grown_bytes: int, left_bytes: int) -> bool:
+    """Tell whether a process is on its way to its limit that grew so much in a silence and has so much left.
+
+    It is if it would be there after ten such silences.
+    """
+    return grown_bytes >= _GROWN_BYTES_MIN and _SILENCES * grown_bytes >= left_bytes
 
 
 class Watch:
     """Signs of life of one attempt, as its samples show them; batches are timed to a sample's second."""
 
-    __slots__ = ("_batch", "_batch_since_s", "_batches_s", "_last", "alive_s")
+    __slots__ = ("_batch", "_batch_since_s", "_batches_s", "_last", "alive_bytes", "alive_s")
 
     def __init__(self, now: float) -> None:
         self.alive_s = self._batch_since_s = now
+        self.alive_bytes: int | None = None
+        """Memory at the last sign of life."""
         self._batch = -1
         self._last: tuple[str, int, int] | None = None
         self._batches_s: deque[float] = deque(maxlen=_BATCHES_KEPT)
@@ -28,7 +41,7 @@ class Watch:
         """Take a sample of the slot that runs the attempt."""
         seen = sample.phase, sample.batch, sample.steps
         if seen != self._last:
-            self.alive_s = now
+            self.alive_s, self.alive_bytes = now, sample.rss_bytes
             self._last = seen
         if sample.batch != self._batch:
             if self._batch >= 0 and sample.batch > self._batch:

@@ -34,11 +34,13 @@ from kernelmill.cluster.worker.slotframes import (
     TaskDone,
     TaskFailed,
 )
+from kernelmill.cluster.worker.watch import takes_memory
 
 LINE_CHARS_MAX = 1024
 _REFUSALS = {"INPUT_CHANGED": "INPUT_CHANGED", "DISK_FULL": "DISK_FULL", "BAD_SETTING": "ROOT_MISSING"}
 """What the master does about a job that was not opened, by the error's code; others end it."""
 _PASSING = slots.STARTING, slots.OPENING, slots.CLOSING  # none of these lasts
+_HUNG = "no progress for too long"
 WRITERS_MAX = 256  # attempts whose lines wait for the next beat
 
 
@@ -235,7 +237,7 @@ def on_slot_died(bench: Bench, event: SlotDied) -> None:
         return
     attempt, sample = found
     failure = slot.killed_for or event.failure
-    text = "no progress for too long" if failure == "HUNG" else event.text
+    text = slot.killed_text or event.text
     if failure != "CANCELLED":
         bench.out.append(out.Say(f"job {attempt.name.job.hex()}, task {attempt.name}: {failure}: {text}"))
     problem = bench.problem(failure, text)
@@ -323,7 +325,7 @@ def pass_time(bench: Bench) -> None:
         _look(bench, sample)
     for slot in bench.pool.in_state(*_PASSING):
         if slot.since_s + settings.start_s <= bench.now:
-            bench.kill(slot, "HUNG")
+            bench.kill(slot, "HUNG", _HUNG)
     for attempt in list(bench.stopping.values()):
         if attempt.stop_at_s is not None and attempt.stop_at_s <= bench.now and attempt.slot is not None:
             del bench.stopping[attempt.name]
@@ -349,9 +351,11 @@ def _look(bench: Bench, sample: out.SlotSample) -> None:
     slot, settings = bench.pool.slots.get(sample.slot), bench.settings
     if slot is None or slot.state != slots.BUSY:
         return
-    if sample.rss_bytes > settings.slot_rss_bytes_max:
+    rss_bytes, rss_bytes_max = sample.rss_bytes, settings.slot_rss_bytes_max
+    if rss_bytes > rss_bytes_max:
         bench.seen["slot over its memory"] += 1
-        bench.kill(slot, "OOM_KILLED")
+        text = f"the task's process holds {rss_bytes:,} bytes of memory, of {rss_bytes_max:,} that it may"
+        bench.kill(slot, "OOM_KILLED", text)
         return
     name = next((name for name in slot.given if name.attempt == sample.attempt), None)
     if name is None:
@@ -362,7 +366,12 @@ def _look(bench: Bench, sample: out.SlotSample) -> None:
     hung_at_s = watch.hung_at(settings.hung_s, settings.hung_batches, settings.compile_s)
     if hung_at_s is not None and hung_at_s <= bench.now:
         bench.seen["slot hung"] += 1
-        bench.kill(slot, "HUNG")
+        grown_bytes = rss_bytes - watch.alive_bytes if watch.alive_bytes is not None else 0
+        if takes_memory(grown_bytes, rss_bytes_max - rss_bytes):
+            text = f"the task's process took {grown_bytes:,} bytes of memory since its last sign of life"
+            bench.kill(slot, "OOM_KILLED", f"{text}, {bench.now - watch.alive_s:.0f} s ago")
+        else:
+            bench.kill(slot, "HUNG", _HUNG)
 
 
 def next_deadline(bench: Bench) -> list[float]:

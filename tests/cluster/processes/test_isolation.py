@@ -176,6 +176,23 @@ def test_a_row_that_takes_all_memory_is_named(data, tmp_path):
     assert "memory" in failed.problem.what
 
 
+def test_a_row_that_takes_memory_is_told_as_that_where_patience_ends_before_the_memory(data, tmp_path):
+    def grows(line, emit):
+        import time
+
+        held = []
+        while line == "bad":
+            held.append(bytearray(1 << 20))
+            time.sleep(0.004)  # 500 MB in two seconds, at most: the limit is further away
+        emit(line, 1)
+
+    (data / "a.txt").write_text("good\nbad\n")
+    job, parts = pack_here(plan_of(data, grows), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path, memory_bytes=1 << 29, hung_s=2.0, probe_s=0.5).run()
+    assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [1]
+    assert failed.problem.code == "FUNCTION_CRASHED" and "2 s without a sign of life" in failed.problem.what
+
+
 def test_a_crash_that_no_row_causes_alone_is_told_as_it_was(data, tmp_path):
     def sometimes(line, emit, seen=[]):  # noqa: B006 - on purpose: it is the number of calls that ends it
         import os

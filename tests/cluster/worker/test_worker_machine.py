@@ -587,7 +587,25 @@ def test_a_slot_over_its_memory_is_killed_and_charged():
     rig.wait(1.0)
     assert rig.ordered(ev.KillSlot)
     rig.do(ev.SlotDied(slot, "SIGNALLED", "killed by signal 9", None))
-    assert [failed.code for failed in rig.sent(messages.Failed)] == ["OOM_KILLED"]
+    (failed,) = rig.sent(messages.Failed)
+    assert failed.code == "OOM_KILLED" and "1,001 bytes of memory, of 1,000" in failed.problem.what
+
+
+@pytest.mark.parametrize(
+    ("taken", "code", "text"), [(200 << 20, "OOM_KILLED", "209,715,200 bytes"), (90 << 20, "HUNG", "no progress")]
+)
+def test_a_slot_that_is_silent_because_it_takes_memory_is_told_as_that_if_it_takes_enough(taken, code, text):
+    rig = Rig(slot_rss_bytes_max=1200 << 20, hung_s=2.0).with_job()
+    slot = rig.run(1)
+    rig.samples = (slot_sample(slot, 1, steps=9, rss_bytes=100 << 20),)
+    rig.wait(1.0)
+    assert not rig.ordered(ev.KillSlot)
+    rig.samples = (slot_sample(slot, 1, steps=9, rss_bytes=(100 << 20) + taken),)
+    rig.wait(3.0)
+    assert [order.slot for order in rig.ordered(ev.KillSlot)] == [slot]
+    rig.do(ev.SlotDied(slot, "SIGNALLED", "killed by signal 9", rig.samples[0]))
+    (failed,) = rig.sent(messages.Failed)
+    assert failed.code == code and text in failed.problem.what
 
 
 def test_slots_that_cannot_be_started_end_the_worker_with_what_they_said():
