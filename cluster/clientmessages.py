@@ -70,6 +70,8 @@ class Accepted(Bounded, frozen=True, tag=4):
 
 BUSY = "BUSY"
 """Refused of a Submit: no place at the moment; submit again later."""
+TOO_MANY_JOBS = "TOO_MANY_JOBS"
+"""Refused of a Submit: the client has as many live jobs as it may; submit again when one has ended."""
 
 
 class Refused(Bounded, frozen=True, tag=5):

@@ -22,7 +22,7 @@ from kernelmill.cluster.client.following import cancel, follow
 from kernelmill.cluster.client.jobids import id_of
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.client.results import job_result, manifest_of
-from kernelmill.cluster.client.talk import OVER, SUBMITTING, Talk, error_of_result
+from kernelmill.cluster.client.talk import SUBMITTING, Talk, error_of_result
 from kernelmill.cluster.client.watching import Watching
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.jobspec.packing import PackedJob, UnsignedJob, for_collecting, pack
@@ -238,7 +238,7 @@ class ClusterEnds:
                     if not is_anothers:
                         raise
                 finally:
-                    was_accepted = talk.was_accepted or talk.state == OVER
+                    was_accepted = talk.was_accepted or talk.result is not None
             if is_anothers:
                 return self._followed(packed.job, place, watching, is_ours=made_here)
         finally:
@@ -264,7 +264,7 @@ class ClusterEnds:
 
     def _follow(self, talk: Talk, link: Link, watching: Watching) -> None:
         try:
-            follow(talk, link, watching.take)
+            follow(talk, link, watching.take, on_wait=watching.wait)
         except KernelmillError as problem:
             if talk.state != SUBMITTING or problem.code is Code.UNREACHABLE:  # otherwise it was refused
                 cancel(talk, link)

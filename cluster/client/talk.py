@@ -3,7 +3,8 @@
 All that is said may be lost, doubled, or reach another master than it was meant for; so everything is said again until
 it is answered, and saying it twice changes nothing: the job's id was chosen here.
 
-    SUBMITTING   Submit each second, also where the master is BUSY, for some time; Need -> PutPart; Accepted -> WATCHING
+    SUBMITTING   Submit each second, also where the master is BUSY or the client has TOO_MANY_JOBS, for some time;
+                 Need -> PutPart; Accepted -> WATCHING
     WATCHING     Watch every two seconds; Refused: this master does not know the job -> SUBMITTING
     CANCELLING   CancelJob each second, Watch beside it
     any          Result -> OVER; silence -> the shell is told to connect anew
@@ -20,6 +21,7 @@ from kernelmill.cluster.fields import Problem
 from kernelmill.cluster.messages import (
     BUSY,
     PIECE_BYTES_MAX,
+    TOO_MANY_JOBS,
     Accepted,
     CancelJob,
     ClientToMaster,
@@ -40,8 +42,10 @@ _SUBMIT_AGAIN_S: Final = 1.0
 _WATCH_AGAIN_S: Final = 2.0
 _SILENCE_S: Final = 5.0
 _SUBMISSIONS_MAX: Final = 5
-_BUSY_S: Final = 180.0
-"""How long a client waits for a place among the submissions: those of clients that are gone go after 60 s."""
+_PLACE_S: Final = {BUSY: 180.0, TOO_MANY_JOBS: 600.0}
+"""How long a client waits for a place, by what it was refused for: among the submissions, where those of clients that
+are gone go after 60 s; among its own live jobs."""
+_TOO_LATE: Final = "TOO_LATE"
 
 
 class Talk:
@@ -69,7 +73,11 @@ class Talk:
         self.result: Result | None = None
         self.status: Status | None = None
         self._submissions = 0
-        self._busy_s: float | None = None  # since when the master has no place for it
+        self.waits_for = ""
+        """Why the master has no place for the job at the moment, in its words; empty if it has."""
+        self.too_late = ""
+        """Why the job cannot be cancelled any more, in the master's words; empty if it was not said."""
+        self._waits_since_s = now
         self._began_s = self._heard_s = self._connected_s = now
         self._has_answer = self._is_accepted = False
         self._again_s = now
@@ -92,7 +100,7 @@ class Talk:
         self._has_answer = True
         match message:
             case Need(sha256=digest, offset=offset):
-                self._busy_s = None
+                self.waits_for = ""
                 self._put(digest, offset, now)
             case Accepted():
                 if self.state == SUBMITTING:
@@ -132,13 +140,17 @@ class Talk:
         return False
 
     def cancel(self, now: float) -> None:
-        """Ask for the job's end; its result tells what became of it."""
-        if self.state != OVER:
+        """Ask for the job's end; its result tells what became of it. One that waits for a place has no result."""
+        if self.state == SUBMITTING and self.waits_for:
+            self._say(CancelJob(self.job))  # it may have found a place since
+            self.state = OVER
+        elif self.state != OVER:
             self._enter(CANCELLING, now)
             self.tick(now)
 
     def _enter(self, state: str, now: float) -> None:
         self._is_accepted |= state == WATCHING
+        self.waits_for = ""
         self.state, self._again_s = state, now
         self.tick(now)
 
@@ -152,15 +164,17 @@ class Talk:
     def _refused(self, code: str, text: str, hint: str, now: float) -> None:
         if self.state == SUBMITTING and code == Code.NO_JOB.value.wire:
             return  # said late, to a Watch
-        if self.state == SUBMITTING and code == BUSY:
-            self._busy_s = now if self._busy_s is None else self._busy_s
+        if self.state == SUBMITTING and code in _PLACE_S:
+            self._waits_since_s = self._waits_since_s if self.waits_for else now
+            self.waits_for = text
             self._again_s = now + _SUBMIT_AGAIN_S
-            if now < self._busy_s + _BUSY_S:
+            if now < self._waits_since_s + _PLACE_S[code]:
                 return
         if self.state == SUBMITTING:
             raise error_of(Problem(code, text, "", hint))
         if self.state == CANCELLING:
-            return  # too late: the result comes by itself
+            self.too_late = text if code == _TOO_LATE else self.too_late
+            return  # the result comes by itself
         self._submissions += 1
         if self._submit is None or self._submissions > _SUBMISSIONS_MAX:
             raise error_of(Problem(code, text, "", hint))

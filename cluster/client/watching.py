@@ -46,6 +46,10 @@ class Watching:
         )
         self._emit(JobStarted(self._job.hex(), stages, slots, 0))
 
+    def wait(self, why: str) -> None:
+        """Say that the job waits for a place at the master."""
+        _log.warning("job %s waits to be taken: %s", self._job.hex()[:12], why)
+
     def take(self, status: Status) -> None:
         """Say what is new."""
         self.start(status.slots)

@@ -15,6 +15,7 @@ from kernelmill.cluster.journal.translate import job_sheet
 from kernelmill.cluster.master import answers
 from kernelmill.cluster.master import events as told
 from kernelmill.cluster.master.intake import Intake
+from kernelmill.cluster.master.lives import TOO_MANY_JOBS_HINT
 from kernelmill.cluster.master.logbook import LogBook
 from kernelmill.cluster.master.machine import Master
 from kernelmill.cluster.master.posts import Mail, Post
@@ -81,6 +82,8 @@ class ClientDesk:
         if self._master.has_job(body.job.hex()):
             accepted = JobAccepted(mail.peer.name, body.sheet, body.parts, body.signature, body.expires_s)
             self._tell(told.SubmitReceived(mail.peer.name, job_sheet(body.job, accepted)))
+        elif flaw := self._master.has_too_many_jobs(mail.peer.name):  # before it sends all parts
+            self._reply(mail, m.Refused(body.job, m.TOO_MANY_JOBS, flaw, TOO_MANY_JOBS_HINT))
         else:
             self._answer_intake(mail, self._intake.submit(mail.peer.name, body, self._now))
 
@@ -147,7 +150,7 @@ class ClientDesk:
     def refuse(self, action: told.Refuse) -> None:
         """What a client asked for is not done."""
         self._intake.note_refused()
-        body = m.Refused(bytes.fromhex(action.job), action.code, action.text[:8192], "")
+        body = m.Refused(bytes.fromhex(action.job), action.code, action.text[:8192], action.hint)
         if self._asking is not None:
             self._answer(body)
         else:  # a job whose parts were being written

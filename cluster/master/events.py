@@ -266,6 +266,7 @@ class Refuse(msgspec.Struct, frozen=True):
     code: str
     text: str
     job: str = ""
+    hint: str = ""
 
 
 class Assign(msgspec.Struct, frozen=True):

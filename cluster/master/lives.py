@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kernelmill.cluster.master import events as out
 from kernelmill.cluster.master import jobs as states
 from kernelmill.cluster.master.desk import STRANGE, Desk, Voided
@@ -33,6 +35,11 @@ from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import EdgeKind
 from kernelmill.engine.schedule import events as schedule
 
+TOO_MANY_JOBS_HINT: Final = "wait for one of them, or cancel one: kernelmill jobs --bundle FILE lists them"
+_COMMITTING_HINT: Final = (
+    "an output is never published by halves: wait for it, then delete it; where the job waits for its disk, see to that"
+)
+
 
 def on_submit(desk: Desk, event: SubmitReceived) -> None:
     """Take a job, once; said again with the same digest it is the same job (S16)."""
@@ -40,14 +47,20 @@ def on_submit(desk: Desk, event: SubmitReceived) -> None:
     if sheet.job in desk.ledger.jobs or sheet.job in desk.ledger.ended:
         _answer_again(desk, event)
         return
-    live = sum(job.sheet.client == event.client and not job.is_over for job in desk.jobs.values())
     if flaw := _flaw_of(sheet, event.client):
         _refuse(desk, event.client, "PROTOCOL", flaw, sheet.job)
-    elif live >= desk.settings.jobs_per_client_max:
-        _refuse(desk, event.client, "TOO_MANY_JOBS", f"{live} jobs of {event.client} are live", sheet.job)
+    elif flaw := too_many_jobs(desk, event.client):
+        _refuse(desk, event.client, "TOO_MANY_JOBS", flaw, sheet.job, TOO_MANY_JOBS_HINT)
     else:
         desk.record(JobSubmitted(sheet))
         take_up(desk, desk.ledger.jobs[sheet.job])
+
+
+def too_many_jobs(desk: Desk, client: str) -> str:
+    """What to say to a client that may have no further live job; empty if it may."""
+    live = sum(job.sheet.client == client and not job.is_over for job in desk.jobs.values())
+    is_over = live >= desk.settings.jobs_per_client_max
+    return f"{live} jobs of {client} are live, as many as a client may have" if is_over else ""
 
 
 def _answer_again(desk: Desk, event: SubmitReceived) -> None:
@@ -69,9 +82,9 @@ def _answer_again(desk: Desk, event: SubmitReceived) -> None:
         desk.out.append(out.TellResult(event.client, sheet.job, ended.state, ended.code, ended.text))
 
 
-def _refuse(desk: Desk, client: str, code: str, text: str, job: str) -> None:
+def _refuse(desk: Desk, client: str, code: str, text: str, job: str, hint: str = "") -> None:
     desk.seen[f"refused: {code}"] += 1
-    desk.out.append(out.Refuse(client, code, text, job))
+    desk.out.append(out.Refuse(client, code, text, job, hint))
 
 
 def _flaw_of(sheet: JobSheet, client: str) -> str:
@@ -165,9 +178,14 @@ def on_cancel(desk: Desk, event: CancelReceived) -> None:
     owner = owner_of(desk, event.job)
     if not owner or (owner != event.client and not event.is_admin):
         _refuse(desk, event.client, "NO_JOB", "no job of yours has this id", event.job)
-    elif job is None or job.is_over or known is None or known.state == COMMITTING:
-        state = known.state if known is not None else desk.ledger.ended[event.job].state
-        _refuse(desk, event.client, "TOO_LATE", f"the job is {state}", event.job)
+    elif job is None or job.is_over or known is None:
+        ended = desk.ledger.ended.get(event.job)
+        state = ended.state if ended is not None else "over"
+        _refuse(desk, event.client, "TOO_LATE", f"the job is {state}", event.job, "an ended job cannot be cancelled")
+    elif known.state == COMMITTING:
+        waits = f"; it waits: {', '.join(sorted(job.pauses))}" if job.pauses else ""
+        text = f"all tasks of the job are done and its output is being published: it will be finished{waits}"
+        _refuse(desk, event.client, "TOO_LATE", text, event.job, _COMMITTING_HINT)
     else:
         desk.out.append(out.Grant(event.client, event.job))
         desk.stop_job(job, Failure.CANCELLED, f"by {event.client}")

@@ -195,6 +195,10 @@ class Master:
         owner = lives.owner_of(self._desk, job)
         return owner != "" and client in (None, owner)
 
+    def has_too_many_jobs(self, client: str) -> str:
+        """What to say to a client that may have no further live job; empty if it may."""
+        return lives.too_many_jobs(self._desk, client)
+
     def is_ended(self, job: str) -> bool:
         """Tell whether a job's end is durable."""
         return job in self._desk.ledger.ended and not self._is_unrecorded(job)

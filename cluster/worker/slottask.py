@@ -54,6 +54,8 @@ PACKED_FROM = 32
 The processes in which an isolating slot tries an attempt again and again run fewer: what is made twice under one name
 is never in a pack."""
 _I63 = (1 << 63) - 1
+_NO_THREAD = "can't start new thread"
+"""What Python says of it, in a RuntimeError."""
 
 _INPUT = "INPUT_CORRUPT"
 _FAILURES: Mapping[Code, str] = {
@@ -327,6 +329,9 @@ def as_typed(problem: BaseException) -> KernelmillError:
         return problem
     if isinstance(problem, MemoryError):
         return error(Code.MEMORY_LIMIT, "the system has no more memory", hint="give the worker more, or fewer slots")
+    if isinstance(problem, RuntimeError) and str(problem) == _NO_THREAD:
+        hint = "look at the limits on threads and processes of the user and the container (ulimit -u), and at memory"
+        return error(Code.MEMORY_LIMIT, "the system starts no more threads", hint=hint)
     if isinstance(problem, KeyboardInterrupt):
         return error(Code.CANCELLED, "the job was cancelled: a function raised KeyboardInterrupt")
     if isinstance(problem, OSError):

@@ -9,6 +9,7 @@ from kernelmill.cluster.fields import JobPart, Place, Policy, Problem, Sheet, Sh
 from kernelmill.cluster.messages import (
     BUSY,
     PIECE_BYTES_MAX,
+    TOO_MANY_JOBS,
     Accepted,
     CancelJob,
     Need,
@@ -82,6 +83,33 @@ def test_a_master_that_is_busy_for_minutes_is_an_error_that_says_so(talk):
     with pytest.raises(KernelmillError) as caught:
         talk.hear(busy, 181.0)
     assert caught.value.code is Code.REFUSED and caught.value.hint == "try later"
+
+
+def test_a_client_with_as_many_jobs_as_it_may_have_waits_longer_and_says_why(talk):
+    full = Refused(JOB, TOO_MANY_JOBS, "64 jobs of ada are live", "wait for one of them")
+    talk.hear(full, 1.0)
+    talk.hear(full, 600.9)
+    assert (talk.state, talk.waits_for) == (SUBMITTING, "64 jobs of ada are live")
+    with pytest.raises(KernelmillError) as caught:
+        talk.hear(full, 601.0)
+    assert caught.value.code is Code.REFUSED and caught.value.hint == "wait for one of them"
+    talk.hear(Accepted(JOB, "RUNNING"), 602.0)
+    assert (talk.state, talk.waits_for) == (WATCHING, "")
+
+
+def test_a_job_that_waits_for_a_place_is_cancelled_without_waiting_for_a_result(talk, said):
+    talk.hear(Refused(JOB, TOO_MANY_JOBS, "64 jobs of ada are live", "wait for one of them"), 1.0)
+    talk.cancel(2.0)
+    assert (talk.state, talk.result, talk.was_accepted, said[-1]) == (OVER, None, False, CancelJob(JOB))
+
+
+def test_a_cancel_that_comes_too_late_is_told_in_the_master_s_words(talk):
+    talk.hear(Accepted(JOB, "RUNNING"), 0.1)
+    talk.cancel(1.0)
+    talk.hear(Refused(JOB, "TOO_LATE", "it will be finished", ""), 1.1)
+    assert (talk.state, talk.too_late) == (CANCELLING, "it will be finished")
+    talk.hear(result(), 2.0)
+    assert talk.state == OVER
 
 
 def test_parts_are_sent_as_they_are_asked_for(talk, said):

@@ -78,7 +78,9 @@ def test_a_sheet_that_cannot_be_a_job_is_refused_and_not_recorded(bench, sheet, 
 def test_a_client_has_at_most_64_live_jobs(bench, sheet, tools):
     for number in range(65):
         bench.submit(replace(sheet, job=f"j{number}"))
-    assert tools.only(ev.Refuse, bench.orders)[0].code == "TOO_MANY_JOBS"
+    (refused,) = tools.only(ev.Refuse, bench.orders)
+    assert refused.code == "TOO_MANY_JOBS" and "64 jobs of ada" in refused.text and "kernelmill jobs" in refused.hint
+    assert bench.master.has_too_many_jobs("ada") == refused.text and not bench.master.has_too_many_jobs("bob")
 
 
 def test_a_job_can_be_cancelled_by_its_client_or_an_administrator(bench, sheet, tools):
@@ -97,7 +99,11 @@ def test_a_cancel_after_the_commit_has_begun_is_too_late(bench, sheet, tools):
             bench.done(order)
         bench.commit()
     assert bench.master.state_of("j") == "COMMITTING"
-    assert tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))[0].code == "TOO_LATE"
+    (refused,) = tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))
+    assert refused.code == "TOO_LATE" and "will be finished" in refused.text and "delete it" in refused.hint
+    bench.tell(ev.PublishFailed("j", "OUTPUT_FULL", "no space left"))
+    (refused,) = tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))
+    assert refused.text.endswith("it waits: OUTPUT_FULL")
 
 
 def test_two_jobs_share_a_workers_slots_and_one_alone_has_them_all(bench, sheet, tools):

@@ -1,11 +1,15 @@
 """Functions that set limits in their slot: what fails for that is told, and by what."""
 
+import threading
+
 import pytest
 from slots import SlotProcess, pack_here
 
 import kernelmill as km
 from kernelmill.cluster.fields import AttemptKey, TaskKey
 from kernelmill.cluster.worker.slotframes import JobOpened, RunTask, TaskFailed
+from kernelmill.cluster.worker.slottask import as_typed
+from kernelmill.engine.errors import Code
 
 ROWS = 30_000
 
@@ -39,3 +43,15 @@ def test_a_limit_on_files_that_a_function_sets_is_told_also_where_its_task_is_is
         for failed in (first, slot.frame()):
             assert isinstance(failed, TaskFailed), failed
             assert failed.problem.code == "COMMIT" and "setrlimit" in failed.problem.hint, failed.problem
+
+
+def test_a_system_that_starts_no_more_threads_is_not_taken_for_a_bug():
+    def refused(*_):
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError) as caught:
+        patch.setattr(threading, "_start_new_thread", refused)
+        threading.Thread(target=print).start()
+    told = as_typed(caught.value)
+    assert told.code is Code.MEMORY_LIMIT and "threads" in told.what and "ulimit -u" in told.hint
+    assert as_typed(RuntimeError("another")).code is Code.INTERNAL
