@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.buildside import BuildSide, longest_text, repeated_key
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Rows, RowSource, take_rows
@@ -30,7 +30,10 @@ PAIRS_MAX = 1 << 17
 BUILD_ROWS_MAX, BUILD_BYTES_MAX = 1 << 21, 128 << 20
 """A partition with a larger build side is joined in sub-partitions; one twice as large, in blocks of so much. Both
 decide the order of rows, so they follow from rows and their values alone (I1)."""
-_SHARED_BYTES_MAX = 1 << 30
+SHARED_ROWS_MAX, SHARED_BYTES_MAX = 2 * BUILD_ROWS_MAX, 2 * BUILD_BYTES_MAX
+"""A build side that every task has is made once for all if it is no larger; else each task joins it in pieces."""
+REREADS_MAX = 4
+"""Up to so many pieces are read from a partition's blocks, each by reading all; more are set apart first, once."""
 _TEXT_BYTES_MAX = 1 << 30  # of a column of a batch: int32 offsets end at 2 GiB
 
 Batches = Iterator[pa.RecordBatch]
@@ -39,18 +42,17 @@ Batches = Iterator[pa.RecordBatch]
 def join_pieces(build: list[tuple[int, int]], probe: list[tuple[int, int]], step: Join) -> int:
     """In how many sub-partitions a partition is joined: from rows and bytes of its blocks, never from free memory."""
     rows, size = (sum(counts) for counts in zip(*build, strict=True)) if build else (0, 0)
+    if not step.build_keys:  # no hash tells rows of all pairs apart: they are taken in blocks
+        return 1
     if step.unique_probe:  # their keys are remembered
         rows = max(rows, sum(count for count, _ in probe))
     return max(-(-rows // BUILD_ROWS_MAX), -(-size // BUILD_BYTES_MAX), 1)
 
 
-def shared_build(batches: Batches, schema: pa.Schema, step: Join, context: TaskContext) -> BuildSide:
-    """The build side that every task of a stage reads. KM0401 where it is far larger than its plan let expect."""
-    held, rest = _held(batches, _SHARED_BYTES_MAX, 1 << 31, context)
-    if rest is not None:
-        what = f"the {step.build_name} side of a join, expected to be small, has over {_SHARED_BYTES_MAX:,} bytes"
-        raise error(Code.MEMORY_LIMIT, what, hint="cache() it before the join: then its size is known")
-    return BuildSide(held, schema, step)
+def fits_shared(build: list[tuple[int, int]]) -> bool:
+    """Whether blocks of so many rows and bytes may be one build side for all tasks of a stage."""
+    rows, size = (sum(counts) for counts in zip(*build, strict=True)) if build else (0, 0)
+    return rows <= SHARED_ROWS_MAX and size <= SHARED_BYTES_MAX
 
 
 def join_rows(batches: Batches, build: BuildSide, context: TaskContext) -> Batches:
@@ -66,13 +68,28 @@ def join_rows(batches: Batches, build: BuildSide, context: TaskContext) -> Batch
         yield from _unmatched(build, matched)
 
 
+def join_pieces_of(
+    build_rows: Callable[[int], Batches],
+    probe_rows: Callable[[int], Batches],
+    pieces: int,
+    schema: pa.Schema,
+    step: Join,
+    context: TaskContext,
+) -> Batches:
+    """Join the pieces of two sides one after the other; each is given as often as it is asked for."""
+    for piece in range(pieces):
+        yield from join_partition(build_rows(piece), partial(probe_rows, piece), schema, step, context)
+
+
 def join_partition(
     build_rows: Batches, probe_rows: Callable[[], Batches], schema: pa.Schema, step: Join, context: TaskContext
 ) -> Batches:
     """Join a partition, or a piece of one; `probe_rows` gives its probe rows as often as it is asked."""
     held, rest = _held(build_rows, 2 * BUILD_BYTES_MAX, 2 * BUILD_ROWS_MAX, context)
     if rest is None:
-        yield from join_rows(probe_rows(), BuildSide(held, schema, step), context)
+        build = BuildSide(held, schema, step)
+        held.clear()  # laid out in `build`: not both for as long as probe rows come
+        yield from join_rows(probe_rows(), build, context)
         return
     waiting = _Waiting()
     seen = FirstSeen(step.nulls_equal) if step.unique_build else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
@@ -17,11 +18,12 @@ from kernelmill.engine.exec.aggregate import (
     merge_aggregate,
     partial_aggregate,
 )
+from kernelmill.engine.exec.apart import RowsApart
 from kernelmill.engine.exec.buildside import BuildSide
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.distinct import unique_rows
 from kernelmill.engine.exec.folds import combine_rows, merge_combined
-from kernelmill.engine.exec.joining import join_partition, join_pieces, join_rows, shared_build
+from kernelmill.engine.exec.joining import REREADS_MAX, fits_shared, join_pieces, join_pieces_of, join_rows
 from kernelmill.engine.exec.listwords import is_word
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, function_of
@@ -40,7 +42,7 @@ from kernelmill.engine.exec.usersteps import run_user_step, user_schema
 from kernelmill.engine.io.parquet_join import encode_row_groups
 from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.partial import partial_schema
-from kernelmill.engine.plan.stages import EdgeKind, Task
+from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
 from kernelmill.engine.remembering import remembered
 from kernelmill.engine.shuffle.taskblocks import TaskBlocks
 
@@ -167,20 +169,41 @@ def _join(
     """Join rows with those of another input: the same for all tasks of the stage, or a partition beside a partition."""
     other = task.inputs[step.input]
     build, probe = list(other.blocks()), own_blocks(task)
-    schema = store.schema(build[0])
-    if other.kind is EdgeKind.BROADCAST:
+    schema, sizes = store.schema(build[0]), store.rows(iter(build))
+    if other.kind is not EdgeKind.BROADCAST:
+        pieces = join_pieces(sizes, store.rows(iter(probe)), step)
+        with (
+            _pieces_of(build, step.build_keys, pieces, store, context) as build_rows,
+            _pieces_of(probe, step.probe_keys, pieces, store, context) as probe_rows,
+        ):
+            yield from join_pieces_of(build_rows, probe_rows, pieces, schema, step, context)
+        return
+    if fits_shared(sizes):
 
         def make() -> BuildSide:
-            return shared_build(read_blocks(build, store), schema, step, context)
+            return BuildSide(list(read_blocks(build, store)), schema, step)
 
         shared = make() if context.builds is None else context.builds.get(task.stage, number, make)
         yield from join_rows(batches, shared, context)
         return
-    pieces = join_pieces(store.rows(iter(build)), store.rows(iter(probe)), step)
-    for piece in range(pieces):
-        build_rows = read_piece(build, step.build_keys, piece, pieces, store)
-        probe_rows = partial(read_piece, probe, step.probe_keys, piece, pieces, store)
-        yield from join_partition(build_rows, probe_rows, schema, step, context)
+    pieces = join_pieces(sizes, [], step)
+    with (
+        RowsApart(batches, step.probe_keys, pieces, context) as apart,
+        _pieces_of(build, step.build_keys, pieces, store, context) as build_rows,
+    ):
+        yield from join_pieces_of(build_rows, apart.rows, pieces, schema, step, context)
+
+
+@contextmanager
+def _pieces_of(
+    blocks: list[BlockRef], keys: tuple[str, ...], pieces: int, store: TaskBlocks, context: TaskContext
+) -> Iterator[Callable[[int], Flow]]:
+    """What gives each sub-partition of these blocks: a few are read from them anew each time, more lie apart."""
+    if pieces <= REREADS_MAX:
+        yield lambda piece: read_piece(blocks, keys, piece, pieces, store)
+        return
+    with RowsApart(read_blocks(blocks, store), keys, pieces, context) as apart:
+        yield apart.rows
 
 
 def _aggs(step: physical.MergeAggregate | physical.MergeCombined) -> tuple[physical.AggSpec, ...]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.context import TaskContext
-from kernelmill.engine.exec.exchange import hash_rows, partition_rows, take_rows
+from kernelmill.engine.exec.exchange import Rows, hash_rows, partition_rows, take_rows
 from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import takes_lines
 from kernelmill.engine.io.context import RowPlace
@@ -147,6 +148,20 @@ def read_piece(
 
 def sub_partition(batch: pa.RecordBatch, keys: tuple[str, ...], piece: int, pieces: int) -> pa.RecordBatch:
     """The rows of a batch that fall into `piece`: by other bits than the partition was chosen by."""
-    hashes = hash_rows([batch.column(key) for key in keys]) * _SPREAD
-    order, bounds = partition_rows(hashes, pieces)
+    order, bounds = _apart(batch, keys, pieces)
     return take_rows(batch, order[bounds[piece] : bounds[piece + 1]])
+
+
+def sub_partitions(batch: pa.RecordBatch, keys: tuple[str, ...], pieces: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of a batch by piece, as `sub_partition` tells them apart, but for pieces without any."""
+    if pieces == 1:
+        yield 0, batch
+        return
+    order, bounds = _apart(batch, keys, pieces)
+    placed = take_rows(batch, order)
+    for piece in np.flatnonzero(np.diff(bounds)):
+        yield int(piece), placed.slice(bounds[piece], bounds[piece + 1] - bounds[piece])
+
+
+def _apart(batch: pa.RecordBatch, keys: tuple[str, ...], pieces: int) -> tuple[Rows, NDArray[np.int64]]:
+    return partition_rows(hash_rows([batch.column(key) for key in keys]) * _SPREAD, pieces)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.exec import joining, steps
+from kernelmill.engine.exec import apart, joining, steps
 from kernelmill.engine.plan import estimates
 
 HOWS = ("inner", "left", "right", "full", "semi", "anti")
@@ -41,17 +41,25 @@ KEYS = [
 ]
 
 
-@pytest.fixture(params=["broadcast", "partitioned", "in pieces", "in blocks"])
+@pytest.fixture(
+    params=["broadcast", "broadcast in pieces", "broadcast in blocks", "partitioned", "in pieces", "apart", "in blocks"]
+)
 def way(request, monkeypatch):
     """How both sides come together: the settings of a run."""
-    if request.param != "broadcast":
+    is_broadcast = request.param.startswith("broadcast")
+    if not is_broadcast:
         monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", -1)
-    if request.param == "in pieces":
+    elif request.param != "broadcast":
+        monkeypatch.setattr(joining, "SHARED_ROWS_MAX", -1)
+    if request.param.endswith(("in pieces", "apart")):
         monkeypatch.setattr(joining, "BUILD_ROWS_MAX", 3)
-    if request.param == "in blocks":
+    if request.param == "apart":
+        monkeypatch.setattr(steps, "REREADS_MAX", 1)
+        monkeypatch.setattr(apart, "HELD_BYTES_MAX", 50)
+    if request.param.endswith("in blocks"):
         monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 20)
         monkeypatch.setattr(steps, "join_pieces", lambda *_: 1)
-    return {"partitions": 1 if request.param == "broadcast" else 3, "split_size": "64B", "progress": False}
+    return {"partitions": 1 if is_broadcast else 3, "split_size": "64B", "progress": False}
 
 
 @st.composite
@@ -168,6 +176,31 @@ def test_a_cross_join_gives_all_pairs_by_left_row_then_right_row(monkeypatch):
     assert joined.columns == ["a", "a_right"]
     assert joined.collect(progress=False).rows() == [(a, b) for a in range(5) for b in range(4)]
     assert left.join(right.head(0), how="cross").collect(progress=False).rows() == []
+
+
+def test_a_cross_join_of_a_large_side_gives_all_pairs(monkeypatch):
+    monkeypatch.setattr(joining, "SHARED_BYTES_MAX", 30)
+    monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 30)
+    left, right = frame_of(pa.table({"a": range(20)})), frame_of(pa.table({"b": range(11)}))
+    pairs = left.join(right, how="cross").collect(progress=False).rows()
+    assert sorted(pairs) == [(a, b) for a in range(20) for b in range(11)]
+
+
+def test_a_build_side_that_was_expected_to_be_small_is_joined_in_pieces_whatever_memory_there_is(monkeypatch):
+    """Each row of the right side becomes 200 of them, of which the plan knows nothing."""
+    monkeypatch.setattr(joining, "SHARED_BYTES_MAX", 1 << 18)
+    monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 1 << 18)
+    monkeypatch.setattr(apart, "HELD_BYTES_MAX", 1 << 14)
+    left = pa.table({"k": [i % 700 for i in range(5000)], "a": range(5000)})
+    left = km.from_arrow(pa.Table.from_batches(left.to_batches(max_chunksize=1000), left.schema))
+    right = km.from_arrow(pa.table({"k": range(500), "n": [[i] * 200 for i in range(500)]}))
+    joined = left.join(right.explode("n"), "k", "left").filter(km.col("a") % 50 == 0)
+    ways = [{"threads": 1, "memory": "32MiB"}, {"threads": 2, "memory": "32MiB"}, {"threads": 2, "memory": "1GiB"}]
+    found = [joined.collect(progress=False, split_size="16KB", **way).rows() for way in ways]
+    assert found[1] == found[0] and found[2] == found[0]
+    kept = [(i % 700, i) for i in range(0, 5000, 50)]
+    expected = [(k, a, n) for k, a in kept for n in ([k] * 200 if k < 500 else [None])]
+    assert in_any_order(found[0]) == in_any_order(expected)
 
 
 def test_dictionaries_and_integers_of_other_widths_are_read_as_their_values(way):
