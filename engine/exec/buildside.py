@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -87,6 +88,7 @@ class SharedBuilds:
         self._lock = threading.Lock()
         self._locks: dict[tuple[int, int], threading.Lock] = {}
         self._made: dict[tuple[int, int], Any] = {}
+        self._of_parts: dict[tuple[int, int], _OfParts] = {}
 
     def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
         """The build side of a stage's step, made by `make` if there is none yet; others wait for it."""
@@ -99,11 +101,39 @@ class SharedBuilds:
             found: T = self._made[place]
             return found
 
+    def get_part(self, stage: int, number: int, part: int, make: Callable[[], BuildSide]) -> BuildSide:
+        """That of a partition that several tasks join: kept while one of them has it, and until another is made."""
+        with self._lock:
+            of_parts = self._of_parts.setdefault((stage, number), _OfParts())
+        return of_parts.get(part, make)
+
     def drop(self, stage: int) -> None:
         """Forget those of a stage that is done."""
         with self._lock:
-            for place in [place for place in self._made if place[0] == stage]:
-                del self._made[place]
+            for held in (self._made, self._of_parts):
+                for place in [place for place in held if place[0] == stage]:
+                    del held[place]
+
+
+class _OfParts:
+    """The build sides of partitions: those that tasks have, and the last one, for its next task may not have begun."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
+        self._known: weakref.WeakValueDictionary[int, BuildSide] = weakref.WeakValueDictionary()
+        self._last: BuildSide | None = None
+
+    def get(self, part: int, make: Callable[[], BuildSide]) -> BuildSide:
+        with self._lock:
+            lock = self._locks.setdefault(part, threading.Lock())
+        with lock:
+            build = self._known.get(part)
+            if build is None:
+                self._last = None
+                build = self._known[part] = make()
+            self._last = build
+            return build
 
 
 def longest_text(column: Any) -> int:

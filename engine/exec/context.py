@@ -56,6 +56,9 @@ class Builds(Protocol):
     def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
         """What a stage's step made, or `make()` if there is none yet."""
 
+    def get_part(self, stage: int, number: int, part: int, make: Callable[[], Any]) -> Any:
+        """The same for a partition that several tasks join."""
+
 
 class TaskContext:
     """One attempt's surroundings; satisfies `io.context.ReadContext`. Used by the one thread that runs the attempt.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,6 +118,15 @@ def to_partitions(
         for part in range(partitions):
             if bounds[part + 1] > bounds[part]:
                 yield part, placed.slice(bounds[part], bounds[part + 1] - bounds[part])
+
+
+def in_shares(
+    placed: Iterator[tuple[int, pa.RecordBatch]], targets: Callable[[int], Iterable[int]]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Rows that were placed, for each partition that `targets` gives in place of theirs."""
+    for partition, batch in placed:
+        for target in targets(partition):
+            yield target, batch
 
 
 def to_partition(

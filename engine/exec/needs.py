@@ -118,6 +118,8 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
                 yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
     for branch in pipeline.branches:
         yield from _of_pipeline(physical.Pipeline(None, branch.steps, branch.end, branch.schema))
+    if isinstance(pipeline.end, physical.ToShares):
+        yield from (*_ORDER, *_SCATTER)
     if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
         yield from _ORDER
         if not isinstance(source, physical.CountTokens):

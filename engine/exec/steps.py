@@ -170,8 +170,17 @@ def _join(
     other = task.inputs[step.input]
     build, probe = list(other.blocks()), own_blocks(task)
     schema, sizes = store.schema(build[0]), store.rows(iter(build))
+
+    def make() -> BuildSide:
+        return BuildSide(list(read_blocks(build, store)), schema, step)
+
     if other.kind is not EdgeKind.BROADCAST:
         pieces = join_pieces(sizes, store.rows(iter(probe)), step)
+        if pieces == 1 and step.shares > 1 and context.builds is not None:
+            part = task.index // step.shares
+            shared = context.builds.get_part(task.stage, number, part, make)
+            yield from join_rows(batches, shared, context)
+            return
         with (
             _pieces_of(build, step.build_keys, pieces, store, context) as build_rows,
             _pieces_of(probe, step.probe_keys, pieces, store, context) as probe_rows,
@@ -179,10 +188,6 @@ def _join(
             yield from join_pieces_of(build_rows, probe_rows, pieces, schema, step, context)
         return
     if fits_shared(sizes):
-
-        def make() -> BuildSide:
-            return BuildSide(list(read_blocks(build, store)), schema, step)
-
         shared = make() if context.builds is None else context.builds.get(task.stage, number, make)
         yield from join_rows(batches, shared, context)
         return

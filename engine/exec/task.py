@@ -15,7 +15,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
-from kernelmill.engine.exec.exchange import Placing, to_partition, to_partitions
+from kernelmill.engine.exec.exchange import Placing, in_shares, to_partition, to_partitions
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, user_placing
 from kernelmill.engine.exec.ranges import range_placing
@@ -110,6 +110,9 @@ def _leave_blocks(
         elif isinstance(pipeline.end, rowsteps.ToEqualParts):
             first, total = place_of_rows(beside_of(task, store), pipeline.end.counts)
             placed = to_equal_parts(batches, first, total, task.partitions, context)
+        elif isinstance(pipeline.end, physical.ToShares):
+            by_hash = to_partitions(batches, pipeline.end.keys, task.partitions // pipeline.end.shares, context)
+            placed = in_shares(by_hash, partial(pipeline.end.partitions_of, task=task.index))
         else:
             assert isinstance(pipeline.end, physical.ToBlocks)
             placing = user_placing(pipeline.end, functions, context)

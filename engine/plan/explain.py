@@ -240,6 +240,8 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
             return f"ToBlocks{f' by hash of {chr(44).join(keys)}' if keys else ''}"
         case physical.ToBlocks(keys=keys, partition=call):
             return f"ToBlocks by {_called(call)} of {', '.join(keys)}"
+        case physical.ToShares(keys=keys, shares=shares, is_copied=copied):
+            return f"ToShares by hash of {', '.join(keys)}, {'to all' if copied else 'to one'} of {shares}"
         case physical.ToRanges(keys=by):
             return f"ToRanges {_sort(by)}"
         case physical.ToArrow():

@@ -13,6 +13,9 @@ from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import LogicalPlan, keep
 from kernelmill.engine.plan.pipes import Pipe
 
+SHARE_RATIO, SHARES_MAX = 4, 8
+"""Copies of build rows add at most a quarter of the probe side's bytes to what moves."""
+
 
 class Side(NamedTuple):
     """One side: its keys, the columns of it that come out, and whether rows with null keys can be left out at once."""
@@ -45,7 +48,18 @@ class Sides(NamedTuple):
     build: Side
     is_broadcast: bool
 
-    def step(self, plan: Join, number: int) -> physical.Join:
+    def shares(self, probe_tasks: int, partitions: int) -> int:
+        """How many tasks join a partition: several where the probe side is so much larger that copies cost little.
+
+        Then probe rows of one key, however many, are spread over that many tasks. Not where one task must see all probe
+        rows of a key.
+        """
+        if self.how == "full" or self.probe.is_unique:
+            return 1
+        ratio = estimate(self.probe.plan).bytes // max(1, estimate(self.build.plan).bytes)
+        return max(1, min(ratio // SHARE_RATIO, SHARES_MAX, probe_tasks, partitions))
+
+    def step(self, plan: Join, number: int, shares: int = 1) -> physical.Join:
         """The step that joins probe rows with the task's input `number`."""
         build_is_right = self.build.name == "right"
         columns = tuple(
@@ -64,6 +78,7 @@ class Sides(NamedTuple):
             self.build.is_unique,
             self.probe.name,
             self.build.name,
+            shares,
         )
 
 

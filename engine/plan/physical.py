@@ -210,7 +210,8 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
 
     how: inner; left: probe rows without a match too, beside nulls; full: and build rows without a match, last; semi,
     anti: probe rows with, without a match. No keys: all pairs. unique_build, unique_probe: a key twice on that side is
-    KM0210; build_name, probe_name are what the user calls the sides: left and right.
+    KM0210; build_name, probe_name are what the user calls the sides: left and right. shares: so many tasks, one after
+    the other, have the same build rows.
     """
 
     how: str
@@ -224,6 +225,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     unique_build: bool = False
     probe_name: str = "left"
     build_name: str = "right"
+    shares: int = 1
 
 
 # Steps that call users' functions ------------------------------------------------------------------------------------
@@ -350,6 +352,25 @@ class ToBlocks(msgspec.Struct, frozen=True, tag="to_blocks"):
     key_is_tuple: bool = False
 
 
+class ToShares(msgspec.Struct, frozen=True, tag="to_shares"):
+    """Partition the rows by the hash of `keys`, and each partition in `shares`, one after the other.
+
+    All rows of a task go to the share of its number, or copied, is_copied, to every one: so tasks that join a partition
+    have all its build rows, and each other probe rows.
+    """
+
+    keys: tuple[str, ...]
+    shares: int
+    is_copied: bool
+
+    def partitions_of(self, partition: int, task: int) -> range:
+        """Where the rows of a task in a partition by hash go."""
+        first = partition * self.shares
+        if self.is_copied:
+            return range(first, first + self.shares)
+        return range(first + task % self.shares, first + task % self.shares + 1)
+
+
 class ToRanges(msgspec.Struct, frozen=True, tag="to_ranges"):
     """Partition the rows by where they belong among the splitters, which are the task's broadcast input, by `keys`."""
 
@@ -413,7 +434,7 @@ Step = (
     | UserStep
     | RowStep
 )
-End = ToBlocks | ToRanges | ToShare | ToEqualParts | ToParquet | ToOneParquet | ToArrow | ToSink
+End = ToBlocks | ToShares | ToRanges | ToShare | ToEqualParts | ToParquet | ToOneParquet | ToArrow | ToSink
 
 
 class Branch(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ from kernelmill.engine.plan.partial import partial_schema
 from kernelmill.engine.plan.physical import AggSpec, Pipeline
 from kernelmill.engine.plan.pipes import Pipe, Shared
 from kernelmill.engine.plan.rowplanner import open_rows
-from kernelmill.engine.plan.stagebuilder import StageBuilder
+from kernelmill.engine.plan.stagebuilder import BLOCKS_MAX, StageBuilder
 from kernelmill.engine.plan.stages import Edge, EdgeKind, StageGraph
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
@@ -122,6 +122,11 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
 def _written(sink: logical.SinkParquet, pipe: Pipe, plan: logical.LogicalPlan) -> tuple[Any, ...]:
     """What a ToParquet says about the rows of `pipe`, which are those of `plan`."""
     return sink.compression, sink.row_group_rows, sink.statistics, pipe.schema, unique_columns(plan)
+
+
+def _by_hash(keys: tuple[str, ...], shares: int, *, is_copied: bool) -> physical.ToBlocks | physical.ToShares:
+    """Partition one side of a join, each partition in so many shares."""
+    return physical.ToBlocks(keys) if shares == 1 else physical.ToShares(keys, shares, is_copied)
 
 
 class _Planner(StageBuilder):
@@ -279,12 +284,20 @@ class _Planner(StageBuilder):
             return replace(probe, inputs=(*probe.inputs, edge)).then(step, plan.schema)
         tasks = max(probe.tasks, build.tasks)
         partitions = self.partition_count(tasks)
+        shares = sides.shares(probe.tasks, partitions)
+        whole = -(-partitions // shares) * shares
+        if self.partitions is None and whole * tasks <= BLOCKS_MAX:
+            partitions = whole
+        else:  # so many were asked for, or are possible
+            shares = next(count for count in range(shares, 0, -1) if partitions % count == 0)
         edges = tuple(
-            Edge(self.close(pipe, physical.ToBlocks(side.keys), partitions), EdgeKind.HASH)
+            Edge(
+                self.close(pipe, _by_hash(side.keys, shares, is_copied=side is sides.build), partitions), EdgeKind.HASH
+            )
             for pipe, side in ((probe, sides.probe), (build, sides.build))
         )
         joined = Pipe("join", probe.schema, partitions, inputs=edges, is_reduced=probe.is_reduced)
-        return joined.then(sides.step(plan, 1), plan.schema)
+        return joined.then(sides.step(plan, 1, shares), plan.schema)
 
     def _count_tokens(self, plan: logical.CountTokens) -> Pipe:
         aggs = (AggSpec(plan.name, "len", None),)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
+from kernelmill.engine.events import TaskFinished
 from kernelmill.engine.exec import apart, joining, steps
-from kernelmill.engine.plan import estimates
+from kernelmill.engine.plan import estimates, joinsides
 
 HOWS = ("inner", "left", "right", "full", "semi", "anti")
 INTEGERS = st.none() | st.integers(-3, 3) | st.sampled_from([2**62, -(2**63)])
@@ -42,7 +43,16 @@ KEYS = [
 
 
 @pytest.fixture(
-    params=["broadcast", "broadcast in pieces", "broadcast in blocks", "partitioned", "in pieces", "apart", "in blocks"]
+    params=[
+        "broadcast",
+        "broadcast in pieces",
+        "broadcast in blocks",
+        "partitioned",
+        "in pieces",
+        "apart",
+        "in blocks",
+        "shared out",
+    ]
 )
 def way(request, monkeypatch):
     """How both sides come together: the settings of a run."""
@@ -56,6 +66,9 @@ def way(request, monkeypatch):
     if request.param == "apart":
         monkeypatch.setattr(steps, "REREADS_MAX", 1)
         monkeypatch.setattr(apart, "HELD_BYTES_MAX", 50)
+    if request.param == "shared out":
+        monkeypatch.setattr(joinsides, "SHARE_RATIO", 1)
+        monkeypatch.setattr(joinsides, "SHARES_MAX", 3)
     if request.param.endswith("in blocks"):
         monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 20)
         monkeypatch.setattr(steps, "join_pieces", lambda *_: 1)
@@ -78,7 +91,12 @@ def tables(draw, kinds):
 
 def frame_of(table):
     """A frame whose rows come in several splits."""
-    return km.from_arrow(pa.Table.from_batches(table.to_batches(max_chunksize=3), table.schema))
+    return frame_of_size(table, 3)
+
+
+def frame_of_size(table, rows):
+    """A frame of batches of so many rows."""
+    return km.from_arrow(pa.Table.from_batches(table.to_batches(max_chunksize=rows), table.schema))
 
 
 def key_of(row, count, nulls_equal):
@@ -192,7 +210,7 @@ def test_a_build_side_that_was_expected_to_be_small_is_joined_in_pieces_whatever
     monkeypatch.setattr(joining, "BUILD_BYTES_MAX", 1 << 18)
     monkeypatch.setattr(apart, "HELD_BYTES_MAX", 1 << 14)
     left = pa.table({"k": [i % 700 for i in range(5000)], "a": range(5000)})
-    left = km.from_arrow(pa.Table.from_batches(left.to_batches(max_chunksize=1000), left.schema))
+    left = frame_of_size(left, 1000)
     right = km.from_arrow(pa.table({"k": range(500), "n": [[i] * 200 for i in range(500)]}))
     joined = left.join(right.explode("n"), "k", "left").filter(km.col("a") % 50 == 0)
     ways = [{"threads": 1, "memory": "32MiB"}, {"threads": 2, "memory": "32MiB"}, {"threads": 2, "memory": "1GiB"}]
@@ -201,6 +219,27 @@ def test_a_build_side_that_was_expected_to_be_small_is_joined_in_pieces_whatever
     kept = [(i % 700, i) for i in range(0, 5000, 50)]
     expected = [(k, a, n) for k, a in kept for n in ([k] * 200 if k < 500 else [None])]
     assert in_any_order(found[0]) == in_any_order(expected)
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])
+def test_the_probe_rows_of_one_key_are_shared_by_several_tasks(monkeypatch, how):
+    """Nine of ten probe rows have the key 7, and most of the work would be one task's."""
+    monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", -1)
+    left = pa.table({"k": [7 if i % 10 else i % 13 for i in range(2_000)], "a": range(2_000)})
+    right = pa.table({"k": [*range(12), 7], "b": [str(i) for i in range(13)]})
+    joined = frame_of_size(left, 50).join(frame_of_size(right, 5), "k", how)
+    tasks = []
+
+    def hear(event):
+        if isinstance(event, TaskFinished) and event.rows:
+            tasks.append((event.attempt.task.stage, event.rows))
+
+    found = joined.collect(progress=hear, threads=2, partitions=4, split_size="1KB").rows()
+    last = max(stage for stage, _ in tasks)
+    most = max(rows for stage, rows in tasks if stage == last)
+    assert most < len(found) / 3 or how == "anti"  # whose rows are of another key
+    assert joined.collect(progress=False, threads=1, partitions=4, split_size="1KB", memory="32MiB").rows() == found
+    assert in_any_order(found) == in_any_order(naive(left, right, how, 1))
 
 
 def test_dictionaries_and_integers_of_other_widths_are_read_as_their_values(way):

@@ -9,7 +9,7 @@ import pytest
 
 import kernelmill as km
 from kernelmill.engine.errors import Code, KernelmillError
-from kernelmill.engine.plan import estimates, rules
+from kernelmill.engine.plan import estimates, physical, rules, stagebuilder
 from kernelmill.engine.plan.explain import plan_text
 from kernelmill.engine.plan.fileformats import CsvFormat, TextOptions
 from kernelmill.engine.plan.joinsides import sides_of
@@ -218,6 +218,35 @@ def test_small_build_sides_are_broadcast_large_ones_and_full_joins_are_partition
     monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", 9)
     job = plan_job(many.join(few, "k")._plan, split_bytes=1 << 20)
     assert [edge.kind for edge in job.graph.last.inputs] == [EdgeKind.HASH] * 2
+
+
+@pytest.mark.parametrize(
+    ("how", "asked", "shares", "tasks"),
+    [
+        ("inner", 6, 3, 6),
+        ("left", 4, 4, 4),
+        ("anti", 5, 5, 5),
+        ("semi", None, 7, 7),
+        ("inner", None, 4, 8),
+        ("inner", 5, 1, 5),
+        ("full", 6, 1, 6),
+    ],
+)
+def test_partitions_are_shared_by_tasks_where_the_probe_side_is_far_larger(monkeypatch, how, asked, shares, tasks):
+    monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", 9)
+    monkeypatch.setattr(stagebuilder, "BYTES_PER_PARTITION", 2 << 10)  # some 14 KB: 7 partitions
+    few = km.from_arrow(pa.table({"k": range(50), "c": range(50)}))
+    many = pa.table({"k": range(800), "a": range(800)})
+    many = km.from_arrow(pa.Table.from_batches(many.to_batches(max_chunksize=100), many.schema))
+    job = plan_job(many.join(few, "k", how)._plan, split_bytes=1, partitions=asked)
+    probe, build = (job.pipelines[edge.source].end for edge in job.graph.last.inputs)
+    if shares == 1:
+        assert (type(probe), type(build)) == (physical.ToBlocks, physical.ToBlocks)
+    else:
+        assert (probe.shares, probe.is_copied, build.shares, build.is_copied) == (shares, False, shares, True)
+    (step,) = (step for step in job.pipelines[-1].steps if isinstance(step, physical.Join))
+    assert (step.shares, job.graph.last.tasks) == (shares, tasks)
+    assert all(job.graph.stages[edge.source].partitions == tasks for edge in job.graph.last.inputs)
 
 
 def test_an_estimate_knows_that_compressed_files_hold_more():
