@@ -42,7 +42,7 @@ def is_compared(dtype: pa.DataType) -> bool:
 
 
 def sum_type(dtype: pa.DataType) -> pa.DataType:
-    """The type of the sum of values of `dtype`: int64, uint64, float64 or a decimal; KM0102 for what has no sum."""
+    """The type of a sum: int64, uint64, float64, a decimal, durations as they are; KM0102 for what has no sum."""
     if pa.types.is_signed_integer(dtype) or pa.types.is_boolean(dtype):
         return pa.int64()
     if pa.types.is_unsigned_integer(dtype):
@@ -51,6 +51,8 @@ def sum_type(dtype: pa.DataType) -> pa.DataType:
         return pa.float64()
     if pa.types.is_decimal128(dtype):
         return pa.decimal128(_DECIMAL_DIGITS, dtype.scale)
+    if pa.types.is_duration(dtype):
+        return dtype
     raise error(Code.TYPE_MISMATCH, f"cannot add up values of type {dtype}", hint="cast it to a number first")
 
 

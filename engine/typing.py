@@ -141,7 +141,8 @@ def _aggregate_type(node: Aggregate, schema: pa.Schema) -> tuple[pa.DataType, bo
     if node.kind in ("sum", "product", *AVERAGES):
         for one, field in zip((node.input, *node.more), taken, strict=True):
             assert one is not None
-            if not is_averaged(opened(field.type)):
+            adds_up = node.kind == "sum" and pa.types.is_duration(opened(field.type))
+            if not (adds_up or is_averaged(opened(field.type))):
                 what = f"{node_text(node)} needs numbers, {field.name} is {dtype_text(field.type)}"
                 raise error(Code.TYPE_MISMATCH, what, hint=_as_number(one, field.type, f".{node.kind}()"))
     if node.where is not None:

@@ -138,7 +138,7 @@ class Sum:
 
     def __init__(self, name: str, dtype: pa.DataType) -> None:
         self._name, self._type = name, dtype
-        self._numpy = dtype.to_pandas_dtype()
+        self._numpy = np.int64 if pa.types.is_duration(dtype) else dtype.to_pandas_dtype()
         self._sums = Dense(self._numpy)
 
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
@@ -180,6 +180,8 @@ class Sum:
 
     def _overflow(self) -> KernelmillError:
         hint = "cast the column to float64 before summing, if an approximate sum will do"
+        if pa.types.is_duration(self._type):
+            hint = 'cast the column to a coarser unit before summing: "duration[s]"'
         return error(Code.OVERFLOW, f"the sum {self._name!r} of a group leaves {self._type}", hint=hint)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:

@@ -3,7 +3,7 @@
 A partial row holds the keys and then, aggregate by aggregate, these columns (T is the input's type):
 
     len, count        `name`        uint32   rows, or values that are not null (a table flushes before 2^31 rows)
-    sum               `name`        int64, uint64, float64 or a decimal of 38 digits
+    sum               `name`        int64, uint64, float64, a decimal of 38 digits or a duration
     product           `name`        int64, uint64 or float64
     mean              `name.sum`    float64, then `name.count` uint32
     min, max          `name`        T; null while no value was seen

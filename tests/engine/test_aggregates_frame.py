@@ -344,3 +344,20 @@ def test_names_of_other_libraries_are_told_as_they_are_here(name, ours):
     with pytest.raises(KernelmillError) as raised:
         km.from_arrow(table_of([])).group_by("k").median  # noqa: B018
     assert 'km.col("x").median()' in raised.value.hint
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_add_up_to_a_duration(unit):
+    spans = pa.array([5, None, -7, 1 << 40, 3], pa.duration(unit))
+    table = pa.table({"k": ["a", "a", "b", "b", "c"], "v": spans, "w": pa.nulls(5, pa.duration(unit))})
+    frame = km.from_arrow(pa.Table.from_batches(table.to_batches(max_chunksize=2), table.schema))
+    made = frame.group_by("k").agg(c("v").sum(), c("w").sum(), d=c("v").sum() - c("v").min()).collect(split_size="1B")
+    expected = [("a", 5, 0, 0), ("b", (1 << 40) - 7, 0, 1 << 40), ("c", 3, 0, 0)]
+    columns = [pa.array(column, pa.duration(unit)) for column in list(zip(*expected, strict=True))[1:]]
+    assert made.lazy().sort("k").collect().to_arrow().equals(
+        pa.table([pa.array(["a", "b", "c"]), *columns], made.to_arrow().schema)
+    )
+    most = pa.table({"v": pa.array([1 << 62, 1 << 62], pa.duration(unit))})
+    with pytest.raises(KernelmillError) as raised:
+        km.from_arrow(most).select(c("v").sum()).collect()
+    assert raised.value.code is Code.OVERFLOW and "coarser" in raised.value.hint
