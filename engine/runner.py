@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from kernelmill.engine.background import cancelled, cancelling
 from kernelmill.engine.caching import cached_bytes, spill_cached
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.compiling import for_run
-from kernelmill.engine.errors import Code, KernelmillError, MemoryLimitError, error
+from kernelmill.engine.errors import CancelledError, Code, KernelmillError, MemoryLimitError, error
 from kernelmill.engine.events import (
     COMPILE_KERNELS,
     Event,
@@ -58,7 +59,8 @@ from kernelmill.engine.syncing import Syncs
 from kernelmill.kernels import _jit
 
 _WORKER = "local"
-_Report = tuple[AttemptId, TaskResult | BaseException]
+_Report = tuple[AttemptId, TaskResult | BaseException] | None
+"""What came of an attempt; None: the job is to end."""
 
 
 class LocalRunner:
@@ -113,8 +115,8 @@ class LocalRunner:
         self._syncs.close()
         self.store.close()
         if not self._is_over:
-            cancelled = kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit)
-            self._finish("cancelled" if cancelled else "failed", 0, 0)
+            is_cancelled = kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit | CancelledError)
+            self._finish("cancelled" if is_cancelled else "failed", 0, 0)
         if self._progress is not None:
             self._progress.close()
 
@@ -123,6 +125,10 @@ class LocalRunner:
 
         At its end the files that tasks wrote are durable.
         """
+        with cancelling().waking(self._wake):
+            yield from self._results_in_order()
+
+    def _results_in_order(self) -> Iterator[int]:
         self._emit(self._started())
         _jit.use_cache_root(self._settings.cache_dir)
         reading, later = self._split_pipelines()
@@ -140,8 +146,16 @@ class LocalRunner:
                 given_out += 1
             if self._scheduler.outcome is not None:
                 break
-            self._hear(*self._reports.get())
+            report = self._reports.get()
+            if report is None:
+                raise cancelled()
+            self._hear(*report)
         self._syncs.wait()
+
+    def _wake(self) -> None:
+        """End the job, from any thread: attempts at their next batch, and the caller's thread when it hears of it."""
+        self._cancelled.set()
+        self._reports.put(None)
 
     def result_of(self, index: int) -> TaskResult:
         """The result of a task of the last stage."""
@@ -284,7 +298,7 @@ class LocalRunner:
             first = self._errors[action.culprit] if action.culprit is not None else next(iter(self._errors.values()))
             raise first
         if action.outcome is schedule.Outcome.CANCELLED:
-            raise error(Code.CANCELLED, "the job was cancelled")
+            raise cancelled()
 
     # In the worker threads -------------------------------------------------------------------------------------------
 

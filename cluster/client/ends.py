@@ -30,9 +30,10 @@ from kernelmill.cluster.keys.bundle import Bundle
 from kernelmill.cluster.messages import Result, Submit
 from kernelmill.cluster.roots import SCRATCH, Roots
 from kernelmill.cluster.storage.layout import drop_untouched, make_staging, staging_of, trash_of
+from kernelmill.engine.background import cancelling
 from kernelmill.engine.caching import MEMORY_SHARE, CachedRows, cached_bytes
 from kernelmill.engine.commit import Manifest
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import CancelledError, Code, KernelmillError, error
 from kernelmill.engine.events import Event, fan_out
 from kernelmill.engine.io.arrow_parts import read_rows
 from kernelmill.engine.io.receipts import read_receipt
@@ -188,7 +189,7 @@ class ClusterEnds:
                 result = self._submitted(packed, place, watching, is_named=name is not None, made_here=made_here)
             yield _Ended(result, time.monotonic() - began, watching)
         except BaseException as problem:
-            is_cancel = isinstance(problem, KeyboardInterrupt | GeneratorExit)
+            is_cancel = isinstance(problem, KeyboardInterrupt | GeneratorExit | CancelledError)
             watching.finish("cancelled" if is_cancel else "failed", 0, 0, time.monotonic() - began)
             raise
         finally:
@@ -264,7 +265,11 @@ class ClusterEnds:
 
     def _follow(self, talk: Talk, link: Link, watching: Watching) -> None:
         try:
-            follow(talk, link, watching.take, on_wait=watching.wait)
+            follow(talk, link, watching.take, on_wait=watching.wait, check=cancelling().check)
+        except CancelledError:
+            cancel(talk, link)
+            if talk.result is None or talk.result.state != "COMMITTED":  # else it came too late: the output is there
+                raise
         except KernelmillError as problem:
             if talk.state != SUBMITTING or problem.code is Code.UNREACHABLE:  # otherwise it was refused
                 cancel(talk, link)

@@ -22,13 +22,16 @@ def follow(
     until_s: float = float("inf"),
     *,
     on_wait: Callable[[str], None] = lambda text: None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Talk until the job is over, or until `until_s` of the monotonic clock. Raises as `Talk` does.
 
-    on_wait: called with the reason when the job begins to wait for a place at the master.
+    on_wait: called with the reason when the job begins to wait for a place at the master. check: called
+    between messages, each second or two; it may raise.
     """
     waits_for = ""
     while talk.state != OVER and (now := time.monotonic()) < until_s:
+        check()
         heard = link.hear(max(0.0, min(talk.next_deadline(), until_s) - now))
         now = time.monotonic()
         if heard is not None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
+from kernelmill.engine.background import cancelled
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.ids import AttemptId
@@ -100,7 +101,7 @@ class TaskContext:
     def check_cancelled(self) -> None:
         """Raise KM0701 if the job is cancelled."""
         if self._is_cancelled():
-            raise error(Code.CANCELLED, "the job was cancelled")
+            raise cancelled()
 
     def progress(self, bytes_done: int) -> None:
         """Report input bytes done so far."""

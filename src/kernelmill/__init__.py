@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kernelmill.cluster.client.connecting import connect as connect
     from kernelmill.cluster.local import LocalCluster as LocalCluster
     from kernelmill.engine import errors as errors
+    from kernelmill.engine.background import start as start
     from kernelmill.engine.compiling import InterpretedFunctionWarning as InterpretedFunctionWarning
     from kernelmill.engine.concatenating import concat as concat
     from kernelmill.engine.dataframe import DataFrame as DataFrame
@@ -83,6 +84,7 @@ _HOME_OF_NAME = {  # below engine, but for the names of a cluster
     "scan_records": "filescan",
     "scan_source": "scan",
     "scan_text": "scan",
+    "start": "background",
     "when": "expr",
 }
 

@@ -354,8 +354,12 @@ def test_durations_add_up_to_a_duration(unit):
     made = frame.group_by("k").agg(c("v").sum(), c("w").sum(), d=c("v").sum() - c("v").min()).collect(split_size="1B")
     expected = [("a", 5, 0, 0), ("b", (1 << 40) - 7, 0, 1 << 40), ("c", 3, 0, 0)]
     columns = [pa.array(column, pa.duration(unit)) for column in list(zip(*expected, strict=True))[1:]]
-    assert made.lazy().sort("k").collect().to_arrow().equals(
-        pa.table([pa.array(["a", "b", "c"]), *columns], made.to_arrow().schema)
+    assert (
+        made.lazy()
+        .sort("k")
+        .collect()
+        .to_arrow()
+        .equals(pa.table([pa.array(["a", "b", "c"]), *columns], made.to_arrow().schema))
     )
     most = pa.table({"v": pa.array([1 << 62, 1 << 62], pa.duration(unit))})
     with pytest.raises(KernelmillError) as raised:

@@ -45,6 +45,17 @@ def test_whoever_waits_for_a_place_is_told_why_once():
     assert told == ["64 jobs of ada are live"] and talk.result == DONE
 
 
+def test_a_check_ends_the_following_of_a_job_that_waits_for_a_place_but_not_of_one_that_is_over():
+    left = iter([None, None])
+    with pytest.raises(StopIteration):
+        follow(talk_over(link := Link(*[FULL] * 9)), link, lambda status: None, check=lambda: next(left))
+    assert len(link.messages) == 7
+    talk = talk_over(link := Link(DONE))
+    checks = []
+    follow(talk, link, lambda status: None, check=lambda: checks.append(talk.state))
+    assert checks == ["SUBMITTING"] and talk.result == DONE
+
+
 @pytest.mark.parametrize(("end", "lines"), [(DONE, 1), (CANCELLED, 0)])
 def test_a_cancel_that_is_too_late_is_told_unless_the_job_ended_otherwise(end, lines, caplog):
     link = Link(Refused(JOB, "TOO_LATE", "it will be finished", ""), end)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import kernelmill as km
 from kernelmill.engine import execute
+from kernelmill.engine.events import StageStarted
+from kernelmill.engine.plan import estimates
 
 OPTIONS = {"split_size": 2_000, "partitions": 3, "progress": False}
 c = km.col
@@ -51,6 +55,38 @@ def test_the_rows_of_a_verb_come_in_the_order_of_a_local_run(cluster, numbers, v
     with execute.in_this_process():
         here = frame.collect(**OPTIONS).to_arrow()
     assert there.num_rows and there.equals(here)
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "anti"])
+def test_a_partition_of_a_join_is_shared_by_tasks_as_in_a_local_run(cluster, numbers, how, monkeypatch):
+    monkeypatch.setattr(estimates, "BROADCAST_ROWS_MAX", -1)
+    few = km.from_arrow(pa.table({"k": ["1", "4", "88", "89"], "name": ["a", "b", "c", "d"]}))
+    joined = numbers.join(few, "k", how)
+    options = {**OPTIONS, "partitions": 6}
+    there = joined.collect(**options).to_arrow()
+    with execute.in_this_process():
+        here = joined.collect(**options).to_arrow()
+    assert there.num_rows and there.equals(here)
+
+
+def test_a_job_of_a_cluster_ends_when_it_is_cancelled(cluster, numbers):
+    begun = threading.Event()
+
+    def hear(event):
+        if isinstance(event, StageStarted):
+            begun.set()
+
+    def for_ever(batch):
+        while True:
+            if batch.num_rows < 0:
+                return batch
+
+    frame = numbers.map_batches(for_ever)
+    job = km.start(frame.collect, progress=hear)
+    assert begun.wait(60)
+    job.cancel()
+    assert job.wait(60) == "CANCELLED"
+    assert numbers.head(1).collect(progress=False).height == 1
 
 
 def test_states_of_all_aggregates_travel(cluster):
