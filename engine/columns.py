@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import BadSettingError, Code, error
 from kernelmill.engine.expr import Expr, as_node
 from kernelmill.engine.nodes import Call, Column, Node
 from kernelmill.engine.options import column_name
@@ -54,6 +54,21 @@ def join_keys(on: Columns, left_on: Columns, right_on: Columns, how: str) -> tup
     if not left:
         raise error(Code.BAD_SETTING, "a join needs at least one key", hint='join(other, on="id")')
     return left, right
+
+
+def asof_keys(on: Columns, left_on: Columns, right_on: Columns) -> tuple[NamedNode, NamedNode]:
+    """What rows of both sides of a join_asof are compared by: one column each. KM0107 for anything else."""
+    try:
+        left, right = join_keys(on, left_on, right_on, "asof")
+    except BadSettingError as problem:
+        problem.hint = 'join_asof(other, on="time"), or left_on= and right_on='
+        raise
+    if len(left) != 1 or len(right) != 1:
+        what = f"join_asof compares one column of each side, not {max(len(left), len(right))}"
+        raise error(
+            Code.BAD_SETTING, what, hint='columns that must be equal are by=: join_asof(other, on="time", by="id")'
+        )
+    return left[0], right[0]
 
 
 def _one(name: str, value: Any) -> Node:

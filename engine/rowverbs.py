@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kernelmill.engine.columns import Columns, expand, join_keys
+from kernelmill.engine.columns import Columns, asof_keys, expand, join_keys
 from kernelmill.engine.dataframe import DataFrame
 from kernelmill.engine.describing import described
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Call, Column, Node
 from kernelmill.engine.options import column_name, flag, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
-from kernelmill.engine.plan.joins import JOINS, VALIDATIONS, lower_join
+from kernelmill.engine.plan.joins import JOINS, STRATEGIES, VALIDATIONS, lower_join, lower_join_asof
 from kernelmill.engine.plan.logical import Filter, Limit, LogicalPlan, Project
 from kernelmill.engine.plan.physical import NamedNode
 from kernelmill.engine.plan.rowlogical import EveryRow, LastRows, RowIndex, SampleRows, Unique, Unpivot
@@ -57,16 +57,40 @@ class RowVerbs:
         """
         origin = users_line()
         with located(origin):
-            given: object = other
-            if not isinstance(given, RowVerbs):
-                what = f"join takes a LazyFrame, this is {type(given).__name__}"
-                hint = "a DataFrame has .lazy(), other tables km.from_arrow(...)"
-                raise error(Code.TYPE_MISMATCH, what, hint=hint)
+            _check_frame("join", other)
             one_of("how", how, JOINS)
             one_of("validate", validate, VALIDATIONS)
             keys = join_keys(on, left_on, right_on, how)
             settings = column_name(suffix), validate, flag("nulls_equal", nulls_equal)
             return self._over(lower_join(self._plan, other._plan, how, keys, *settings, origin))
+
+    def join_asof(
+        self,
+        other: LazyFrame,
+        *,
+        on: Columns = None,
+        left_on: Columns = None,
+        right_on: Columns = None,
+        by: Columns = None,
+        strategy: str = "backward",
+        tolerance: Any = None,
+        suffix: str = "_right",
+    ) -> LazyFrame:
+        """Put beside each row the row of `other` whose `on`, a number, date or time, is nearest; none need be sorted.
+
+        strategy: backward, the last that is not later; forward, the first that is not earlier; nearest. by: columns
+        that must be equal. tolerance: how far off it may be, a number or a timedelta. Rows without one stand beside
+        nulls, as those without a value do. KM0102 for types that are not compared, KM0401 where the rows of `other`
+        that belong together do not fit the memory.
+        """
+        origin = users_line()
+        with located(origin):
+            _check_frame("join_asof", other)
+            one_of("strategy", strategy, STRATEGIES)
+            keys = [] if by is None else expand((by,))
+            options = strategy, tolerance, column_name(suffix)
+            plans = self._plan, other._plan
+            return self._over(lower_join_asof(*plans, asof_keys(on, left_on, right_on), keys, *options, origin))
 
     def drop_nulls(self, subset: Columns = None) -> LazyFrame:
         """Leave out the rows with a null in one of the columns `subset`, by default in any. NaN is not null."""
@@ -209,3 +233,9 @@ def _fraction(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     raise error(Code.BAD_SETTING, f"fraction cannot be {value!r}", hint="give a number from 0 to 1")
+
+
+def _check_frame(verb: str, other: object) -> None:
+    if not isinstance(other, RowVerbs):
+        what = f"{verb} takes a LazyFrame, this is {type(other).__name__}"
+        raise error(Code.TYPE_MISMATCH, what, hint="a DataFrame has .lazy(), other tables km.from_arrow(...)")

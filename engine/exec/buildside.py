@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import concatenated, is_string_like, strings_view
+from kernelmill.engine.batch import Words, concatenated, is_string_like, strings_view
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.exec.asof import in_order, moments_of, nearest
 from kernelmill.engine.exec.exchange import Rows, RowSource
 from kernelmill.engine.exec.joinkeys import number_keys
 from kernelmill.engine.plan.physical import Join
@@ -35,9 +36,10 @@ class BuildSide:
     def __init__(self, batches: Sequence[pa.RecordBatch], schema: pa.Schema, step: Join) -> None:
         self.step = step
         self.rows = sum(batch.num_rows for batch in batches)
-        whole = _whole(batches, schema, has_null_row=step.how in ("left", "full"))
+        whole = _whole(batches, schema, has_null_row=step.how in ("left", "full", "asof"))
         keys = [whole.column(name).slice(0, self.rows) for name in step.build_keys]
-        self._finder, groups = number_keys(keys, self.rows, step.nulls_equal, _SPARSE)
+        self._finder, groups = number_keys(keys, self.rows, step.nulls_equal, _SPARSE if step.asof is None else _DENSE)
+        self._moments_at: Words = np.empty(0, np.uint64)
         self.row_of = np.full(self._finder.groups, joining.NO_GROUP, np.int32)
         again = joining.row_of_groups(groups, self.row_of)
         if again >= 0 and step.unique_build:
@@ -45,7 +47,14 @@ class BuildSide:
         self.is_unique = again < 0
         self.starts: NDArray[np.int64] = np.zeros(1, np.int64)
         self.row_at: Rows = np.empty(0, np.uint32)
-        if not self.is_unique:
+        if step.asof is not None:
+            self.is_unique, self.row_of = False, np.empty(0, np.int32)
+            moments = moments_of(whole.column(step.asof.build_on).slice(0, self.rows))
+            order, groups = in_order(groups, moments)
+            self._lay_out(groups)
+            self.row_at = order[self.row_at].astype(np.uint32)
+            self._moments_at = moments.words[self.row_at]
+        elif not self.is_unique:
             self.row_of = np.empty(0, np.int32)
             if self._finder.groups > _DENSE * self.rows:
                 self._finder, groups = number_keys(keys, self.rows, step.nulls_equal, _DENSE)
@@ -59,7 +68,7 @@ class BuildSide:
     def _lay_out(self, groups: NDArray[np.int32]) -> None:
         self.starts = np.zeros(self._finder.groups + 1, np.int64)
         joining.count_groups(groups, self.starts[:-1])
-        self.starts[-1] = self.starts[-2]
+        self.starts[-1] = self.starts[-2] if self._finder.groups else 0
         self.row_at = np.empty(int(self.starts[-1]), np.uint32)
         joining.place_rows(groups, self.starts[:-1], self.row_at)
 
@@ -75,6 +84,20 @@ class BuildSide:
         else:
             joining.mark_matching(self.find(batch), self.starts, marks)
         return marks.view(np.bool_)
+
+    def nearest(self, batch: pa.RecordBatch) -> Rows:
+        """The row that `step.asof` puts beside each row of a probe batch; `self.rows` where there is none."""
+        asof = self.step.asof
+        assert asof is not None
+        groups = self.find(batch)
+        has_group = groups >= 0
+        group = np.where(has_group, groups, 0)
+        first = self.starts[group]
+        last = np.where(has_group, self.starts[np.minimum(group + 1, self.starts.size - 1)], first)
+        at, found = nearest(asof, moments_of(batch.column(asof.probe_on)), self._moments_at, first, last)
+        if not self.row_at.size:
+            return np.full(batch.num_rows, self.rows, np.uint32)
+        return np.where(found, self.row_at[np.where(found, at, 0)], np.uint32(self.rows))
 
     def take(self, name: str, rows: Rows, has_missing: bool) -> pa.Array[Any]:
         """Column `name` of these build rows; with `has_missing` the row number `self.rows` stands for nulls."""

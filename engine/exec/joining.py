@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.buildside import BuildSide, longest_text, repeated_key
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import Rows, RowSource, take_rows
@@ -86,6 +87,11 @@ def join_partition(
 ) -> Batches:
     """Join a partition, or a piece of one; `probe_rows` gives its probe rows as often as it is asked."""
     held, rest = _held(build_rows, 2 * BUILD_BYTES_MAX, 2 * BUILD_ROWS_MAX, context)
+    if rest is not None and step.how == "asof":
+        what = (
+            f"over {2 * BUILD_BYTES_MAX:,} bytes of right rows of a join_asof that belong together: they are in memory"
+        )
+        raise error(Code.MEMORY_LIMIT, what, hint="give by=, whose values divide them, or select fewer columns before")
     if rest is None:
         build = BuildSide(held, schema, step)
         held.clear()  # laid out in `build`: not both for as long as probe rows come
@@ -224,20 +230,21 @@ def _paired(
 ) -> Batches:
     """The joined rows of a probe batch, PAIRS_MAX at a time at most; `keeps_all`: those without a match too."""
     probe = _ProbeRows(batch, build.step)
-    longest = build.text_bytes_max if build.is_unique else max(probe.text_bytes_max(), build.text_bytes_max)
+    gives_one = build.is_unique or build.step.how == "asof"
+    longest = build.text_bytes_max if gives_one else max(probe.text_bytes_max(), build.text_bytes_max)
     room = min(PAIRS_MAX, max(1, _TEXT_BYTES_MAX // max(1, longest)))
-    for probe_rows, build_rows in _pairs(build.find(batch), build, keeps_all, room):
+    for probe_rows, build_rows in _pairs(batch, build, keeps_all, room):
         context.check_cancelled()
         if build.step.how == "full":
             joining.mark_rows(build_rows, matched)
-        is_whole = build.is_unique and probe_rows.size == batch.num_rows  # each row once, in order
+        is_whole = gives_one and probe_rows.size == batch.num_rows  # each row once, in order
         yield _made(probe, None if is_whole else probe_rows, build, build_rows)
 
 
 def _made(probe: _ProbeRows, probe_rows: Rows | None, build: BuildSide, build_rows: Rows) -> pa.RecordBatch:
     """Joined rows: these of a probe batch, all if None, beside these of the build side."""
     step = build.step
-    has_missing = step.how in ("left", "full") and bool((build_rows == build.rows).any())
+    has_missing = step.how in ("left", "full", "asof") and bool((build_rows == build.rows).any())
     columns = [
         build.take(column.column, build_rows, has_missing)
         if column.from_build
@@ -247,8 +254,14 @@ def _made(probe: _ProbeRows, probe_rows: Rows | None, build: BuildSide, build_ro
     return pa.RecordBatch.from_arrays(columns, schema=step.schema)
 
 
-def _pairs(groups: NDArray[np.int32], build: BuildSide, keeps_all: bool, room: int) -> Iterator[tuple[Rows, Rows]]:
-    """Numbers of probe and build rows that go together, `room` pairs at a time."""
+def _pairs(batch: pa.RecordBatch, build: BuildSide, keeps_all: bool, room: int) -> Iterator[tuple[Rows, Rows]]:
+    """Numbers of rows of a probe batch and build rows that go together, `room` pairs at a time."""
+    if build.step.how == "asof":
+        every, nearest = np.arange(batch.num_rows, dtype=np.uint32), build.nearest(batch)
+        for first in range(0, batch.num_rows, room):
+            yield every[first : first + room], nearest[first : first + room]
+        return
+    groups = build.find(batch)
     if build.is_unique:
         probe_rows, build_rows = np.empty(groups.size, np.uint32), np.empty(groups.size, np.uint32)
         count = joining.pair_unique(groups, build.row_of, keeps_all, build.rows, probe_rows, build_rows)

@@ -212,7 +212,9 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.Join():
             pairs = zip(operator.probe_keys, operator.build_keys, strict=True)
             on = ", ".join(probe if probe == build else f"{probe}={build}" for probe, build in pairs)
-            what = f"{operator.how}{f' on {on}' if on else ', all pairs'}, build side {operator.build_name}"
+            keys = f" on {on}" if on else ", all pairs" if operator.asof is None else ""
+            keys += "" if operator.asof is None else _asof_text(operator.asof)
+            what = f"{operator.how}{keys}, build side {operator.build_name}"
             return f"Join {what}: {_fields(operator.schema)}"
         case physical.SampleKeys(keys=keys, rows=rows):
             return f"SampleKeys {', '.join(keys)}: up to {rows:,} rows a task"
@@ -315,10 +317,17 @@ def _reads(stage: Stage) -> str:
     )
 
 
+def _asof_text(asof: physical.Asof) -> str:
+    on = asof.probe_on if asof.probe_on == asof.build_on else f"{asof.probe_on}={asof.build_on}"
+    return f", {asof.strategy} by {on}" + (f", at most {asof.tolerance} off" if asof.tolerance is not None else "")
+
+
 def _join_keys(plan: Join) -> str:
     pairs = zip(plan.left_on, plan.right_on, strict=True)
     on = ", ".join(left if left == right else f"{left}={right}" for left, right in pairs)
     more = "" if plan.validate == "m:m" else f", {plan.validate}"
+    if plan.asof is not None:
+        more = _asof_text(plan.asof)
     return (f" on {on}" if on else "") + more + (", nulls equal" if plan.nulls_equal else "")
 
 

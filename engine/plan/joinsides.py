@@ -79,6 +79,7 @@ class Sides(NamedTuple):
             self.probe.name,
             self.build.name,
             shares,
+            plan.asof,
         )
 
 
@@ -101,6 +102,8 @@ def sides_of(plan: Join) -> Sides:
 def _side(plan: Join, how: str, is_right: bool, is_build: bool) -> Side:
     keys = plan.right_on if is_right else plan.left_on
     taken = frozenset(column.column for column in plan.columns if column.from_right == is_right)
+    if plan.asof is not None:
+        taken |= {plan.asof.build_on if is_right else plan.asof.probe_on}
     drops = not plan.nulls_equal and how != "full" and (is_build or how in ("inner", "semi"))
     is_unique = plan.validate[2 if is_right else 0] == "1"
     return Side(plan.right if is_right else plan.left, keys, taken, drops, is_unique, "right" if is_right else "left")

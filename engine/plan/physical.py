@@ -205,13 +205,26 @@ class JoinColumn(msgspec.Struct, frozen=True, array_like=True):
     from_build: bool
 
 
+class Asof(msgspec.Struct, frozen=True, array_like=True):
+    """Of the build rows with equal keys the one whose `build_on` is nearest to the probe row's `probe_on`.
+
+    strategy: backward, the last that is not after it; forward, the first not before it; nearest. tolerance: how far off
+    it may be, in units of the columns' type.
+    """
+
+    probe_on: str
+    build_on: str
+    strategy: str
+    tolerance: int | float | None = None
+
+
 class Join(msgspec.Struct, frozen=True, tag="join"):
     """Probe rows, those that come, beside the build rows with equal keys, which are the task's input number `input`.
 
-    how: inner; left: probe rows without a match too, beside nulls; full: and build rows without a match, last; semi,
-    anti: probe rows with, without a match. No keys: all pairs. unique_build, unique_probe: a key twice on that side is
-    KM0210; build_name, probe_name are what the user calls the sides: left and right. shares: so many tasks, one after
-    the other, have the same build rows.
+    how: inner; left: probe rows without a match too, beside nulls; asof: these, each once, as `asof` says; full: and
+    build rows without a match, last; semi, anti: probe rows with, without a match. No keys: all pairs. unique_build,
+    unique_probe: a key twice on that side is KM0210; build_name, probe_name are what the user calls the sides: left and
+    right. shares: so many tasks, one after the other, have the same build rows.
     """
 
     how: str
@@ -226,6 +239,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     probe_name: str = "left"
     build_name: str = "right"
     shares: int = 1
+    asof: Asof | None = None
 
 
 # Steps that call users' functions ------------------------------------------------------------------------------------

@@ -286,7 +286,9 @@ class _Planner(StageBuilder):
         partitions = self.partition_count(tasks)
         shares = sides.shares(probe.tasks, partitions)
         whole = -(-partitions // shares) * shares
-        if self.partitions is None and whole * tasks <= BLOCKS_MAX:
+        if not sides.build.keys:  # all rows are of one partition
+            partitions = shares
+        elif self.partitions is None and whole * tasks <= BLOCKS_MAX:
             partitions = whole
         else:  # so many were asked for, or are possible
             shares = next(count for count in range(shares, 0, -1) if partitions % count == 0)

@@ -120,6 +120,9 @@ def _prune_join(plan: Join, needed: set[str]) -> LogicalPlan:
     columns = tuple(column for column in plan.columns if column.name in needed) or plan.columns[:1]
     left = {*plan.left_on, *(column.column for column in columns if not column.from_right)}
     right = {*plan.right_on, *(column.column for column in columns if column.from_right)}
+    if plan.asof is not None:
+        left.add(plan.asof.probe_on)
+        right.add(plan.asof.build_on)
     if len(columns) < len(plan.columns):
         plan = replace(plan, columns=columns)
     return with_inputs(plan, (_prune(plan.left, left), _prune(plan.right, right)))

@@ -41,6 +41,7 @@ VERBS = {
     "sample": lambda f: f.filter(c("n") > 5).sample(50, seed=1),
     "unpivot": lambda f: f.unpivot(["n", "x"], index="k").gather_every(7),
     "concat": lambda f: km.concat([f.filter(c("n") > 2500), f, f.head(3)]),
+    "asof": lambda f: f.join_asof(f.filter(c("n") % 11 == 5), on="n", by="k", strategy="nearest"),
     "all": lambda f: (
         km.concat([f, f.filter(c("n") > 2000)]).with_row_index("i").join(f.group_by("k").agg(m=c("x").median()), "k")
         .unique(["k", "m"], keep="last").sort("i")
