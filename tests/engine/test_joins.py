@@ -182,8 +182,9 @@ def test_the_rows_are_the_same_however_both_sides_come_together(how, way):
     right = pa.table({"k0": [i % 13 if i % 7 else None for i in range(40)], "b": range(40)})
     joined = frame_of(left).join(frame_of(right), "k0", how)
     expected = in_any_order(naive(left, right, how, 1))
-    first = joined.collect(threads=1, **way).rows()
+    first = joined.collect(threads=1, memory="32MiB", **way).rows()
     assert in_any_order(first) == expected
+    assert joined.collect(threads=2, memory="32MiB", **way).rows() == first
     assert joined.collect(threads=3, **way).rows() == first
 
 
