@@ -58,20 +58,24 @@ def split_bad_rows(
     each bad row. What is bad is what raises KM0207 or KM0208; any other error is raised. `work` must be row-wise.
     """
 
-    def attempt(start: int, rows: int) -> Iterator[tuple[int, Rows | KernelmillError]]:
-        try:
-            made: Rows | KernelmillError = work(batch if rows == batch.num_rows else batch.slice(start, rows))
-        except KernelmillError as exc:
-            if exc.code not in (Code.CAST, Code.OVERFLOW):
-                raise
-            made = exc
-        if isinstance(made, KernelmillError) and rows > 1:
-            yield from attempt(start, rows // 2)
-            yield from attempt(start + rows // 2, rows - rows // 2)
-        else:
-            yield start, made
+    return _attempt(batch, work, 0, batch.num_rows)
 
-    return attempt(0, batch.num_rows)
+
+def _attempt(
+    batch: pa.RecordBatch, work: Callable[[pa.RecordBatch], Rows], start: int, rows: int
+) -> Iterator[tuple[int, Rows | KernelmillError]]:
+    # Not a function in a function: one that calls itself there holds itself, and the batch, until a garbage collection.
+    try:
+        made: Rows | KernelmillError = work(batch if rows == batch.num_rows else batch.slice(start, rows))
+    except KernelmillError as exc:
+        if exc.code not in (Code.CAST, Code.OVERFLOW):
+            raise
+        made = exc
+    if isinstance(made, KernelmillError) and rows > 1:
+        yield from _attempt(batch, work, start, rows // 2)
+        yield from _attempt(batch, work, start + rows // 2, rows - rows // 2)
+    else:
+        yield start, made
 
 
 def _values(node: Node, batch: pa.RecordBatch, tokenize: Tokenizer | None) -> Datum:
