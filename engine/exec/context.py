@@ -121,8 +121,8 @@ class TaskContext:
 
     def take_place(self) -> Place:
         """Where the rows of the batch just handed over come from: the task's `origin` if nobody said more."""
-        place, self._place = self._place, None
-        return place or (lambda _: RowPlace(self.origin))
+        place, self._place, origin = self._place, None, self.origin
+        return place or (lambda _: RowPlace(origin))
 
     @property
     def rejects(self) -> list[Reject]:

@@ -60,6 +60,7 @@ def run_task(
         return _run(task, store, context, tables or {}, sources or {}, functions)
     finally:  # not left to generators: an error that is kept keeps theirs alive
         context.close_spills()
+        context.rows_from(None)  # what tells places holds rows
 
 
 def _run(
