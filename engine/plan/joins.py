@@ -201,11 +201,7 @@ def _check_keys(left: pa.Field[Any], right: pa.Field[Any]) -> None:
         if not may_be_grouped(plain_type(field.type)):
             what = f"join by {field.name!r}: values of type {dtype_text(field.type)} cannot be a key"
             raise error(Code.TYPE_MISMATCH, what, hint="join by its parts, or cast it")
-    if not _meet(plain_type(left.type), plain_type(right.type)):
-        kinds = f"{dtype_text(left.type)} and {dtype_text(right.type)}"
-        what = f"join of {left.name!r} with {right.name!r}: {kinds} are not compared"
-        hint = f'cast one: km.col("{right.name}").cast("{dtype_text(plain_type(left.type))}")'
-        raise error(Code.TYPE_MISMATCH, what, hint=hint)
+    _check_compared("join", left, right)
 
 
 def _check_moments(left: pa.Field[Any], right: pa.Field[Any]) -> None:
@@ -214,9 +210,13 @@ def _check_moments(left: pa.Field[Any], right: pa.Field[Any]) -> None:
         if not is_word_like(kind) or pa.types.is_boolean(kind):
             what = f"join_asof by {field.name!r}: values of type {dtype_text(field.type)} have no distance"
             raise error(Code.TYPE_MISMATCH, what, hint="join by numbers, dates or times")
+    _check_compared("join_asof", left, right)
+
+
+def _check_compared(verb: str, left: pa.Field[Any], right: pa.Field[Any]) -> None:
     if not _meet(plain_type(left.type), plain_type(right.type)):
         kinds = f"{dtype_text(left.type)} and {dtype_text(right.type)}"
-        what = f"join_asof of {left.name!r} with {right.name!r}: {kinds} are not compared"
+        what = f"{verb} of {left.name!r} with {right.name!r}: {kinds} are not compared"
         hint = f'cast one: km.col("{right.name}").cast("{dtype_text(plain_type(left.type))}")'
         raise error(Code.TYPE_MISMATCH, what, hint=hint)
 
