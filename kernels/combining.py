@@ -102,16 +102,20 @@ def add_and_count(groups: Any, values: Any, validity: Any, sums: Any, counts: An
         counts[group] += 1
 
 
-@kernel(void(i32_in, u64_in, u8_in, u64_out, u8_out))
-def keep_least(groups: Any, words: Any, validity: Any, least: Any, seen: Any) -> None:
-    """Keep the smallest word of each group; seen[group] becomes 1 with its first valid row."""
+@kernel(void(i32_in, u64_in, u8_in, u64, u64_out, u8_out))
+def keep_least(groups: Any, words: Any, validity: Any, flip: Any, least: Any, seen: Any) -> None:
+    """Keep the smallest word ^ flip of each group; seen[group] becomes 1 with its first valid row.
+
+    flip: the top bit makes words in order of int64, all ones keep the largest, both together do both.
+    """
     masked = validity.size != 0
     for row in range(groups.size):
         if masked and validity[row] == 0:
             continue
+        word = words[row] ^ flip
         group = np.uint64(groups[row])
-        if seen[group] == 0 or words[row] < least[group]:
-            least[group] = words[row]
+        if seen[group] == 0 or word < least[group]:
+            least[group] = word
             seen[group] = 1
 
 

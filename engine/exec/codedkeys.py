@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from kernelmill.engine.batch import fixed_view, is_string_like, is_word_like, key_words, plain, validity_bytes
+from kernelmill.engine.exec.dense import CHUNK_ROWS, Column
 from kernelmill.kernels import keycodes
 from kernelmill.kernels.table import Groups
 
@@ -69,27 +70,40 @@ class CodedKeys:
 
     def group(self, columns: Columns, groups: Groups, numbering: Numbering) -> int:
         """Number the rows, the new combinations by `numbering`; returns the first row not done, as that does."""
-        numbers, stride = np.zeros(groups.size, np.int32), 1
-        for column, one in zip(columns, self._coded, strict=True):
-            if one.dictionary is not None:
-                codes: Any = column
-                indices = codes.indices.cast(pa.int32())
-                valid = validity_bytes(indices)
-                keycodes.mix_codes(fixed_view(indices, np.int32), valid, one.values, stride, numbers)
+        views = [self._view(column, one) for column, one in zip(columns, self._coded, strict=True)]
+        numbers, fresh = np.empty(CHUNK_ROWS, np.int32), np.empty(CHUNK_ROWS, np.uint32)
+        for first in range(0, groups.size, CHUNK_ROWS):
+            own = groups[first : first + CHUNK_ROWS]
+            numbers[:] = 0
+            self._mix(views, first, numbers[: own.size])
+            count = keycodes.known_groups(numbers[: own.size], self._direct, own, fresh)
+            if not count:
+                continue
+            found = np.empty(count, np.int32)
+            rows: Any = pa.array(first + fresh[:count].astype(np.int64))
+            done = numbering([column.take(rows) for column in columns], found)
+            keycodes.settle_groups(numbers[: own.size], fresh[:count], found, done, self._direct, own)
+            if done < count:
+                return first + int(fresh[done])
+        return groups.size
+
+    def _view(self, column: Any, one: _Coded) -> Column:
+        if one.dictionary is None:
+            values = plain(column)
+            return key_words(values), validity_bytes(values)
+        indices = column.indices.cast(pa.int32())
+        return fixed_view(indices, np.int32), validity_bytes(indices)
+
+    def _mix(self, views: list[Column], first: int, numbers: Groups) -> None:
+        """Fill in the numbers of the rows from `first` on."""
+        stride, last = 1, first + numbers.size
+        for (values, valid), one in zip(views, self._coded, strict=True):
+            part = values[first:last], valid[first:last] if valid.size else valid
+            if one.dictionary is None:
+                keycodes.mix_words(*part, one.base, one.values, stride, numbers)
             else:
-                values = plain(column)
-                keycodes.mix_words(key_words(values), validity_bytes(values), one.base, one.values, stride, numbers)
+                keycodes.mix_codes(*part, one.values, stride, numbers)
             stride *= one.values + 1
-        fresh = np.empty(groups.size, np.uint32)
-        count = keycodes.known_groups(numbers, self._direct, groups, fresh)
-        if not count:
-            return groups.size
-        fresh = fresh[:count]
-        found = np.empty(count, np.int32)
-        rows: Any = pa.array(fresh)
-        done = numbering([column.take(rows) for column in columns], found)
-        keycodes.settle_groups(numbers, fresh, found, done, self._direct, groups)
-        return groups.size if done == count else int(fresh[done])
 
 
 def _numbers(coded: list[_Coded]) -> int:

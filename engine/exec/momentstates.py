@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernelmill.engine.batch import numbers_of, validity_buffer, validity_bytes
-from kernelmill.engine.exec.dense import Column, Dense, fixed_array
+from kernelmill.engine.exec.dense import Column, Dense, fixed_array, with_floats
 from kernelmill.kernels import variance
 from kernelmill.kernels.table import NO_MASK, Groups
 
@@ -56,14 +56,16 @@ class Variance(_Moments):
 
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
         """See State."""
-        return self._merged_view(columns) if self._merging else [(floats_of(columns[0]), validity_bytes(columns[0]))]
+        return self._merged_view(columns) if self._merging else [(numbers_of(columns[0]), validity_bytes(columns[0]))]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         """See State."""
         if self._merging:
             variance.merge_moments(groups, *(values for values, _ in columns), *self._held(used))
-        else:
-            variance.add_moments(groups, *columns[0], *self._held(used))
+            return
+        held = self._held(used)
+        for own, parts in with_floats(groups, columns):
+            variance.add_moments(own, *parts[0], *held)
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State."""
@@ -87,15 +89,16 @@ class Correlation(_Moments):
         x, y = columns[:2]
         valid = [one for one in (validity_bytes(x), validity_bytes(y)) if one.size]
         both = valid[0] & valid[1] if len(valid) == 2 else valid[0] if valid else NO_MASK
-        return [(floats_of(x), both), (floats_of(y), NO_MASK)]
+        return [(numbers_of(x), both), (numbers_of(y), NO_MASK)]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         """See State."""
         if self._merging:
             variance.merge_comoments(groups, *(values for values, _ in columns), *self._held(used))
-        else:
-            (xs, validity), (ys, _) = columns
-            variance.add_comoments(groups, xs, ys, validity, *self._held(used))
+            return
+        held = self._held(used)
+        for own, ((xs, validity), (ys, _)) in with_floats(groups, columns):
+            variance.add_comoments(own, xs, ys, validity, *held)
 
     def finished(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State."""

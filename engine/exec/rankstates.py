@@ -18,7 +18,7 @@ from kernelmill.engine.batch import (
     validity_buffer,
     validity_bytes,
 )
-from kernelmill.engine.exec.dense import Column, Dense, fixed_array
+from kernelmill.engine.exec.dense import Column, Dense, chunked, fixed_array
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.listwords import WordRoom, offsets_of
 from kernelmill.engine.exec.momentstates import floats_of
@@ -114,15 +114,17 @@ class _Ranked(ABC):
         """See State."""
         if self._merging:
             return [(columns[0], NO_MASK)]
-        return [self._words(columns[0])]
+        return [self._numbers(columns[0])]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         """See State."""
-        values, validity = columns[0]
         if self._merging:
-            groups = np.repeat(groups, np.diff(offsets_of(values)))
-            values, validity = self._words(values.flatten())
-        self._add(groups, used, values, validity)
+            lists = columns[0][0]
+            groups = np.repeat(groups, np.diff(offsets_of(lists)))
+            columns = [self._numbers(lists.flatten())]
+        for own, ((numbers, validity),) in chunked(groups, columns):
+            words = ordered_words(numbers)
+            self._add(own, used, ~words if self._greatest else words, validity)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         """See State."""
@@ -146,12 +148,10 @@ class _Ranked(ABC):
     def _kept_words(self, first: int, last: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The words of these groups in order, one group's behind the other's, and how many each has."""
 
-    def _words(self, column: pa.Array[Any]) -> tuple[NDArray[np.uint64], Bytes]:
-        """Words whose order is that in which values are kept."""
+    def _numbers(self, column: pa.Array[Any]) -> Column:
         numbers = numbers_of(column)
         self._numpy = numbers.dtype
-        words = ordered_words(numbers)
-        return (~words if self._greatest else words), validity_bytes(column)
+        return numbers, validity_bytes(column)
 
 
 class RankedFew(_Ranked):

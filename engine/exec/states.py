@@ -17,7 +17,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.exec.dense import Column, Dense, fixed_array
+from kernelmill.engine.exec.dense import Column, Dense, fixed_array, with_floats
 from kernelmill.engine.exec.distinctstate import Distinct
 from kernelmill.engine.exec.keys import Repeated
 from kernelmill.engine.exec.liststate import Lists
@@ -29,7 +29,7 @@ from kernelmill.engine.exec.rankstates import Quantiles, RankedFew, RankedMany
 from kernelmill.engine.exec.widestates import ExtremeBytes, SumDecimals
 from kernelmill.engine.plan.physical import AggSpec
 from kernelmill.kernels import combining
-from kernelmill.kernels.orderedwords import ordered_words, values_of_words
+from kernelmill.kernels.orderedwords import values_of_words
 from kernelmill.kernels.table import NO_MASK, Groups
 
 if TYPE_CHECKING:
@@ -201,17 +201,17 @@ class Mean:
         self._sums, self._counts, self._merging = Dense(np.float64), Dense(np.int64), merging
 
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
-        first = (numbers_of(columns[0]).astype(np.float64, copy=False), validity_bytes(columns[0]))
+        first = (numbers_of(columns[0]), validity_bytes(columns[0]))
         return [first, (numbers_of(columns[1]).view(np.int64), NO_MASK)] if self._merging else [first]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         sums, counts = self._sums.cover(used), self._counts.cover(used)
-        values, validity = columns[0]
         if self._merging:
-            combining.add_floats(groups, values, NO_MASK, sums)
+            combining.add_floats(groups, columns[0][0], NO_MASK, sums)
             combining.add_integers(groups, columns[1][0], NO_MASK, counts)
-        else:
-            combining.add_and_count(groups, values, validity, sums, counts)
+            return
+        for own, ((values, validity),) in with_floats(groups, columns):
+            combining.add_and_count(own, values, validity, sums, counts)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         counts = self._counts.cover(last)[first:last].astype(np.uint32)
@@ -240,18 +240,16 @@ class Extreme:
     def view(self, columns: list[pa.Array[Any]]) -> list[Column]:
         numbers, validity = numbers_of(columns[0]), validity_bytes(columns[0])
         self._numpy = numbers.dtype
-        if numbers.dtype == np.float64:
-            return [(numbers.view(np.uint64), validity)]
-        words = ordered_words(numbers)
-        return [(~words if self._largest else words, validity)]
+        return [(numbers.view(np.uint64), validity)]
 
     def add(self, groups: Groups, used: int, columns: list[Column]) -> None:
         (words, validity), best, seen = columns[0], self._best.cover(used), self._seen.cover(used)
+        flip = (1 << 64) - 1 if self._largest else 0
         if self._numpy == np.float64:
-            flip = (1 << 64) - 1 if self._largest else 0
             combining.keep_least_float(groups, words, validity, flip, best, seen)
         else:
-            combining.keep_least(groups, words, validity, best, seen)
+            sign = 1 << 63 if self._numpy == np.int64 else 0
+            combining.keep_least(groups, words, validity, flip ^ sign, best, seen)
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         return self.finished(first, last)

@@ -145,8 +145,10 @@ def test_the_least_word_is_the_minimum_or_the_maximum(dtype, values, descending)
         drawn = [(g, None if v is None or (dtype is np.float64 and math.isnan(v)) else v) for g, v in drawn]
         groups, column, validity = columns(drawn, dtype, under_null=0)
         least, seen = np.zeros(GROUPS, np.uint64), np.zeros(GROUPS, np.uint8)
-        words = ordered_words(column)
-        combining.keep_least(groups, ~words if descending else words, validity, least, seen)
+        sign = 1 << 63 if dtype == np.int64 else 0
+        flip = np.uint64(sign ^ (2**64 - 1 if descending else 0))
+        words = ordered_words(column) if dtype == np.float64 else column.view(np.uint64)
+        combining.keep_least(groups, words, validity, flip, least, seen)
         found = values_of_words(~least if descending else least, dtype).tolist()
         for number, own in enumerate(by_group(drawn)):
             assert seen[number] == bool(own)
