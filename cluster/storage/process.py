@@ -16,7 +16,8 @@ from kernelmill.cluster.fields import CodeName
 from kernelmill.cluster.parent import die_with_parent
 from kernelmill.cluster.roots import Roots, roots_given
 from kernelmill.cluster.storage.frames import Answer, Cleaned, Order, Publish, PublishFailed, encode, orders
-from kernelmill.cluster.storage.publishing import BadPartError, clean, publish
+from kernelmill.cluster.storage.gathering import BadPartError
+from kernelmill.cluster.storage.publishing import clean, publish
 from kernelmill.engine.errors import Code, KernelmillError, error
 
 _READ_BYTES = 1 << 20

@@ -30,9 +30,9 @@ TROUBLE = 0.3
 def impatient() -> None:
     """Canaries are sent, and given up, after a second."""
     from kernelmill.cluster import canary
-    from kernelmill.cluster.master import shell
+    from kernelmill.cluster.master import canaries
 
-    canary.PATIENCE_S = shell.EVERY_S = 1.0
+    canary.PATIENCE_S = canaries.EVERY_S = 1.0
 
 
 def door_silent() -> None:
@@ -84,13 +84,14 @@ def door_open() -> None:
 def swaps_code() -> None:
     """Workers are told that CHANGED_FILE is the code of each job, and may fetch it."""
     from kernelmill.cluster.fields import JobPart
+    from kernelmill.cluster.master.partsfolder import PartsFolder
     from kernelmill.cluster.master.posts import Post
-    from kernelmill.cluster.master.shell import MasterShell
+    from kernelmill.cluster.master.workerdesk import WorkerDesk
     from kernelmill.cluster.messages import Spec
 
     data = the_file().read_bytes()
     chosen = JobPart("code", hashlib.sha256(data).digest(), len(data))
-    post, publish_parts = Post.post, MasterShell._grant_parts
+    begin, post, grant_parts = PartsFolder.__init__, Post.post, WorkerDesk._grant_parts
 
     def lying(self: Post, route: bytes, body: object, **more: object) -> None:
         if isinstance(body, Spec):
@@ -99,12 +100,15 @@ def swaps_code() -> None:
             struck()
         post(self, route, body, **more)
 
-    def generous(self: MasterShell, letter: object) -> None:
-        publish_parts(self, letter)
-        (self._state / "parts" / chosen.sha256.hex()).write_bytes(data)
+    def noted(self: PartsFolder, folder: Path, wake: object) -> None:
+        begin(self, folder, wake)
+        (folder / chosen.sha256.hex()).write_bytes(data)
+
+    def generous(self: WorkerDesk, letter: object) -> None:
+        grant_parts(self, letter)
         self._rights[letter.worker] |= {chosen.sha256}
 
-    Post.post, MasterShell._grant_parts = lying, generous
+    PartsFolder.__init__, Post.post, WorkerDesk._grant_parts = noted, lying, generous
 
 
 # A worker -------------------------------------------------------------------------------------------------------------

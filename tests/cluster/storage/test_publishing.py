@@ -20,7 +20,7 @@ import kernelmill as km
 from kernelmill.cluster.fields import AttemptKey, Count
 from kernelmill.cluster.jobspec.parts import decode_plan, encode_plan
 from kernelmill.cluster.roots import Roots
-from kernelmill.cluster.storage import publishing
+from kernelmill.cluster.storage import gathering, publishing, staged
 from kernelmill.cluster.storage.folders import made
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, PublishFailed, Winner, answers, encode
 from kernelmill.cluster.storage.layout import TAIL_BYTES, describe_file, staging_of, tail_of, write_rejects
@@ -175,7 +175,7 @@ def die_after(monkeypatch, count):
         done += 1
         return durable.exchange(first, second)
 
-    monkeypatch.setattr("kernelmill.cluster.storage.publishing.exchange", exchange)
+    monkeypatch.setattr("kernelmill.cluster.storage.placing.exchange", exchange)
     return lambda: done
 
 
@@ -373,8 +373,8 @@ def test_a_folder_that_becomes_a_link_while_it_is_filled_leads_nowhere_else(data
         os.symlink(precious, final)
         return write(path, rejects)
 
-    write = publishing._write_rejects
-    monkeypatch.setattr(publishing, "_write_rejects", swap)
+    write = gathering._write_rejects
+    monkeypatch.setattr(gathering, "_write_rejects", swap)
     failed = answer(job.order, job.roots)
     assert isinstance(failed, PublishFailed)
     assert failed.code == "COMMIT"
@@ -495,7 +495,7 @@ def test_the_process_dies_rather_than_unpickle(tmp_path):
 def lock(data, tmp_path, monkeypatch):
     """A job the lock of whose staging somebody has, and that lock."""
     job = Prepared(data, tmp_path)
-    monkeypatch.setattr(publishing, "LOCK_S", 0.05)
+    monkeypatch.setattr(staged, "LOCK_S", 0.05)
     with open(Path(staging_of(str(job.target), JOB)) / "lock", "wb") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield job, handle
