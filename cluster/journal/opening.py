@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kernelmill.cluster.fields import Versions
+from kernelmill.cluster.fields import Place, Versions
 from kernelmill.cluster.journal.chain import Event, Row, corrupt
 from kernelmill.cluster.journal.head import NAME as HEAD_NAME
 from kernelmill.cluster.journal.head import Head, Mark
+from kernelmill.cluster.journal.leftovers import Leftovers
 from kernelmill.cluster.journal.place import FolderLock, failed, prepare_folder, read_epoch, write_epoch
 from kernelmill.cluster.journal.records import (
     KIND_OF,
     EpochStarted,
-    JobAccepted,
     JobCancelled,
     JobCommitted,
     JobFailed,
@@ -42,6 +42,7 @@ class Journal:
     """A master's journal in its new epoch: what earlier ones left, and the writer of what comes.
 
     The new epoch is durable and not yet in `ledger`: the machine that starts on it says so.
+    `leftovers` are of jobs that earlier ones ended.
     `is_behind` tells that the journal lost its tail, and somebody removed its mark so that it opens nevertheless: the
     file beside it knows a later epoch. Workers offer again what they hold, so no row is lost by that; outcomes of jobs
     may be.
@@ -53,7 +54,7 @@ class Journal:
     life: bytes
     is_behind: bool
     ledger: Ledger
-    ended_lately: list[tuple[bytes, JobAccepted]]  # jobs whose leftovers nobody may have removed
+    leftovers: Leftovers
     writer: JournalWriter
     _lock: FolderLock
 
@@ -80,7 +81,7 @@ def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, 
         path = folder / NAME
         if not os.path.lexists(path):
             _make_first(path, known_epoch, head)
-        file, ledger, ended_lately = _replayed(path, head)
+        file, ledger, leftovers = _replayed(path, head)
         try:
             epoch, life = max(ledger.epoch, known_epoch) + 1, secrets.token_bytes(8)
             started = EpochStarted(epoch, life, versions)
@@ -92,7 +93,7 @@ def open_journal(folder: Path, versions: Versions, wake: Callable[[], None], *, 
             file.close()
             raise
         writer = JournalWriter(file, head, epoch, wake, retry_s=retry_s)
-        return Journal(file.cluster, file.secret, epoch, life, is_behind, ledger, ended_lately, writer, lock)
+        return Journal(file.cluster, file.secret, epoch, life, is_behind, ledger, leftovers, writer, lock)
     except BaseException:
         if head is not None:
             head.close()
@@ -123,9 +124,8 @@ class _Times:
             self.last_ms[row.job] = row.at_ms
 
 
-def _replayed(path: Path, head: Head) -> tuple[JournalFile, Ledger, list[tuple[bytes, JobAccepted]]]:
+def _replayed(path: Path, head: Head) -> tuple[JournalFile, Ledger, Leftovers]:
     """Open the journal and read it; if there are ended jobs to be dropped, compact it and read it again."""
-    ended_lately: list[tuple[bytes, JobAccepted]] = []
     while True:
         file = JournalFile.open(path)
         try:
@@ -136,12 +136,16 @@ def _replayed(path: Path, head: Head) -> tuple[JournalFile, Ledger, list[tuple[b
                 times.note(event.row)
                 is_worth_it |= isinstance(event.record, JobCommitted | JobFailed | JobCancelled | JobForgotten)
             head.check(file.last[0], str(path))
+            ended: dict[bytes, Place] = {}
             for job in ledger.ended:
                 if job in ledger.jobs and (accepted := ledger.jobs[job].sheet.accepted) is not None:
-                    ended_lately.append((bytes.fromhex(job), accepted))
+                    ended[bytes.fromhex(job)] = accepted.sheet.output
                 ledger.let_go(job)
+            leftovers = Leftovers(path.parent, ledger.jobs)
+            if ended:
+                leftovers.add(ended)
             if not is_worth_it:
-                return file, ledger, ended_lately
+                return file, ledger, leftovers
             with _new_file(path) as new:
                 compacted = Mark(*write_new(new, file.cluster, file.secret, _kept_rows(file, ledger, times)))
                 head.move(*file.last, is_synced=True, instead=compacted)

@@ -4,6 +4,7 @@ journal.db      the journal
 journal.lock    flock of the master that has it, with its process number as text
 epoch           the last epoch and a checksum; higher than the journal's if the journal lost its tail
 head            the last record that was acknowledged (head.py)
+leftovers       jobs that have ended, whose staging is to be removed (leftovers.py)
 """
 
 from __future__ import annotations

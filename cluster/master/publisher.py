@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from kernelmill.cluster.failpoints import failpoint
 from kernelmill.cluster.fields import Count, Problem
+from kernelmill.cluster.journal.leftovers import Leftovers
 from kernelmill.cluster.journal.records import JobAccepted
 from kernelmill.cluster.journal.translate import attempt_key, attempt_number
 from kernelmill.cluster.logs import cluster_log
@@ -33,10 +34,16 @@ class Publisher:
         master: Master,
         parts: PartsFolder,
         accepted: dict[str, JobAccepted],
+        leftovers: Leftovers,
         tell: Callable[[told.Event], None],
     ) -> None:
         self._storage, self._master, self._parts, self._tell = storage, master, parts, tell
-        self._accepted = accepted
+        self._accepted, self._leftovers = accepted, leftovers
+
+    def clean_leftovers(self) -> None:
+        """Have removed what jobs left that earlier masters ended."""
+        for job, place in self._leftovers.jobs.items():
+            self._storage.order(frames.Clean(job, place))
 
     def note(self, facts: Iterable[Fact]) -> None:
         """Learn of jobs that are being recorded."""
@@ -59,7 +66,7 @@ class Publisher:
 
     def clean(self, action: told.CleanStaging) -> None:
         accepted = self._accepted.pop(action.job)
-        self._storage.order(frames.Clean(bytes.fromhex(action.job), accepted.sheet))
+        self._storage.order(frames.Clean(bytes.fromhex(action.job), accepted.sheet.output))
 
     def take(self) -> None:
         self._storage.write()
@@ -77,6 +84,8 @@ class Publisher:
                 case frames.Cleaned(text=text):
                     if text:
                         _log.warning("staging of job %s: %s", job, text)
+                    else:
+                        self._leftovers.removed(answer.job)
 
 
 def _problem_of(answer: frames.PublishFailed) -> Problem | None:

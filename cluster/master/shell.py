@@ -42,7 +42,6 @@ from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import Door, bind_router, new_context
 from kernelmill.cluster.status.server import StatusServer
 from kernelmill.cluster.status.snapshot import FaultBook, Snapshot, snapshot_of
-from kernelmill.cluster.storage import frames
 from kernelmill.cluster.versions import versions_here
 from kernelmill.cluster.wire import CLIENT_TO_MASTER, WORKER_TO_MASTER
 
@@ -153,7 +152,8 @@ class MasterShell:
             )
             self._part_server = PartServer(parts, pair, str(self._state / "parts"), self._worker_desk.may_have)
         self._desk = ClientDesk(self._clients, self._master, self._mail, self._intake, self._logs, self._tell)
-        self._publisher = Publisher(self._storage, self._master, self._parts, self._master.accepted_jobs(), self._tell)
+        accepted, leftovers = self._master.accepted_jobs(), self._journal.leftovers
+        self._publisher = Publisher(self._storage, self._master, self._parts, accepted, leftovers, self._tell)
         self._canaries = Canaries(self._context, endpoints, self._key.public_key, self._poller)
         self._perform |= {
             told.Publish: self._publisher.publish,
@@ -186,8 +186,7 @@ class MasterShell:
 
     def _serve(self) -> None:
         now = time.monotonic()
-        for job, accepted in self._journal.ended_lately:
-            self._storage.order(frames.Clean(job, accepted.sheet))
+        self._publisher.clean_leftovers()
         expected = self._gate.worker_names().values()
         self._do(self._master.start(self._me.epoch, self._me.life, now, expected))
         self._parts.drop_all_but(self._master.parts_in_use())

@@ -95,7 +95,7 @@ class StorageLink:
         if self._deaths >= _DEATHS_MAX and isinstance(order := self._orders[0], Clean):
             self._orders.popleft()
             self._deaths = 0
-            place = f"{order.sheet.output.root}:/{'/'.join(order.sheet.output.parts)}"
+            place = f"{order.output.root}:/{'/'.join(order.output.parts)}"
             job = order.job.hex()
             _log.error(
                 "the storage process ended %d times at removing the staging of job %s, which stays beside %s; "

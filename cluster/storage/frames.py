@@ -24,6 +24,7 @@ from kernelmill.cluster.fields import (
     JobId,
     Number,
     OutputFile,
+    Place,
     Sheet,
     StageNumber,
     TaskIndex,
@@ -65,7 +66,7 @@ class Clean(Bounded, frozen=True, tag=2):
     """Rename the job's staging away and delete it: the job has ended, in whatever way."""
 
     job: JobId
-    sheet: Sheet
+    output: Place
 
 
 class Published(Bounded, frozen=True, tag=10):

@@ -54,7 +54,7 @@ def publish(order: Publish, roots: Roots) -> Published:
 
 def clean(order: Clean, roots: Roots) -> Cleaned:
     """Remove a job's staging. What an unfinished publication left is undone first; an output that is public stays."""
-    target = roots.path_of(order.sheet.output)
+    target = roots.path_of(order.output)
     try:
         remove_staging(target, order.job)
         return Cleaned(order.job, "")

@@ -209,7 +209,42 @@ def test_a_crash_in_a_compaction_leaves_the_old_journal_or_the_new_one(state, st
             opened(state)
     found = write(state).ledger
     assert list(found.jobs) == [JOB.hex()] and list(found.ended) == [OTHER.hex()]
-    assert sorted(path.name for path in state.iterdir()) == ["epoch", "head", NAME, "journal.lock"]
+    assert sorted(path.name for path in state.iterdir()) == ["epoch", "head", NAME, "journal.lock", "leftovers"]
+
+
+def test_what_ended_jobs_left_is_known_until_it_is_removed_however_often_masters_die(state):
+    write(state, (OTHER, accepted(1)), (OTHER, r.JobFailed("HUNG", "", None)), (JOB, accepted(2)))
+    for _ in range(3):  # masters that are killed before they have removed anything
+        assert write(state).leftovers.jobs == {OTHER: SHEET.output}
+    journal = write(state, (JOB, r.JobCancelled("")))
+    journal.leftovers.removed(JOB)  # which ended in this master's life, and is not noted
+    assert (state / "leftovers").exists()
+    journal = write(state)
+    assert set(journal.leftovers.jobs) == {OTHER, JOB}
+    journal.leftovers.removed(OTHER)
+    assert set(write(state).leftovers.jobs) == {OTHER, JOB}, "it is removed again, which changes nothing"
+    journal = write(state)
+    for job in (OTHER, JOB):
+        journal.leftovers.removed(job)
+    assert not (state / "leftovers").exists() and write(state).leftovers.jobs == {}
+
+
+def test_a_job_that_lives_has_left_nothing_whatever_was_noted(state):
+    write(state, (OTHER, accepted(1)), (OTHER, r.JobFailed("HUNG", "", None)))
+    journal = write(state, (OTHER, r.JobForgotten()))
+    assert set(journal.leftovers.jobs) == {OTHER}
+    write(state, (OTHER, accepted(1)))  # the same id again: its staging is in use
+    assert write(state).leftovers.jobs == {}
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:9] + b"?" + data[10:], lambda data: b""])
+def test_a_damaged_note_of_leftovers_keeps_no_master_from_starting(state, damage, caplog):
+    write(state, (OTHER, accepted(1)), (OTHER, r.JobFailed("HUNG", "", None)))
+    write(state)
+    note = state / "leftovers"
+    note.write_bytes(damage(note.read_bytes()))
+    assert write(state).leftovers.jobs == {}
+    assert "kernelmill clean" in caplog.text
 
 
 # The folder ----------------------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ def let_die(link, now):
 
 
 def test_a_clean_at_which_the_process_ends_again_and_again_is_given_up(link, caplog):
-    link.order(Clean(BAD, SHEET))
-    link.order(Clean(GOOD, SHEET))
+    link.order(Clean(BAD, SHEET.output))
+    link.order(Clean(GOOD, SHEET.output))
     with caplog.at_level(logging.ERROR, "kernelmill.cluster"):
         for death in range(3):
             assert [one.job for one in link._orders] == [BAD, GOOD]

@@ -114,7 +114,7 @@ class Prepared:
         return {name: data for name, data in found.items() if name != "in.txt" and not name.startswith(".")}
 
     def clean(self):
-        return answer(Clean(JOB, self.order.sheet), self.roots)
+        return answer(Clean(JOB, self.order.sheet.output), self.roots)
 
 
 @pytest.mark.parametrize("name", ["out", "out.parquet"])
@@ -456,7 +456,7 @@ def test_an_error_that_nobody_foresaw_is_an_answer_and_so_is_a_root_that_is_not_
     assert isinstance(failed, PublishFailed)
     assert failed.code == "INTERNAL"
     assert encode(failed)
-    elsewhere = answer(Clean(JOB, job.order.sheet), Roots({"other": data}))
+    elsewhere = answer(Clean(JOB, job.order.sheet.output), Roots({"other": data}))
     assert isinstance(elsewhere, Cleaned)
     assert "no root data" in elsewhere.text
 
@@ -469,7 +469,7 @@ def test_the_process_answers_and_ends_with_its_master(data, tmp_path):
     child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
     ours.settimeout(30)
-    ours.sendall(encode(job.order) + encode(Clean(JOB, job.order.sheet)))
+    ours.sendall(encode(job.order) + encode(Clean(JOB, job.order.sheet.output)))
     reader, found = answers(), []
     while len(found) < 2:
         found += reader.feed(ours.recv(1 << 16))
