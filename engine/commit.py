@@ -6,8 +6,9 @@ rejects, versions) have sorted keys, everything else the order below; equal cont
     version   1; a reader takes this one and says KM0202 to later ones
     rows      of all files
     bytes     of all files
-    files     [{name, rows, bytes, checksum}]: name relative to the folder, checksum xxh3-128 of the file, hex
-    schema    [{name, type, nullable}]: type as Arrow prints it
+    files     [{name, rows, bytes, checksum}]: name relative to the folder, checksum xxh3-128 of the file, hex; files
+              in folders `column=value` by the bytes of these names
+    schema    [{name, type, nullable}]: type as Arrow prints it; columns that are in names of folders come last
     counters  the user's own counters
     rejects   {reason: records}
     reject_files  as files, below _rejects/
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -44,6 +45,12 @@ class PartFile(msgspec.Struct, frozen=True):
     rows: int
     bytes: int
     checksum: str
+
+
+class PlacedFile(PartFile, frozen=True):
+    """One of several closed files of a task, which belongs into `folder` below the output: "" or "year=2020/city=Oslo"."""
+
+    folder: str
 
 
 class ManifestField(msgspec.Struct, frozen=True):
@@ -114,6 +121,27 @@ class CheckReport(msgspec.Struct, frozen=True):
     def ok(self) -> bool:
         """True if the output is exactly what its manifest, or a single file's footer, says."""
         return not self.problems
+
+
+def part_names(parts: Sequence[PartFile]) -> list[tuple[str, PartFile]]:
+    """The files of an output, in the manifest's order, with their names in it; `parts` are in the order of tasks.
+
+    They are numbered in each folder. Of tasks that write several files those without rows are left out, unless there
+    are no others: then one stays, which tells the columns.
+    """
+    placed = [part for part in parts if isinstance(part, PlacedFile)]
+    spare = placed[:1] if placed and not any(part.rows for part in parts) else []
+    numbers: dict[str, int] = {}
+    named = []
+    for part in parts:
+        folder = ""
+        if isinstance(part, PlacedFile):
+            if not part.rows and part not in spare:
+                continue
+            folder = part.folder
+        number = numbers[folder] = numbers.get(folder, -1) + 1
+        named.append((os.path.join(folder, f"part-{number:05d}.parquet"), part))
+    return sorted(named, key=lambda one: os.fsencode(os.path.join(os.path.dirname(one[0]), "")))
 
 
 def make_manifest(
@@ -231,11 +259,23 @@ def check(path: str | os.PathLike[str]) -> CheckReport:
 
 def files_below(folder: str, known: set[str]) -> Iterator[str]:
     """Names, relative to an output folder, of what is there and not in `known`, sorted; folders we make are entered."""
-    ours = {REJECTS_FOLDER, *(name.split("/")[0] for name in known if "/" in name)}
-    for name in sorted(os.listdir(folder)):
+    yield from _below(folder, "", known, {REJECTS_FOLDER, *folders_of(known)})
+
+
+def folders_of(names: Iterable[str]) -> set[str]:
+    """The folders in which files of these names lie, and those above them."""
+    found: set[str] = set()
+    for name in names:
+        while (name := os.path.dirname(name)) and name not in found:
+            found.add(name)
+    return found
+
+
+def _below(folder: str, prefix: str, known: set[str], ours: set[str]) -> Iterator[str]:
+    for entry in sorted(os.listdir(os.path.join(folder, prefix))):
+        name = os.path.join(prefix, entry)
         if name in ours and os.path.isdir(os.path.join(folder, name)):
-            inside = sorted(os.listdir(os.path.join(folder, name)))
-            yield from (f"{name}/{entry}" for entry in inside if f"{name}/{entry}" not in known)
+            yield from _below(folder, name, known, ours)
         elif name not in known:
             yield name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -306,8 +306,12 @@ class LazyFrame(RowVerbs):
         path: Any,
         *,
         mode: str = "error",
+        partition_by: str | Sequence[str] | None = None,
         files: int | None = None,
+        max_rows_per_file: int | None = None,
+        target_file_bytes: int | str | None = None,
         compression: str = "zstd",
+        compression_level: int | None = None,
         row_group_rows: int = 1_048_576,
         statistics: bool = True,
         on_bad: str | None = None,
@@ -320,8 +324,12 @@ class LazyFrame(RowVerbs):
 
         All or nothing: the output appears when the job is done. mode: error (KM0501 if it is there) or overwrite.
         files: exactly so many part files, which share the rows out evenly in their order, or have the rows of as many
-        tasks if the last stage has so many; some are empty if there are fewer rows. compression: zstd, snappy, lz4,
-        gzip or none. on_bad: error, or reject, with at most max_rejects (KM0503).
+        tasks if the last stage has so many; some are empty if there are fewer rows. partition_by: columns whose values
+        become folders, `out/year=2020/city=Oslo/part-00000.parquet`; the files are without them, and rows keep their
+        order in each folder. max_rows_per_file, target_file_bytes ("128MB"): a task's rows go to several files, none of
+        more rows, or each of about so many bytes. compression: zstd, snappy, lz4, gzip or none; compression_level:
+        zstd's 1 to 22, gzip's 1 to 9. row_group_rows: at most so many rows a row group. statistics: least and greatest
+        values in the footers, by which readers leave row groups out. on_bad: error, or reject, with at most max_rejects (KM0503).
         job_id: on a cluster, your name for the job: run again, by any process, it finds the one that runs or has run.
         Further `settings` are those of `km.configure`, for this run alone: threads=, memory=, partitions=...
         """
@@ -329,8 +337,12 @@ class LazyFrame(RowVerbs):
             self._plan,
             path,
             mode=mode,
+            partition_by=partition_by,
             files=files,
+            max_rows_per_file=max_rows_per_file,
+            target_file_bytes=target_file_bytes,
             compression=compression,
+            compression_level=compression_level,
             row_group_rows=row_group_rows,
             statistics=statistics,
             on_bad=on_bad,

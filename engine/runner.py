@@ -163,8 +163,8 @@ class LocalRunner:
 
     def parts_of(self, stage: int) -> list[PartFile]:
         """The files that the tasks of a stage wrote, in order."""
-        results = (self._results[TaskId(stage, index)] for index in range(self._graph.stages[stage].tasks))
-        return [result.part for result in results if result.part is not None]
+        results = [self._results[TaskId(stage, index)] for index in range(self._graph.stages[stage].tasks)]
+        return [part for result in results for part in (result.parts or (result.part,)) if part is not None]
 
     def counters(self) -> dict[str, int]:
         """The sums of the winning attempts' counters, by name."""

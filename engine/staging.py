@@ -28,10 +28,12 @@ from kernelmill.engine.commit import (
     PartFile,
     encode_manifest,
     files_below,
+    folders_of,
     make_manifest,
+    part_names,
     read_manifest,
 )
-from kernelmill.engine.durable import exchange, fsync_folder, link_new, output_errors
+from kernelmill.engine.durable import exchange, fsync_folder, fsync_folders, link_new, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.parquet_write import FORMAT_VERSION, join_parts
 from kernelmill.engine.lazymodules import pq
@@ -51,6 +53,7 @@ from kernelmill.engine.leftovers import (
 
 _log = logging.getLogger("kernelmill.commit")
 _PARQUET_MAGIC = b"PAR1"
+_FOLDERS_AT_ONCE = 16
 _REJECT_COLUMNS = {"file", "offset", "line", "record", "reason", "code"}
 
 Mode = Literal["error", "overwrite"]
@@ -100,7 +103,10 @@ class Staging:
         return staging
 
     def part_path(self, task_index: int, attempt_number: int, output: int = 0) -> str:
-        """Name the file in which one attempt at an output task writes its rows; `output`: the nth named output."""
+        """Name the file, or folder of files, in which one attempt at an output task writes its rows.
+
+        `output`: the nth named output.
+        """
         of_output = f"{output}-" if output else ""
         return os.path.join(self._parts, f"{of_output}{task_index:05d}-{attempt_number}.parquet")
 
@@ -239,16 +245,15 @@ class Staging:
 
     def _move(self, parts: Sequence[PartFile], final: str, folder: str) -> list[PartFile]:
         """Give staged parts their names in the output, or in a new folder below it."""
-        if folder:
-            os.mkdir(os.path.join(final, folder))
-        files = []
-        for number, part in enumerate(parts):
-            name = os.path.join(folder, f"part-{number:05d}.parquet")
+        named = [(os.path.join(folder, name), part) for name, part in part_names(parts)]
+        folders = sorted({*folders_of(name for name, _ in named), *([folder] if folder else [])})
+        for one in folders:
+            os.mkdir(os.path.join(final, one))
+        for name, part in named:
             os.rename(os.path.join(self._parts, part.name), os.path.join(final, name))
-            files.append(msgspec.structs.replace(part, name=name))
-        if folder:
-            fsync_folder(os.path.join(final, folder))
-        return files
+        for start in range(0, len(folders), _FOLDERS_AT_ONCE):
+            fsync_folders(*(os.path.join(final, one) for one in folders[start : start + _FOLDERS_AT_ONCE]))
+        return [PartFile(name, part.rows, part.bytes, part.checksum) for name, part in named]
 
 
 def manifest_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from kernelmill.engine.errors import Code, error
@@ -14,9 +15,12 @@ from kernelmill.engine.options import flag, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
 from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet
 from kernelmill.engine.plan.planner import plan_job
+from kernelmill.engine.sizes import format_bytes, parse_bytes
 
 JOB_ID_CHARACTERS_MAX = 256
 FILES_MAX = 100_000
+FILE_BYTES_MIN = 64 << 10
+LEVELS_MAX = {"zstd": 22, "gzip": 9}
 COMPRESSIONS = ("zstd", "snappy", "lz4", "gzip", "none")
 
 
@@ -26,8 +30,12 @@ def write_files(
     named: tuple[tuple[str, LogicalPlan], ...] = (),
     *,
     mode: str = "error",
+    partition_by: str | Sequence[str] | None = None,
     files: int | None = None,
+    max_rows_per_file: int | None = None,
+    target_file_bytes: int | str | None = None,
     compression: str = "zstd",
+    compression_level: int | None = None,
     row_group_rows: int = 1_048_576,
     statistics: bool = True,
     on_bad: str | None = None,
@@ -49,6 +57,15 @@ def write_files(
             raise error(Code.BAD_SETTING, what, hint="name a folder: each output gets one of its own in it")
         if files is not None:
             _check_files(files, single=single, several=bool(named))
+        columns = _columns(partition_by)
+        cut = {
+            "partition_by": partition_by if columns else None,
+            "max_rows_per_file": max_rows_per_file,
+            "target_file_bytes": target_file_bytes,
+        }
+        for option, value in cut.items():
+            if value is not None:
+                _check_cut(option, single=single, several=bool(named), files=files)
         sink = SinkParquet(
             plan,
             target,
@@ -58,6 +75,10 @@ def write_files(
             flag("statistics", statistics),
             named,
             files,
+            _level(compression, compression_level),
+            columns,
+            None if max_rows_per_file is None else whole_number("max_rows_per_file", max_rows_per_file, 1),
+            None if target_file_bytes is None else _target_bytes(target_file_bytes),
             origin=origin,
         )
         one_of("mode", mode, ("error", "overwrite"))
@@ -75,6 +96,49 @@ def _check_files(files: Any, *, single: bool, several: bool) -> None:
     if single and files != 1:
         hint = "name a folder: a path that does not end in .parquet"
         raise error(Code.BAD_SETTING, f"files={files} and a path that is one file", hint=hint)
+
+
+def _columns(names: Any) -> tuple[str, ...]:
+    """The names that partition_by= gives; that they are columns is for the plan to say."""
+    listed = [] if names is None else [names] if isinstance(names, str) else names
+    if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+        hint = 'give names: partition_by=["year", "city"]; with_columns makes columns of expressions'
+        raise error(Code.BAD_SETTING, f"partition_by cannot be {names!r}", hint=hint)
+    for name in listed:
+        if listed.count(name) > 1:
+            raise error(Code.DUPLICATE_COLUMN, f"partition_by= names {name!r} twice", hint="name each column once")
+    return tuple(listed)
+
+
+def _check_cut(option: str, *, single: bool, several: bool, files: int | None) -> None:
+    """Raise KM0107 for an option that makes further files where their number is settled."""
+    if single:
+        hint = "name a folder: a path that does not end in .parquet"
+        raise error(Code.BAD_SETTING, f"{option}= and a path that is one file", hint=hint)
+    if files is not None:
+        what = f"{option}= and files={files}: both say how many files there are"
+        raise error(Code.BAD_SETTING, what, hint="leave one of them away")
+    if several and option == "partition_by":
+        what = "partition_by= is about one output, and the job has several"
+        raise error(Code.BAD_SETTING, what, hint="write job.outputs(frame)[name] with it, one by one")
+
+
+def _level(compression: str, level: Any) -> int | None:
+    if level is None:
+        return None
+    most = LEVELS_MAX.get(compression)
+    if most is None:
+        what = f"compression_level={level!r} with compression={compression!r}, which has no levels"
+        raise error(Code.BAD_SETTING, what, hint=f"{' and '.join(LEVELS_MAX)} have levels")
+    return whole_number("compression_level", level, 1, most)
+
+
+def _target_bytes(given: Any) -> int:
+    size = parse_bytes(given, name="target_file_bytes")
+    if size < FILE_BYTES_MIN:
+        hint = f"give at least {format_bytes(FILE_BYTES_MIN, binary=True)}; max_rows_per_file= makes smaller files"
+        raise error(Code.BAD_SETTING, f"target_file_bytes cannot be {given!r}", hint=hint)
+    return size
 
 
 def _target(path: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import pyarrow as pa
 
 from kernelmill.engine.background import cancelled
-from kernelmill.engine.commit import PartFile
+from kernelmill.engine.commit import PartFile, PlacedFile
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.io.context import Place, Reject, RowPlace
@@ -156,7 +156,9 @@ class TaskContext:
 
 
 class TaskResult(NamedTuple):
-    """What an attempt came to. `part` is the file of a task that wrote one, `receipt` what a sink said of its part.
+    """What an attempt came to. `part` is the file of a task that wrote one, `parts` those of one that wrote several.
+
+    `receipt` is what a sink said of its part.
 
     Other tasks left blocks in the store.
     """
@@ -168,3 +170,4 @@ class TaskResult(NamedTuple):
     counters: dict[str, int]
     rejects: list[Reject]
     receipt: Receipt = b""
+    parts: tuple[PlacedFile, ...] = ()

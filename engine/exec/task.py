@@ -16,6 +16,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
 from kernelmill.engine.exec.exchange import Placing, in_shares, to_partition, to_partitions
+from kernelmill.engine.exec.groupruns import group_starts
 from kernelmill.engine.exec.namedstages import ToSide
 from kernelmill.engine.exec.placing import Functions, user_placing
 from kernelmill.engine.exec.ranges import range_placing
@@ -32,6 +33,7 @@ from kernelmill.engine.exec.taskinputs import (
     source_rows,
 )
 from kernelmill.engine.io.arrow_parts import ArrowWriter
+from kernelmill.engine.io.parquet_files import FilesWriter
 from kernelmill.engine.io.parquet_join import JoiningWriter
 from kernelmill.engine.io.parquet_write import PartWriter, SyncLater
 from kernelmill.engine.io.receipts import SinkReceipt, write_receipt
@@ -73,6 +75,8 @@ def _run(
     schema = input_schema(task, pipeline, store)
     run = partial(run_steps, source, schema, task, pipeline, store, context, functions)
     match pipeline.end:
+        case physical.ToParquetFiles():
+            return _write_files(run(), pipeline.end, context)
         case physical.ToParquet() | physical.ToArrow():
             return _write_part(run(), pipeline.end, context)
         case physical.ToSink():
@@ -153,15 +157,31 @@ def _pipeline(operators_: bytes) -> physical.Pipeline:
 def _write_part(
     batches: Iterator[pa.RecordBatch], end: physical.ToParquet | physical.ToArrow, context: TaskContext
 ) -> TaskResult:
-    path = context.part_path
-    if path is None:
-        raise error(Code.INTERNAL, "a sink task was given no place for its file")
-    with _part_writer(path, end, context.sync_later) as writer:
+    with _part_writer(_place(context), end, context.sync_later) as writer:
         for batch in batches:
             context.check_cancelled()
             writer.write(batch)
         part = writer.close()
     return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)
+
+
+def _write_files(
+    batches: Iterator[pa.RecordBatch], end: physical.ToParquetFiles, context: TaskContext
+) -> TaskResult:
+    with FilesWriter(_place(context), end, group_starts, context.sync_later) as writer:
+        for batch in batches:
+            context.check_cancelled()
+            writer.write(batch)
+        parts = writer.close()
+    rows, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
+    told = context.counters, context.rejects
+    return TaskResult(rows, size, context.spilled_bytes, None, *told, parts=parts)
+
+
+def _place(context: TaskContext) -> str:
+    if context.part_path is None:
+        raise error(Code.INTERNAL, "a sink task was given no place for its file")
+    return context.part_path
 
 
 def _part_writer(

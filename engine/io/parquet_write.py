@@ -72,13 +72,14 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 class RowGroups:
     """Collects batches until a row group is full: `add` gives those that are, `rest` what is left.
 
-    waiting_bytes, taken_bytes: of the values that wait, and of all that were taken.
+    waiting_rows: rows that wait; waiting_bytes, taken_bytes: of the values that wait, and of all that were taken.
     """
 
-    def __init__(self, operator: ToParquet) -> None:
+    def __init__(self, operator: ToParquet, bytes_max: int | None = None) -> None:
         self.schema = stored_schema(operator.schema)
         self._rows_max = max(1, operator.row_group_rows)
-        self._rows = self.waiting_bytes = self.taken_bytes = 0
+        self._bytes_max = ROW_GROUP_BYTES_MAX if bytes_max is None else min(bytes_max, ROW_GROUP_BYTES_MAX)
+        self.waiting_rows = self.waiting_bytes = self.taken_bytes = 0
         self._waiting: list[list[pa.Array[Any]]] = []
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
@@ -86,42 +87,43 @@ class RowGroups:
         columns = [_stored(column) for column in batch.columns]
         start, rows = 0, batch.num_rows
         while start < rows:
-            piece = [column.slice(start, self._rows_max - self._rows) for column in columns]
-            count = min(rows - start, self._rows_max - self._rows)
+            piece = [column.slice(start, self._rows_max - self.waiting_rows) for column in columns]
+            count = min(rows - start, self._rows_max - self.waiting_rows)
             size_bytes = bytes_of(piece)
-            if self.waiting_bytes + size_bytes > ROW_GROUP_BYTES_MAX:
+            if self.waiting_bytes + size_bytes > self._bytes_max:
                 count = self._rows_that_fit(piece, count)
                 piece = [column.slice(0, count) for column in piece]
                 size_bytes = bytes_of(piece)
             if count:
                 self._waiting.append(piece)
-                self._rows += count
+                self.waiting_rows += count
                 self.waiting_bytes += size_bytes
                 self.taken_bytes += size_bytes
                 start += count
-            if start < rows or self._rows == self._rows_max:
+            if start < rows or self.waiting_rows == self._rows_max:
                 yield from self.rest()
 
     def rest(self) -> Iterator[pa.Table]:
         """The rows that wait, if there are any, as one array a column."""
-        if not self._rows:
+        if not self.waiting_rows:
             return
         pieces = self._waiting
         arrays = pieces[0] if len(pieces) == 1 else [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
-        self._rows = self.waiting_bytes = 0
+        self.waiting_rows = self.waiting_bytes = 0
         self._waiting = []
         yield pa.Table.from_arrays(cast("list[pa.Array[Any]]", arrays), schema=self.schema)
 
     def _rows_that_fit(self, piece: Sequence[pa.Array[Any]], rows: int) -> int:
         """How many rows the open row group still takes; a row larger than the bound has a row group to itself."""
         sums = bytes_before(piece, rows)
-        fits = int(np.searchsorted(sums, ROW_GROUP_BYTES_MAX - self.waiting_bytes, side="right")) - 1
-        return max(fits, 0 if self._rows else 1)
+        fits = int(np.searchsorted(sums, self._bytes_max - self.waiting_bytes, side="right")) - 1
+        return max(fits, 0 if self.waiting_rows else 1)
 
 
 def opened_writer(sink: Any, operator: ToParquet) -> pq.ParquetWriter:
     """pyarrow's writer with every setting pinned. Raises KM0107 for an unknown compression."""
-    codec, level = _CODECS[check_compression(operator.compression)]
+    codec, usual = _CODECS[check_compression(operator.compression)]
+    level = usual if operator.level is None else operator.level
     schema = stored_schema(operator.schema)
     pinned: dict[str, Any] = {
         "version": FORMAT_VERSION,
@@ -146,19 +148,17 @@ def write_row_group(writer: pq.ParquetWriter, table: pa.Table) -> None:
         raise _unfit(table, problem) from problem
 
 
-class PartWriter:
-    """Write batches to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
+class RowGroupFile:
+    """Write row groups to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
 
-    `path` must not exist. Leaving the context without `close` deletes the file. Errors: KM0402 disk full, KM0502
-    other refusals of the system, KM0107 unknown compression, KM0207 a value that Parquet cannot hold. With
-    `sync_later`, `close` leaves the file to it, else the file is durable then.
+    `path` must not exist. `abort` deletes the file. Errors: KM0402 disk full, KM0502 other refusals of the system,
+    KM0107 unknown compression, KM0207 a value that Parquet cannot hold. With `sync_later`, `close` leaves the file to
+    it, else the file is durable then.
     """
 
     def __init__(self, path: str, operator: ToParquet, sync_later: SyncLater | None = None) -> None:
         check_compression(operator.compression)
-        self.path = path
-        self._groups = RowGroups(operator)
-        self._rows = 0
+        self.path, self.rows = path, 0
         with output_errors("making a part file", path):
             self._sink = HashingFile(path, sync_later)
             sink: Any = self._sink
@@ -168,25 +168,54 @@ class PartWriter:
                 self._sink.discard()
                 raise
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append the rows of a batch; columns go by position and must fit the operator's schema."""
-        for table in self._groups.add(batch):
-            self._write(table)
+    @property
+    def bytes(self) -> int:
+        """Bytes written so far."""
+        return self._sink.tell()
+
+    def write(self, table: pa.Table) -> None:
+        """Append a row group."""
+        with output_errors("writing a part file", self.path):
+            write_row_group(self._writer, table)
+        self.rows += table.num_rows
 
     def close(self) -> PartFile:
-        """Write what waits and the footer, finish the file, and describe it under its base name."""
-        for table in self._groups.rest():
-            self._write(table)
+        """Write the footer, finish the file, and describe it under its base name."""
         with output_errors("finishing a part file", self.path):
             self._writer.close()
             self._sink.finish()
-        return PartFile(os.path.basename(self.path), self._rows, self._sink.tell(), self._sink.checksum())
+        return PartFile(os.path.basename(self.path), self.rows, self._sink.tell(), self._sink.checksum())
 
     def abort(self) -> None:
         """Give the file up and delete it. Does nothing after `close`."""
         if self._sink.open:
             self._sink.discard()
             self._writer.close()  # its footer goes nowhere; left open it would be written when it is forgotten
+
+
+class PartWriter:
+    """Write batches to one new file: `write` them in order, then `close` for its name, rows, bytes and checksum.
+
+    Leaving the context without `close` deletes the file. Path, errors and `sync_later` as RowGroupFile.
+    """
+
+    def __init__(self, path: str, operator: ToParquet, sync_later: SyncLater | None = None) -> None:
+        self._file, self._groups = RowGroupFile(path, operator, sync_later), RowGroups(operator)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append the rows of a batch; columns go by position and must fit the operator's schema."""
+        for table in self._groups.add(batch):
+            self._file.write(table)
+
+    def close(self) -> PartFile:
+        """Write what waits and the footer, finish the file, and describe it under its base name."""
+        for table in self._groups.rest():
+            self._file.write(table)
+        return self._file.close()
+
+    def abort(self) -> None:
+        """Give the file up and delete it. Does nothing after `close`."""
+        self._file.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -195,11 +224,6 @@ class PartWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
-
-    def _write(self, table: pa.Table) -> None:
-        with output_errors("writing a part file", self.path):
-            write_row_group(self._writer, table)
-        self._rows += table.num_rows
 
 
 def join_parts(paths: Sequence[str], target: str) -> PartFile:

@@ -121,6 +121,7 @@ def node_line(plan: LogicalPlan) -> str:
             return f"Limit {rows}"
         case logical.SinkParquet():
             several = "folders" if plan.named else "folder" if plan.files is None else f"{plan.files} files"
+            several = f"folders by {', '.join(plan.partition_by)}" if plan.partition_by else several
             shape = "one file" if plan.single_file else several
             return f"SinkParquet {plan.path} ({shape}, {plan.compression})"
         case logical.SinkRows(label=label):
@@ -261,7 +262,16 @@ def operator_line(operator: physical.Source | physical.Step | physical.End) -> s
         case physical.ToOneParquet():
             return "ToOneParquet"
         case physical.ToParquet():
-            return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}"
+            cut = _files_cut(operator) if isinstance(operator, physical.ToParquetFiles) else ""
+            return f"ToParquet {operator.compression}, row groups of {operator.row_group_rows:,}{cut}"
+
+
+def _files_cut(end: physical.ToParquetFiles) -> str:
+    """Where files begin and end."""
+    by = f", a folder for each {', '.join(end.folders.names)}" if len(end.folders) else ""
+    rows = f", at most {end.file_rows_max:,} rows a file" if end.file_rows_max is not None else ""
+    size = f", about {format_bytes(end.file_bytes)} a file" if end.file_bytes is not None else ""
+    return by + rows + size
 
 
 def _stages(job: JobPlan) -> Sequence[Stage]:

@@ -20,7 +20,7 @@ from kernelmill.engine.origin import located
 from kernelmill.engine.plan.fileformats import NO_PATH_COLUMNS, Format, PathColumns, TextOptions
 from kernelmill.engine.plan.partial import finished_schema
 from kernelmill.engine.plan.physical import AggSpec, NamedNode
-from kernelmill.engine.plan.valuekinds import is_list, is_storable, may_be_grouped
+from kernelmill.engine.plan.valuekinds import folder_type, is_list, is_storable, may_be_grouped
 from kernelmill.engine.schema import find
 from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.splits import FileStamp
@@ -282,7 +282,9 @@ class Limit(LogicalPlan, frozen=True, eq=False):
 class SinkParquet(LogicalPlan, frozen=True, eq=False):
     """Parquet at `path`: one file if `single_file`, else a folder with a part file a task, or `files` of them.
 
-    `named` are further outputs of the same map, each with a folder of its own in that folder.
+    `named` are further outputs of the same map, each with a folder of its own in that folder. The values of the columns
+    `partition_by` are names of folders, and come last in what is read back. `file_rows_max`, `file_bytes`: a task's
+    rows go to several files, none of more rows, each of about so many bytes.
     """
 
     input: LogicalPlan
@@ -293,13 +295,38 @@ class SinkParquet(LogicalPlan, frozen=True, eq=False):
     statistics: bool = True
     named: tuple[tuple[str, LogicalPlan], ...] = ()
     files: int | None = None
+    level: int | None = None
+    partition_by: tuple[str, ...] = ()
+    file_rows_max: int | None = None
+    file_bytes: int | None = None
+
+    @property
+    def folders(self) -> pa.Schema:
+        """The columns of folders, as they are read back."""
+        columns = []
+        for name in self.partition_by:
+            field = find(self.input.schema, name, where=self.origin)
+            kind = folder_type(field.type)
+            if kind is None:
+                what = f"partition_by={name!r}: values of type {field.type} cannot be names of folders"
+                hint = f'whole numbers, text, bools, dates and timestamps can: km.col("{name}").cast("string"), or round it'
+                raise error(Code.TYPE_MISMATCH, what, hint=hint)
+            columns.append(pa.field(name, kind, field.nullable))
+        return pa.schema(columns)
 
     def _derive(self) -> pa.Schema:
         for item in (column for plan in (self.input, *(plan for _, plan in self.named)) for column in plan.schema):
             if not is_storable(item.type):
                 what = f"column {item.name!r} is {item.type}, which Parquet cannot hold"
                 raise error(Code.TYPE_MISMATCH, what, hint=f"leave it out, drop({item.name!r}), or take its parts")
-        return self.input.schema
+        if not self.partition_by:
+            return self.input.schema
+        folders = self.folders
+        kept = [field for field in self.input.schema if field.name not in folders.names]
+        if not kept:
+            what = "partition_by= names all columns, and the files would have none"
+            raise error(Code.BAD_SETTING, what, hint="name fewer, or add a column")
+        return pa.schema([*kept, *folders])
 
 
 class SinkRows(LogicalPlan, frozen=True, eq=False):

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.nodes import Node
-from kernelmill.engine.plan.fileformats import NO_PATH_COLUMNS, Format, PathColumns, TextOptions
+from kernelmill.engine.plan.fileformats import NO_COLUMNS, NO_PATH_COLUMNS, Format, PathColumns, TextOptions
 from kernelmill.engine.plan.rowsteps import RowStep, ToEqualParts, ToShare
 
 
@@ -392,13 +392,14 @@ class ToRanges(msgspec.Struct, frozen=True, tag="to_ranges"):
 
 
 class ToParquet(msgspec.Struct, frozen=True, tag="to_parquet"):
-    """Write the rows to one part file."""
+    """Write the rows to one part file; `level` is the codec's, None for ours."""
 
     compression: str
     row_group_rows: int
     statistics: bool
     schema: pa.Schema
     unique_columns: tuple[str, ...] = ()
+    level: int | None = None
 
 
 _ENCODED: list[pa.Field[Any]] = [
@@ -418,6 +419,18 @@ class EncodeRowGroups(msgspec.Struct, frozen=True, tag="encode_row_groups"):
 
 class ToOneParquet(ToParquet, frozen=True, tag="to_one_parquet"):
     """Write what EncodeRowGroups made in other tasks to one file."""
+
+
+class ToParquetFiles(ToParquet, frozen=True, tag="to_parquet_files"):
+    """Write the rows to several files: others for each value of `folders`, whose equal values stand side by side.
+
+    `folders` are columns that rows have beside those of `schema`: they go into names of folders. A file ends at
+    `file_rows_max` rows, and with the row group that takes it to about `file_bytes` bytes.
+    """
+
+    folders: pa.Schema = NO_COLUMNS
+    file_rows_max: int | None = None
+    file_bytes: int | None = None
 
 
 class ToArrow(msgspec.Struct, frozen=True, tag="to_arrow"):
@@ -448,7 +461,18 @@ Step = (
     | UserStep
     | RowStep
 )
-End = ToBlocks | ToShares | ToRanges | ToShare | ToEqualParts | ToParquet | ToOneParquet | ToArrow | ToSink
+End = (
+    ToBlocks
+    | ToShares
+    | ToRanges
+    | ToShare
+    | ToEqualParts
+    | ToParquet
+    | ToOneParquet
+    | ToParquetFiles
+    | ToArrow
+    | ToSink
+)
 
 
 class Branch(msgspec.Struct, frozen=True):

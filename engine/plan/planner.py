@@ -9,6 +9,7 @@ unique        rows -> hash by keys -> first row of each
 tail, sample  rows -> counts of all tasks -> rows by their numbers               (with_row_index, gather_every too)
 concat        rows of each frame -> by range of tasks -> all frames' rows
 files=n       rows -> counts of rows -> rows by their number -> n writers
+partition_by  rows -> sort by these columns in each task -> a file for each value
 one file      row groups, encoded by each task -> gather -> one writer
 """
 
@@ -77,6 +78,8 @@ def plan_stages(plan: logical.LogicalPlan, *, split_bytes: int, partitions: int 
         named = planner.sink_several(plan)
     elif isinstance(plan, logical.SinkParquet):
         pipe = planner.open(plan.input)
+        if plan.partition_by and not _stand_together(plan.input, plan.partition_by):
+            pipe = pipe.then(physical.Sort(tuple((name, False, False) for name in plan.partition_by)), pipe.schema)
         if (plan.single_file or plan.files == 1) and pipe.tasks > 1:
             planner.sink_joined(pipe, plan)
         elif plan.files is not None and plan.files != pipe.tasks:
@@ -121,7 +124,16 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
 
 def _written(sink: logical.SinkParquet, pipe: Pipe, plan: logical.LogicalPlan) -> tuple[Any, ...]:
     """What a ToParquet says about the rows of `pipe`, which are those of `plan`."""
-    return sink.compression, sink.row_group_rows, sink.statistics, pipe.schema, unique_columns(plan)
+    columns = pa.schema([field for field in pipe.schema if field.name not in sink.partition_by])
+    unique = tuple(name for name in unique_columns(plan) if name in columns.names)
+    return sink.compression, sink.row_group_rows, sink.statistics, columns, unique, sink.level
+
+
+def _stand_together(plan: logical.LogicalPlan, columns: tuple[str, ...]) -> bool:
+    """Whether in each task rows with equal values of these columns stand side by side: it sorts by them first."""
+    while isinstance(plan, logical.Filter | logical.Limit):
+        plan = plan.input
+    return isinstance(plan, logical.Sort) and {name for name, _, _ in plan.keys[: len(columns)]} == {*columns}
 
 
 def _by_hash(keys: tuple[str, ...], shares: int, *, is_copied: bool) -> physical.ToBlocks | physical.ToShares:
@@ -134,7 +146,12 @@ class _Planner(StageBuilder):
 
     def sink(self, pipe: Pipe, sink: logical.SinkParquet, plan: logical.LogicalPlan) -> int:
         """Close `pipe`, whose rows are those of `plan`, by writing files; the stage's number."""
-        return self.close(pipe, physical.ToParquet(*_written(sink, pipe, plan)), 0)
+        written = _written(sink, pipe, plan)
+        if not sink.partition_by and sink.file_rows_max is None and sink.file_bytes is None:
+            return self.close(pipe, physical.ToParquet(*written), 0)
+        return self.close(
+            pipe, physical.ToParquetFiles(*written, sink.folders, sink.file_rows_max, sink.file_bytes), 0
+        )
 
     def sink_joined(self, pipe: Pipe, sink: logical.SinkParquet) -> None:
         """Close `pipe` by writing one file: each of its tasks encodes its own rows."""

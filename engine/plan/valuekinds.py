@@ -20,6 +20,16 @@ def is_storable(kind: Any) -> bool:
     return True
 
 
+def folder_type(kind: Any) -> pa.DataType | None:
+    """The type of values of `kind` that are read back from names of folders; None if they have no exact text there."""
+    if pa.types.is_dictionary(kind):
+        return folder_type(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    is_exact = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_date32(kind)
+    return kind if is_exact or pa.types.is_timestamp(kind) else None
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether values of `kind` are lists, of any length or of one."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
