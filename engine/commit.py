@@ -48,7 +48,7 @@ class PartFile(msgspec.Struct, frozen=True):
 
 
 class PlacedFile(PartFile, frozen=True):
-    """One of several closed files of a task, which belongs into `folder` below the output: "" or "year=2020/city=Oslo"."""
+    """One of several closed files of a task: `folder` is where it belongs below the output, "" or "year=2020/n=3"."""
 
     folder: str
 

@@ -329,7 +329,8 @@ class LazyFrame(RowVerbs):
         order in each folder. max_rows_per_file, target_file_bytes ("128MB"): a task's rows go to several files, none of
         more rows, or each of about so many bytes. compression: zstd, snappy, lz4, gzip or none; compression_level:
         zstd's 1 to 22, gzip's 1 to 9. row_group_rows: at most so many rows a row group. statistics: least and greatest
-        values in the footers, by which readers leave row groups out. on_bad: error, or reject, with at most max_rejects (KM0503).
+        values in the footers, by which readers leave row groups out. on_bad: error, or reject, with at most max_rejects
+        (KM0503).
         job_id: on a cluster, your name for the job: run again, by any process, it finds the one that runs or has run.
         Further `settings` are those of `km.configure`, for this run alone: threads=, memory=, partitions=...
         """

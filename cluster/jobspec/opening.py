@@ -161,12 +161,14 @@ def read_part(part: JobPart, folder: str) -> bytes:
 
 
 def part_name(pipeline: physical.Pipeline) -> str:
-    """The name of the file that an attempt at a task with this pipeline leaves."""
+    """The name of the file that an attempt at a task with this pipeline leaves, or of the folder of its files."""
     match pipeline.end:
         case physical.ToArrow():
             return "part.arrow"
         case physical.ToSink():
             return "part.json"
+        case physical.ToParquetFiles():
+            return "parts"
         case _:
             return "part.parquet"
 

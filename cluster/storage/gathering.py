@@ -7,6 +7,7 @@ before it is moved, and one that is not what its record says sends its task back
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,15 +19,27 @@ from kernelmill.cluster.fields import COUNT_MAX, Counts, OutputFile
 from kernelmill.cluster.jobspec.parts import PlanPart
 from kernelmill.cluster.storage.folders import held, made
 from kernelmill.cluster.storage.frames import Publish, Winner
-from kernelmill.cluster.storage.layout import ATTEMPTS, FINAL, REJECTS_NAME, read_rejects, tail_of
+from kernelmill.cluster.storage.layout import (
+    ATTEMPTS,
+    FINAL,
+    PARTS_NAME,
+    REJECTS_NAME,
+    PlacedOutput,
+    read_parts,
+    read_rejects,
+    tail_of,
+)
 from kernelmill.cluster.storage.staged import write_again
 from kernelmill.engine.commit import (
     MANIFEST_NAME,
     REJECTS_FOLDER,
     Manifest,
     PartFile,
+    PlacedFile,
     checksum_of,
     encode_manifest,
+    folders_of,
+    part_names,
 )
 from kernelmill.engine.durable import fsync_folder
 from kernelmill.engine.errors import Code, KernelmillError, error
@@ -38,7 +51,7 @@ from kernelmill.engine.leftovers import REJECTS, SINGLE, is_single, rejects_path
 from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import manifest_of
 
-_PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json"}
+_PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json", PARTS_NAME: ""}
 
 
 class BadPartError(Exception):
@@ -82,18 +95,57 @@ def _moved_stage(
     order: Publish, plan: PlanPart, stage: int, staging: str, final: str, name: str, target: str
 ) -> list[PartFile]:
     """Bring the files of a stage into `final`, or the folder `name` in it."""
+    pairs = list(_parts_of(order.winners, stage))
+    if len(pairs) != plan.stages[stage].tasks:
+        what = f"{len(pairs)} files of {plan.stages[stage].tasks} tasks were committed"
+        raise error(Code.INTERNAL, what, where=target)
     with made(final, name) if name else contextlib.nullcontext(final) as folder:
+        if any(file.name == PARTS_NAME for _, file in pairs):
+            files = _moved_placed(order, pairs, staging, folder)
+            return [msgspec.structs.replace(file, name=os.path.join(name, file.name)) for file in files]
         files = []
-        for winner, file in _parts_of(order.winners, stage):
+        for winner, file in pairs:
             part = f"part-{winner.task:05d}{_PART_NAMES[file.name]}"
             moved = _moved(order, winner, file, staging, os.path.join(folder, part))
             files.append(msgspec.structs.replace(moved, name=os.path.join(name, part)))
         if name:
             fsync_folder(folder)
-    if len(files) != plan.stages[stage].tasks:
-        what = f"{len(files)} files of {plan.stages[stage].tasks} tasks were committed"
-        raise error(Code.INTERNAL, what, where=target)
     return files
+
+
+def _moved_placed(
+    order: Publish, pairs: Sequence[tuple[Winner, OutputFile]], staging: str, folder: str
+) -> list[PartFile]:
+    """Bring the files of attempts with several into folders below `folder`, under names that its manifest gives."""
+    found = [(winner, one) for winner, file in pairs for one in _placed(winner, file, staging)]
+    parts = [
+        PlacedFile(str(number), one.file.rows, one.file.size_bytes, one.file.xxh3.hex(), one.folder)
+        for number, (_, one) in enumerate(found)
+    ]
+    files = []
+    named = part_names(parts)
+    for below, together in itertools.groupby(named, key=lambda pair: os.path.dirname(pair[0])):
+        with contextlib.ExitStack() as stack:
+            place = folder
+            for part in below.split("/") if below else []:
+                place = stack.enter_context(made(place, part))
+            for path, numbered in together:
+                winner, one = found[int(numbered.name)]
+                moved = _moved(order, winner, one.file, staging, os.path.join(place, os.path.basename(path)))
+                files.append(msgspec.structs.replace(moved, name=path))
+    for below in sorted(folders_of(path for path, _ in named)):
+        fsync_folder(os.path.join(folder, below))
+    fsync_folder(folder)
+    return files
+
+
+def _placed(winner: Winner, file: OutputFile, staging: str) -> list[PlacedOutput]:
+    """What an attempt says of its part files. Raises BadPartError."""
+    with _attempt(winner, file, staging) as (path, shown):
+        try:
+            return read_parts(path, file)
+        except (KernelmillError, msgspec.DecodeError) as problem:
+            raise BadPartError(winner, f"{shown}: {problem}") from problem
 
 
 def _bounded(manifest: Manifest) -> Manifest:
@@ -130,12 +182,14 @@ def _parts_of(winners: Sequence[Winner], stage: int) -> Iterator[tuple[Winner, O
 def _attempt(winner: Winner, file: OutputFile, staging: str) -> Iterator[tuple[str, str]]:
     """The path of a winner's file in its attempt's folder, and its name for people. BadPartError for what is gone."""
     shown = os.path.join(ATTEMPTS, str(winner.attempt), file.name)
+    below, name = os.path.split(file.name)
     try:
         with (
             held(os.path.join(staging, ATTEMPTS)) as attempts,
             held(os.path.join(attempts, str(winner.attempt))) as folder,
+            held(os.path.join(folder, below)) if below else contextlib.nullcontext(folder) as inner,
         ):
-            yield os.path.join(folder, file.name), shown
+            yield os.path.join(inner, name), shown
     except FileNotFoundError:
         raise BadPartError(winner, f"{shown} is not there") from None
 
@@ -194,17 +248,20 @@ def _write_rejects(path: str, rejects: RejectWriter) -> PartFile:
 
 def _remove_strangers(final: str, manifest: Manifest) -> None:
     """Delete what earlier attempts at publishing left that is not in the manifest, such as rejects that are no more."""
+    known = manifest.names
+    known_folders = folders_of(known)
     top = os.open(final, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for folder, folders, names, handle in os.fwalk(os.curdir, dir_fd=top):
+        for folder, folders, names, handle in os.fwalk(os.curdir, topdown=False, dir_fd=top):
             links = [name for name in folders if stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode)]
             for name in [*names, *links]:
-                if os.path.normpath(os.path.join(folder, name)) not in manifest.names:
+                if os.path.normpath(os.path.join(folder, name)) not in known:
                     os.unlink(name, dir_fd=handle)
+            for name in folders:
+                if name not in links and os.path.normpath(os.path.join(folder, name)) not in known_folders:
+                    os.rmdir(name, dir_fd=handle)
     finally:
         os.close(top)
-    if not manifest.reject_files and os.path.isdir(os.path.join(final, REJECTS_FOLDER)):
-        os.rmdir(os.path.join(final, REJECTS_FOLDER))
 
 
 def _counters(counts: Counts) -> dict[str, int]:

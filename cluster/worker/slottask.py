@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -31,7 +32,7 @@ from kernelmill.cluster.fields import (
 )
 from kernelmill.cluster.jobspec.opening import OpenJob
 from kernelmill.cluster.roots import RootMissingError
-from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_rejects
+from kernelmill.cluster.storage.layout import describe_file, staging_of, tail_of, write_parts, write_rejects
 from kernelmill.cluster.tallies import folded
 from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, group_keys, key_hashes
 from kernelmill.cluster.worker.slotcontext import SlotContext, Whereabouts
@@ -235,14 +236,17 @@ class SlotJob:
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, f"probe-{os.getpid()}")
         with suppress(FileNotFoundError):
-            os.unlink(path)
+            remove = shutil.rmtree if os.path.isdir(path) else os.unlink
+            remove(path)
         return path
 
     def _record(self, stage: int, result: TaskResult, files: _AttemptFolder, store: ClusterStore) -> TaskRecord:
         output: BlocksOutput | FilesOutput = BlocksOutput(*store.made())
         if self._job.writes_files(stage):
             name = self._job.part_name(stage)
-            if result.part is None:
+            if result.parts:
+                made = write_parts(files.made(), result.parts)
+            elif result.part is None:
                 _write_receipt(files.path(name), result.receipt)
                 made = describe_file(files.made(), name, result.rows)
             else:

@@ -165,9 +165,7 @@ def _write_part(
     return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)
 
 
-def _write_files(
-    batches: Iterator[pa.RecordBatch], end: physical.ToParquetFiles, context: TaskContext
-) -> TaskResult:
+def _write_files(batches: Iterator[pa.RecordBatch], end: physical.ToParquetFiles, context: TaskContext) -> TaskResult:
     with FilesWriter(_place(context), end, group_starts, context.sync_later) as writer:
         for batch in batches:
             context.check_cancelled()

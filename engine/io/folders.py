@@ -56,7 +56,8 @@ def folder_columns(files: Sequence[FileStamp], items: Sequence[str], *, auto: bo
     if not values:
         return pa.schema([])
     known = _types_of_outputs(items)
-    return pa.schema([pa.field(name, _type_of(texts, known.get(name)), None in texts) for name, texts in values.items()])
+    types = {name: _type_of(texts, known.get(name)) for name, texts in values.items()}
+    return pa.schema([pa.field(name, kind, None in values[name]) for name, kind in types.items()])
 
 
 def folder_of(fields: pa.Schema, values: Sequence[pa.Scalar[Any]]) -> str:
@@ -70,7 +71,9 @@ def folder_of(fields: pa.Schema, values: Sequence[pa.Scalar[Any]]) -> str:
 def _folder(field: pa.Field[Any], value: pa.Scalar[Any]) -> str:
     name = f"{_quoted(field.name)}={_text_of(value, field)}"
     if len(name.encode()) > NAME_BYTES_MAX:
-        what = f"partition_by={field.name!r}: {name[:40]}... is longer than the {NAME_BYTES_MAX} bytes of a folder's name"
+        what = (
+            f"partition_by={field.name!r}: {name[:40]}... has more than the {NAME_BYTES_MAX} bytes of a folder's name"
+        )
         raise error(Code.CAST, what, hint=f'shorten the values: km.col("{field.name}").str.head(40)')
     return name
 
@@ -81,6 +84,8 @@ def _text_of(value: pa.Scalar[Any], field: pa.Field[Any]) -> str:
     text: str = value.cast(pa.string()).as_py()
     if pa.types.is_string(field.type):
         return f"%{ord(text[0]):02X}{_quoted(text[1:])}" if text.upper() in _NULL_WORDS else _quoted(text)
+    if pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+        return text
     if not _are_of([text], field.type) or not pa.scalar(text, pa.string()).cast(field.type).equals(value):
         what = f"partition_by={field.name!r}: {text} would not be read back from a folder's name as it is"
         raise error(Code.CAST, what, hint="filter such values out, or set them to null")
@@ -153,7 +158,7 @@ def _values_of(path: str) -> dict[str, str | None]:
 
 
 def _types_of_outputs(items: Sequence[str]) -> dict[str, pa.DataType]:
-    """What the manifests of outputs say of the types of columns; a name of which they say several things is left out."""
+    """What the manifests of outputs say of types of columns, but for names of which they say several things."""
     found: dict[str, set[str]] = {}
     for item in items:
         if os.path.isfile(os.path.join(item, MANIFEST_NAME)):
@@ -161,8 +166,9 @@ def _types_of_outputs(items: Sequence[str]) -> dict[str, pa.DataType]:
                 found.setdefault(field.name, set()).add(field.type)
     types = {}
     for name, texts in found.items():
-        with contextlib.suppress(KernelmillError):  # a type that is in no folder's name
-            types.update({name: parse_dtype(text) for text in texts if len(texts) == 1})
+        if len(texts) == 1:
+            with contextlib.suppress(KernelmillError):  # a type that is in no folder's name
+                types[name] = parse_dtype(*texts)
     return types
 
 

@@ -21,6 +21,7 @@ from kernelmill.engine.durable import output_errors
 from kernelmill.engine.io.folders import folder_of
 from kernelmill.engine.io.parquet_write import RowGroupFile, RowGroups, SyncLater
 from kernelmill.engine.plan.physical import ToParquetFiles
+from kernelmill.engine.syncing import Syncs
 
 StartsOf = Callable[[Sequence[Any]], Iterable[int]]
 
@@ -35,8 +36,9 @@ class FilesWriter:
     def __init__(
         self, path: str, operator: ToParquetFiles, starts_of: StartsOf, sync_later: SyncLater | None = None
     ) -> None:
-        self.path, self._operator, self._sync_later = path, operator, sync_later
-        self._starts_of = starts_of
+        self.path, self._operator, self._starts_of = path, operator, starts_of
+        self._syncs = Syncs()  # for small files most of the time goes into waiting for the disk
+        self._sync_later = sync_later or self._syncs.add
         # two row groups at least: the last one decides how near a file comes to what was asked for
         self._groups = RowGroups(operator, None if operator.file_bytes is None else max(1, operator.file_bytes // 2))
         self._file: RowGroupFile | None = None
@@ -72,6 +74,8 @@ class FilesWriter:
             columns = pa.schema([*self._operator.schema, *self._operator.folders])
             self._file = self._new_file(replace(self._operator, schema=columns))
             self._close_file()
+        self._syncs.wait()
+        self._syncs.close()
         self._is_closed = True
         return tuple(self._parts)
 
@@ -85,6 +89,7 @@ class FilesWriter:
             return
         if self._file is not None:
             self._file.abort()
+        self._syncs.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _append(self, rows: pa.RecordBatch) -> None:

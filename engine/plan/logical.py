@@ -309,7 +309,7 @@ class SinkParquet(LogicalPlan, frozen=True, eq=False):
             kind = folder_type(field.type)
             if kind is None:
                 what = f"partition_by={name!r}: values of type {field.type} cannot be names of folders"
-                hint = f'whole numbers, text, bools, dates and timestamps can: km.col("{name}").cast("string"), or round it'
+                hint = "whole numbers, text, bools, dates and timestamps can: cast it, or make a column of its parts"
                 raise error(Code.TYPE_MISMATCH, what, hint=hint)
             columns.append(pa.field(name, kind, field.nullable))
         return pa.schema(columns)

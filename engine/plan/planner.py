@@ -149,9 +149,12 @@ class _Planner(StageBuilder):
         written = _written(sink, pipe, plan)
         if not sink.partition_by and sink.file_rows_max is None and sink.file_bytes is None:
             return self.close(pipe, physical.ToParquet(*written), 0)
-        return self.close(
-            pipe, physical.ToParquetFiles(*written, sink.folders, sink.file_rows_max, sink.file_bytes), 0
-        )
+        where: dict[str, Any] = {
+            "folders": sink.folders,
+            "file_rows_max": sink.file_rows_max,
+            "file_bytes": sink.file_bytes,
+        }
+        return self.close(pipe, physical.ToParquetFiles(*written, **where), 0)
 
     def sink_joined(self, pipe: Pipe, sink: logical.SinkParquet) -> None:
         """Close `pipe` by writing one file: each of its tasks encodes its own rows."""

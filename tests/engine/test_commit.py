@@ -10,11 +10,13 @@ import pytest
 from kernelmill.engine.commit import (
     MANIFEST_NAME,
     PartFile,
+    PlacedFile,
     check,
     clean,
     decode_manifest,
     encode_manifest,
     make_manifest,
+    part_names,
     read_manifest,
 )
 from kernelmill.engine.errors import Code, KernelmillError
@@ -103,6 +105,24 @@ def test_a_manifest_has_these_bytes():
 
 def test_a_manifest_comes_back_from_its_bytes():
     assert decode_manifest(GOLDEN) == golden_manifest()
+
+
+def test_files_are_numbered_in_each_folder_and_empty_ones_left_out_where_tasks_have_several():
+    def placed(name, rows, folder):
+        return PlacedFile(name, rows, 10, "", folder)
+
+    parts = [
+        placed("0", 1, "a=2"),
+        placed("1", 1, "a=10"),
+        placed("2", 0, ""),
+        placed("3", 2, "a=2"),
+        placed("4", 0, ""),
+    ]
+    named = [(name, part.name) for name, part in part_names(parts)]
+    assert named == [("a=10/part-00000.parquet", "1"), ("a=2/part-00000.parquet", "0"), ("a=2/part-00001.parquet", "3")]
+    assert [(name, part.name) for name, part in part_names(parts[4:] + parts[2:3])] == [("part-00000.parquet", "4")]
+    whole = [PartFile("x", 0, 10, ""), PartFile("y", 0, 10, "")]  # of tasks that have one each none is left out
+    assert [name for name, _ in part_names(whole)] == ["part-00000.parquet", "part-00001.parquet"]
 
 
 def test_a_later_version_is_refused_by_type():

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from kernelmill.engine import durable
-from kernelmill.engine.commit import check, clean
+from kernelmill.engine.commit import PlacedFile, check, clean
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.plan.physical import ToParquet
@@ -44,9 +44,21 @@ def write_part(path, word, schema=SCHEMA):
         return writer.close()
 
 
+def write_placed(path, word):
+    """Files of a task for a folder in a folder and for another one."""
+    os.mkdir(path)
+    placed = []
+    for number, folder in enumerate(("a=1/b=x", "a=2")):
+        made = write_part(os.path.join(path, f"{number}.parquet"), word)
+        name = os.path.join(os.path.basename(path), made.name)
+        placed.append(PlacedFile(name, made.rows, made.bytes, made.checksum, folder))
+    return placed
+
+
 def job(target, word, *, mode="error", rejects=False, before_publish=None):
     with Staging.open(target, mode=mode) as staging:
-        parts = [write_part(staging.part_path(0, 3), word)]
+        path = staging.part_path(0, 3)
+        parts = write_placed(path, word) if os.path.basename(target) == "lake" else [write_part(path, word)]
         rejected = [write_part(staging.reject_path(0, 3), word, REJECTS)] if rejects else []
         if before_publish:
             before_publish()
@@ -300,6 +312,7 @@ CASES = [
     for old_rejects, new_rejects in ([(False, True)] if mode == "error" else [(True, False), (True, True)])
     for swap in ([True, False] if (name, mode) == ("out", "overwrite") else [True])
 ]
+CASES += [("lake", "error", False, True, True), ("lake", "overwrite", True, False, True)]
 
 
 @pytest.mark.parametrize(("name", "mode", "old_rejects", "new_rejects", "swap"), CASES)
@@ -313,7 +326,7 @@ def test_kill_at_any_step_leaves_old_nothing_or_new(tmp_path, name, mode, old_re
     if mode == "overwrite":
         job(parked / name, "old", rejects=old_rejects)
     old, new = public(parked), public(wanted)
-    main = "out/_manifest.json" if name == "out" else name
+    main = name if name == "out.parquet" else f"{name}/_manifest.json"
     step, ended, outcomes = 0, -signal.SIGKILL, set()
     while ended != 0:
         step += 1
@@ -354,13 +367,13 @@ def test_the_next_job_itself_clears_what_a_dead_one_left(tmp_path):
 # A system that refuses ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("name", ["out", "out.parquet", "lake"])
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, Code.DISK_FULL), (errno.EIO, Code.COMMIT)])
 def test_any_call_of_publish_may_fail_and_the_old_output_stays(tmp_path, name, number, code, monkeypatch):
     job(tmp_path / name, "old")
     before = public(tmp_path)
     for refused in ("rename", "replace", "link", "fsync"):
-        if (name, refused) in {("out", "replace"), ("out", "link")}:
+        if name != "out.parquet" and refused in ("replace", "link"):
             continue
 
         def refuse(*args, **kwargs):

@@ -143,3 +143,31 @@ def test_files_of_all_kinds_give_the_bytes_of_a_local_run(cluster, tmp_path):
             frame.sink_parquet(tmp_path / f"{name}-here", **options)
         assert len(made.files) == 3, name
         assert files_in(tmp_path / f"{name}-there") == files_in(tmp_path / f"{name}-here"), name
+
+
+CUTS = {
+    "folders": {"partition_by": ["k", "half"], "max_rows_per_file": 11},
+    "rows": {"max_rows_per_file": 100, "compression_level": 3},
+    "size": {"target_file_bytes": "64KiB", "compression": "none"},
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_several_files_of_a_task_are_those_of_a_local_run(cluster, numbers, tmp_path, cut):
+    frame = numbers.with_columns(half=c("n") % 2 == 0).filter(c("k") < "3")
+    made = frame.sink_parquet(tmp_path / "there", **OPTIONS, **CUTS[cut])
+    with execute.in_this_process():
+        result = frame.sink_parquet(tmp_path / "here", **OPTIONS, **CUTS[cut])
+        back = km.scan_parquet(tmp_path / "there").sort("n").select(*frame.columns).collect()
+        assert back.rows() == frame.sort("n").collect().rows()
+    assert made.files == result.files and len(made.files) > 3
+    assert files_in(tmp_path / "there") == files_in(tmp_path / "here")
+
+
+def test_folders_of_no_rows_are_one_file_on_a_cluster_too(cluster, numbers, tmp_path):
+    frame = numbers.filter(c("n") < 0)
+    made = frame.sink_parquet(tmp_path / "there", partition_by="k", **OPTIONS)
+    with execute.in_this_process():
+        frame.sink_parquet(tmp_path / "here", partition_by="k", **OPTIONS)
+    assert made.files == ("part-00000.parquet",)
+    assert files_in(tmp_path / "there") == files_in(tmp_path / "here")

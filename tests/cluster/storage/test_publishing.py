@@ -17,13 +17,22 @@ import pytest
 from traveling import JOB, opened, packed, run_all, written
 
 import kernelmill as km
-from kernelmill.cluster.fields import AttemptKey, Count
+from kernelmill.cluster.fields import AttemptKey, Count, OutputFile
 from kernelmill.cluster.jobspec.parts import decode_plan, encode_plan
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage import gathering, publishing, staged
 from kernelmill.cluster.storage.folders import made
 from kernelmill.cluster.storage.frames import Clean, Cleaned, Publish, Published, PublishFailed, Winner, answers, encode
-from kernelmill.cluster.storage.layout import TAIL_BYTES, describe_file, staging_of, tail_of, write_rejects
+from kernelmill.cluster.storage.layout import (
+    TAIL_BYTES,
+    PlacedOutput,
+    describe_file,
+    read_parts,
+    staging_of,
+    tail_of,
+    write_parts,
+    write_rejects,
+)
 from kernelmill.cluster.storage.process import answer
 from kernelmill.engine import durable
 from kernelmill.engine.errors import Code, KernelmillError
@@ -62,6 +71,12 @@ def files_in(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+def for_folders(lines):
+    """Rows for a few folders in folders, one of them of rows that every task has."""
+    number = km.col("line").str.len_bytes()
+    return lines.select("line", folder=km.when(number > 15).then(km.lit("a/b")).otherwise(km.lit(None)), n=number % 2)
+
+
 class Prepared:
     """A job all of whose tasks have run; its output is not published yet."""
 
@@ -71,8 +86,9 @@ class Prepared:
         if name.endswith(".parquet"):
             main, named = lines.group_by(n=km.col("line").str.len_bytes()).agg(km.len())._plan, ()
         else:
-            main, named = WORDS._plans(lines._plan, "")
-        sink = SinkParquet(main, name, name.endswith(".parquet"), named=named)
+            main, named = (for_folders(lines)._plan, ()) if name == "lake" else WORDS._plans(lines._plan, "")
+        columns = ("folder", "n") if name == "lake" else ()
+        sink = SinkParquet(main, name, name.endswith(".parquet"), named=named, partition_by=columns)
         plan = plan_job(sink, split_bytes=SPLIT_BYTES)
         settings = Settings(progress="off", on_bad="reject")
         made = packed(None, data, plan=plan, output=name, mode=mode, settings=settings)
@@ -85,6 +101,8 @@ class Prepared:
             folder = job.attempt_folder(attempt)
             if result.part is not None:
                 files.append(describe_file(folder, result.part.name, result.rows))
+            if result.parts:
+                files.append(write_parts(folder, result.parts))
             if result.rejects:
                 os.makedirs(folder, exist_ok=True)
                 files.append(write_rejects(folder, result.rejects))
@@ -105,6 +123,8 @@ class Prepared:
         if self.target.name.endswith(".parquet"):
             frame = lines.group_by(n=km.col("line").str.len_bytes()).agg(km.len())
             frame.sink_parquet(str(folder / self.target.name), **options)
+        elif self.target.name == "lake":
+            for_folders(lines).sink_parquet(str(folder / "lake"), partition_by=["folder", "n"], **options)
         else:
             WORDS.run(lines, output=str(folder / self.target.name), **options)
         return files_in(folder)
@@ -117,7 +137,7 @@ class Prepared:
         return answer(Clean(JOB, self.order.sheet.output), self.roots)
 
 
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("name", ["out", "out.parquet", "lake"])
 def test_the_output_is_that_of_a_local_run(data, tmp_path, name):
     job = Prepared(data, tmp_path, name)
     made = answer(job.order, job.roots)
@@ -219,7 +239,7 @@ def test_a_plan_that_is_not_what_was_submitted_is_not_published(data, tmp_path):
     assert isinstance(answer(job.order, job.roots), Published)
 
 
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("name", ["out", "out.parquet", "lake"])
 @pytest.mark.parametrize("mode", ["error", "overwrite"])
 def test_publishing_goes_on_wherever_it_was_killed(data, tmp_path, monkeypatch, name, mode):
     before = Prepared(data, tmp_path / "old", name) if mode == "overwrite" else None
@@ -246,7 +266,7 @@ def test_publishing_goes_on_wherever_it_was_killed(data, tmp_path, monkeypatch, 
             else:
                 is_over = effects() < count
         seen = job.published()
-        if name == "out":  # the one rename or exchange shows all or nothing; one file has its rejects beside it
+        if name != "out.parquet":  # the one rename or exchange shows all or nothing; one file has its rejects beside it
             assert seen in (old, new), count
         if count % 3 == 0:  # a job that ends instead leaves the old output or the new one
             copied(data, tmp_path / f"aside{count}")
@@ -554,3 +574,33 @@ def test_a_stopped_storage_process_ends_with_its_master_and_the_next_one_publish
             with contextlib.suppress(ProcessLookupError):
                 os.kill(storage, signal.SIGKILL)
     assert job.published() == job.local(tmp_path / "local")
+
+
+def test_files_that_an_attempt_says_are_elsewhere_are_no_parts(data, tmp_path):
+    for name, folder in [("../../x.parquet", "a=1"), ("parts/0.parquet", "../a=1"), ("parts/0.parquet", "_rejects")]:
+        told = [PlacedOutput(OutputFile(name, 1, 1, bytes(16), bytes(16)), folder)]
+        body = msgspec.msgpack.encode(told)
+        (tmp_path / "parts.list").write_bytes(body)
+        expected = describe_file(str(tmp_path), "parts.list", 1)
+        with pytest.raises(KernelmillError) as caught:
+            read_parts(str(tmp_path / "parts.list"), expected)
+        assert caught.value.code is Code.CORRUPT_BLOCK
+
+
+@pytest.mark.parametrize("harm", ["list", "file", "link"])
+def test_a_bad_file_among_several_of_a_winner_is_named(data, tmp_path, harm):
+    job = Prepared(data, tmp_path, "lake")
+    winner = next(one for one in job.order.winners if any(file.name == "parts.list" for file in one.files))
+    folder = Path(staging_of(str(job.target), JOB)) / "attempts" / str(winner.attempt)
+    if harm == "list":
+        (folder / "parts.list").write_bytes(b"x" * (folder / "parts.list").stat().st_size)
+    elif harm == "file":
+        os.unlink(folder / "parts" / "00000.parquet")
+    else:
+        (folder / "parts").rename(tmp_path / "aside")
+        (folder / "parts").symlink_to(tmp_path / "aside")
+    found = answer(job.order, job.roots)
+    assert isinstance(found, PublishFailed), found
+    if harm != "link":
+        assert (found.code, found.bad) == ("OUTPUT_LOST", (winner.stage, winner.task, winner.attempt))
+    assert not job.target.exists()

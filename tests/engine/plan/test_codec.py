@@ -66,6 +66,9 @@ WRITTEN = "zstd", 100, True, SCHEMA, ("word",)
 PIPELINES += [
     Pipeline(None, (physical.EncodeRowGroups(physical.ToParquet(*WRITTEN)),), physical.ToBlocks(), physical.ENCODED),
     Pipeline(None, (), physical.ToOneParquet(*WRITTEN), physical.ENCODED),
+    Pipeline(
+        None, (), physical.ToParquetFiles(*WRITTEN, level=9, folders=SCHEMA, file_rows_max=3, file_bytes=9), SCHEMA
+    ),
 ]
 JOIN = physical.Join("left", 1, ("n",), ("m",), (physical.JoinColumn("a", "b", True),), SCHEMA, True, False, True)
 PIPELINES += [Pipeline(None, (JOIN,), ENDS[0], SCHEMA)]
