@@ -166,7 +166,8 @@ def _write_part(
 
 
 def _write_files(batches: Iterator[pa.RecordBatch], end: physical.ToParquetFiles, context: TaskContext) -> TaskResult:
-    with FilesWriter(_place(context), end, group_starts, context.sync_later) as writer:
+    writing = _place(context), end, group_starts, context.sync_later, context.check_cancelled
+    with FilesWriter(*writing) as writer:
         for batch in batches:
             context.check_cancelled()
             writer.write(batch)

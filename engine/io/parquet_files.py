@@ -29,14 +29,20 @@ StartsOf = Callable[[Sequence[Any]], Iterable[int]]
 class FilesWriter:
     """Write batches to new files in the new folder `path`: `write` them in order, then `close` for what was made.
 
-    `starts_of` tells the first row of each run of equal values of columns. Leaving the context without `close` deletes
-    the folder. Errors as PartWriter, and KM0207 for a value that cannot be the name of a folder.
+    `starts_of` tells the first row of each run of equal values of columns. `before_file` is called before each file,
+    of which a batch may need thousands; it may raise. Leaving the context without `close` deletes the folder. Errors as
+    PartWriter, and KM0207 for a value that cannot be the name of a folder.
     """
 
     def __init__(
-        self, path: str, operator: ToParquetFiles, starts_of: StartsOf, sync_later: SyncLater | None = None
+        self,
+        path: str,
+        operator: ToParquetFiles,
+        starts_of: StartsOf,
+        sync_later: SyncLater | None = None,
+        before_file: Callable[[], None] = lambda: None,
     ) -> None:
-        self.path, self._operator, self._starts_of = path, operator, starts_of
+        self.path, self._operator, self._starts_of, self._before_file = path, operator, starts_of, before_file
         self._syncs = Syncs()  # for small files most of the time goes into waiting for the disk
         self._sync_later = sync_later or self._syncs.add
         # two row groups at least: the last one decides how near a file comes to what was asked for
@@ -122,6 +128,7 @@ class FilesWriter:
         self._rows = 0
 
     def _new_file(self, operator: ToParquetFiles) -> RowGroupFile:
+        self._before_file()
         path = os.path.join(self.path, f"{self._count:05d}.parquet")
         self._count += 1
         return RowGroupFile(path, operator, self._sync_later)

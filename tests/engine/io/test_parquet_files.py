@@ -7,7 +7,9 @@ from collections import Counter
 from datetime import date, datetime
 
 import duckdb
+import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,9 +19,12 @@ import kernelmill as km
 from kernelmill.engine.commit import check, read_manifest
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.events import SpillWritten
+from kernelmill.engine.exec.groupruns import group_starts
 from kernelmill.engine.io.folders import folder_of
+from kernelmill.engine.io.parquet_files import FilesWriter
 from kernelmill.engine.plan.explain import stages_text
 from kernelmill.engine.plan.logical import SinkParquet
+from kernelmill.engine.plan.physical import ToParquetFiles
 from kernelmill.engine.plan.planner import plan_job
 
 QUIET = {"progress": False}
@@ -72,6 +77,23 @@ def test_columns_types_and_rows_come_back_as_they_were(tmp_path, data):
     assert len(made.files) == max(1, len(counted(zip(*(one.to_pylist() for one in columns.values()), strict=True))))
 
 
+@pytest.mark.parametrize("kind", ["text", "int8", "uint64", "bool", "date", "time", "zone"])
+def test_a_filter_of_a_column_of_folders_finds_the_same_rows_and_leaves_files_out(tmp_path, kind):
+    values = {"text": ["a", "", None], "bool": [True, False, None]}.get(kind)
+    if values is None:
+        values = pa.array([1000, 5, None], pa.int64()) if kind in ("time", "zone") else pa.array([100, 5, None])
+        values = values.cast("int32").cast("date32") if kind == "date" else values
+    table = pa.table({"n": range(3), "k": pa.array(values).cast(KEYS[kind][0])})
+    made = km.from_arrow(table)
+    made.sink_parquet(tmp_path / "out", partition_by="k", **QUIET)
+    back, first = km.scan_parquet(tmp_path / "out"), made.collect().rows()[0][1]
+    for test in (km.col("k") == first, km.col("k") != first, km.col("k") >= first, km.col("k").is_null()):
+        assert sorted(back.filter(test).collect().rows()) == sorted(made.filter(test).collect().rows()), str(test)
+    assert "read parquet, 3 tasks" in back.explain()
+    assert "read parquet, 1 task," in back.filter(km.col("k") > first).explain()
+    assert "read parquet, 1 task," in back.filter(km.col("k").is_null()).explain()
+
+
 def test_other_engines_read_the_values(tmp_path):
     values = [*STRANGE, None]
     rows = range(len(values))
@@ -82,6 +104,17 @@ def test_other_engines_read_the_values(tmp_path):
         " hive_types = {'city': varchar, 'year': bigint}) order by n"
     ).fetchall()
     assert found == list(zip(*table.to_pydict().values(), strict=True))
+
+
+def test_plain_values_are_read_by_polars_and_pyarrow(tmp_path):
+    table = pa.table({"n": [1, 2, 3], "city": ["Oslo", "a b", None], "year": [2019, 2020, None]})
+    km.from_arrow(table).sink_parquet(tmp_path / "out", partition_by=["city", "year"], **QUIET)
+    files = f"{tmp_path}/out/*/*/*.parquet"
+    assert pl.scan_parquet(files, hive_partitioning=True).sort("n").collect().rows() == list(
+        zip(*table.to_pydict().values(), strict=True)
+    )
+    found = pyarrow.dataset.dataset(tmp_path / "out", partitioning="hive").to_table().sort_by("n")
+    assert found.to_pydict() == table.to_pydict()
 
 
 def test_what_another_engine_wrote_in_folders_is_read(tmp_path):
@@ -300,3 +333,20 @@ def test_outputs_of_a_job_with_several_are_cut_too(tmp_path):
     assert check(tmp_path / "out").ok
     refused = lambda: job.run(tmp_path / "in.txt", output=tmp_path / "no", partition_by="key", **QUIET)  # noqa: E731
     assert code_of(refused) is Code.BAD_SETTING
+
+
+def test_a_task_is_cancelled_between_two_of_its_files(tmp_path):
+    path, told = str(tmp_path / "parts"), []
+
+    def before_file():
+        told.append(len(os.listdir(path)))
+        if len(told) == 4:
+            raise KeyboardInterrupt
+
+    operator = ToParquetFiles("zstd", 100, True, pa.schema([("n", "int64")]), file_rows_max=2)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        FilesWriter(path, operator, group_starts, before_file=before_file) as writer,
+    ):
+        writer.write(pa.record_batch({"n": range(100)}))
+    assert told == [0, 1, 2, 3] and os.listdir(tmp_path) == []
