@@ -13,7 +13,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.functions import FUNCTIONS, Function
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, MapValues, Node, Tokenize
-from kernelmill.engine.promotion import arg_of, is_bytes, is_text, plain_type
+from kernelmill.engine.promotion import arg_of, is_bytes, is_number, is_text, plain_type
 from kernelmill.engine.pyvalues import python_value
 from kernelmill.engine.rules import Signature
 from kernelmill.engine.schema import dtype_text, find
@@ -212,6 +212,7 @@ def _as(values: Datum, dtype: pa.DataType) -> Datum:
     """Values in a type that holds them all: never fails, but rounds integers that become floats."""
     if values.type == dtype:
         return values
-    if pa.types.is_decimal(dtype) and pa.types.is_floating(values.type):
-        return pa.scalar(str(values.as_py())).cast(dtype)  # a bare 0.1 beside decimals is one tenth
+    if pa.types.is_decimal(dtype) and isinstance(values, pa.Scalar) and is_number(values.type):
+        # a bare 0.1 beside decimals is one tenth; and pyarrow casts integers only to what holds all of their type
+        return pa.scalar(str(values.as_py())).cast(dtype)
     return pc.cast(values, dtype, safe=not pa.types.is_floating(dtype))

@@ -319,6 +319,15 @@ def test_an_integer_is_a_time_only_within_a_day(dtype, target, a_day):
     assert caught.value.code is Code.CAST
 
 
+def test_bare_numbers_meet_decimals_as_they_are_written():
+    prices = pa.array([Decimal("1.50"), Decimal("24.00"), None, Decimal("30.25")], pa.decimal128(5, 2))
+    assert run(col("a") < 24, a=prices).to_pylist() == [True, False, None, False]
+    assert run(col("a") >= 30.25, a=prices).to_pylist() == [False, False, None, True]
+    assert run(col("a").fill_null(-7), a=prices).to_pylist()[2] == Decimal("-7.00")
+    assert run(when(col("a") > 20).then(col("a")).otherwise(0), a=prices).to_pylist() == [0, 24, 0, Decimal("30.25")]
+
+
+
 def near_halves(dtype, decimals) -> list[int]:
     limits, unit = np.iinfo(dtype), 10**-decimals
     around = [sign * (unit * halves // 2 + more) for halves in range(4) for more in (-1, 0, 1) for sign in (-1, 1)]
