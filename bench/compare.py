@@ -50,6 +50,7 @@ from bench.harness import (
 from bench.mapreduce import mapreduce
 from bench.measure import Run, warm_page_cache
 from bench.report import round_order, seconds_table, summarise
+from bench.tpch.command import tpch
 
 KEYS = {"int": ["id6"], "string": ["id3"], "both": ["id3", "id6"]}
 # What was fastest for each text: see bench/peers/README.md.
@@ -265,6 +266,7 @@ def compile_all(rounds: int, json_path: Path | None) -> None:
 
 main.add_command(h2o_join)
 main.add_command(h2o_groupby)
+main.add_command(tpch)
 main.add_command(mapreduce)
 main.add_command(cluster)
 

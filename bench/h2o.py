@@ -43,6 +43,9 @@ QUESTIONS = {
 }
 JOINS = {name: f"x {question.how} {question.right} by {question.key}" for name, question in JOIN_QUESTIONS.items()}
 
+Check = Callable[[str, Path], None]
+MakeCheck = Callable[[str, str], Check]
+
 
 class Measuring(NamedTuple):
     """How often, with what, and of which engines."""
@@ -66,7 +69,8 @@ def h2o_groupby(questions: Sequence[str], json_path: Path | None, **options: Any
     """Answer the ten group-by questions at 10^7 rows: warm runs in one process, whole processes beside."""
     table = needed("h2o.parquet", "h2o")
     warm_page_cache(table)
-    answer("h2o group-by", "h2o", table, {name: QUESTIONS[name] for name in questions}, Measuring(**options), json_path)
+    asked = {name: QUESTIONS[name] for name in questions}
+    answer("h2o group-by", "h2o", table, asked, Measuring(**options), json_path, same_rows)
 
 
 @click.command(name="h2o-join")
@@ -82,21 +86,28 @@ def h2o_join(questions: Sequence[str], json_path: Path | None, **options: Any) -
     folder = needed("join", "join-tables")
     for table in COLUMNS:
         warm_page_cache(folder / f"{table}.parquet")
-    answer("h2o joins", "joins", folder, {name: JOINS[name] for name in questions}, Measuring(**options), json_path)
+    asked = {name: JOINS[name] for name in questions}
+    answer("h2o joins", "joins", folder, asked, Measuring(**options), json_path, same_digests)
 
 
 def answer(
-    title: str, kind: str, source: Path, questions: dict[str, str], how: Measuring, json_path: Path | None
+    title: str,
+    kind: str,
+    source: Path,
+    questions: dict[str, str],
+    how: Measuring,
+    json_path: Path | None,
+    check: MakeCheck,
 ) -> None:
-    """Measure all engines at each question, and print and keep the table."""
+    """Measure all engines at each question, and print and keep the table; `check` makes what compares their answers."""
     results: dict[str, Any] = {}
     for question in questions:
-        warm, whole = (_measured(kind, source, question, how._replace(runs=runs)) for runs in (how.runs, 1))
+        warm, whole = (_measured(kind, source, question, how._replace(runs=runs), check) for runs in (how.runs, 1))
         results[question] = {"warm": summarise(warm, warm_seconds), "whole": summarise(whole)}
     finish(title, {**results, "lines": _table(results, questions, how)}, json_path)
 
 
-def _measured(kind: str, source: Path, question: str, how: Measuring) -> list[dict[str, Run]]:
+def _measured(kind: str, source: Path, question: str, how: Measuring, check: MakeCheck) -> list[dict[str, Run]]:
     """Rounds of all engines at one question, their answers compared."""
 
     def command(engine: str, target: Path) -> Command:
@@ -104,23 +115,22 @@ def _measured(kind: str, source: Path, question: str, how: Measuring) -> list[di
             engine, kind, source, target, question, codec=how.codec, threads=how.threads, runs=how.runs
         )
 
-    same = _same_digests(how.codec) if kind == "joins" else _same_rows(question, how.codec)
-    return measure_in_turn(how.engines, how.rounds, command, same)
+    return measure_in_turn(how.engines, how.rounds, command, check(question, how.codec))
 
 
-def _same_rows(question: str, codec: str) -> Callable[[str, Path], None]:
-    """Checks answers that have floats: row by row, with a tolerance."""
+def same_rows(question: str, codec: str, differences: str = "differences") -> Check:
+    """Checks answers that have floats: row by row, with a tolerance, as a command of bench.outputs compares them."""
     first: dict[str, Path] = {}
 
     def check(engine: str, output: Path) -> None:
-        found = facts_of(["differences", output, first.setdefault("output", output)])
+        found = facts_of([differences, output, first.setdefault("output", output)])
         if any(found["differences"].values()) or found["codecs"] != [codec]:
             differ(engine, f"equal rows for {question}, codec {codec}", found)
 
     return check
 
 
-def _same_digests(codec: str) -> Callable[[str, Path], None]:
+def same_digests(question: str, codec: str) -> Check:
     """Checks answers that nothing was computed for: by their number and a digest."""
     first: dict[str, Any] = {}
 
@@ -128,7 +138,7 @@ def _same_digests(codec: str) -> Callable[[str, Path], None]:
         found = facts_of(["rows", output])
         expected = first.setdefault("facts", found)
         if found != expected or found["codecs"] != [codec]:
-            differ(engine, {**expected, "codecs": [codec]}, found)
+            differ(f"{engine}, {question}", {**expected, "codecs": [codec]}, found)
 
     return check
 

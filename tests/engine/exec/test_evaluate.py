@@ -327,7 +327,6 @@ def test_bare_numbers_meet_decimals_as_they_are_written():
     assert run(when(col("a") > 20).then(col("a")).otherwise(0), a=prices).to_pylist() == [0, 24, 0, Decimal("30.25")]
 
 
-
 def near_halves(dtype, decimals) -> list[int]:
     limits, unit = np.iinfo(dtype), 10**-decimals
     around = [sign * (unit * halves // 2 + more) for halves in range(4) for more in (-1, 0, 1) for sign in (-1, 1)]
