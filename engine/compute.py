@@ -19,8 +19,10 @@ from kernelmill.engine.promotion import is_text
 pc: Any = lazymodules.pc  # its stubs know fewer argument types than it takes
 Datum = Any  # pa.Array or pa.Scalar, of any type
 
+FALSE, TRUE = pa.scalar(False, pa.bool_()), pa.scalar(True, pa.bool_())
 _FAR = 1 << 40  # no text or list is as long; Arrow's slices go wrong near the ends of 64 bits
 _TEN_POWER_MAX = 18  # of an int64
+_EXACT_DIGITS_MAX = 15  # of whole numbers, and powers of ten, that float64 has without rounding
 _DAY_S = 24 * 60 * 60
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _HEX = "^[+-]?0[xX]"
@@ -122,17 +124,17 @@ def logarithm(values: Datum, base: float) -> Datum:
 
 def at_least(values: Datum, bound: Datum) -> Datum:
     """`bound` where a value is below it; NaN stays."""
-    return pc.if_else(pc.coalesce(pc.less(values, bound), pa.scalar(False)), bound, values)
+    return pc.if_else(pc.coalesce(pc.less(values, bound), FALSE), bound, values)
 
 
 def at_most(values: Datum, bound: Datum) -> Datum:
     """`bound` where a value is above it; NaN stays."""
-    return pc.if_else(pc.coalesce(pc.greater(values, bound), pa.scalar(False)), bound, values)
+    return pc.if_else(pc.coalesce(pc.greater(values, bound), FALSE), bound, values)
 
 
 def fill_nan(values: Datum, other: Datum) -> Datum:
     """`other` where a value is NaN; null stays null."""
-    return pc.if_else(pc.coalesce(pc.is_nan(values), pa.scalar(False)), other, values)
+    return pc.if_else(pc.coalesce(pc.is_nan(values), FALSE), other, values)
 
 
 # Any type ------------------------------------------------------------------------------------------------------------
@@ -141,12 +143,12 @@ def fill_nan(values: Datum, other: Datum) -> Datum:
 def equal_missing(left: Datum, right: Datum) -> Datum:
     """Equality in which null equals null."""
     both = pc.and_(pc.is_null(left), pc.is_null(right))
-    return pc.if_else(both, pa.scalar(True), pc.coalesce(pc.equal(left, right), pa.scalar(False)))
+    return pc.if_else(both, TRUE, pc.coalesce(pc.equal(left, right), FALSE))
 
 
 def choose(test: Datum, then: Datum, otherwise: Datum) -> Datum:
     """`then` where the test is true, else `otherwise`, for null too."""
-    return pc.if_else(pc.coalesce(test, pa.scalar(False)), then, otherwise)
+    return pc.if_else(pc.coalesce(test, FALSE), then, otherwise)
 
 
 def is_in(values: Datum, members: Datum) -> Datum:
@@ -172,6 +174,8 @@ def _cast_all(values: Datum, target: pa.DataType) -> Datum:
         values = pc.trunc(values)
     elif pa.types.is_decimal(source) and pa.types.is_decimal(target) and target.scale < source.scale:
         values = pc.round(values, ndigits=target.scale, round_mode="towards_zero")
+    elif _is_short_decimal(source) and pa.types.is_float64(target):
+        return _nearest_floats(values)
     elif pa.types.is_integer(source) and pa.types.is_floating(target):
         return pc.cast(values, target, safe=False)  # rounds above 2^53, as Python's float() does
     elif is_text(source) and pa.types.is_integer(target):
@@ -179,6 +183,26 @@ def _cast_all(values: Datum, target: pa.DataType) -> Datum:
     elif pa.types.is_integer(source) and pa.types.is_time(target):
         _refuse_other_days(values, target)
     return pc.cast(values, options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+def _is_short_decimal(dtype: Any) -> bool:
+    return bool(
+        pa.types.is_decimal128(dtype)
+        and dtype.precision <= _EXACT_DIGITS_MAX
+        and 0 <= dtype.scale <= dtype.precision
+    )
+
+
+def _nearest_floats(values: Datum) -> Datum:
+    """Decimals of few digits as the float64 nearest to each, as Python's float() gives it; pyarrow's may be the next."""
+    if isinstance(values, pa.Scalar):
+        return _nearest_floats(pa.array([values], values.type))[0]
+    start, stop = values.offset, values.offset + len(values)
+    whole = np.frombuffer(values.buffers()[1] or b"", "<i8")[2 * start : 2 * stop : 2].astype(np.float64)
+    whole /= 10.0**values.type.scale  # both are exact, so that the quotient is rounded once
+    if not values.null_count:
+        return pa.array(whole)
+    return pa.array(whole, mask=_numpy(pc.is_null(values)))
 
 
 def _refuse_hexadecimal(values: Datum) -> None:
@@ -289,7 +313,7 @@ def list_contains(lists: Datum, item: Datum) -> Datum:
     lengths = _numpy(pc.coalesce(pc.list_value_length(lists), pa.scalar(0, pa.int32())))
     parents = pa.array(np.repeat(np.arange(len(lists)), lengths))  # a null list may have elements below it: not these
     sought = item if isinstance(item, pa.Scalar) else item.take(parents)
-    hits = pc.coalesce(pc.equal(lists.flatten(), sought), pa.scalar(False))
+    hits = pc.coalesce(pc.equal(lists.flatten(), sought), FALSE)
     found = np.zeros(len(lists), dtype=bool)
     found[_numpy(parents.filter(hits))] = True
     known = pc.and_(pc.is_valid(lists), pc.is_valid(item))

@@ -13,6 +13,11 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.nodes import Literal
 from kernelmill.engine.origin import users_line
 
+# pyarrow looks for dateutil whenever it is to find a type: thirty times the work where that is not installed
+_TYPES: dict[type, pa.DataType] = {
+    **{bool: pa.bool_(), int: pa.int64(), float: pa.float64()},
+    **{str: pa.string(), bytes: pa.binary(), date: pa.date32()},
+}
 _VALUES = (bool, int, float, str, bytes, date, datetime, time, timedelta, Decimal)
 
 
@@ -36,7 +41,7 @@ def scalar_of(value: object) -> pa.Scalar[Any]:
         raise _no_value(value)
     is_large = isinstance(given, int) and given >= 1 << 63
     try:
-        scalar: pa.Scalar[Any] = pa.scalar(given, pa.uint64() if is_large else None)
+        scalar: pa.Scalar[Any] = pa.scalar(given, pa.uint64() if is_large else _TYPES.get(type(given)))
         return scalar
     except (OverflowError, pa.ArrowInvalid) as exc:
         raise _bad(f"{value!r:.80} fits no column type: {exc}", "integers have at most 64 bits") from exc

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kernelmill.engine.compute import Datum, cast, floor_divide, join_text, pc
+from kernelmill.engine.compute import FALSE, Datum, cast, floor_divide, join_text, pc
 from kernelmill.engine.errors import Code, error
 
 _EVERY = re.compile(r"(\d*)(ns|us|ms|s|mo|m|h|d|w|q|y)")
@@ -88,13 +88,13 @@ def _is_impossible(values: Datum, form: str, parsed: Datum) -> Datum:
     written = _read(values, form, " 1 0 Z", " %m %M %z")
     rolled = _read(values, form, " Z", " %z") if "%z" in form else parsed
     differs = pc.or_(pc.not_equal(pc.day(written), pc.day(rolled)), pc.greater(pc.minute(written), pa.scalar(0)))
-    return pc.coalesce(differs, pa.scalar(False))
+    return pc.coalesce(differs, FALSE)
 
 
 def _is_spaced_otherwise(values: Datum, form: str) -> Datum:
     """Where strptime skipped white space for which the format has none: it does so before each number."""
     fits = pc.match_substring_regex(values, pattern=_spacing(form))
-    return pc.coalesce(pc.invert(fits), pa.scalar(False))
+    return pc.coalesce(pc.invert(fits), FALSE)
 
 
 @lru_cache(maxsize=256)

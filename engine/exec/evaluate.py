@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -214,5 +215,5 @@ def _as(values: Datum, dtype: pa.DataType) -> Datum:
         return values
     if pa.types.is_decimal(dtype) and isinstance(values, pa.Scalar) and is_number(values.type):
         # a bare 0.1 beside decimals is one tenth; and pyarrow casts integers only to what holds all of their type
-        return pa.scalar(str(values.as_py())).cast(dtype)
+        return pa.scalar(Decimal(str(values.as_py())), dtype)
     return pc.cast(values, dtype, safe=not pa.types.is_floating(dtype))

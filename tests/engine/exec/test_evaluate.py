@@ -327,6 +327,14 @@ def test_bare_numbers_meet_decimals_as_they_are_written():
     assert run(when(col("a") > 20).then(col("a")).otherwise(0), a=prices).to_pylist() == [0, 24, 0, Decimal("30.25")]
 
 
+@given(st.lists(st.none() | st.integers(-(10**15) + 1, 10**15 - 1), max_size=20), st.integers(0, 15), st.integers(0, 3))
+def test_decimals_become_the_floats_that_python_makes_of_them(numbers, scale, skipped):
+    decimals = [None if number is None else Decimal(number).scaleb(-scale) for number in numbers]
+    column = pa.array([Decimal(0)] * skipped + decimals, pa.decimal128(15, scale)).slice(skipped)
+    assert run(col("a").cast("float64"), a=column).to_pylist() == [d if d is None else float(d) for d in decimals]
+
+
+
 def near_halves(dtype, decimals) -> list[int]:
     limits, unit = np.iinfo(dtype), 10**-decimals
     around = [sign * (unit * halves // 2 + more) for halves in range(4) for more in (-1, 0, 1) for sign in (-1, 1)]
