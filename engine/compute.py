@@ -187,14 +187,12 @@ def _cast_all(values: Datum, target: pa.DataType) -> Datum:
 
 def _is_short_decimal(dtype: Any) -> bool:
     return bool(
-        pa.types.is_decimal128(dtype)
-        and dtype.precision <= _EXACT_DIGITS_MAX
-        and 0 <= dtype.scale <= dtype.precision
+        pa.types.is_decimal128(dtype) and dtype.precision <= _EXACT_DIGITS_MAX and 0 <= dtype.scale <= dtype.precision
     )
 
 
 def _nearest_floats(values: Datum) -> Datum:
-    """Decimals of few digits as the float64 nearest to each, as Python's float() gives it; pyarrow's may be the next."""
+    """Decimals of few digits as the float64 nearest to each, as Python's float() has it; pyarrow's may be the next."""
     if isinstance(values, pa.Scalar):
         return _nearest_floats(pa.array([values], values.type))[0]
     start, stop = values.offset, values.offset + len(values)

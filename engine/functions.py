@@ -224,6 +224,11 @@ _STRUCTS: dict[str, Function] = {
     "struct.field": Function(1, nestedrules.field_of_struct, lambda args, o: pc.struct_field(args[0], o["name"])),
 }
 
+VALUE_TESTS = frozenset(
+    ("eq", "ne", "lt", "le", "gt", "ge", "is_in", "str.starts_with", "str.ends_with", "str.contains"),
+)
+"""Functions that say yes or no of a value beside literals, null of null, and never fail: asked once of equal values."""
+
 FUNCTIONS: Mapping[str, Function] = {
     **_OPERATORS,
     **_ANY_TYPE,

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kernelmill.engine.aggregates import AVERAGES, is_averaged, opened, result_of
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.functions import FUNCTIONS
+from kernelmill.engine.functions import FUNCTIONS, VALUE_TESTS
 from kernelmill.engine.node_text import cast_text
 from kernelmill.engine.node_text import node_text as node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, MapValues, Node, Tokenize
@@ -58,6 +58,18 @@ def output_name(node: Node) -> str:
 def columns_of(node: Node) -> set[str]:
     """The names of all input columns that `node` reads."""
     return {below.name for below, _ in walk(node) if isinstance(below, Column)}
+
+
+def read_beside_tests(node: Node) -> set[str]:
+    """The columns that `node` reads for more than to test their values against literals."""
+    if isinstance(node, Column):
+        return {node.name}
+    below = [one.input if isinstance(one, Alias) else one for one in children(node)]
+    if isinstance(node, Call) and node.function in VALUE_TESTS:
+        columns = [one for one in below if not isinstance(one, Literal)]
+        if len(columns) == 1 and isinstance(columns[0], Column):
+            return set()
+    return set().union(*map(read_beside_tests, below))
 
 
 def contains_aggregate(node: Node) -> bool:

@@ -36,14 +36,22 @@ def nations_of(t: Tables, region: str) -> km.LazyFrame:
 def q1(t: Tables) -> km.LazyFrame:
     """Pricing summary: what was shipped until 1998-09-02, by flag and status."""
     lines = t["lineitem"].filter(c("l_shipdate") <= date(1998, 9, 2))
+    lines = lines.select(
+        "l_returnflag",
+        "l_linestatus",
+        quantity=number("l_quantity"),
+        price=number("l_extendedprice"),
+        discount=number("l_discount"),
+        tax=number("l_tax"),
+    ).with_columns(reduced=c("price") * (1 - c("discount")))
     groups = lines.group_by("l_returnflag", "l_linestatus").agg(
-        sum_qty=number("l_quantity").sum(),
-        sum_base_price=number("l_extendedprice").sum(),
-        sum_disc_price=discounted().sum(),
-        sum_charge=(discounted() * (1 + number("l_tax"))).sum(),
-        avg_qty=number("l_quantity").mean(),
-        avg_price=number("l_extendedprice").mean(),
-        avg_disc=number("l_discount").mean(),
+        sum_qty=c("quantity").sum(),
+        sum_base_price=c("price").sum(),
+        sum_disc_price=c("reduced").sum(),
+        sum_charge=(c("reduced") * (1 + c("tax"))).sum(),
+        avg_qty=c("quantity").mean(),
+        avg_price=c("price").mean(),
+        avg_disc=c("discount").mean(),
         count_order=km.len(),
     )
     return groups.sort("l_returnflag", "l_linestatus")
@@ -287,7 +295,8 @@ def q20(t: Tables) -> km.LazyFrame:
     lines = t["lineitem"].filter(c("l_shipdate") >= date(1994, 1, 1), c("l_shipdate") < date(1995, 1, 1))
     lines = lines.join(parts, how="semi", left_on="l_partkey", right_on="p_partkey")
     sold = lines.group_by("l_partkey", "l_suppkey").agg(half=0.5 * number("l_quantity").sum())
-    stock = t["partsupp"].join(sold, left_on=["ps_partkey", "ps_suppkey"], right_on=["l_partkey", "l_suppkey"])
+    stock = t["partsupp"].join(parts, how="semi", left_on="ps_partkey", right_on="p_partkey")
+    stock = stock.join(sold, left_on=["ps_partkey", "ps_suppkey"], right_on=["l_partkey", "l_suppkey"])
     excess = stock.filter(c("ps_availqty") > c("half"))
     nation = t["nation"].filter(n_name="CANADA")
     suppliers = t["supplier"].join(nation, how="semi", left_on="s_nationkey", right_on="n_nationkey")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from kernelmill.engine import compute
 from kernelmill.engine.compute import Datum, pc
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.functions import FUNCTIONS, Function
+from kernelmill.engine.functions import FUNCTIONS, VALUE_TESTS, Function
 from kernelmill.engine.node_text import node_text
 from kernelmill.engine.nodes import Aggregate, Alias, Call, Cast, Column, Literal, MapValues, Node, Tokenize
 from kernelmill.engine.promotion import arg_of, is_bytes, is_number, is_text, plain_type
@@ -119,6 +119,9 @@ def _tokenized(node: Tokenize, values: Datum, rows: int, tokenize: Tokenizer) ->
 
 
 def _call(node: Call, args: list[Datum]) -> Datum:
+    if node.function in VALUE_TESTS and (coded := _dictionary_of(args)) is not None:
+        told = _call(node, [coded.dictionary if isinstance(arg, pa.Array) else arg for arg in args])
+        return told.take(coded.indices)
     function = FUNCTIONS[node.function]
     options = dict(node.options)
     types = [arg.type for arg in args]
@@ -133,6 +136,14 @@ def _call(node: Call, args: list[Datum]) -> Datum:
         return _as(function.apply(list(some), options), signature.result)
 
     return _checked(node, args, work, function.fails)
+
+
+def _dictionary_of(args: Sequence[Datum]) -> Any:
+    """The one column among `args`, if it is a dictionary of fewer values than rows; None otherwise."""
+    columns = [arg for arg in args if isinstance(arg, pa.Array)]
+    if len(columns) != 1 or not isinstance(columns[0], pa.DictionaryArray):
+        return None
+    return columns[0] if len(columns[0].dictionary) <= len(columns[0]) else None
 
 
 def _learned(node: Call, function: Function, types: list[pa.DataType], options: dict[str, Any]) -> _KnownCall:

@@ -32,7 +32,7 @@ from kernelmill.engine.splits import (
     split_row_groups,
     split_text_files,
 )
-from kernelmill.engine.typing import columns_of
+from kernelmill.engine.typing import read_beside_tests
 
 if TYPE_CHECKING:
     from kernelmill.engine.io.many_footers import GroupFacts  # the type alone: text plans need no Parquet reader
@@ -166,7 +166,7 @@ def keys_as_dictionaries(pipe: Pipe, plan: logical.Aggregate) -> Pipe:
     for step in reversed(pipe.steps):
         match step:
             case physical.Filter(predicate=predicate):
-                used |= columns_of(predicate)
+                used |= read_beside_tests(predicate)
             case physical.Project(columns=columns):
                 names, used = _through(columns, names, used)
             case _:
@@ -175,6 +175,30 @@ def keys_as_dictionaries(pipe: Pipe, plan: logical.Aggregate) -> Pipe:
     only_keys = [name for name in schema.names if name in names.values() and name not in used]
     texts = tuple(name for name in only_keys if _is_text(schema.field(name).type))
     return replace(pipe, source=replace(pipe.source, dictionary_columns=texts)) if texts else pipe
+
+
+def tested_as_dictionaries(pipe: Pipe) -> Pipe:
+    """Let Parquet text columns that are only tested, and then left out, arrive as dictionaries: fewer texts to test."""
+    if not isinstance(pipe.source, physical.ReadParquet):
+        return pipe
+    source, used = pipe.source, set(pipe.source.dictionary_columns)
+    for step in pipe.steps:
+        match step:
+            case physical.Filter(predicate=predicate):
+                used |= read_beside_tests(predicate)
+            case physical.Project(columns=columns):
+                used = used.union(*(read_beside_tests(column.node) for column in columns))
+                break
+            case physical.PartialAggregate(keys=keys, aggs=aggs):
+                used = used.union(keys, *(agg.columns for agg in aggs))
+                break
+            case _:
+                return pipe
+    else:
+        return pipe
+    tested = tuple(field.name for field in source.schema if field.name not in used and _is_text(field.type))
+    coded = (*source.dictionary_columns, *tested)
+    return replace(pipe, source=replace(source, dictionary_columns=coded)) if tested else pipe
 
 
 def _rows_of(tasks: Sequence[ParquetSplit | ParquetFilesSplit], rows: Sequence[int]) -> tuple[int, ...]:
@@ -196,7 +220,7 @@ def _through(columns: Sequence[NamedNode], names: dict[str, str], used: set[str]
     keys = {key: node.name for key, name in names.items() if isinstance(node := below[name], Column)}
     others = [below[name] for name in below if name in used or name not in names.values()]
     others += [node for node in below.values() if not isinstance(node, Column)]
-    return keys, set().union(*(columns_of(node) for node in others))
+    return keys, set().union(*map(read_beside_tests, others))
 
 
 def _is_text(kind: pa.DataType) -> bool:

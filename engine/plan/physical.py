@@ -89,7 +89,8 @@ class ReadParquet(msgspec.Struct, frozen=True, tag="read_parquet"):
 
     `path_columns` are not in the files.
 
-    `dictionary_columns` are text columns that only serve as group keys: they are best read as dictionaries.
+    `dictionary_columns` are text columns that only serve as group keys, or are only tested: they are best read as
+    dictionaries.
     """
 
     schema: pa.Schema

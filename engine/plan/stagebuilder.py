@@ -7,7 +7,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import encode_pipeline
-from kernelmill.engine.plan.inputs import Inputs
+from kernelmill.engine.plan.inputs import Inputs, tested_as_dictionaries
 from kernelmill.engine.plan.physical import Pipeline
 from kernelmill.engine.plan.pipes import Pipe, Shared
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage
@@ -61,7 +61,7 @@ class StageBuilder:
 
     def close(self, pipe: Pipe, end: physical.End, partitions: int) -> int:
         """Make a stage of `pipe`; its number."""
-        number = len(self.stages)
+        number, pipe = len(self.stages), tested_as_dictionaries(pipe)
         pipeline = Pipeline(pipe.source, pipe.steps, end, pipe.schema)
         self.pipelines.append(pipeline)
         operators = encode_pipeline(pipeline)

@@ -334,6 +334,23 @@ def test_decimals_become_the_floats_that_python_makes_of_them(numbers, scale, sk
     assert run(col("a").cast("float64"), a=column).to_pylist() == [d if d is None else float(d) for d in decimals]
 
 
+@pytest.mark.parametrize(
+    "test",
+    [col("a") == "x", col("a") != "x", col("a") < "xy", "x" <= col("a"), col("a").is_in(["x", "z"])]
+    + [col("a").str.contains("y"), col("a").str.starts_with("x"), col("a").str.ends_with("y"), ~(col("a") == "x")]
+    + [col("a").is_null(), col("a").fill_null("x") == "x", col("a").eq_missing(None)],
+)
+@pytest.mark.parametrize("values", [["x", None, "xy", "x", "x", None], [None, None], ["x", None], []])
+def test_tests_of_a_dictionary_are_those_of_its_values(test, values):
+    plain = pa.array(values, pa.string())
+    coded = pa.DictionaryArray.from_arrays(
+        pa.array([None if v is None else ["unused", "x", "xy"].index(v) for v in values], pa.int32()),
+        pa.array(["unused", "x", "xy"]),
+    )
+    assert run(test, a=coded).to_pylist() == run(test, a=plain).to_pylist()
+    if values:
+        assert run(test, a=coded.slice(1)).to_pylist() == run(test, a=plain.slice(1)).to_pylist()
+
 
 def near_halves(dtype, decimals) -> list[int]:
     limits, unit = np.iinfo(dtype), 10**-decimals

@@ -219,8 +219,27 @@ def test_text_keys_of_parquet_arrive_as_dictionaries_where_nothing_else_needs_th
     assert coded(lazy.group_by("k", "n").agg(s=km.col("n").sum())) == ("k",)
     assert coded(lazy.group_by("k", "j").len()) == ("k", "j")
     assert coded(lazy.select(key="k").group_by("key").len()) == ("k",)
-    assert coded(lazy.filter(km.col("j") == "b").group_by("k").len()) == ("k",)
-    assert coded(lazy.filter(km.col("k") == "b").group_by("k").len()) == ()
+    assert coded(lazy.filter(km.col("j") == "b").group_by("k").len()) == ("k", "j")
+    assert coded(lazy.filter(km.col("k") == "b").group_by("k").len()) == ("k",)
+    assert coded(lazy.filter(km.col("k").str.len_bytes() == 1).group_by("k").len()) == ()
+    assert coded(lazy.filter(km.col("k") == km.col("j")).group_by("n").len()) == ()
+
+
+def test_text_columns_of_parquet_arrive_as_dictionaries_where_they_are_only_tested(tmp_path):
+    pq.write_table(pa.table({"k": ["a"], "j": ["b"], "n": [1]}), tmp_path / "a.parquet")
+    lazy = km.scan_parquet(tmp_path)
+
+    def coded(frame: LazyFrame) -> tuple[str, ...]:
+        source = planned(frame).pipelines[0].source
+        assert isinstance(source, physical.ReadParquet)
+        return source.dictionary_columns
+
+    tested = lazy.filter(km.col("k").is_in(["a", "b"]), km.col("j").str.starts_with("b"))
+    assert coded(tested.select("n")) == ("k", "j")
+    assert coded(tested.select("n", "j")) == ("k",)
+    assert coded(tested) == ()
+    assert coded(lazy.select(is_a=km.col("k") == "a")) == ("k",)
+    assert coded(lazy.filter(km.col("k").is_null()).select("n")) == ()
     assert coded(lazy.group_by("k").agg(c=km.col("k").count())) == ()
     assert coded(lazy.group_by("k").agg(s=km.col("k").str.len_bytes().sum())) == ()
     assert coded(lazy.group_by(km.col("k").str.to_lowercase()).len()) == ()
