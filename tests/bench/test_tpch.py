@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from bench.outputs import ordered_differences
 from bench.tpch import queries, sql
 from bench.tpch.command import QUESTIONS
 from bench.tpch.small import write_small_tables
-from bench.tpch.tables import scale_of
+from bench.tpch.tables import scale_of, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = 0.01
@@ -44,22 +45,22 @@ def by_duckdb(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -
 
 
 def by_kernelmill(folder: Path, query: str, target: Path, **settings: object) -> Path:
-    tables = {table: km.scan_parquet(f"{folder}/{table}/*.parquet") for table in sql.TABLES}
-    found = queries.query(query, tables, SCALE)
+    frames = {table: km.scan_parquet(f"{folder}/{table}/*.parquet") for table in sql.TABLES}
+    found = queries.query(query, frames, SCALE)
     found.sink_parquet(target, compression="snappy", progress=False, **settings)
     return target
 
 
 def test_the_small_tables_have_the_columns_and_keys_of_the_specification(folder: Path) -> None:
     assert scale_of(folder) == SCALE
-    tables = {name: pq.read_table(folder / name) for name in sql.TABLES}
-    rows = {name: table.num_rows for name, table in tables.items()}
+    found = {name: pq.read_table(folder / name) for name in sql.TABLES}
+    rows = {name: table.num_rows for name, table in found.items()}
     assert 55_000 < rows.pop("lineitem") < 65_000
     assert rows == {
         **{"customer": 1_500, "nation": 25, "orders": 15_000, "part": 2_000},
         **{"partsupp": 8_000, "region": 5, "supplier": 100},
     }
-    pairs = [tables[name].select(list(keys)).to_pylist() for name, keys in (
+    pairs = [found[name].select(list(keys)).to_pylist() for name, keys in (
         ("partsupp", ("ps_partkey", "ps_suppkey")), ("lineitem", ("l_partkey", "l_suppkey")),
     )]  # fmt: skip
     offered, sold = ({tuple(row.values()) for row in rows} for rows in pairs)
@@ -90,6 +91,41 @@ def test_bytes_are_equal_on_one_thread_and_on_two(tmp_path: Path, folder: Path, 
     written = [by_kernelmill(folder, query, tmp_path / str(n), threads=n, partitions=3) for n in (1, 2)]
     files = [{file.name: file.read_bytes() for file in output.iterdir()} for output in written]
     assert files[0] == files[1]
+
+
+def test_tables_that_are_there_are_taken_and_others_need_the_tool(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "tpch-0.01").symlink_to(folder)
+    assert tables(SCALE, tmp_path) == tmp_path / "tpch-0.01"
+    with pytest.raises(click.ClickException, match="tpchgen-cli"):
+        tables(2, tmp_path)
+    assert not (tmp_path / "tpch-2").exists()
+
+
+def test_the_tool_is_asked_for_eight_parts_and_half_made_tables_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "tpchgen-cli"
+    tool.write_text(
+        f"#!{sys.executable}\nimport os, pathlib, sys\n"
+        'if "--version" in sys.argv: print("tpchgen-cli 4"); sys.exit()\n'
+        'made = pathlib.Path(sys.argv[sys.argv.index("--output-dir") + 1]); made.mkdir()\n'
+        '(made / "asked").write_text(" ".join(sys.argv[1:6]))\n'
+        'sys.exit(os.environ["FAILS"] or 0)\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("FAILS", "no space")
+    with pytest.raises(click.ClickException, match="no space"):
+        tables(2, tmp_path / "data")
+    assert not any((tmp_path / "data").iterdir())
+    monkeypatch.setenv("FAILS", "")
+    made = tables(2, tmp_path / "data")
+    assert made == tmp_path / "data" / "tpch-2" and scale_of(made) == 2
+    assert (made / "asked").read_text() == "parquet -s 2 --parts 8"
 
 
 def test_an_answer_in_another_order_or_with_another_value_is_seen(tmp_path: Path) -> None:
