@@ -50,7 +50,7 @@ class _Cost(NamedTuple):
 # The bounds are measured: growth of RSS by single tasks over inputs whose keys are all different.
 _COUNT_TOKENS = _Cost(3, 224 * MIB)
 _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
-_MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 416 * MIB)
+_MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 448 * MIB)
 _JOIN = _Cost(6, 416 * MIB)  # a sub-partition's rows twice, their keys in a table, and a batch of joined rows
 _JOIN_SHARED = _Cost(5, 256 * MIB)  # one build side for all tasks, of up to 64 MiB before it is laid out
 _NO_TABLE = _Cost(4, 96 * MIB)

@@ -32,6 +32,20 @@ def pick_last(groups: Any, validity: Any, picks: Any) -> None:
             picks[np.uint64(groups[row])] = -(row + 1)
 
 
+@kernel(i64(i32_in, i64, u32_out))
+def first_rows(groups: Any, used: Any, rows: Any) -> Any:
+    """List the first row of each group from number `used` on, numbered as they come; returns how many they are.
+
+    Shapes: groups i32[n]; rows u32[n], filled as far as needed.
+    """
+    count = 0
+    for row in range(groups.size):
+        if groups[row] == used + count:
+            rows[count] = np.uint32(row)
+            count += 1
+    return count
+
+
 @kernel(void(i32_in, u64_in, u8_in, u64_out, i64_out))
 def pick_least(groups: Any, words: Any, validity: Any, least: Any, picks: Any) -> None:
     """Pick the first valid row with the smallest word of each group, which is kept in least[group]."""

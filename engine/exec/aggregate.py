@@ -208,7 +208,7 @@ def merge_in_table(
     with context.scratch.lend(KeyTable) as table:
         # It grows if need be; a partition that is merged in pieces has more rows than any one of them sees.
         table.reset_unbounded(groups=min(rows, MERGE_ROWS_MAX), key_bytes=min(size, MERGE_BYTES_MAX))
-        grouping = Grouping(table, [schema.field(key) for key in keys], make_states)
+        grouping = Grouping(table, [schema.field(key) for key in keys], make_states, keeps_keys=True)
         for batch in _joined(blocks):
             context.check_cancelled()
             values, at = [], len(keys)

@@ -13,6 +13,7 @@ from kernelmill.engine.batch import fixed_view, plain, validity_bytes
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.dense import Column
 from kernelmill.engine.exec.exchange import in_order, take_columns
+from kernelmill.engine.exec.keptkeys import KeptKeys
 from kernelmill.engine.exec.keys import STRINGS_BYTES_MAX, Folding, KeyColumns, Repeated, StagedText
 from kernelmill.engine.exec.liststate import Lists
 from kernelmill.engine.exec.states import Count, Folds, Holds, State, Sum
@@ -37,14 +38,25 @@ class Placing(NamedTuple):
 
 
 class Grouping:
-    """A key table, its key columns and the aggregates' states: rows in, columns out."""
+    """A key table, its key columns and the aggregates' states: rows in, columns out.
+
+    filtered: states that take only rows for which the last of their inputs is true. keeps_keys: of several keys, which
+    come in the types of `keys`, the first row of each group is held.
+    """
 
     def __init__(
-        self, table: KeyTable, keys: list[pa.Field[Any]], make_states: MakeStates, filtered: Sequence[bool] = ()
+        self,
+        table: KeyTable,
+        keys: list[pa.Field[Any]],
+        make_states: MakeStates,
+        filtered: Sequence[bool] = (),
+        *,
+        keeps_keys: bool = False,
     ) -> None:
         self._table, self._filtered = table, filtered
         self.states = make_states(lambda group: self.key_columns(group, group + 1))
         self._keys = KeyColumns(keys) if keys else None
+        self._kept = KeptKeys() if keeps_keys and KeptKeys.may_keep(keys) else None
         self._groups: Groups = np.empty(0, np.int32)
         self._used = 0 if keys else 1  # without keys there is one group, even of no rows
         self._weights: list[int] = []
@@ -96,6 +108,9 @@ class Grouping:
                 self._groups[:rows], upto = 0, rows
             else:
                 upto = self._keys.group(self._table, key_columns, done, self._groups[:rows])
+                if self._kept is not None:
+                    own = [column.slice(done, upto - done) for column in key_columns]
+                    self._kept.add(own, self._groups[done:upto], self._used)
                 self._used = len(self._table)
             self._take(views, done, upto)
             if upto < rows:
@@ -197,6 +212,8 @@ class Grouping:
 
     def key_columns(self, first: int, last: int) -> list[pa.Array[Any]]:
         """The keys of groups [first, last)."""
+        if self._kept is not None and last > first:
+            return self._kept.columns(first, last)
         return [] if self._keys is None else self._keys.columns(self._table, first, last)
 
     def placing(self, first: int, last: int, partitions: int) -> Placing | None:
@@ -238,6 +255,8 @@ class Grouping:
         self._used = 0 if self._keys else 1
         if self._keys is not None:
             self._keys.forget()
+        if self._kept is not None:
+            self._kept.clear()
 
 
 def _rows(column: Column, first: int, last: int) -> Column:

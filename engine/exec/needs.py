@@ -159,7 +159,7 @@ def _of_aggregate(aggs: Iterable[physical.AggSpec]) -> Iterator[Kernel]:
 
 def _of_keys(types: list[pa.DataType]) -> Iterator[Kernel]:
     if len(types) > 1:
-        yield from (*_SEVERAL_KEYS, *_STRING_KEYS)
+        yield from (*_SEVERAL_KEYS, *_STRING_KEYS, picking.first_rows)
     elif types and (is_string_like(turned_type(types[0]))):
         yield from _STRING_KEYS
     elif types:
