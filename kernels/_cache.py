@@ -33,7 +33,8 @@ from typing import NamedTuple
 import llvmlite
 import numpy as np
 import xxhash
-from llvmlite import binding as llvm
+
+from kernelmill.kernels._llvm import llvm
 
 _CACHES_KEPT = 7
 _NUMBA_SETTINGS = ("CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
@@ -76,7 +77,7 @@ def cache_key() -> str:
         with open(path, "rb", buffering=0) as source:
             digest.update(name.encode() + b"\0" + source.read() + b"\0")
     versions = [_numba_version(), llvmlite.__version__, np.__version__, sys.version, sys.abiflags]
-    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    machine = llvm().machine()
     settings = [os.environ.get(f"NUMBA_{name}", "") for name in _NUMBA_SETTINGS]
     for part in [*versions, *machine, *settings]:
         digest.update(part.encode() + b"\0")

@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import binding as llvm
 
 from kernelmill.kernels import _runtime
+from kernelmill.kernels._llvm import llvm
 from kernelmill.kernels._signature import Array, Scalar, Signature, void
 
 HEADER_DATA = object.__basicsize__
@@ -42,10 +42,10 @@ def can_run(calls: Iterable[str]) -> bool:
 
 def missing_names(calls: Iterable[str]) -> list[str]:
     """Those of the names that are nowhere in this process: LLVM would abort it at code that calls one."""
-    missing = [name for name in calls if llvm.address_of_symbol(name) is None]
+    missing = [name for name in calls if llvm().address_of_symbol(name) is None]
     if missing:
         _runtime.provide(missing)
-    return [name for name in missing if llvm.address_of_symbol(name) is None]
+    return [name for name in missing if llvm().address_of_symbol(name) is None]
 
 
 def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[..., Any] | None:
@@ -57,10 +57,7 @@ def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[
     The function raises TypeError where an argument is not as the signature says, and RuntimeError if the code reports
     failure.
     """
-    engine = _engine()
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    address = engine.get_function_address(symbol)
+    address = llvm().link(code, symbol)
     if not address:
         return None
     result_of, returns = _RESULTS[signature.returns.name], signature.returns != void
@@ -96,15 +93,6 @@ def bind(code: bytes, symbol: str, name: str, signature: Signature) -> Callable[
 
     call.address, call.frame_of = address, frame_of  # type: ignore[attr-defined]
     return call
-
-
-@cache
-def _engine() -> Any:
-    """The one linker of this process; code that it has linked stays until the process ends."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(codemodel="jitdefault", jit=True)
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
 @cache

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llvmlite import binding as llvm
+from kernelmill.kernels._llvm import llvm
 
 _MODULES = {"NRT_": "numba.core.runtime._nrt_python", "numba_": "numba._helperlib"}
 
@@ -26,7 +26,7 @@ def provide(names: Iterable[str]) -> None:
         for prefix in _MODULES:
             address = _helpers(prefix).get(name.removeprefix(prefix)) if name.startswith(prefix) else None
             if address:
-                llvm.add_symbol(name, address)
+                llvm().add_symbol(name, address)
 
 
 @cache
