@@ -47,6 +47,7 @@ from bench.harness import (
     threads_option,
     warm_seconds,
 )
+from bench.large import large
 from bench.mapreduce import mapreduce
 from bench.measure import Run, warm_page_cache
 from bench.report import round_order, seconds_table, summarise
@@ -269,6 +270,7 @@ main.add_command(h2o_groupby)
 main.add_command(tpch)
 main.add_command(mapreduce)
 main.add_command(cluster)
+main.add_command(large)
 
 if __name__ == "__main__":
     main()

@@ -61,6 +61,8 @@ def product_type(dtype: pa.DataType) -> pa.DataType:
     if pa.types.is_decimal(opened(dtype)):
         what = f"cannot multiply the values of a group of type {dtype}: digits behind the point would go on for ever"
         raise error(Code.TYPE_MISMATCH, what, hint="cast it to float64 first")
+    if pa.types.is_duration(opened(dtype)):
+        raise error(Code.TYPE_MISMATCH, f"cannot multiply values of type {dtype}", hint="cast it to a number first")
     return sum_type(dtype)
 
 

@@ -22,9 +22,10 @@ from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import column_name, flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.plaintypes import plain_schema
 from kernelmill.engine.plan.fileformats import CsvFormat, Format, IpcFormat, JsonFormat, RecordFormat, TextOptions
 from kernelmill.engine.plan.logical import ScanFiles
-from kernelmill.engine.scan import path_columns, read_as, with_path_fields
+from kernelmill.engine.scan import path_columns, with_path_fields
 from kernelmill.engine.schema import columns_given
 from kernelmill.engine.splits import FileStamp
 
@@ -188,7 +189,7 @@ def scan_ipc(
     with located(origin):
         items, files = _files(source, (".arrow", ".arrows", ".ipc", ".feather"), packed=False)
         schema = unify_schemas([(file.path, arrow_schema(file)) for file in files])
-        return _scan(files, IpcFormat(), read_as(schema), (include_file_paths, hive_partitioning), items, origin)
+        return _scan(files, IpcFormat(), plain_schema(schema), (include_file_paths, hive_partitioning), items, origin)
 
 
 def read_ipc(source: Source, **options: Any) -> DataFrame:

@@ -123,7 +123,7 @@ _ANY_TYPE: dict[str, Function] = {
     "if_else": Function(3, rules.choose, _own(compute.choose)),
 }
 _NUMBERS: dict[str, Function] = {
-    "abs": Function(1, rules.number, _arrow("abs_checked"), Code.OVERFLOW),
+    "abs": Function(1, rules.size, _arrow("abs_checked"), Code.OVERFLOW),
     "round": Function(1, rules.number, lambda args, o: compute.round_to(args[0], o["decimals"]), Code.OVERFLOW),
     "floor": Function(1, rules.number, _same_or("floor")),
     "ceil": Function(1, rules.number, _same_or("ceil")),

@@ -54,7 +54,9 @@ def scalar_of(value: object) -> pa.Scalar[Any]:
 def members(values: Iterable[object]) -> Literal:
     """The node of a list of values of one type, for is_in; KM0107 if they are of several."""
     try:
-        array = pa.array([_member(one) for one in values])
+        plain = [_member(one) for one in values]
+        is_large = any(isinstance(one, int) and one >= 1 << 63 for one in plain)
+        array = pa.array(plain, pa.uint64() if is_large else None)
     except UnicodeEncodeError as exc:
         what = f"is_in: {exc.object!r:.80} is no text: {exc.reason}"
         raise _bad(what, "give whole characters, not half a pair") from exc

@@ -60,6 +60,10 @@ def is_bytes(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_binary(plain) or pa.types.is_large_binary(plain))
 
 
+def _is_any_bytes(dtype: pa.DataType) -> bool:
+    return is_bytes(dtype) or bool(pa.types.is_fixed_size_binary(dtype))
+
+
 def is_number(dtype: pa.DataType) -> bool:
     """Tell whether values are integers or floats; decimals are not, their arithmetic is another."""
     return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype))
@@ -90,6 +94,11 @@ def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
         return pa.large_string()
     if is_bytes(left) and is_bytes(right):
         return pa.large_binary()
+    if _is_any_bytes(left) and _is_any_bytes(right):
+        return pa.binary()  # one of them, or both, of a fixed width
+    if pa.types.is_time(left) and pa.types.is_time(right):
+        unit = _finer(left, right)
+        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
     if pa.types.is_decimal(left) and pa.types.is_decimal(right):
         return _common_decimal(left, right)
     if pa.types.is_duration(left) and pa.types.is_duration(right):
@@ -114,6 +123,8 @@ def fit(value: pa.Scalar[Any], dtype: pa.DataType) -> pa.DataType | None:
         return dtype
     if is_bytes(natural) and is_bytes(dtype):
         return dtype
+    if is_bytes(natural) and pa.types.is_fixed_size_binary(dtype):
+        return dtype if len(value.as_py()) == dtype.byte_width else pa.binary()
     return common_type(dtype, natural)
 
 

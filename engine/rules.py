@@ -33,6 +33,7 @@ class Signature(NamedTuple):
 
 Rule = Callable[[str, Sequence[Arg], Options], Signature]
 
+_DECIMAL_DIGITS, _WIDE_DIGITS = 38, 76
 _NO_VALUES = "columns of this type are passed on, and not computed with"
 _VERBS = {
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "eq_missing", "ne_missing"), "compare"),
@@ -62,13 +63,34 @@ def arithmetic(function: str, args: Sequence[Arg], options: Options) -> Signatur
     meeting = _meet(function, args)
     if function == "add" and (is_text(meeting) or is_bytes(meeting)):
         return Signature((meeting, meeting), meeting, any_null(args))
+    if pa.types.is_decimal(meeting):
+        return _decimals(function, args, meeting)
     meeting = _numbers(function, args, meeting)
     return Signature((meeting, meeting), meeting, any_null(args))
 
 
+def _decimals(function: str, args: Sequence[Arg], meeting: Any) -> Signature:
+    """Exact `+ - *` of decimals: of as many digits as any result has, but of 38 at most, then checked."""
+    left, right = (meeting if arg.bare else arg.type for arg in args)
+    if function == "mul":
+        scale, digits = left.scale + right.scale, left.precision + right.precision + 1
+    else:
+        scale = max(left.scale, right.scale)
+        digits = max(left.precision - left.scale, right.precision - right.scale) + scale + 1
+    is_wide = digits > _DECIMAL_DIGITS or pa.types.is_decimal256(left) or pa.types.is_decimal256(right)
+    if pa.types.is_decimal256(meeting) or scale > _DECIMAL_DIGITS or digits > _WIDE_DIGITS:
+        raise mismatch(function, args, "cast one to a decimal of fewer digits, or to float64")
+    if is_wide:
+        taken = tuple(pa.decimal256(one.precision, one.scale) for one in (left, right))
+        return Signature(taken, pa.decimal128(_DECIMAL_DIGITS, scale), any_null(args))
+    return Signature((left, right), pa.decimal128(digits, scale), any_null(args))
+
+
 def true_divide(function: str, args: Sequence[Arg], options: Options) -> Signature:
-    """`/`: float64 whatever the numbers were; dividing by zero gives an infinity or NaN."""
-    _numbers(function, args, _meet(function, args))
+    """`/`: float64 whatever the numbers were, decimals too; dividing by zero gives an infinity or NaN."""
+    meeting = _meet(function, args)
+    if not pa.types.is_decimal(meeting):
+        _numbers(function, args, meeting)
     return Signature((pa.float64(), pa.float64()), pa.float64(), any_null(args))
 
 
@@ -107,9 +129,16 @@ def negative(function: str, args: Sequence[Arg], options: Options) -> Signature:
     dtype = args[0].type
     if pa.types.is_unsigned_integer(dtype):
         raise mismatch(function, args, f"{cast_text(args[0].node, pa.int64())} can be negative")
-    if not pa.types.is_duration(dtype):
+    if not pa.types.is_duration(dtype) and not pa.types.is_decimal128(dtype):
         dtype = _numbers(function, args, dtype)
     return Signature((dtype,), dtype, any_null(args))
+
+
+def size(function: str, args: Sequence[Arg], options: Options) -> Signature:
+    """A number or a decimal in, the same type out (abs)."""
+    if pa.types.is_decimal128(args[0].type):
+        return Signature((args[0].type,), args[0].type, any_null(args))
+    return number(function, args, options)
 
 
 def number(function: str, args: Sequence[Arg], options: Options) -> Signature:

@@ -18,6 +18,7 @@ from kernelmill.engine.io.source import Source, describe, items_of, list_files
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.options import flag, no_options, one_of, whole_number
 from kernelmill.engine.origin import located, users_line
+from kernelmill.engine.plaintypes import plain_batch, plain_schema
 from kernelmill.engine.plan.fileformats import PathColumns, TextOptions
 from kernelmill.engine.plan.logical import ScanParquet, ScanSource, ScanTable, ScanText
 from kernelmill.engine.schema import is_unicode
@@ -118,7 +119,7 @@ def scan_parquet(
         items = items_of(source)
         files = list_files(items, suffixes=(".parquet", ".parq", ".pq"))
         infos = footers_of(files)
-        schema = read_as(unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing))
+        schema = plain_schema(unify_schemas([(info.file.path, info.schema) for info in infos], missing=missing))
         elsewhere = path_columns(
             files, items, schema, hive_partitioning, _column("include_file_paths", include_file_paths)
         )
@@ -150,8 +151,8 @@ def with_path_fields(schema: pa.Schema, columns: PathColumns) -> pa.Schema:
 def from_arrow(data: Any) -> LazyFrame:
     """Make a LazyFrame of anything with `__arrow_c_stream__`: pandas, Polars, DuckDB, pyarrow tables and batches.
 
-    The data is taken once and kept. Strings of any layout become string, dictionaries their values.
-    KM0107 if `data` is something else.
+    The data is taken once and kept. Strings of any layout become string, dictionaries their values, and so on: see
+    `engine/plaintypes`. KM0107 if `data` is something else.
     """
     origin = users_line()
     if isinstance(data, pa.RecordBatch):
@@ -170,10 +171,10 @@ def from_arrow(data: Any) -> LazyFrame:
         hint = "give it something with __arrow_c_stream__: a pyarrow.Table, a pandas, Polars or DuckDB frame"
         raise error(Code.BAD_SETTING, what, where=origin, hint=hint)
     with located(origin):
-        schema = read_as(table.schema)
+        schema = plain_schema(table.schema)
         # cut first: a cast of one slice at a time cannot overflow the 32-bit offsets of string
         slices = [part for batch in table.to_batches(max_chunksize=BATCH_ROWS) for part in _cut(batch)]
-        batches = tuple(part.cast(schema) for part in slices if part.num_rows)
+        batches = tuple(plain_batch(part, schema) for part in slices if part.num_rows)
         return LazyFrame(ScanTable(batches, schema, origin=origin))
 
 
@@ -186,26 +187,8 @@ def scan_source(source: DataSource) -> LazyFrame:
     """
     origin = users_line()
     with located(origin):
-        schema = read_as(declared_schema(source))
+        schema = plain_schema(declared_schema(source))
         return LazyFrame(ScanSource(UserSource(source, schema), schema, origin=origin))
-
-
-def read_as(schema: pa.Schema) -> pa.Schema:
-    """The types that columns have inside plans: one string and one binary type, dictionaries as their values."""
-    return pa.schema([pa.field(item.name, _plain(item.type), nullable=item.nullable) for item in schema])
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        item = kind.value_field
-        return pa.list_(pa.field(item.name, _plain(item.type), nullable=item.nullable))
-    return kind
 
 
 def _cut(batch: pa.RecordBatch) -> list[pa.RecordBatch]:

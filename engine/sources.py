@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.plaintypes import plain_batch
 from kernelmill.engine.schema import field_text
 from kernelmill.engine.splits import SourceSplit
 from kernelmill.engine.userfunctions import shown, told
@@ -110,7 +111,7 @@ class UserSource:
             self._check(batch, where)
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 # cut first: a cast of one slice at a time cannot overflow the 32-bit offsets of string
-                yield batch.slice(start, BATCH_ROWS).cast(self.schema)
+                yield plain_batch(batch.slice(start, BATCH_ROWS), self.schema)
 
     def _check(self, batch: Any, where: str) -> None:
         if not isinstance(batch, pa.RecordBatch):

@@ -11,6 +11,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.bytestream import InputFile
 from kernelmill.engine.io.context import Place, ReadContext, RowPlace
+from kernelmill.engine.plaintypes import plain_column
 from kernelmill.engine.splits import FileRange, FileStamp
 
 _MAGIC = b"ARROW1"
@@ -94,7 +95,7 @@ def _fitted(batch: pa.RecordBatch, wanted: pa.Schema, file: FileStamp) -> pa.Rec
     for field in wanted:
         column = batch.column(field.name)
         try:
-            columns.append(column if column.type == field.type else column.cast(field.type))
+            columns.append(plain_column(column, field.type))
         except pa.ArrowInvalid as problem:
             what = f"a {column.type} value does not fit {field.type}, the type that all files were given: {problem}"
             hint = "read these files apart, or cast the column"

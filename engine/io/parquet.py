@@ -23,6 +23,7 @@ from kernelmill.engine.io.parquet_footer import ParquetInfo, RowGroup, parquet_i
 from kernelmill.engine.io.parquet_pages import worth_a_dictionary
 from kernelmill.engine.io.widening import unify_schemas
 from kernelmill.engine.lazymodules import pq
+from kernelmill.engine.plaintypes import plain_column
 from kernelmill.engine.plan.physical import ReadParquet
 from kernelmill.engine.splits import FileStamp, ParquetFilesSplit, ParquetSplit
 
@@ -199,10 +200,8 @@ class _Source:
                 values = array.dictionary.cast(kind)
                 return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), values)
             array = array.dictionary_decode()
-        if array.type == kind:
-            return array
         try:
-            return array.cast(kind)
+            return plain_column(array, kind)
         except pa.ArrowInvalid as problem:
             where = f"{self.file.path}, row group {number}, column {field.name!r}"
             what = f"a {array.type} value does not fit {kind}, the type that all files were given: {problem}"

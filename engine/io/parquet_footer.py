@@ -13,6 +13,7 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.pruning import ColumnStats
 from kernelmill.engine.lazymodules import pq
+from kernelmill.engine.plaintypes import plain_kind
 from kernelmill.engine.splits import FileStamp
 
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
@@ -85,18 +86,7 @@ def parquet_info(file: FileStamp) -> ParquetInfo:
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """The types in which columns are handed on: no large or view text, no dictionaries; no metadata."""
-    return pa.schema([pa.field(field.name, plain_type(field.type), field.nullable) for field in schema])
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which a column of type `kind` is handed on."""
-    if isinstance(kind, pa.DictionaryType):
-        return plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    return kind
+    return pa.schema([pa.field(field.name, plain_kind(field.type), field.nullable) for field in schema])
 
 
 def system_error(problem: OSError, path: str) -> KernelmillError:
