@@ -140,10 +140,44 @@ def fill_nan(values: Datum, other: Datum) -> Datum:
 # Any type ------------------------------------------------------------------------------------------------------------
 
 
+def equal(left: Datum, right: Datum) -> Datum:
+    """Equality in which NaN equals NaN, as in Polars, DuckDB and groups."""
+    found = pc.equal(left, right)
+    if not pa.types.is_floating(left.type) or _is_number(left) or _is_number(right):
+        return found
+    return pc.or_(found, pc.and_(pc.is_nan(left), pc.is_nan(right)))
+
+
+def not_equal(left: Datum, right: Datum) -> Datum:
+    """The opposite of `equal`; null where that is."""
+    return pc.invert(equal(left, right)) if pa.types.is_floating(left.type) else pc.not_equal(left, right)
+
+
+def less(left: Datum, right: Datum) -> Datum:
+    """Order in which NaN is greater than all numbers, as in a sort; `left > right` is less(right, left)."""
+    if not pa.types.is_floating(left.type) or _is_number(right):
+        return pc.less(left, right)
+    if _is_number(left):
+        return pc.invert(pc.greater_equal(left, right))
+    return pc.and_(pc.or_(pc.less(left, right), pc.is_nan(right)), pc.invert(pc.is_nan(left)))
+
+
+def less_equal(left: Datum, right: Datum) -> Datum:
+    """As `less`, or equal."""
+    if not pa.types.is_floating(left.type):
+        return pc.less_equal(left, right)
+    return pc.invert(less(right, left))
+
+
+def _is_number(value: Datum) -> bool:
+    """Whether this is one value, and not NaN: comparing with it needs no look for NaN beside it."""
+    return isinstance(value, pa.Scalar) and value.as_py() == value.as_py()
+
+
 def equal_missing(left: Datum, right: Datum) -> Datum:
     """Equality in which null equals null."""
     both = pc.and_(pc.is_null(left), pc.is_null(right))
-    return pc.if_else(both, TRUE, pc.coalesce(pc.equal(left, right), FALSE))
+    return pc.if_else(both, TRUE, pc.coalesce(equal(left, right), FALSE))
 
 
 def choose(test: Datum, then: Datum, otherwise: Datum) -> Datum:

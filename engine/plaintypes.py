@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kernelmill.engine import lazymodules
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.lazymodules import pc
+
+pc: Any = lazymodules.pc  # its stubs know fewer functions than it has
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -100,5 +102,6 @@ def _as_list(views: Any) -> Any:
     lengths = np.asarray(pc.list_value_length(views).fill_null(0)).astype(np.int64)
     offsets = np.zeros(len(views) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    mask = pc.is_null(views) if views.null_count else None
-    return pa.LargeListArray.from_arrays(pa.array(offsets), views.flatten(), mask=mask)
+    mask: Any = pc.is_null(views) if views.null_count else None
+    starts: Any = pa.array(offsets)
+    return pa.LargeListArray.from_arrays(starts, views.flatten(), mask=mask)

@@ -71,7 +71,7 @@ def arithmetic(function: str, args: Sequence[Arg], options: Options) -> Signatur
 
 def _decimals(function: str, args: Sequence[Arg], meeting: Any) -> Signature:
     """Exact `+ - *` of decimals: of as many digits as any result has, but of 38 at most, then checked."""
-    left, right = (meeting if arg.bare else arg.type for arg in args)
+    left, right = (arg.type if pa.types.is_decimal(arg.type) and not arg.bare else meeting for arg in args)
     if function == "mul":
         scale, digits = left.scale + right.scale, left.precision + right.precision + 1
     else:

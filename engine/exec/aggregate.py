@@ -211,7 +211,11 @@ def merge_in_table(
         grouping = Grouping(table, [schema.field(key) for key in keys], make_states, keeps_keys=True)
         for batch in _joined(blocks):
             context.check_cancelled()
-            columns, values, at = batch.columns, [], len(keys)  # a list that is made at each look: 10,000 of 10,000 once
+            columns, values, at = (
+                batch.columns,
+                [],
+                len(keys),
+            )  # a list that is made at each look: 10,000 of 10,000 once
             for width in widths:
                 values.append(columns[at : at + width])
                 at += width

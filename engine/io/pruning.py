@@ -1,8 +1,8 @@
 """Which row groups a filter can skip, by their statistics alone; in doubt a row group is read.
 
 Each node gets the set of outcomes (true, false, null) that its rows may have, as bits; `and`, `or` and `not` combine
-sets by the rules of three-valued logic. So a negation is as safe as what it negates: `not (x > 5)` is true for NaN,
-which no statistic shows, and the set of `x > 5` on floats therefore always holds false.
+sets by the rules of three-valued logic. So a negation is as safe as what it negates: `x > 5` is true for NaN,
+the greatest of floats, which no statistic shows, and the set of `x > 5` on floats therefore always holds true.
 """
 
 from __future__ import annotations
@@ -148,14 +148,14 @@ def _against(name: str, column: ColumnStats, literal: Literal) -> int:
     for lowest, highest, value in readings:
         found |= _range_outcomes(name, lowest, highest, value)
     if pa.types.is_floating(column.type):
-        found |= TRUE if name == "ne" else FALSE  # a NaN that the statistics do not show
+        found |= TRUE if name in ("ne", "gt", "ge") else FALSE  # a NaN, the greatest, that the statistics do not show
     return found | nulls
 
 
 def _range_outcomes(name: str, lowest: Any, highest: Any, value: Any) -> int:
     """What values within the bounds may give; the bounds themselves need not be values (cut text)."""
-    if isinstance(value, float) and math.isnan(value):  # nothing is equal to it, less or greater
-        return TRUE if name == "ne" else FALSE
+    if isinstance(value, float) and math.isnan(value):  # the greatest, equal to others that the statistics do not show
+        return TRUE | FALSE
     inside = lowest <= value <= highest
     match name:
         case "eq":

@@ -21,6 +21,8 @@ from kernelmill.engine.plan.logical import Aggregate, LogicalPlan, Project, Sort
 from kernelmill.engine.plan.physical import AggSpec, NamedNode
 from kernelmill.engine.typing import children, columns_of, contains_aggregate, node_text, rebuild, type_of
 
+_ANY_VALUE = Literal(pa.scalar(True, pa.bool_()))  # made once: without its type pyarrow looks for dateutil
+
 
 def lower_group_by(
     below: LogicalPlan, keys: Sequence[NamedNode], outputs: Sequence[NamedNode], origin: str
@@ -137,7 +139,7 @@ def _check(schema: pa.Schema, keys: Sequence[NamedNode], outputs: Sequence[Named
     for output in outputs:
         type_of(output.node, schema)
         _check_nesting(output.node)
-        loose = columns_of(_above(output.node, lambda agg: Literal(pa.scalar(True)))) - key_names
+        loose = columns_of(_above(output.node, lambda agg: _ANY_VALUE)) - key_names
         if loose or not (contains_aggregate(output.node) or columns_of(output.node)):
             verb = "agg" if keys else "select"
             what = f"{verb}({node_text(output.node)}) is not one value {'a group' if keys else 'of all rows'}"
