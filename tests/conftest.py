@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import hypothesis
 import pytest
 
+from kernelmill.kernels import _jit
+
 hypothesis.settings.register_profile("kernelmill", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kernelmill")
+
+
+def pytest_collection_modifyitems(items):
+    """A test is called the same in every process, or no two of them can share out the tests, nor one be run again."""
+    nameless = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if nameless:
+        raise pytest.UsageError(f"ids= makes a name of a memory address: {nameless[0]}")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,6 +32,17 @@ def _settings_of_the_user_do_not_count(tmp_path_factory):
     patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     yield
     patch.undo()
+
+
+@pytest.fixture
+def cache_without_functions(tmp_path):
+    """A cache for processes of this test: what this one has, but no function of users."""
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    if (warm := _jit.cache_directory()) is not None:
+        users = shutil.ignore_patterns("map-*", "reduce-*", "fold-*", "partition-*", "lock")
+        shutil.copytree(warm, folder / warm.name, ignore=users)
+    return folder
 
 
 @pytest.fixture

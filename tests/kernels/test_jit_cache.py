@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -76,14 +77,22 @@ def run(source, cache, **more):
     return result_of(start(source, cache, **more))
 
 
-@pytest.fixture
-def warmed(source, tmp_path):
-    """A cache that holds both kernels: (root, its one directory)."""
-    root = tmp_path / "cache"
+@pytest.fixture(scope="module")
+def first_cache(source, tmp_path_factory):
+    """The directory of a cache that a first process filled with both kernels; for `warmed` to copy."""
+    root = tmp_path_factory.mktemp("first") / "cache"
     compiled, answers, said, place, took_time, numba_came = run(source, root)
     assert (sorted(compiled), answers, said, took_time, numba_came) == (sorted(BOTH), ANSWERS, [], True, True)
     assert Path(place).parent == root  # KERNELMILL_CACHE_DIR counts
-    return root, Path(place)
+    return Path(place)
+
+
+@pytest.fixture
+def warmed(first_cache, tmp_path):
+    """A cache of this test's own that holds both kernels: (root, its one directory)."""
+    root = tmp_path / "cache"
+    shutil.copytree(first_cache.parent, root)
+    return root, root / first_cache.name
 
 
 def file_of(place, kernel):

@@ -91,7 +91,6 @@ def same(first, second):
         (none_above, st.none() | st.integers(0, 60), pa.int64()),
         (both, st.booleans(), pa.bool_()),
     ],
-    ids=str,
 )
 @QUICK
 @given(data=st.data())
@@ -167,7 +166,7 @@ def test_states_of_any_plain_values_travel_in_plain_python():
         frozenset({(2, 3)}),
         {"a": {1: ()}},
     ],
-    ids=repr,
+    ids=lambda state: type(state).__name__,
 )
 def test_a_plain_state_is_itself_again(state):
     assert decoded(encoded(state)) == state and type(decoded(encoded(state))) is type(state)

@@ -75,7 +75,6 @@ def placed(function, columns, partitions, *, is_tuple, compile_):
         (by_sign, st.integers(-100, 100), pa.int16()),
         (by_flag, st.none() | st.booleans(), pa.bool_()),
     ],
-    ids=str,
 )
 @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(data=st.data())
@@ -86,7 +85,7 @@ def test_compiled_and_plain_python_place_alike(function, values, dtype, data):
     assert made[0] == made[1]
 
 
-@pytest.mark.parametrize("function", [by_hash, by_both], ids=str)
+@pytest.mark.parametrize("function", [by_hash, by_both])
 @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(rows=st.lists(st.tuples(TEXTS, st.none() | st.integers(-(2**60), 2**60)), max_size=20), n=st.integers(1, 5))
 def test_tuples_are_placed_alike(function, rows, n):

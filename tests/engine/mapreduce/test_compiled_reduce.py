@@ -115,7 +115,6 @@ def run(table, reduce, compile_, types, **options):
         (median, FLOATS, pa.float64()),
         (median, TEXTS, pa.string()),
     ],
-    ids=str,
 )
 @settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(data=st.data())

@@ -94,11 +94,11 @@ print(sorted(lines.pipe(km.MapReduce(counted, order=None)).collect().rows()))
 """
 
 
-def test_an_edited_file_counts_in_the_next_process(tmp_path):
+def test_an_edited_file_counts_in_the_next_process(tmp_path, cache_without_functions):
     file = tmp_path / "job.py"
     for helper, default, constant in ((1, 2, 3), (4, 2, 3), (4, 5, 3), (4, 5, 6)):
         file.write_text(PROGRAM.format(helper=helper, default=default, constant=constant))
-        environment = os.environ | {"KERNELMILL_CACHE_DIR": str(tmp_path / "cache")}
+        environment = os.environ | {"KERNELMILL_CACHE_DIR": str(cache_without_functions)}
         words = [sys.executable, "-W", "error", str(file)]
         done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr

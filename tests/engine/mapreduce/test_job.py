@@ -63,7 +63,7 @@ def add(key, values, emit):
         {"reduce": "sum", "combine": lambda a, b: a + b},
         {"reduce": "sum", "combine": "sum"},
     ],
-    ids=str,
+    ids=lambda how: " ".join(f"{step} {getattr(means, '__name__', means)}" for step, means in how.items()),
 )
 @pytest.mark.parametrize("order", ["key", "value", None])
 def test_word_count_in_every_form(how, order):

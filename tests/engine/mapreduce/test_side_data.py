@@ -321,9 +321,10 @@ print(frame.pipe(job).collect(progress=False).rows(), "numba" in sys.modules)
 """
 
 
-def test_a_second_process_with_other_contents_does_without_numba(tmp_path):
+def test_a_second_process_with_other_contents_does_without_numba(cache_without_functions):
     def run(word):
-        environment = {"PATH": "/usr/bin", "KERNELMILL_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+        cache = str(cache_without_functions)
+        environment = {"PATH": "/usr/bin", "KERNELMILL_CACHE_DIR": cache, "PYTHONPATH": ":".join(sys.path)}
         words = [sys.executable, "-c", SECOND_PROCESS, word]
         return subprocess.run(words, capture_output=True, text=True, env=environment, check=True).stdout.strip()
 
