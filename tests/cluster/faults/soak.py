@@ -219,8 +219,9 @@ class Soak:
 
     def damage(self) -> None:
         """A bit of a block flips, or the block goes."""
-        kind = self.chance.choice(["*.data", "*.pack"])
-        files = list(self.rig.scratch(self.worker()).rglob(kind))
+        kind = self.chance.choice([".data", ".pack"])
+        walk = os.walk(self.rig.scratch(self.worker()))  # rglob does not bear folders that go meanwhile
+        files = [Path(folder, name) for folder, _, names in walk for name in names if name.endswith(kind)]
         if not files:
             return
         path = self.chance.choice(files)
