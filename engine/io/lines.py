@@ -27,9 +27,10 @@ from kernelmill.kernels.utf8 import repair_utf8
 BATCH_ROWS = 64 << 10
 BATCH_BYTES = 2 << 20
 """Text of a batch of lines: 64 Ki of them are rarely longer, and the columns beside it stay in the cache too."""
-IN_PLACE_BYTES = 4 << 20
+IN_PLACE_BYTES = 8 << 20
 """Text of a block whose lines stay in place. They have no columns beside them, and what Python does for a batch finds
-the core's caches full of text and tables: it takes half a millisecond, a tenth of a compiled map's time at 2 MiB."""
+the core's caches full of text and tables: it takes half a millisecond, a tenth of a compiled map's time at 2 MiB. Such
+a batch has up to twice BATCH_ROWS, which is what the room for their places holds."""
 _JOIN_BELOW_ROWS, _JOIN_BELOW_BYTES = BATCH_ROWS // 2, BATCH_BYTES // 2
 _STRING_BYTES_MAX = (1 << 31) - 1
 _SMALL_BYTES = 64 << 10
@@ -155,7 +156,8 @@ class _Rows:
         self._has_offsets = any(column.holds == "offsets" for column in self._columns)
         self._separator = np.frombuffer(options.separator, np.uint8)
         rows = BATCH_ROWS
-        self._ends = np.frombuffer(context.buffer("line_ends", 4 * (rows + 1)), np.int32)[: rows + 1]
+        self._ends_in_place = np.frombuffer(context.buffer("line_ends", 4 * 2 * (rows + 1)), np.int32)[: 2 * rows]
+        self._ends = self._ends_in_place[: rows + 1]
         self._starts = np.frombuffer(context.buffer("line_starts", 8 * (rows + 1)), np.int64)[: rows + 1]
         self._found = np.zeros(1, np.int64)
 
@@ -183,7 +185,7 @@ class _Rows:
 
     def _in_place(self, block: TextBlock, rows: int) -> Iterator[Located]:
         """The lines of a block, of which `_find` has found the first `rows`."""
-        at, starts, ends = block.start, self._starts.view(np.int32), self._ends
+        at, starts, ends = block.start, self._starts.view(np.int32), self._ends_in_place
         while True:
             lines = LinesInPlace(self._schema, block.data[at:], starts[:rows], ends[:rows])
             yield lines, self._place_in(block, at, starts[:rows])
@@ -194,7 +196,8 @@ class _Rows:
 
     def _find(self, block: TextBlock, at: int) -> int:
         """Find lines from data[at] on, as many as a batch may have; returns how many, and leaves where to go on."""
-        starts, ends = self._starts.view(np.int32)[:BATCH_ROWS], self._ends[:BATCH_ROWS]
+        ends = self._ends_in_place
+        starts = self._starts.view(np.int32)[: ends.size]
         return int(find_lines(block.data, at, block.stop, starts, ends, self._found))
 
     def _place_in(self, block: TextBlock, start: int, starts: NDArray[np.int32]) -> Place:

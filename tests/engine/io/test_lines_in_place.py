@@ -24,7 +24,7 @@ BAD = st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80"])
 
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
-    """Blocks of a hundred bytes, few rows a batch, and even the smallest stays in place."""
+    """Blocks of a hundred bytes, few rows a batch (in place ten), and even the smallest stays in place."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BATCH_BYTES", 100)
         patch.setattr(reading, "IN_PLACE_BYTES", 100)
@@ -93,7 +93,7 @@ def test_bytes_that_are_no_text_are_found_wherever_they_lie_in_a_block(tmp_path)
         assert (caught.value.code, caught.value.where.split(",")[1]) == (Code.ENCODING, f" byte {at}")
 
 
-@pytest.mark.parametrize(("text", "looks"), [("plain\n" * 4, 0), ("plain\n" * 3 + "é", 1), ("plain\n" * 6, 1)])
+@pytest.mark.parametrize(("text", "looks"), [("plain\n" * 4, 0), ("plain\n" * 3 + "é", 1), ("plain\n" * 11, 1)])
 def test_text_is_looked_at_once_where_its_lines_are_ascii_and_make_one_batch(tmp_path, monkeypatch, text, looks):
     path, find, looked = tmp_path / "t.txt", reading.FileReader.find_invalid, []
     path.write_text(text)
