@@ -12,10 +12,10 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-nojit test-faults soak lint bench dist clean
+.PHONY: help demo test test-fast test-nojit test-faults soak lint bench bench-h2o bench-tpch bench-large dist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed-run ## count the words of the King James Bible into build/demo
 	@mkdir -p build
@@ -50,6 +50,18 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts
 bench: $(VENV)/.installed-test ## benchmarks of the engine against plain Python on the same input
 	$(BIN)/python -m pytest bench $(PYTEST_ARGS)
 
+bench-h2o: $(VENV)/.installed-test ## h2o's ten group-by and five join questions at 10^7 rows, beside DuckDB and Polars
+	$(BIN)/python -m bench.corpus h2o
+	$(BIN)/python -m bench.corpus join-tables
+	$(BIN)/python -m bench.compare h2o-groupby
+	$(BIN)/python -m bench.compare h2o-join
+
+bench-tpch: $(VENV)/.installed-bench ## the 22 queries of TPC-H, beside DuckDB and Polars
+	$(BIN)/python -m bench.compare tpch
+
+bench-large: $(VENV)/.installed-test ## 10,000 columns, 100,000 files, 2.5 GB of text in a column, 10^8 groups; 20 minutes
+	$(BIN)/python -m bench.compare large
+
 dist: $(VENV)/.installed-dev ## sdist, wheel made from it, both checked in a clean environment
 	@.ci/check-dist $(BIN)/python
 
@@ -57,11 +69,12 @@ clean: ## remove what builds and tests left; the environment in .venv stays
 	rm -rf build dist src/kernelmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-# One environment, three sizes. A stamp is younger than the pins it was installed from.
+# One environment, four sizes. A stamp is younger than the pins it was installed from.
 $(VENV)/.installed-run: EXTRA :=
 $(VENV)/.installed-test: EXTRA := [test]
 $(VENV)/.installed-dev: EXTRA := [dev]
-$(VENV)/.installed-run $(VENV)/.installed-test $(VENV)/.installed-dev: $(BIN)/python $(PINS)
+$(VENV)/.installed-bench: EXTRA := [bench]
+$(VENV)/.installed-run $(VENV)/.installed-test $(VENV)/.installed-dev $(VENV)/.installed-bench: $(BIN)/python $(PINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$(EXTRA)"
 	@touch $@
 

@@ -1,7 +1,7 @@
 """Inputs that are large in one way: very wide, in very many files, of very much text, or of very many groups.
 
 `python -m bench.largetables KIND SIZE TARGET` makes one. Values follow from their row's number, so that results are
-known without an engine; memory stays at some hundreds of megabytes.
+known without an engine; memory stays at some hundreds of megabytes, but for text, whose row group is made at once.
 
     wide     SIZE columns `c0`, `c1`... of 2,000 rows: c<i> of row r is (r * (2 i + 1)) mod 1009; `g` is r mod 7
     files    SIZE tiny Parquet files of ten rows, below parquet/, and as many text files of three lines, below text/
@@ -78,12 +78,13 @@ def _files(count: int, target: Path) -> None:
 def _text(size: int, target: Path) -> None:
     rows, schema = text_rows(size), pa.schema([("s", pa.string()), ("k", pa.int64()), ("r", pa.int64())])
     keys, padding = keys_of_text(rows), "-" * (TEXT_BYTES - KEY_DIGITS)
-    with pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=False) as writer:
-        for first, stop in _ranges(rows):
-            some = keys[first:stop]
-            texts = pa.array([f"{key:0{KEY_DIGITS}}{padding}" for key in some.tolist()], pa.string())
-            batch = pa.record_batch([texts, pa.array(some), pa.array(np.arange(first, stop))], schema=schema)
-            writer.write_batch(batch, row_group_size=rows)
+    batches = []  # all of them: pyarrow makes one row group of what it is given at once, and of nothing more
+    for first, stop in _ranges(rows):
+        some = keys[first:stop]
+        texts = pa.array([f"{key:0{KEY_DIGITS}}{padding}" for key in some.tolist()], pa.string())
+        batches.append(pa.record_batch([texts, pa.array(some), pa.array(np.arange(first, stop))], schema=schema))
+    table = pa.Table.from_batches(batches)
+    pq.write_table(table, target, compression="zstd", use_dictionary=False, row_group_size=rows)
 
 
 def _groups(rows: int, target: Path) -> None:

@@ -31,7 +31,7 @@ __all__ = ["BATCH_ROWS_MAX", "ParquetInfo", "RowGroup", "parquet_info", "read_ro
 
 # Few and large: each batch costs Python and two GIL hand-overs a step, which two threads wait for. A group-by of 1e7
 # rows took 0.86 CPU-seconds at 64 Ki rows a batch, 0.74 at 256 Ki, 0.65 at 1 Mi, far larger than L2 as those are.
-_BATCH_ROWS_MIN, BATCH_ROWS_MAX = 1 << 16, 1 << 20
+_BATCH_ROWS_MIN, BATCH_ROWS_MAX = 1 << 10, 1 << 20
 _BATCH_BYTES = 48 << 20
 _BUFFER_BYTES = 1 << 20
 # Up to this many uncompressed bytes a row group with dictionary columns is decoded at once, so that its batches share
@@ -115,9 +115,11 @@ class _Source:
     def __init__(self, info: ParquetInfo, operator: ReadParquet) -> None:
         self.info, self.operator, self.file = info, operator, info.file
         self.present = [name for name in operator.schema.names if info.schema.get_field_index(name) >= 0]
-        elsewhere = operator.path_columns.names
+        elsewhere = set(operator.path_columns.names)
         self.present = [name for name in self.present if name not in elsewhere]
-        absent = [name for name in operator.schema.names if name not in self.present and name not in elsewhere]
+        self._there = frozenset(self.present)  # a set, for there may be ten thousand columns
+        known = self._there | elsewhere
+        absent = [name for name in operator.schema.names if name not in known]
         self._values = {
             field.name: value_of(info.file, field, operator.path_columns)
             for field in operator.schema
@@ -181,7 +183,7 @@ class _Source:
         for field in self.operator.schema:
             if field.name in self._values:
                 array: pa.Array[Any] = repeated(self._values[field.name], rows)
-            elif piece is None or field.name not in self.present:
+            elif piece is None or field.name not in self._there:
                 array = pa.nulls(rows, field.type)
             else:
                 array = self._cast(piece.column(field.name), field, number)
@@ -210,8 +212,8 @@ class _Source:
 
 def _batch_rows(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
     """Rows of a batch, from the footer alone: as many as are some 48 MiB before they were compressed."""
-    columns = (group.column(number) for number in range(group.num_columns))
-    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in names)
+    columns, wanted = (group.column(number) for number in range(group.num_columns)), frozenset(names)
+    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
     rows = _BATCH_BYTES * max(1, group.num_rows) // max(1, size)
     return max(_BATCH_ROWS_MIN, min(BATCH_ROWS_MAX, rows))
 
