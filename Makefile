@@ -1,14 +1,16 @@
 # make help lists the targets. Each needs Python 3.11+, make and a package index once; then everything is in .venv.
-# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; SEEDS=100000 and
-# MINUTES=60 are for make soak.
+# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; PROCESSES=2 shares tests out to
+# two processes, 0 runs them in pytest's own; SEEDS=100000 and MINUTES=60 are for make soak.
 
 PYTHON ?=
 PYTEST_ARGS ?=
+PROCESSES ?= 0
 SEEDS ?= 10000
 MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
+SIDE_BY_SIDE = -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,14 +25,14 @@ demo: $(VENV)/.installed-run ## count the words of the King James Bible into bui
 
 test: $(VENV)/.installed-test ## the whole bounded test suite, then the kernels' tests as plain Python
 	@$(BIN)/kernelmill warm
-	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not faults" $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory test-nojit
 
 test-fast: $(VENV)/.installed-test ## what finishes within a minute
-	$(BIN)/python -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not faults" $(PYTEST_ARGS)
 
 test-nojit: $(VENV)/.installed-test ## the kernels' tests with the compiler off
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest tests/kernels $(PYTEST_ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/kernels $(PYTEST_ARGS)
 
 test-faults: $(VENV)/.installed-test ## all faults of a cluster: processes killed, hosts cut off, hostile peers
 	@$(BIN)/kernelmill warm

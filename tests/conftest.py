@@ -22,6 +22,21 @@ def pytest_collection_modifyitems(items):
         raise pytest.UsageError(f"ids= makes a name of a memory address: {nameless[0]}")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print for each test of faults how often which fault struck."""
+    struck = {
+        report.nodeid.split("::", 1)[1]: told
+        for report in terminalreporter.stats.get("", [])
+        for name, told in report.user_properties
+        if name == "struck"
+    }
+    if not struck:
+        return
+    terminalreporter.section("faults that struck")
+    for name, told in sorted(struck.items()):
+        terminalreporter.write_line(f"{name}: {told}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _settings_of_the_user_do_not_count(tmp_path_factory):
     """KERNELMILL_* of the shell and the user's config.toml would change what tests see; the kernel cache may stay."""

@@ -13,7 +13,6 @@ from kernelmill.engine import origin
 _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE), str(_HERE / "faults"), str(_HERE / "netns")]
 
-_STRUCK: dict[str, Counter[str]] = {}
 _PASSED = pytest.StashKey[bool]()
 
 
@@ -48,7 +47,8 @@ def strikes(request):
     if not request.node.stash.get(_PASSED, False):
         return  # what did not strike is not what is wrong
     assert found.counts.total() > 0, "no fault struck: nothing was tested"
-    _STRUCK[request.node.nodeid] = found.counts
+    told = ", ".join(f"{fault} x{count}" for fault, count in sorted(found.counts.items()))
+    request.node.user_properties.append(("struck", told))  # for the summary, which another process may print
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,13 +58,3 @@ def pytest_runtest_makereport(item, call):
     if call.when == "call":
         item.stash[_PASSED] = report.passed
     return report
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print for each test how often which fault struck."""
-    if not _STRUCK:
-        return
-    terminalreporter.section("faults that struck")
-    for name, counts in sorted(_STRUCK.items()):
-        told = ", ".join(f"{fault} x{count}" for fault, count in sorted(counts.items()))
-        terminalreporter.write_line(f"{name.split('::', 1)[1]}: {told}")
