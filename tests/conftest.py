@@ -62,10 +62,11 @@ def cache_without_functions(tmp_path):
 
 @pytest.fixture
 def signals_reach_children():
-    """A shell's background jobs ignore Ctrl-C, those of nohup a hang-up; what a test starts must not inherit that."""
-    ignored = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_IGN]
+    """A shell's background jobs ignore Ctrl-C, those of nohup a hang-up; a test and what it starts must not do so."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [one for one in usual if signal.getsignal(one) is signal.SIG_IGN]
     for one in ignored:
-        signal.signal(one, signal.SIG_DFL)
+        signal.signal(one, usual[one])
     yield
     for one in ignored:
         signal.signal(one, signal.SIG_IGN)

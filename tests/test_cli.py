@@ -381,7 +381,7 @@ def test_clean_reports_what_it_removed(run):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_ctrl_c_in_the_middle_of_a_job_leaves_nothing(tmp_path):
+def test_ctrl_c_in_the_middle_of_a_job_leaves_nothing(tmp_path, signals_reach_children):
     book = b"".join(path.read_bytes() for path in sorted(KJV.glob("*.txt")))
     with open("books.txt", "wb") as file:
         for _ in range(20):

@@ -188,7 +188,7 @@ def test_an_error_of_the_job_is_not_taken_for_one_of_the_sink_that_wraps_it():
         assert found.code is Code.CAST, kind
 
 
-def test_ctrl_c_aborts():
+def test_ctrl_c_aborts(signals_reach_children):
     class Pressing(Shelf):
         def begin(self, schema, parts):
             super().begin(schema, parts)

@@ -134,7 +134,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_nothing_is_left_however_the_program_ends(number):
+def test_nothing_is_left_however_the_program_ends(signals_reach_children, number):
     program = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PROGRAM)], stdout=subprocess.PIPE, text=True)
     folder, *pids = program.stdout.readline().split()
     assert len(pids) == 2
@@ -145,7 +145,7 @@ def test_nothing_is_left_however_the_program_ends(number):
     wait_until(lambda: not os.path.exists(folder))
 
 
-def test_ctrl_c_cancels_the_job(cluster, tmp_path):
+def test_ctrl_c_cancels_the_job(signals_reach_children, cluster, tmp_path):
     """As the terminal does it: the signal comes in the middle of the job."""
 
     def slow(line, emit):

@@ -27,7 +27,7 @@ TICKET_KEY = b"t" * 32
 
 
 @pytest.fixture
-def master():
+def master(signals_reach_children):
     found = MasterProcess()
     yield found
     found.close()
