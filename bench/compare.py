@@ -51,6 +51,7 @@ from bench.large import large
 from bench.mapreduce import mapreduce
 from bench.measure import Run, warm_page_cache
 from bench.report import round_order, seconds_table, summarise
+from bench.terasort import terasort
 from bench.tpch.command import tpch
 
 KEYS = {"int": ["id6"], "string": ["id3"], "both": ["id3", "id6"]}
@@ -267,6 +268,7 @@ def compile_all(rounds: int, json_path: Path | None) -> None:
 
 main.add_command(h2o_join)
 main.add_command(h2o_groupby)
+main.add_command(terasort)
 main.add_command(tpch)
 main.add_command(mapreduce)
 main.add_command(cluster)

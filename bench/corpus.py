@@ -28,9 +28,11 @@ import click
 
 from bench.facts import facts_of_text, line_blocks
 from bench.jointables import write_join_tables
+from bench.records import RECORD_BYTES, write_records
 from bench.stations import STATIONS, write_measurements
 from bench.tables import write_group_by_table, write_h2o_table
 from bench.zipf import zipf_blocks
+from kernelmill.engine.sizes import parse_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT_SUFFIXES = (".c", ".h", ".rst", ".txt")
@@ -39,6 +41,7 @@ PROSE_PACKAGE = "dict-gcide"
 PROSE_WIDTH = 60
 PROSE_BYTES_MIN = 1_000_000_000
 PART_BYTES = {"kernel": 300_000_000}
+RECORDS_SIZE = "1GB"
 
 
 def data_dir() -> Path:
@@ -236,6 +239,12 @@ def build_measurements(lines: int, stations: int, seed: int) -> dict[str, Any]:
     )
 
 
+def build_records(size: str) -> dict[str, Any]:
+    """Write records-SIZE.parquet, records of 100 bytes to sort, and its facts."""
+    rows = parse_bytes(size) // RECORD_BYTES
+    return _described(f"records-{size}.parquet", lambda target: write_records(target, rows=rows))
+
+
 def _described(name: str, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Write an input and then the JSON file that makes it complete."""
     target = data_dir() / name
@@ -357,6 +366,14 @@ def measurements(lines: int, stations: int, seed: int, force: bool) -> None:
     _build("measurements", force, lambda: build_measurements(lines, stations, seed))
 
 
+@main.command()
+@click.option("--bytes", "size", default=RECORDS_SIZE, show_default=True, help="Of all records: 1GB, 4GB...")
+@force_option
+def records(size: str, force: bool) -> None:
+    """Records of 100 bytes to sort, Parquet."""
+    _build(f"records-{size}", force, lambda: build_records(size))
+
+
 @main.command(name="all")
 @kjv_option
 @force_option
@@ -370,6 +387,7 @@ def everything(kjv: Path, force: bool) -> None:
     _build("groupby", force, lambda: build_tables(10_000_000, 100_000, 1))
     _build("join", force, lambda: build_join_tables(10_000_000, 1))
     _build("measurements", force, lambda: build_measurements(100_000_000, STATIONS, 1))
+    _build(f"records-{RECORDS_SIZE}", force, lambda: build_records(RECORDS_SIZE))
 
 
 if __name__ == "__main__":
