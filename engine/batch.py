@@ -6,6 +6,7 @@ at 0, bytes under nulls, bools as bits. Views hold a reference to the array's bu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -155,6 +156,23 @@ def concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """All rows in one batch of at least one column. Raises ArrowInvalid for more than 2 GiB of text in a column."""
     whole: pa.RecordBatch = pa.concat_batches(batches)  # type: ignore[attr-defined]  # pyarrow-stubs 20 lacks it
     return whole
+
+
+def one_array(pieces: Sequence[pa.Array[Any]]) -> pa.Array[Any]:
+    """All values in one array: without copying where the pieces lie side by side in one, as slices of a batch do."""
+    first = pieces[0]
+    if len(pieces) == 1 or first.type.num_fields or pa.types.is_dictionary(first.type):
+        return pa.concat_arrays(pieces)
+    places, stop = _addresses(first), first.offset + len(first)
+    for piece in pieces[1:]:
+        if piece.offset != stop or _addresses(piece) != places:
+            return pa.concat_arrays(pieces)
+        stop += len(piece)
+    return pa.Array.from_buffers(first.type, stop - first.offset, first.buffers(), -1, first.offset)
+
+
+def _addresses(array: pa.Array[Any]) -> list[int]:
+    return [buffer.address if buffer is not None else 0 for buffer in array.buffers()]
 
 
 def plain(array: pa.Array[Any]) -> pa.Array[Any]:

@@ -15,6 +15,7 @@ from kernelmill.kernels._jit import (
     i32_in,
     i32_out,
     i64,
+    i64_in,
     kernel,
     u8_in,
     u8_out,
@@ -31,7 +32,10 @@ from kernelmill.kernels.intrinsics import load_u64, prefetch, store_u64
 SLACK_BYTES = 16
 """How much longer the output bytes must be than the strings they hold: each gets 16 at once, the next overwrites."""
 
-_ONE = np.uint64(1)
+PLACED_BYTES_MIN = 8
+"""The least width of values that `gather_fixed_at` takes."""
+
+_ONE, _WORD_BYTES = np.uint64(1), 8
 _AHEAD = 16  # rows; measured against 8 and 32 on arrays of 160 MB
 
 
@@ -67,6 +71,45 @@ def gather_u16(values: Any, rows: Any, out: Any) -> None:
 def gather_u8(values: Any, rows: Any, out: Any) -> None:
     """Set out[i] = values[rows[i]] for 1-byte values. Shapes: rows u32[n], each within values; out u8[n]."""
     _gather(values, rows, out)
+
+
+@helper
+def _copy(values: Any, start: Any, width: Any, out: Any, to: Any) -> None:
+    """Copy `width` bytes and touch no others: whole words, the last of which may lie over the one before it."""
+    if width < _WORD_BYTES:
+        for k in range(width):
+            out[to + k] = values[start + k]
+        return
+    last = width - _WORD_BYTES
+    for k in range(0, last, _WORD_BYTES):
+        store_u64(out, to + k, load_u64(values, start + k))
+    store_u64(out, to + last, load_u64(values, start + last))
+
+
+@kernel(void(u8_in, i64, u32_in, u8_out))
+def gather_fixed(values: Any, width: Any, rows: Any, out: Any) -> None:
+    """Copy the rows, `width` bytes each, one behind the other. Shapes: rows u32[n]; out u8[n * width]; width > 0."""
+    last = rows.size - 1
+    for i in range(rows.size):
+        far = np.int64(rows[min(i + _AHEAD, last)]) * width
+        prefetch(values, far)
+        prefetch(values, far + width - 1)
+        _copy(values, np.int64(rows[i]) * width, width, out, i * width)
+
+
+@kernel(void(u8_in, i64_in, i64, u32_in, u8_out))
+def gather_fixed_at(base: Any, places: Any, width: Any, rows: Any, out: Any) -> None:
+    """The same for rows that lie anywhere: row r's bytes are at base's address plus places[r].
+
+    Shapes: places i64[m]; rows u32[n], each below m; out u8[n * width]; width >= PLACED_BYTES_MIN.
+    """
+    last = rows.size - 1
+    for i in range(rows.size):
+        prefetch(places, rows[min(i + 2 * _AHEAD, last)])
+        far = places[np.uint64(rows[min(i + _AHEAD, last)])]
+        prefetch(base, far)
+        prefetch(base, far + width - 1)
+        _copy(base, places[np.uint64(rows[i])], width, out, i * width)
 
 
 @kernel(i64(i32_in, u32_in, i64, i64, i32_out))

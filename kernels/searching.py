@@ -28,6 +28,18 @@ class SortedRows:
         self._words = [_words_of(column) for column in columns]
         self._classes = [_classes_of(column) for column in columns]
         self.rows = columns[0].rows
+        self._prefixes = _prefixes_of(columns[0]) if len(columns) == 1 else None
+
+    def counts_up_to(self, wanted: Sequence[SortKey]) -> Places:
+        """For each wanted row how many of the sorted ones come before it or equal it."""
+        other = wanted[0].values
+        if self._prefixes is None or wanted[0].validity.size or not isinstance(other, tuple):
+            return self.bounds_of(wanted)[1]
+        ordered = self._columns[0].values
+        assert isinstance(ordered, tuple)
+        counts = np.empty(wanted[0].rows, np.int64)
+        count_strings(*other, self._prefixes, *ordered, counts)
+        return counts
 
     def bounds_of(self, wanted: Sequence[SortKey]) -> tuple[Places, Places]:
         """For each wanted row how many of the sorted ones come before it, and how many before it or equal it.
@@ -48,6 +60,16 @@ class SortedRows:
                 valid = other.validity if other.validity.size else _NOTHING
                 narrow_strings(*other.values, valid, *column.values, int(column.descending), low, high)
         return low, high
+
+
+def _prefixes_of(column: SortKey) -> Words | None:
+    """The first 8 bytes of each string as a word, as `prefix` makes it; None but for strings that ascend, none null."""
+    if not isinstance(column.values, tuple) or column.descending or column.validity.size:
+        return None
+    data, offsets = column.values
+    starts, stops = offsets[:-1].tolist(), offsets[1:].tolist()
+    heads = (data[start : min(stop, start + 8)].tobytes() for start, stop in zip(starts, stops, strict=True))
+    return np.array([int.from_bytes(head.ljust(8, b"\0"), "big") for head in heads], np.uint64)
 
 
 def _classes_of(column: SortKey) -> Words:
@@ -108,6 +130,40 @@ def _compared(data: Any, start: Any, stop: Any, other: Any, other_start: Any, ot
     if size == other_size:
         return np.int64(0)
     return np.int64(-1) if size < other_size else np.int64(1)
+
+
+@kernel(void(u8_in, i32_in, u64_in, u8_in, i32_in, i64_out))
+def count_strings(
+    data: Any, offsets: Any, prefixes: Any, sorted_data: Any, sorted_offsets: Any, counts: Any
+) -> None:  # fmt: skip
+    """Count for each row the sorted strings that are not greater: by their first 8 bytes, by the rest where these tie.
+
+    Shapes: data u8, no slack needed; offsets i32[n + 1]; the sorted ones u8 and i32[m + 1], ascending, prefixes u64[m]
+    the first bytes of each; counts i64[n], filled.
+    """
+    for row in range(counts.size):
+        start, stop = np.int64(offsets[row]), np.int64(offsets[row + 1])
+        word = prefix(data, start, stop)
+        first, left = np.int64(0), np.int64(prefixes.size)
+        while left > 0:  # no branch to guess wrong: each step halves what is left
+            half = (left + 1) >> 1
+            first += half if prefixes[first + half - 1] < word else 0
+            left -= half
+        last, left = first, np.int64(prefixes.size) - first
+        while left > 0 and prefixes[first] == word:
+            half = (left + 1) >> 1
+            last += half if prefixes[last + half - 1] == word else 0
+            left -= half
+        while first < last:
+            middle = (first + last) // 2
+            found = _compared(
+                sorted_data, np.int64(sorted_offsets[middle]), np.int64(sorted_offsets[middle + 1]), data, start, stop
+            )
+            if found <= 0:
+                first = middle + 1
+            else:
+                last = middle
+        counts[row] = first
 
 
 @kernel(void(u8_in, i32_in, u8_in, u8_in, i32_in, i64, i64_out, i64_out))

@@ -21,6 +21,7 @@ from kernelmill.engine.batch import (
     strings_view,
     validity_buffer,
     validity_bytes,
+    view_of,
 )
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.fixedbytes import ordered_bytes, wide_words
@@ -158,6 +159,7 @@ class RowSource:
         self._strings: tuple[Bytes, NDArray[np.int32]] | None = None
         self._fixed: NDArray[Any] | None = None
         self._lists: tuple[NDArray[np.int32], Words] | None = None
+        self._wide: Bytes | None = None
         self._gather: Any = None
         width = getattr(dtype, "bit_width", 0) if pa.types.is_primitive(dtype) else 0
         if pa.types.is_string(dtype) or pa.types.is_binary(dtype):
@@ -165,13 +167,16 @@ class RowSource:
         elif width in _GATHER:
             self._gather, numpy_type = _GATHER[width]
             self._fixed = fixed_view(column, numpy_type)
+        elif width := fixed_width(dtype):
+            data = column.buffers()[-1]
+            self._wide = view_of(data, np.uint8, column.offset * width, len(column) * width) if len(column) else None
         elif pa.types.is_list(dtype) and _holds_words(column):
             self._lists = np.asarray(column.offsets), fixed_view(column.values, np.uint64)
         self._validity = validity_bytes(column)
 
     def take(self, rows: Rows) -> pa.Array[Any]:
         """The values of these rows."""
-        if self._strings is None and self._fixed is None and self._lists is None:
+        if self._strings is None and self._fixed is None and self._lists is None and self._wide is None:
             return self._taken_by_arrow(rows)
         validity, nulls = self._validity, 0
         if validity.size:
@@ -188,6 +193,11 @@ class RowSource:
         bits = validity_buffer(validity, nulls)
         if self._lists is not None:
             return self._runs(rows, [bits], nulls)
+        if self._wide is not None:
+            width = fixed_width(self._column.type)
+            wide = np.empty(rows.size * width, np.uint8)
+            gathering.gather_fixed(self._wide, width, rows, wide)
+            return pa.Array.from_buffers(self._column.type, rows.size, [bits, buffer_of(wide)], nulls)
         assert self._fixed is not None
         taken = np.empty(rows.size, self._fixed.dtype)
         self._gather(self._fixed, rows, taken)
@@ -211,6 +221,13 @@ class RowSource:
         values: pa.Array[Any] = pa.Array.from_buffers(dtype.value_type, total, [None, buffer_of(out)], 0)
         buffers = [*validity, buffer_of(out_offsets)]
         return pa.Array.from_buffers(dtype, rows.size, buffers, nulls, children=[values])
+
+
+def fixed_width(dtype: Any) -> int:
+    """Bytes of each value of a type of bytes of a fixed width or of decimals; 0 for others."""
+    if pa.types.is_fixed_size_binary(dtype):
+        return int(dtype.byte_width)
+    return int(dtype.bit_width) // 8 if pa.types.is_decimal(dtype) else 0
 
 
 def _holds_words(lists: Any) -> bool:

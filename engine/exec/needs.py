@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.batch import is_string_like
+from kernelmill.engine.exec.exchange import fixed_width
 from kernelmill.engine.exec.keys import turned_type
 from kernelmill.engine.plan import fileformats, physical, rowsteps
 from kernelmill.kernels import (
@@ -127,7 +128,10 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
     if isinstance(pipeline.end, physical.ToRanges):
         texts = [is_string_like(turned_type(pipeline.schema.field(name).type)) for name, _, _ in pipeline.end.keys]
         yield from (searching.narrow_strings if is_text else searching.narrow_words for is_text in texts)
+        yield from (searching.count_strings,) if texts == [True] else ()
         yield from (partitioning.order_by_partition, *_SCATTER[2:])
+        wide = any(fixed_width(field.type) for field in pipeline.schema)
+        yield from (gathering.gather_fixed, gathering.gather_fixed_at) if wide else ()
 
 
 def _of_join(step: physical.Join) -> Iterator[Callable[..., Any]]:

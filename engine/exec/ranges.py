@@ -92,7 +92,6 @@ def range_placing(splitters: Sequence[pa.RecordBatch], keys: Keys) -> Placing:
     def place(batch: pa.RecordBatch, partitions: int) -> Rows:
         if ordered is None:
             return np.zeros(batch.num_rows, np.uint32)
-        _, up_to = ordered.bounds_of(sort_keys(batch, keys))
-        return up_to.astype(np.uint32)
+        return ordered.counts_up_to(sort_keys(batch, keys)).astype(np.uint32)
 
     return place

@@ -24,6 +24,7 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.across import take_across
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.groupruns import group_runs
@@ -196,9 +197,17 @@ def sort_keys(batch: pa.RecordBatch, keys: Keys) -> list[SortKey]:
 
 
 def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:
-    batch = held[0] if len(held) == 1 else concatenated(held)
-    order = argsort(sort_keys(batch, operator.keys))
-    return take_rows(batch, order if operator.limit is None else order[: operator.limit])
+    """The rows of batches that are held, in order: only their keys are brought together first."""
+    names = list(dict.fromkeys(name for name, _, _ in operator.keys))
+    parts = [batch.select(names) for batch in held]
+    keys = parts[0] if len(parts) == 1 else concatenated(parts)
+    order = argsort(sort_keys(keys, operator.keys))[: operator.limit]
+    schema = held[0].schema
+    columns = [
+        take_across([keys.column(name)] if name in names else [batch.column(name) for batch in held], order)
+        for name in schema.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _sort_key(column: pa.Array[Any], name: str, descending: bool, nulls_last: bool) -> SortKey:

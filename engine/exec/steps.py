@@ -36,6 +36,7 @@ from kernelmill.engine.exec.taskinputs import (
     placed_partitions,
     read_blocks,
     read_piece,
+    rows_of_input,
     sub_partition,
 )
 from kernelmill.engine.exec.usersteps import run_user_step, user_schema
@@ -93,8 +94,7 @@ def run_steps(
             case physical.Sort():
                 batches = _unplaced(sort_rows(batches, step, context), context)
             case physical.SampleKeys():
-                rows = sum(count for count, _ in store.rows(iter(own_blocks(task))))
-                batches = sample_keys(batches, step, rows, context)
+                batches = sample_keys(batches, step, rows_of_input(task, store), context)
                 schema = step.schema
             case physical.PickSplitters():
                 batches = pick_splitters(batches, step)

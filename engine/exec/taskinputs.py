@@ -16,7 +16,7 @@ from kernelmill.engine.exec.tokens import count_tokens
 from kernelmill.engine.exec.usersteps import takes_lines
 from kernelmill.engine.io.context import RowPlace
 from kernelmill.engine.io.files import read_files
-from kernelmill.engine.io.parquet import read_row_groups, read_small_files
+from kernelmill.engine.io.parquet import read_row_groups, read_small_files, rows_of_groups
 from kernelmill.engine.io.text import read_batches
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.partial import partial_schema
@@ -125,6 +125,13 @@ def origin_of(task: Task) -> str:
 def own_blocks(task: Task) -> list[BlockRef]:
     """The blocks whose rows go through the steps: those of the first input. Steps name the others by number."""
     return [] if task.split is not None else list(task.inputs[0].blocks())
+
+
+def rows_of_input(task: Task, store: TaskBlocks) -> int:
+    """How many rows the task reads, of Parquet files or of its own blocks, before its first step."""
+    if isinstance(task.split, ParquetSplit | ParquetFilesSplit):
+        return rows_of_groups(task.split)
+    return sum(count for count, _ in store.rows(iter(own_blocks(task))))
 
 
 def broadcast_blocks(task: Task) -> list[BlockRef]:

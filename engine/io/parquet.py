@@ -90,6 +90,14 @@ def read_small_files(split: ParquetFilesSplit, operator: ReadParquet, context: R
         yield batch
 
 
+def rows_of_groups(split: ParquetSplit | ParquetFilesSplit) -> int:
+    """How many rows a split has, as the footers say."""
+    if isinstance(split, ParquetFilesSplit):
+        return sum(map(rows_of_groups, split.parts))
+    groups = parquet_info(split.file).row_groups
+    return sum(groups[number].rows for number in split.row_groups)
+
+
 class _SmallFiles:
     """The context of each of several files: adds up what is read of them, and keeps where rows come from."""
 

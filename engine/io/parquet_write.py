@@ -10,12 +10,13 @@ import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
+from kernelmill.engine.batch import one_array
 from kernelmill.engine.commit import PartFile
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
@@ -108,10 +109,10 @@ class RowGroups:
         if not self.waiting_rows:
             return
         pieces = self._waiting
-        arrays = pieces[0] if len(pieces) == 1 else [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
+        arrays = pieces[0] if len(pieces) == 1 else [one_array(column) for column in zip(*pieces, strict=True)]
         self.waiting_rows = self.waiting_bytes = 0
         self._waiting = []
-        yield pa.Table.from_arrays(cast("list[pa.Array[Any]]", arrays), schema=self.schema)
+        yield pa.Table.from_arrays(arrays, schema=self.schema)
 
     def _rows_that_fit(self, piece: Sequence[pa.Array[Any]], rows: int) -> int:
         """How many rows the open row group still takes; a row larger than the bound has a row group to itself."""

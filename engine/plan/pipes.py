@@ -10,6 +10,7 @@ from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.rules import may_fail
 from kernelmill.engine.plan.stages import Edge
 from kernelmill.engine.splits import Split
+from kernelmill.engine.typing import columns_of
 
 
 class Pipe(msgspec.Struct, frozen=True):
@@ -56,6 +57,30 @@ def last_tasks(pipe: Pipe, rows: int) -> Pipe:
         first -= 1
         found += pipe.rows[first]
     return replace(pipe, splits=pipe.splits[first:], tasks=pipe.tasks - first, rows=pipe.rows[first:])
+
+
+def columns_alone(pipe: Pipe, names: tuple[str, ...]) -> Pipe | None:
+    """A pipe that reads the same rows once more for these columns alone; None where that is not cheap, or may differ.
+
+    It is cheap in Parquet files, as far as nothing but a Project that cannot fail comes after them.
+    """
+    if not isinstance(pipe.source, physical.ReadParquet) or pipe.inputs or pipe.branch is not None:
+        return None
+    needed = set(names)
+    steps: list[physical.Step] = []
+    for step in reversed(pipe.steps):
+        if not isinstance(step, physical.Project):
+            return None
+        columns = tuple(column for column in step.columns if column.name in needed)
+        if any(may_fail(column.node) for column in columns):
+            return None
+        needed = set().union(*(columns_of(column.node) for column in columns))
+        steps.insert(0, physical.Project(columns))
+    if not needed:
+        return None
+    source = replace(pipe.source, schema=pa.schema([field for field in pipe.source.schema if field.name in needed]))
+    schema = pa.schema([field for field in pipe.schema if field.name in names])
+    return replace(pipe, source=source, steps=tuple(steps), schema=schema)
 
 
 class Shared(msgspec.Struct):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import encode_pipeline
 from kernelmill.engine.plan.inputs import Inputs, tested_as_dictionaries
 from kernelmill.engine.plan.physical import Pipeline
-from kernelmill.engine.plan.pipes import Pipe, Shared
+from kernelmill.engine.plan.pipes import Pipe, Shared, columns_alone
 from kernelmill.engine.plan.stages import Edge, EdgeKind, Stage
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
@@ -121,15 +122,26 @@ class StageBuilder:
             weight += "'"
         sampled = picked.append(pa.field(weight, pa.int64(), nullable=False))
         rows_each = min(_SAMPLED_ROWS_MAX, -(-_SAMPLED_ROWS_PER_PARTITION * partitions // pipe.tasks))
-        own = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
-        sampling = Pipe("sample", pipe.schema, pipe.tasks, inputs=(own,))
+        sampling, placing = self._read_twice(pipe, names)
         step: physical.Step = physical.SampleKeys(names, rows_each, sampled)
         picking = self.gather(sampling.then(step, sampled), "splitters")
         step = physical.PickSplitters(keys, partitions, picked)
         splitters = Edge(self.close(picking.then(step, picked), physical.ToBlocks(), 1), EdgeKind.BROADCAST)
-        placing = Pipe("ranges", pipe.schema, pipe.tasks, inputs=(own, splitters))
+        placing = replace(placing, inputs=(*placing.inputs, splitters))
         placed = self.close(placing, physical.ToRanges(keys), partitions)
         return Pipe(label, pipe.schema, partitions, inputs=(Edge(placed, EdgeKind.RANGE),))
+
+    def _read_twice(self, pipe: Pipe, keys: tuple[str, ...]) -> tuple[Pipe, Pipe]:
+        """Two pipes with the rows of `pipe`, one of them at least with the columns `keys`, the other with all.
+
+        Where the keys alone are cheap to read the input is read twice; else what `pipe` makes is left as blocks.
+        """
+        alone = columns_alone(pipe, keys)
+        if alone is not None:
+            return replace(alone, label="sample"), pipe
+        own = self.feed(pipe, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
+        sampling = Pipe("sample", pipe.schema, pipe.tasks, inputs=(own,))
+        return sampling, replace(sampling, label="ranges")
 
     def shared_out(self, pipe: Pipe, parts: int) -> Pipe:
         """Close `pipe`; each of the new one's tasks gets an equal share of all rows, in their order."""

@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelmill.kernels.gathering import (
+    PLACED_BYTES_MIN,
     SLACK_BYTES,
+    gather_fixed,
+    gather_fixed_at,
     gather_string_lengths,
     gather_strings,
     gather_u8,
@@ -26,6 +29,25 @@ def test_values_of_every_width_are_taken_in_the_order_asked(dtype, size, picks):
     out = oracle.Guarded(len(rows), dtype)
     BY_WIDTH[dtype](values, np.array(rows, np.uint32), out.array)
     assert out.check().tolist() == [int(values[row]) for row in rows]
+
+
+@given(st.integers(1, 40), st.integers(1, 9), ROWS)
+def test_values_of_a_fixed_width_are_taken_in_the_order_asked(width, size, picks):
+    values = np.arange(size * width, dtype=np.uint8).reshape(size, width) * np.uint8(7)
+    rows = np.array([pick % size for pick in picks], np.uint32)
+    out = oracle.Guarded(len(rows) * width, np.uint8)
+    gather_fixed(values.reshape(-1), width, rows, out.array)
+    assert out.check().tobytes() == values[rows].tobytes()
+
+
+@given(st.integers(PLACED_BYTES_MIN, 40), st.lists(st.integers(0, 200), min_size=1, max_size=9), ROWS)
+def test_values_that_lie_anywhere_are_taken_in_the_order_asked(width, places, picks):
+    base = np.random.default_rng(width).integers(0, 256, 200 + width, np.uint8)
+    rows = np.array([pick % len(places) for pick in picks], np.uint32)
+    out = oracle.Guarded(len(rows) * width, np.uint8)
+    gather_fixed_at(base, np.array(places, np.int64), width, rows, out.array)
+    expected = b"".join(base[places[row] : places[row] + width].tobytes() for row in rows)
+    assert out.check().tobytes() == expected
 
 
 @given(st.lists(oracle.KEYS, min_size=1, max_size=20), ROWS, st.integers(0, 9), st.sampled_from([0, 3, 64]))

@@ -1,5 +1,6 @@
 """Places of rows among sorted rows, against counting the rows that Python's sort puts before them."""
 
+import bisect
 import math
 
 import numpy as np
@@ -53,6 +54,20 @@ def test_places_are_the_numbers_of_rows_before_and_up_to(there, wanted, columns)
         # a row put before the sorted ones comes before its equals, one put behind them after
         assert found_low == in_order([row, *there], columns).index(0)
         assert found_high == in_order([*there, row], columns).index(len(there))
+    up_to = SortedRows(keys_of(there, columns, 3)).counts_up_to(keys_of(wanted, columns, 0))
+    assert up_to.tolist() == high.tolist()
+
+
+@settings(max_examples=100)
+@given(st.lists(TEXTS.filter(bool), max_size=40), st.lists(TEXTS.filter(lambda text: text is not None), max_size=20))
+def test_texts_are_counted_by_their_first_bytes_and_by_the_rest_where_these_tie(there, wanted):
+    def keys(texts, before):
+        data, offsets, _ = oracle.string_column(texts, before=before, after=0)
+        return data, offsets
+
+    there.sort()
+    counts = SortedRows([SortKey(keys(there, 3))]).counts_up_to([SortKey(keys(wanted, 1))])
+    assert counts.tolist() == [bisect.bisect_right(there, text) for text in wanted]
 
 
 def test_nothing_is_written_beside_the_places():

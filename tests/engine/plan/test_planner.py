@@ -133,6 +133,40 @@ def test_a_sort_into_several_partitions_places_rows_by_a_sample_of_their_keys(ta
         """)
 
 
+@pytest.fixture
+def parquet(tmp_path):
+    rows = pa.table({"k": list("dbca"), "n": [4, 2, 3, 1], "v": [0.5, 1.5, 2.5, 3.5]})
+    pq.write_table(rows, tmp_path / "t.parquet", row_group_size=1)
+    return km.scan_parquet(tmp_path / "t.parquet")
+
+
+def test_a_sort_of_parquet_samples_the_keys_alone_and_leaves_rows_as_blocks_once(parquet):
+    job = planned(parquet.select("v", m=km.col("n")).sort("m"), split_bytes=1, partitions=3)
+    assert [(stage.label, stage.tasks) for stage in job.graph.stages] == [
+        ("sample", 4), ("splitters", 1), ("read parquet", 4), ("sort", 3),
+    ]  # fmt: skip
+    sample, _, read, _ = job.pipelines
+    assert (sample.source.schema.names, read.source.schema.names) == (["n"], ["n", "v"])
+    assert isinstance(read.end, physical.ToRanges)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda t: t.filter(km.col("n") > 1),
+        lambda t: t.with_columns(k=km.col("k").cast("int64")),
+        lambda t: t.map_batches(lambda batch: batch, schema={"k": "string", "n": "int64", "v": "float64"}),
+        lambda t: t.with_row_index("i"),
+        lambda t: t.select(k=km.lit("a")),
+    ],
+    ids=["rows left out", "what may fail", "a function", "numbers of rows", "no column"],
+)
+def test_rows_that_are_not_the_files_or_may_fail_are_made_once_and_left_as_blocks(parquet, rows):
+    job = planned(rows(parquet).sort("k"), split_bytes=1, partitions=3)
+    labels = [stage.label for stage in job.graph.stages]
+    assert labels[-5] != "sample" and labels[-4:] == ["sample", "splitters", "ranges", "sort"]
+
+
 def test_a_sort_of_what_a_group_by_left_is_one_task(table):
     job = planned(table.group_by("k").len().sort("len"), split_bytes=1, partitions=3)
     assert [stage.label for stage in job.graph.stages] == ["read table", "merge", "sort"]
