@@ -51,6 +51,17 @@ def buffer_of(values: NDArray[Any]) -> pa.Buffer:
     return pa.py_buffer(values.data)
 
 
+def new_array(count: int, dtype: type[Item]) -> NDArray[Item]:
+    """An array to be filled whose memory is of Arrow's pool, which uses again what was freed.
+
+    numpy gives large arrays back to the system, and takes others that must be cleared: 90 MB of rows that were gathered
+    into them took 36 ms instead of 21.
+    """
+    if not count:
+        return np.empty(0, dtype)
+    return view_of(pa.allocate_buffer(count * np.dtype(dtype).itemsize), dtype)
+
+
 def validity_bytes(array: pa.Array[Any]) -> Bytes:
     """One byte a row, 0 for null; empty if nothing is null."""
     if array.null_count == 0:

@@ -28,17 +28,19 @@ class SortedRows:
         self._words = [_words_of(column) for column in columns]
         self._classes = [_classes_of(column) for column in columns]
         self.rows = columns[0].rows
-        self._prefixes = _prefixes_of(columns[0]) if len(columns) == 1 else None
+        self._prefixes: Words | None = None
 
     def counts_up_to(self, wanted: Sequence[SortKey]) -> Places:
         """For each wanted row how many of the sorted ones come before it or equal it."""
-        other = wanted[0].values
-        if self._prefixes is None or wanted[0].validity.size or not isinstance(other, tuple):
+        ordered, other = self._columns[0], wanted[0]
+        if len(self._columns) > 1 or ordered.descending or ordered.validity.size or other.validity.size:
             return self.bounds_of(wanted)[1]
-        ordered = self._columns[0].values
-        assert isinstance(ordered, tuple)
+        if not isinstance(ordered.values, tuple) or not isinstance(other.values, tuple):
+            return self.bounds_of(wanted)[1]
+        if self._prefixes is None:
+            self._prefixes = _prefixes_of(*ordered.values)
         counts = np.empty(wanted[0].rows, np.int64)
-        count_strings(*other, self._prefixes, *ordered, counts)
+        count_strings(*other.values, self._prefixes, *ordered.values, counts)
         return counts
 
     def bounds_of(self, wanted: Sequence[SortKey]) -> tuple[Places, Places]:
@@ -62,13 +64,10 @@ class SortedRows:
         return low, high
 
 
-def _prefixes_of(column: SortKey) -> Words | None:
-    """The first 8 bytes of each string as a word, as `prefix` makes it; None but for strings that ascend, none null."""
-    if not isinstance(column.values, tuple) or column.descending or column.validity.size:
-        return None
-    data, offsets = column.values
-    starts, stops = offsets[:-1].tolist(), offsets[1:].tolist()
-    heads = (data[start : min(stop, start + 8)].tobytes() for start, stop in zip(starts, stops, strict=True))
+def _prefixes_of(data: NDArray[np.uint8], offsets: NDArray[np.int32]) -> Words:
+    """The first 8 bytes of each string as a word, as `prefix` makes it; some hundred strings, for it is slow."""
+    bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    heads = (data[start : min(stop, start + 8)].tobytes() for start, stop in bounds)
     return np.array([int.from_bytes(head.ljust(8, b"\0"), "big") for head in heads], np.uint64)
 
 

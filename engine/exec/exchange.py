@@ -17,6 +17,7 @@ from kernelmill.engine.batch import (
     fixed_view,
     is_string_like,
     key_words,
+    new_array,
     plain,
     strings_view,
     validity_buffer,
@@ -187,7 +188,7 @@ class RowSource:
             data, offsets = self._strings
             out_offsets = np.empty(rows.size + 1, np.int32)
             total = gathering.gather_string_lengths(offsets, rows, 0, rows.size, out_offsets)
-            out = np.empty(total + gathering.SLACK_BYTES, np.uint8)
+            out = new_array(total + gathering.SLACK_BYTES, np.uint8)
             gathering.gather_strings(data, offsets, rows, 0, rows.size, out_offsets, out)
             return array_of_strings(out, out_offsets, validity, nulls, self._column.type)
         bits = validity_buffer(validity, nulls)
@@ -195,11 +196,11 @@ class RowSource:
             return self._runs(rows, [bits], nulls)
         if self._wide is not None:
             width = fixed_width(self._column.type)
-            wide = np.empty(rows.size * width, np.uint8)
+            wide = new_array(rows.size * width, np.uint8)
             gathering.gather_fixed(self._wide, width, rows, wide)
             return pa.Array.from_buffers(self._column.type, rows.size, [bits, buffer_of(wide)], nulls)
         assert self._fixed is not None
-        taken = np.empty(rows.size, self._fixed.dtype)
+        taken = new_array(rows.size, self._fixed.dtype.type)
         self._gather(self._fixed, rows, taken)
         return pa.Array.from_buffers(self._column.type, rows.size, [bits, buffer_of(taken)], nulls)
 

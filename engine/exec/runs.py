@@ -24,7 +24,7 @@ _BATCH_BYTES_MAX = 4 << 20
 _COPIES = 5  # of a batch of each run: as read, decoded, brought together, in order, and what waits to be cut
 
 SortKeys = Callable[[pa.RecordBatch], list[SortKey]]
-InOrder = Callable[[list[pa.RecordBatch]], pa.RecordBatch]
+InOrder = Callable[[list[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 class _Run(NamedTuple):
@@ -35,8 +35,8 @@ class _Run(NamedTuple):
 class SortedRuns:
     """Runs of one sort; `add` them in the order in which their rows came, then `merged` gives all rows in order.
 
-    keys_of tells the sort keys of a batch; in_order sorts some batches, stable; memory_bytes_max is what a merge may
-    hold.
+    keys_of tells the sort keys of a batch; in_order sorts the rows of some batches, stable; memory_bytes_max is what a
+    merge may hold.
     """
 
     def __init__(self, keys_of: SortKeys, in_order: InOrder, memory_bytes_max: int, context: TaskContext) -> None:
@@ -87,7 +87,10 @@ class SortedRuns:
         while cursors := [cursor for cursor in cursors if cursor.is_filled()]:
             self._context.check_cancelled()
             ready = _ready(cursors, self._keys_of)
-            yield self._in_order(ready) if len(ready) > 1 else ready[0]
+            if len(ready) > 1:
+                yield from self._in_order(ready)
+            else:
+                yield ready[0]
 
 
 class _Cursor:

@@ -24,20 +24,20 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.exec.across import take_across
+from kernelmill.engine.exec.across import Across, held_bytes
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.groupruns import group_runs
 from kernelmill.engine.exec.keys import KeyColumns, turned
-from kernelmill.engine.exec.recut import recut
+from kernelmill.engine.exec.recut import BATCH_ROWS_MAX, recut
 from kernelmill.engine.exec.runs import SortedRuns
 from kernelmill.engine.plan.physical import GatherGroups, Sort
-from kernelmill.kernels.sorting import SortKey, argsort
+from kernelmill.kernels.sorting import Order, SortKey, argsort
 from kernelmill.kernels.table import Groups, KeyTable
 
 _COMPACT_ROWS = 1 << 18
-_COPIES = 3  # the rows as they came, in one batch, and in order
-_ORDER_BYTES = 32  # of a row while it is sorted: its word and its number twice, the digits' counters
+_ORDER_BYTES = 48  # of a row while it is sorted: its word and its number twice, where it lies, the digits' counters
+_PIECES = 4  # what comes in at once is a small part of what is held
 _HELD_BYTES_MAX = 1 << 30  # a column of text ends at 2 GiB
 _HELD_ROWS_MAX = 1 << 31  # row numbers are uint32
 _GROUP_COPIES, _GROUP_BYTES = 4, 48  # with the table of keys
@@ -65,32 +65,31 @@ def _sorted(
     runs = SortedRuns(keys_of, in_order, memory_bytes_max, context)
     held: list[pa.RecordBatch] = []
     rows = size = 0
-    for batch in _pieces(batches, memory_bytes_max // (2 * _COPIES)):
+    for batch in _pieces(batches, memory_bytes_max // _PIECES):
         context.check_cancelled()
-        if held and not _fits(rows + batch.num_rows, size + batch.nbytes, memory_bytes_max):
-            runs.add(iter([in_order(held)]), batch.schema)
+        if held and not _fits(rows + batch.num_rows, size + held_bytes(batch), memory_bytes_max):
+            runs.add(in_order(held), batch.schema)
             held, rows, size = [], 0, 0
         held.append(batch)
-        rows, size = rows + batch.num_rows, size + batch.nbytes
+        rows, size = rows + batch.num_rows, size + held_bytes(batch)
         if operator.limit is not None and rows > max(_COMPACT_ROWS, 2 * operator.limit):
-            held = [in_order(held)]
-            rows, size = held[0].num_rows, held[0].nbytes
+            held = list(in_order(held))
+            rows, size = sum(one.num_rows for one in held), sum(map(held_bytes, held))
     if not held:
         return
-    last, schema = in_order(held), held[0].schema
-    held.clear()
+    schema = held[0].schema
     if not len(runs):
-        yield last
+        has_room = _fits(rows, 2 * size, memory_bytes_max)  # then slices of one batch, which nobody need bring together
+        yield from _in_order(held, operator, rows if has_room else BATCH_ROWS_MAX)
         return
-    runs.add(iter([last]), schema)
-    del last  # the merge has all of the memory
+    runs.add(in_order(held), schema)
     yield from runs.merged(schema)
 
 
 def _fits(rows: int, size: int, memory_bytes_max: int) -> bool:
     if size > _HELD_BYTES_MAX or rows > _HELD_ROWS_MAX:
         return False
-    return size * _COPIES + rows * _ORDER_BYTES <= memory_bytes_max
+    return size + rows * _ORDER_BYTES <= memory_bytes_max
 
 
 def _pieces(batches: Iterator[pa.RecordBatch], bytes_max: int) -> Iterator[pa.RecordBatch]:
@@ -196,18 +195,21 @@ def sort_keys(batch: pa.RecordBatch, keys: Keys) -> list[SortKey]:
     return [_sort_key(turned(plain(batch.column(name))), name, down, last) for name, down, last in keys]
 
 
-def _in_order(held: list[pa.RecordBatch], operator: Sort) -> pa.RecordBatch:
-    """The rows of batches that are held, in order: only their keys are brought together first."""
+def _in_order(held: list[pa.RecordBatch], operator: Sort, rows_max: int = BATCH_ROWS_MAX) -> Iterator[pa.RecordBatch]:
+    """The rows of batches, in order, up to `rows_max` at a time; `held` is emptied."""
+    order = _order_of(held, operator)
+    rows = Across(held)
+    held.clear()
+    for start in range(0, order.size, rows_max):
+        yield rows.take(order[start : start + rows_max])
+
+
+def _order_of(held: list[pa.RecordBatch], operator: Sort) -> Order:
+    """Numbers of rows in order; only keys are brought together for it."""
     names = list(dict.fromkeys(name for name, _, _ in operator.keys))
     parts = [batch.select(names) for batch in held]
     keys = parts[0] if len(parts) == 1 else concatenated(parts)
-    order = argsort(sort_keys(keys, operator.keys))[: operator.limit]
-    schema = held[0].schema
-    columns = [
-        take_across([keys.column(name)] if name in names else [batch.column(name) for batch in held], order)
-        for name in schema.names
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return argsort(sort_keys(keys, operator.keys))[: operator.limit]
 
 
 def _sort_key(column: pa.Array[Any], name: str, descending: bool, nulls_last: bool) -> SortKey:

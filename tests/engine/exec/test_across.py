@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelmill.engine.exec.across import take_across
+from kernelmill.engine.exec.across import Across
 from kernelmill.engine.exec.exchange import RowSource
 
 VALUES = {
@@ -38,6 +38,7 @@ def test_pieces_give_what_the_whole_gives(kind, data):
     picks = data.draw(st.lists(st.integers(0, 10**6), max_size=20)) if len(whole) else []
     rows = np.array([pick % len(whole) for pick in picks], np.uint32)
     expected = whole.take(pa.array(rows, pa.uint32()))
-    for taken in (take_across(pieces, rows), RowSource(whole).take(rows)):
+    across = Across([pa.record_batch([piece], names=["v"]) for piece in pieces])
+    for taken in (across.take(rows).column(0), RowSource(whole).take(rows)):
         taken.validate(full=True)
         assert taken.equals(expected)
