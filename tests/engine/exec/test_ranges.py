@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,35 @@ def test_files_hold_the_total_order_in_the_same_bytes_for_any_threads_and_memory
     keys = [km.read_parquet(path)["k"].to_pylist() for path in parts]
     assert list(itertools.chain(*keys)) == sorted(table["k"].to_pylist(), reverse=True)
     assert min(map(len, keys)) > 10_000
+
+
+@pytest.mark.parametrize("sizes", [[4_000], [1_500, 2_000, 0, 500], [40] * 60], ids=["one file", "several", "small"])
+def test_a_sort_of_parquet_reads_it_twice_and_gives_the_bytes_of_one_that_leaves_blocks(tmp_path, sizes):
+    random = np.random.default_rng(5)
+    for number, rows in enumerate(sizes):
+        keys = [random.bytes(3) + bytes(7) for _ in range(rows)]
+        columns = {
+            "key": pa.array(keys, pa.binary(10)),
+            "text": pa.array([key.hex() if key[0] % 5 else None for key in keys], pa.string()),
+            "payload": pa.array([key * 9 if key[1] % 7 else None for key in keys], pa.binary(90)),
+        }
+        folder = tmp_path / "in" / f"part={number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), folder / f"{number}.parquet", row_group_size=300)
+    frame = km.scan_parquet(tmp_path / "in").with_columns(low=km.col("part") < 2)
+    for keys in (["key"], ["low", "text"]):
+        seen = set()
+        all_rows = frame.filter(km.col("text").is_null() | km.col("text").is_not_null())
+        for made, tuned in ((all_rows, {}), (frame, {"threads": 2}), (frame, {"threads": 1, "memory": "150MiB"})):
+            out = tmp_path / "out"
+            options = {"partitions": 3, "split_size": "100KiB", "progress": False, "mode": "overwrite", **tuned}
+            made.sort(*keys).sink_parquet(out, **options)
+            seen.add(b"".join(path.read_bytes() for path in sorted(out.glob("part-*.parquet"))))
+        assert len(seen) == 1
+        rows = km.read_parquet(out)
+        assert rows.height == sum(sizes)
+        found = list(zip(*(rows[name].to_pylist() for name in keys), strict=True))
+        assert found == sorted(found, key=lambda row: tuple((value is not None, value) for value in row))
 
 
 def test_what_a_group_by_left_is_sorted_into_one_file(tmp_path):
