@@ -42,10 +42,12 @@ class _Pieces:
         self._pieces, self._width = pieces, width
         data = [_data(piece, width) for piece in pieces]
         self._base, base = data[0], data[0].ctypes.data
-        starts = np.repeat([piece.ctypes.data - base for piece in data], [len(piece) for piece in pieces])
-        within = np.arange(starts.size, dtype=np.int64)
-        within -= np.repeat(np.cumsum([0, *(len(piece) for piece in pieces[:-1])]), [len(piece) for piece in pieces])
-        self._places = starts + within * width
+        self._places = np.empty(sum(map(len, pieces)), np.int64)
+        first = 0
+        for part in data:
+            start, rows = part.ctypes.data - base, part.size // width
+            self._places[first : first + rows] = np.arange(start, start + part.size, width, dtype=np.int64)
+            first += rows
 
     def take(self, rows: Rows) -> pa.Array[Any]:
         """The values of these rows."""

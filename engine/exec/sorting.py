@@ -36,7 +36,7 @@ from kernelmill.kernels.sorting import Order, SortKey, argsort
 from kernelmill.kernels.table import Groups, KeyTable
 
 _COMPACT_ROWS = 1 << 18
-_ORDER_BYTES = 48  # of a row while it is sorted: its word and its number twice, where it lies, the digits' counters
+_ORDER_BYTES = 32  # of a row while it is sorted: its word and its number twice; later where its values lie
 _PIECES = 4  # what comes in at once is a small part of what is held
 _HELD_BYTES_MAX = 1 << 30  # a column of text ends at 2 GiB
 _HELD_ROWS_MAX = 1 << 31  # row numbers are uint32
