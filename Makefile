@@ -14,7 +14,7 @@ SIDE_BY_SIDE = -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-nojit test-faults soak lint bench bench-h2o bench-tpch bench-large dist clean
+.PHONY: help demo test test-fast test-nojit test-faults soak lint bench bench-h2o bench-tpch bench-terasort bench-large dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,12 @@ bench-h2o: $(VENV)/.installed-test ## h2o's ten group-by and five join questions
 
 bench-tpch: $(VENV)/.installed-bench ## the 22 queries of TPC-H, beside DuckDB and Polars
 	$(BIN)/python -m bench.compare tpch
+
+bench-terasort: $(VENV)/.installed-test ## records of 100 bytes sorted: 1 GB, on a cluster too, and 4 GB in 512 MB; 15 minutes
+	$(BIN)/python -m bench.corpus records
+	$(BIN)/python -m bench.corpus records --bytes 4GB
+	$(BIN)/python -m bench.compare terasort --cluster 2
+	$(BIN)/python -m bench.compare terasort --bytes 4GB --memory 512MB
 
 bench-large: $(VENV)/.installed-test ## 10,000 columns, 100,000 files, 2.5 GB of text in a column, 10^8 groups; 20 minutes
 	$(BIN)/python -m bench.compare large
