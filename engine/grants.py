@@ -29,6 +29,7 @@ from kernelmill.engine.plan.physical import (
     Sort,
     Step,
     TokenizeExplode,
+    ToParquet,
     has_lists,
 )
 from kernelmill.engine.plan.planner import JobPlan
@@ -57,6 +58,7 @@ _NO_TABLE = _Cost(4, 96 * MIB)
 _COMBINE_LISTS = _Cost(12, 320 * MIB)  # a table, and three copies of what waits to become lists
 _LISTS_LEAST = _Cost(12, 128 * MIB)  # two or three copies of what is merged at once
 _PYTHON_VALUES = _Cost(6, 160 * MIB)  # emits as Python objects, 64 Ki of them, beside their rows
+_WRITING_BYTES, _STORE_SHARE_LEAST = 64 * MIB, 4  # a row group's second copy, at the cost of what blocks may hold
 _HELD_LEAST = _Cost(6, 32 * MIB)  # rows to sort; more of them are spilled
 _HELD_MOST = _Cost(8, 128 * MIB)  # three copies of rows that are larger than in their files; at least the bound
 _HELD_MOST_EMITTED = _Cost(32, 128 * MIB)  # words and offsets of 100 MB of source: 200 MB, 12 M rows
@@ -103,7 +105,14 @@ def plan_grants(job: JobPlan, settings: Settings, aside_bytes: int = 0) -> Grant
     used = max(count * (need + extra) for count, need, extra in zip(slots, needs, more, strict=True))
     steps = [max(1, len(_holding_steps(pipeline))) for pipeline in job.pipelines]
     each = tuple((a + b) // n for a, b, n in zip(held, more, steps, strict=True))
-    return Grants(slots, memory_bytes - used, each)
+    left = memory_bytes - used
+    writing = max((n for p, n in zip(job.pipelines, slots, strict=True) if _holds_and_writes(p)), default=0)
+    return Grants(slots, max(left - writing * _WRITING_BYTES, left // _STORE_SHARE_LEAST), each)
+
+
+def _holds_and_writes(pipeline: Pipeline) -> bool:
+    """Whether tasks hold rows while they write a file: a row group lies beside them, as it came and in one piece."""
+    return isinstance(pipeline.end, ToParquet) and any(isinstance(step, Sort) for step in pipeline.steps)
 
 
 def _holding_steps(pipeline: Pipeline) -> list[Step]:
