@@ -17,7 +17,7 @@ SIDE_BY_SIDE = -n $(PROCESSES) --dist worksteal
 .PHONY: help demo test test-fast test-nojit test-faults soak lint bench bench-h2o bench-tpch bench-terasort bench-large dist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed-run ## count the words of the King James Bible into build/demo
 	@mkdir -p build
