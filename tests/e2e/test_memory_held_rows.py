@@ -71,8 +71,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def large(inputs):
+def large(tmp_path_factory):
     """150 MB: three copies of it are more than memory and allowance together."""
+    inputs = tmp_path_factory.mktemp("large")
     path = inputs / "lines.txt"
     rng = np.random.default_rng(7)
     with open(path, "wb") as file:
