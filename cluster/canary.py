@@ -2,6 +2,9 @@
 
 libzmq lets *every* key in at a socket whose ZAP domain nobody asks for; so does a desk that is gone. Whoever sees a
 canary live must end its process: the cluster's door is open.
+
+A canary that cannot come near the desk says nothing of it: while its connection is not made, or this process is short
+of files, which is what a flood of connections does, it goes on waiting.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from kernelmill.cluster.filelimit import is_short_of_files, reserve
 from kernelmill.cluster.keys.curve import make_pair
 
 EVERY_S: Final = 60.0
@@ -27,13 +31,15 @@ class Canary:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_key: str, now: float) -> None:
         self.endpoint, self.until_s = endpoint, now + PATIENCE_S  # by then it is decided
         self._looked_s = now
-        self._peer = context.socket(zmq.DEALER)
+        self._is_near = False
+        with reserve():
+            self._peer = context.socket(zmq.DEALER)
+            self._peer.linger = 0
+            self.socket = self._peer.get_monitor_socket(_REFUSED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECTED)
         pair = make_pair()
         self._peer.curve_publickey, self._peer.curve_secretkey = pair.public.encode(), pair.secret.encode()
         self._peer.curve_serverkey = server_key.encode()
-        self._peer.setsockopt(zmq.LINGER, 0)
         self._peer.setsockopt(zmq.IPV6, int("[" in endpoint))
-        self.socket = self._peer.get_monitor_socket(_REFUSED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._peer.connect(endpoint)
 
     def is_dead(self, now: float) -> bool | None:
@@ -42,8 +48,12 @@ class Canary:
         if idle_s > _STOPPED_S:
             self.until_s += idle_s
         while self.socket.poll(0):
-            event = parse_monitor_message(self.socket.recv_multipart(zmq.DONTWAIT))
-            return event["event"] == _REFUSED
+            event = parse_monitor_message(self.socket.recv_multipart(zmq.DONTWAIT))["event"]
+            if event != zmq.EVENT_CONNECTED:
+                return event == _REFUSED
+            self._is_near = True
+        if not self._is_near or is_short_of_files():
+            self.until_s = now + PATIENCE_S
         return False if now >= self.until_s else None
 
     def close(self) -> None:

@@ -27,7 +27,11 @@ _NOW, _NOW_AND_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 _log = cluster_log()
 
 Decide = Callable[[str, str, str], str | None]
-"""Domain, public key as text, and address of a peer -> its name, or None if it may not come in."""
+"""Domain, public key as text, and address of a peer -> its name, None if it may not come in, or LATER."""
+LATER = ""
+"""Instead of a name: this peer may not come in now, and shall try again."""
+_BACKLOG = 1024
+"""Connections that the system holds until they are taken: more than a short flood brings."""
 
 
 class Door:
@@ -50,9 +54,12 @@ class Door:
                 name = self._name_of(frames)
             except Exception:  # a desk that dies lets nobody in, or, without a domain enforced, everybody
                 _log.warning("a handshake could not be judged and is refused", exc_info=True)
-            if name is None:
+            if not name:
                 self.refused += 1
-            status = (b"200", b"OK", name.encode()) if name is not None else (b"400", b"no", b"")
+            if name == LATER:
+                status = b"300", b"later", b""  # libzmq says nothing to it then, and it knocks again
+            else:
+                status = (b"200", b"OK", name.encode()) if name is not None else (b"400", b"no", b"")
             self.socket.send_multipart([b"1.0", request, *status, b""])
 
     def _name_of(self, frames: list[bytes]) -> str | None:
@@ -114,6 +121,7 @@ def bind_router(
     socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
     socket.setsockopt(zmq.IPV6, int("[" in endpoint))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from kernelmill.cluster.filelimit import raise_file_limit
 from kernelmill.cluster.keys.bundle import read_bundle
-from kernelmill.cluster.master.process import raise_file_limit, refuse_to_unpickle
+from kernelmill.cluster.master.process import refuse_to_unpickle
 from kernelmill.cluster.roots import roots_given
 from kernelmill.cluster.worker.slotframes import REGISTERED_MAX
 from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings

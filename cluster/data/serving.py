@@ -25,6 +25,7 @@ from kernelmill.cluster.data.blockindex import (
 )
 from kernelmill.cluster.data.packs import Packed, PackReader
 from kernelmill.cluster.fields import PART_BYTES_MAX
+from kernelmill.cluster.filelimit import reserve
 from kernelmill.cluster.keys.signing import is_ticket
 from kernelmill.cluster.messages import FETCH_BYTES_MAX, BlockRange, Fetch, PartRange
 from kernelmill.cluster.openfiles import open_file, read_range
@@ -129,7 +130,9 @@ class PartFiles:
             if not isinstance(one, PartRange) or not self._may_have(reader, one.sha256):
                 return DENIED
             try:
-                with open(os.path.join(self._folder, one.sha256.hex()), "rb") as file:
+                with reserve():
+                    handle = os.open(os.path.join(self._folder, one.sha256.hex()), os.O_RDONLY | os.O_CLOEXEC)
+                with open(handle, "rb") as file:
                     total = os.fstat(file.fileno()).st_size
                     if not one.length and len(fetch.ranges) == 1 and _sha256_of(file) != one.sha256:
                         return CORRUPT

@@ -4,7 +4,7 @@
 
 Lines that begin with # and empty lines say nothing. HOST is where a worker's data socket is, if not where the worker
 is seen to come from. The name is a peer's only authority, so names and keys are in the lists once. A list that is
-missing, damaged or open to others lets nobody in.
+missing, damaged or open to others lets nobody in, and takes nobody's right either: the last ones hold for who is in.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ def check_host(host: str) -> str:
 
 
 def parse_list(data: bytes, path: Path) -> dict[str, AllowedPeer]:
-    """Read a list: its peers by public key. Raises KM0615, which names the line, if any of it is not understood."""
+    """Read a list: its peers by public key. Raises KM0615, which names the line, if any of it is not understood.
+
+    What is empty or ends within a line is being written, or its end is lost: a list without peers has the first line.
+    """
+    if not data.endswith(b"\n"):
+        raise damaged(path, "the list ends within a line" if data else "the list is empty, without a first line")
     peers: dict[str, AllowedPeer] = {}
     names: set[str] = set()
     try:
@@ -114,9 +119,9 @@ def read_lists(folder: Path) -> tuple[dict[str, AllowedPeer], dict[str, AllowedP
 
 @dataclass
 class Allowed:
-    """Who may come at this moment. `refresh` every 2 seconds; what it returns has lost its rights.
+    """Who is allowed by the last lists that were whole. `refresh` every 2 seconds; what it returns has lost its rights.
 
-    While `problem` is set the lists cannot be read, and nobody is allowed.
+    While `problem` is set the lists cannot be read: nobody may come in, and who is in stays.
     """
 
     folder: Path
@@ -127,13 +132,14 @@ class Allowed:
     def refresh(self) -> frozenset[str]:
         """Read both lists again, whole (times of files miss what changes within their tick); never raises KM0615.
 
-        Returns the public keys that were allowed before and are not now, or not in the same way.
+        Returns the public keys that were allowed before and are not now, or not in the same way; none while the lists
+        cannot be read.
         """
         before = [self.workers, self.clients]
         try:
             self.workers, self.clients = read_lists(self.folder)
             self.problem = None
         except KernelmillError as problem:
-            self.workers, self.clients, self.problem = {}, {}, problem
+            self.problem = problem
         lost = [old.items() - new.items() for old, new in zip(before, (self.workers, self.clients), strict=True)]
         return frozenset(key for gone in lost for key, _ in gone)

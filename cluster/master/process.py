@@ -1,16 +1,14 @@
-"""What a master's shell needs of its process: a bell for its poller, files of its own, limits, and no unpickling."""
+"""What a master's shell needs of its process: a bell for its poller, files of its own, and no unpickling."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import socket
 import sys
 from collections.abc import Iterator
 from typing import Final
 
-_FILES_WANTED: Final = 65536
 _EXITING: Final = 0x4
 """PF_EXITING of Linux, in the flags of /proc/PID/stat: set before a process that ends closes its sockets."""
 
@@ -52,15 +50,6 @@ def own_files() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-def raise_file_limit() -> None:
-    """Let this process open as many files as the system allows it, up to a bound: each peer is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
-    if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def pid_of(address: str) -> int:

@@ -19,6 +19,7 @@ import zmq
 from kernelmill.cluster import addresses
 from kernelmill.cluster.data.partserver import PartServer
 from kernelmill.cluster.failpoints import failpoint
+from kernelmill.cluster.filelimit import RESERVED_FILES, raise_file_limit
 from kernelmill.cluster.journal.opening import open_journal
 from kernelmill.cluster.keys.bundle import MasterKey, read_master_key
 from kernelmill.cluster.keys.curve import KeyPair
@@ -32,7 +33,7 @@ from kernelmill.cluster.master.logbook import LogBook
 from kernelmill.cluster.master.machine import Master
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.master.posts import MESSAGE_BYTES_MAX, Me, Post
-from kernelmill.cluster.master.process import Bell, own_files, raise_file_limit
+from kernelmill.cluster.master.process import Bell, own_files
 from kernelmill.cluster.master.publisher import Publisher
 from kernelmill.cluster.master.recorder import Recorder
 from kernelmill.cluster.master.storagelink import StorageLink
@@ -122,7 +123,7 @@ class MasterShell:
 
         `listening` is called when clients and workers can come in.
         """
-        raise_file_limit()
+        raise_file_limit(RESERVED_FILES)
         storage = self._storage = StorageLink(self._roots.items())
         try:
             self._open()

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from kernelmill.cluster.children import module_command
+from kernelmill.cluster.filelimit import reserve
 from kernelmill.cluster.logs import cluster_log
 from kernelmill.cluster.storage.frames import Answer, Clean, Order, Published, PublishFailed, answers, encode
 from kernelmill.engine.errors import KernelmillError
@@ -82,8 +83,14 @@ class StorageLink:
             return None
         if now < self._restart_at_s:
             return self._restart_at_s
+        try:
+            with reserve():
+                self._start()
+        except OSError as problem:  # no process or no file can be had now
+            _log.error("the storage process cannot be started, and is tried again: %s", problem)
+            self._restart_at_s = now + _RESTART_S
+            return self._restart_at_s
         self.restarts += 1
-        self._start()
         return None
 
     def close(self) -> None:

@@ -67,11 +67,34 @@ def test_who_stood_still_gives_a_canary_the_time_back(context, tmp_path):
     endpoint = f"ipc://{tmp_path}/s"
     router = bind_router(context, pair, "workers", endpoint, message_bytes_max=1000, queued_max=10)
     canary = Canary(context, endpoint, pair.public, 0.0)
+    assert canary.socket.poll(5000), "it is connected"
     assert canary.is_dead(100.0) is None  # nobody could have refused it meanwhile
     assert canary.is_dead(101.0) is None
     for now in range(102, 110):
         assert canary.is_dead(float(now)) is None
     assert canary.is_dead(111.0) is False
+    canary.close()
+    router.close(0)
+    door.close()
+
+
+def test_a_canary_that_is_not_near_the_desk_says_nothing_of_it(context, tmp_path):
+    canary = Canary(context, f"ipc://{tmp_path}/nobody", make_pair().public, 0.0)
+    assert [canary.is_dead(float(now)) for now in range(1, 40)] == [None] * 39
+    canary.close()
+
+
+def test_a_canary_waits_while_a_flood_has_taken_all_files(context, tmp_path, monkeypatch):
+    door, pair = Door(context, lambda domain, key, address: None), make_pair()
+    endpoint = f"ipc://{tmp_path}/s"
+    router = bind_router(context, pair, "workers", endpoint, message_bytes_max=1000, queued_max=10)
+    canary = Canary(context, endpoint, pair.public, 0.0)
+    assert canary.socket.poll(5000)
+    monkeypatch.setattr(birds, "is_short_of_files", lambda: True)
+    assert [canary.is_dead(float(now)) for now in range(1, 40)] == [None] * 39
+    monkeypatch.setattr(birds, "is_short_of_files", lambda: False)
+    assert [canary.is_dead(float(now)) for now in range(40, 49)] == [None] * 9
+    assert canary.is_dead(49.0) is False
     canary.close()
     router.close(0)
     door.close()

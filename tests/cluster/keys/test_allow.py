@@ -15,7 +15,7 @@ K1, K2, K3 = ("1" * 40, "#" * 40, "[}" * 20)
 
 
 def parsed(text, path="list"):
-    return parse_list(text if isinstance(text, bytes) else text.encode(), path)
+    return parse_list(text if isinstance(text, bytes) else f"{text}\n".encode(), path)
 
 
 @pytest.fixture
@@ -55,7 +55,9 @@ def test_a_list_is_read_by_columns_and_comments_say_nothing():
         (f"w1 {K1} - -\nw1 {K2} - -", "line 2: the name or key of w1"),
         (f"w1 {K1} - -\nw2 {K1} - -", "line 2: the name or key of w2"),
         (f"w1 {K1} - -\n\0", "line 2: 1 columns"),
-        (b"w1 \xff", "byte 3"),
+        (b"w1 \xff\n", "byte 3"),
+        (b"", "empty"),
+        (f"w1 {K1} - 10.0.0".encode(), "ends within a line"),
     ],
 )
 def test_a_line_that_is_not_understood_spoils_the_list_and_is_named(text, said):
@@ -157,21 +159,38 @@ def spoil_by_a_worker_that_is_admin(folder):
 
 
 @pytest.mark.parametrize("spoil", [value for name, value in sorted(globals().items()) if name.startswith("spoil_")])
-def test_lists_that_cannot_be_trusted_let_nobody_in_until_they_are_mended(folder, spoil, tmp_path_factory):
+def test_lists_that_cannot_be_trusted_take_nobodys_right_until_they_are_mended(folder, spoil):
     allowed = Allowed(folder)
     allowed.refresh()
+    before = dict(allowed.workers), dict(allowed.clients)
     kept = {name: (folder / name).read_text() for name in (WORKERS, CLIENTS)}
     spoil(folder)
-    assert allowed.refresh() == {K1, K2, K3}
-    assert allowed.workers == {} == allowed.clients
-    assert allowed.problem.code is Code.KEYS and allowed.problem.hint
-    assert allowed.refresh() == frozenset() and allowed.workers == {}
+    for _ in range(2):
+        assert allowed.refresh() == frozenset()
+        assert (allowed.workers, allowed.clients) == before
+        assert allowed.problem.code is Code.KEYS and allowed.problem.hint
     folder.chmod(0o700)
     for name, text in kept.items():
         (folder / name).unlink(missing_ok=True)
         put(folder / name, text)
     assert allowed.refresh() == frozenset() and allowed.problem is None
-    assert (names(allowed.workers), names(allowed.clients)) == (["w1"], ["ann", "bob"])
+    assert (allowed.workers, allowed.clients) == before
+
+
+def test_who_is_taken_off_while_a_list_cannot_be_read_loses_the_right_when_it_can(folder):
+    allowed = Allowed(folder)
+    allowed.refresh()
+    os.rename(folder / WORKERS, folder / "aside")
+    put(folder / CLIENTS, f"ann {K2} admin -\n")
+    assert allowed.refresh() == frozenset() and K3 in allowed.clients
+    os.rename(folder / "aside", folder / WORKERS)
+    assert allowed.refresh() == {K3} and allowed.problem is None and names(allowed.clients) == ["ann"]
+
+
+def test_lists_that_were_never_read_let_nobody_in(folder):
+    (folder / CLIENTS).unlink()
+    allowed = Allowed(folder)
+    assert allowed.refresh() == frozenset() and allowed.workers == {} == allowed.clients
 
 
 def test_keys_that_zmq_makes_can_stand_in_a_list():

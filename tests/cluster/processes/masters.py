@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +25,9 @@ from kernelmill.cluster.versions import versions_here
 class MasterProcess:
     """Start it, kill it, start it again on the same state."""
 
-    def __init__(self):
+    def __init__(self, address=""):
         self.folder = Path(tempfile.mkdtemp(prefix="km-"))
-        self.keys, self.address = self.folder / "keys", f"ipc://{self.folder}/m"
+        self.keys, self.address = self.folder / "keys", address or f"ipc://{self.folder}/m"
         keys_folder.init(self.keys, self.address)
         (self.folder / "data").mkdir()
         self.process = None
@@ -35,12 +36,15 @@ class MasterProcess:
     def add(self, role, name, **more):
         return read_bundle(keys_folder.add(self.keys, role, name, **more), role)
 
-    def start(self, **environment):
+    def start(self, files_max=0, **environment):
+        """Start the process, with no more files than this if it is given."""
         command = [sys.executable, "-m", "kernelmill", "master", "--state", str(self.folder / "state")]
         command += ["--keys", str(self.keys / "master"), "--root", f"data={self.folder / 'data'}"]
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(command, env=os.environ | path | environment, stdout=log, stderr=log)
+            limit = ["sh", "-c", f'ulimit -n {files_max} && exec "$@"', "sh"] if files_max else []
+            environment = os.environ | path | environment
+            self.process = subprocess.Popen([*limit, *command], env=environment, stdout=log, stderr=log)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -91,6 +95,19 @@ def until(found, wait_s=10.0):
             return answer
         time.sleep(0.02)  # between two looks at a condition; the deadline above bounds them
     raise AssertionError("it never came")
+
+
+def free_address():
+    """Three ports in a row that nobody has at this moment."""
+    for port in range(21_000 + os.getpid() % 20_000, 60_000, 3):
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+            try:
+                for number, each in enumerate((first, second, third)):
+                    each.bind(("127.0.0.1", port + number))
+            except OSError:
+                continue
+            return f"tcp://127.0.0.1:{port}"
+    raise AssertionError("no three free ports in a row")
 
 
 PLAN = b"a plan that nobody here reads"

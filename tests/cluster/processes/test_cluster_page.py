@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from masters import free_address
 
 import kernelmill as km
 
@@ -22,19 +22,6 @@ PAGE = (ROOT / "docs" / "cluster.md").read_text()
 TERMINALS = PAGE.partition("```python")[0]  # the commands further down are about other things
 COMMANDS = re.findall(r"^    (kernelmill .*?)(?: {2,}#.*)?$", TERMINALS, flags=re.M)
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
-
-
-def free_address():
-    """Three ports in a row that nobody has at this moment."""
-    for port in range(21_000 + os.getpid() % 20_000, 60_000, 3):
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            try:
-                for number, each in enumerate((first, second, third)):
-                    each.bind(("127.0.0.1", port + number))
-            except OSError:
-                continue
-            return f"tcp://127.0.0.1:{port}"
-    raise AssertionError("no three free ports in a row")
 
 
 @pytest.fixture
