@@ -5,10 +5,18 @@ from __future__ import annotations
 import functools
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 import kernelmill
 from kernelmill.cluster.fields import Versions
 from kernelmill.engine.errors import Code, error
+
+VERSIONS_HINT: Final = "output bytes depend on them: install the same everywhere"
+
+
+def listed(versions: Versions) -> str:
+    """Versions as a text for people: kernelmill 0.1.0, python 3.11.7, and so on."""
+    return ", ".join(f"{name} {getattr(versions, name)}" for name in versions.__struct_fields__)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from kernelmill.cluster.filelimit import raise_file_limit
 from kernelmill.cluster.keys.bundle import read_bundle
 from kernelmill.cluster.master.process import refuse_to_unpickle
 from kernelmill.cluster.roots import roots_given
+from kernelmill.cluster.worker.listedfunctions import check_listed
 from kernelmill.cluster.worker.slotframes import REGISTERED_MAX
 from kernelmill.cluster.worker.supervisor import Supervisor, SupervisorSettings
 from kernelmill.engine.cli.console import common_options, say, size, the_console
@@ -82,13 +83,15 @@ def worker(
         what = f"{format_bytes(given.memory_bytes)} are too little for {given.threads} slots"
         least = format_bytes(given.threads * SLOT_BYTES_MIN, binary=True)
         raise error(Code.BAD_SETTING, what, where="--memory", hint=f"give at least {least}, or fewer slots")
+    names = _checked(registered)
+    check_listed(names)
     settings = SupervisorSettings(
         bundle=read_bundle(bundle, "worker"),
         slots=given.threads,
         memory_bytes=given.memory_bytes,
         scratch=Path(given.spill_dir).absolute(),
         roots=roots_given(roots),
-        registered=_checked(registered) if registered else None,
+        registered=names or None,
         say=lambda text: say(f"kernelmill worker: {text}"),
         hung_s=hung_s,
     )

@@ -10,7 +10,7 @@ from itertools import islice
 import msgspec
 import pyarrow as pa
 
-from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet, Versions, has_code
+from kernelmill.cluster.fields import AttemptKey, JobPart, JobParts, Place, Sheet, has_code
 from kernelmill.cluster.jobspec.code import Contents
 from kernelmill.cluster.jobspec.parts import (
     CODE,
@@ -29,7 +29,7 @@ from kernelmill.cluster.jobspec.unpickling import unpack_code
 from kernelmill.cluster.keys.signing import check_signature
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage.layout import attempt_folder
-from kernelmill.cluster.versions import versions_here
+from kernelmill.cluster.versions import VERSIONS_HINT, listed, versions_here
 from kernelmill.engine import origin
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import physical
@@ -121,8 +121,8 @@ def open_job(
     """
     check_signature(signature, code_key, spec_digest(job, sheet, parts, expires_s), expires_s, now_s)
     if sheet.versions != versions_here():
-        what = f"the job was planned with {_listed(sheet.versions)}, this process has {_listed(versions_here())}"
-        raise error(Code.VERSION, what, hint="output bytes depend on them: install the same everywhere")
+        what = f"the job was planned with {listed(sheet.versions)}, this process has {listed(versions_here())}"
+        raise error(Code.VERSION, what, hint=VERSIONS_HINT)
     plan_part = decode_plan(_only(parts, PLAN, folder))
     inputs = decode_inputs(_only(parts, INPUTS, folder))
     tables = _tables(plan_part, [part for part in parts if part.role == TABLE], folder)
@@ -171,10 +171,6 @@ def part_name(pipeline: physical.Pipeline) -> str:
             return "parts"
         case _:
             return "part.parquet"
-
-
-def _listed(versions: Versions) -> str:
-    return ", ".join(f"{name} {getattr(versions, name)}" for name in versions.__struct_fields__)
 
 
 _PART_HINT = "submit the job again; if it comes back, look at the disk of this process's scratch folder"

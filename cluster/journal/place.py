@@ -128,7 +128,8 @@ def write_epoch(folder: Path, epoch: int) -> None:
     path, new = folder / "epoch", folder / "epoch.new"
     digits = str(epoch).encode()
     try:
-        with open(new, "wb") as file:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(handle, "wb") as file:
             file.write(b"kernelmill epoch %s %s\n" % (digits, _checksum(digits)))
             file.flush()
             os.fsync(file.fileno())

@@ -18,6 +18,7 @@ from kernelmill.cluster.journal.translate import job_sheet
 from kernelmill.cluster.master.events import SubmitReceived
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.messages import BUSY, Need, PutPart, Refused, Submit
+from kernelmill.cluster.versions import VERSIONS_HINT, listed
 from kernelmill.cluster.wire import FRAME_BYTES_MAX
 from kernelmill.engine.errors import Code
 
@@ -63,9 +64,8 @@ class Intake:
     def submit(self, client: str, submit: Submit, now: float) -> SubmitReceived | Need | Refused | None:
         """Take a job: the event if all is here, or what is needed next."""
         if submit.sheet.versions != self._versions:
-            return _refusal(
-                submit.job, "VERSION", f"the client has {submit.sheet.versions}, the master {self._versions}"
-            )
+            text = f"the client has {listed(submit.sheet.versions)}; the master has {listed(self._versions)}"
+            return _refusal(submit.job, "VERSION", text, VERSIONS_HINT)
         if submit.sheet.output.root not in self._roots:
             text = f"the master has no root {submit.sheet.output.root}, only: {', '.join(self._roots) or 'no root'}"
             hint = f"start the master with --root {submit.sheet.output.root}=FOLDER, or write below a root that it has"

@@ -18,7 +18,7 @@ from kernelmill.cluster.master.machine import Master
 from kernelmill.cluster.master.posts import Mail, Post, Route
 from kernelmill.cluster.master.process import has_ended, pid_of
 from kernelmill.cluster.master.translate import Letter, WorkerMail
-from kernelmill.cluster.versions import versions_here
+from kernelmill.cluster.versions import VERSIONS_HINT, listed, versions_here
 
 _SESSION_BITS: Final = 63
 _log = cluster_log()
@@ -91,8 +91,8 @@ class WorkerDesk:
     def _take_hello(self, mail: Mail, hello: m.Hello) -> None:
         peer, here = mail.peer, versions_here()
         if hello.versions != here:
-            text = f"worker {peer.name} has {hello.versions}, the master {here}"
-            refused = m.Refused(b"", "VERSION", text, "install the same versions everywhere")
+            text = f"worker {peer.name} has {listed(hello.versions)}; the master has {listed(here)}"
+            refused = m.Refused(b"", "VERSION", text, VERSIONS_HINT)
             self._post.send(mail.route.id, refused, ack=mail.envelope.seq)
             return
         session = secrets.randbits(_SESSION_BITS) | 1

@@ -203,7 +203,8 @@ def on_refused(bench: Bench, refused: Refused) -> None:
     """Say HELLO again, or give up with the reason."""
     bench.seen[f"refused: {refused.code}"] += 1
     if refused.code in _FINAL:
-        stop(bench, 1, f"the master refuses this worker: {refused.text}")
+        fix = f"; {refused.hint}" if refused.hint else ""
+        stop(bench, 1, f"the master refuses this worker: {refused.text}{fix}")
     elif bench.link == REGISTERED:
         say_hello_again(bench)
     elif bench.link == GREETING and refused.code != "NO_SESSION":

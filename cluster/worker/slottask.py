@@ -111,6 +111,7 @@ class SlotJob:
         self._functions = tuple(map(for_run, job.plan.functions))
         settings = Settings(threads=1, memory_bytes=memory_bytes, progress="off")
         self._held_bytes = plan_grants(job.plan, settings).held_bytes_of_stage
+        self._had_staging = os.path.isdir(staging_of(job.target, job.job))
         self._scratch = scratch or Scratch()
         self._stages_loaded: set[int] = set()
         self._pack = PackWriter(job_folder(place.scratch, place.worker, job.job))
@@ -178,7 +179,7 @@ class SlotJob:
         if key.stage not in self._stages_loaded:
             _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
             self._stages_loaded.add(key.stage)
-        files = _AttemptFolder(job, order.attempt)
+        files = _AttemptFolder(job, order.attempt, self._had_staging)
         is_probe = order.only is not None
         self._tasks_run += 1
         store = ClusterStore(
@@ -293,8 +294,8 @@ class _AttemptFolder:
     So does that of a worker that has another folder than the client under the root's name, and nobody can tell.
     """
 
-    def __init__(self, job: OpenJob, attempt: AttemptKey) -> None:
-        self._job, self._attempt, self._folder = job, attempt, ""
+    def __init__(self, job: OpenJob, attempt: AttemptKey, had_staging: bool) -> None:
+        self._job, self._attempt, self._folder, self._had_staging = job, attempt, "", had_staging
 
     def made(self) -> str:
         """The folder, which is there. Raises KM0502 once the job is over."""
@@ -310,10 +311,17 @@ class _AttemptFolder:
 
     def _no_staging(self, folder: str) -> KernelmillError:
         place, staging = self._job.sheet.output, os.path.dirname(os.path.dirname(folder))
+        if self._had_staging:
+            what = "the staging of this job's output is gone: it was there when the job began on this worker"
+            hint = "leave the output's folder and what is hidden in it alone while a job runs; run the job again"
+            return error(Code.COMMIT, what, where=staging, hint=hint)
         what = (
             f"{self._job.roots.whose} finds no staging of this job in its root {place.root}, where its client made it"
         )
-        hint = f"root {place.root} must be the same folder for the client, the master and all workers"
+        hint = (
+            f"root {place.root} must be the same folder for the client, the master and all workers; "
+            "or was the output's folder removed while the job ran?"
+        )
         return RootMissingError(Code.BAD_SETTING, what, where=staging, hint=hint)
 
     def path(self, name: str) -> str:

@@ -319,6 +319,15 @@ def test_the_epoch_file_is_replaced_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
 
 
+def test_the_epoch_file_is_its_users_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        write_epoch(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "epoch").stat().st_mode & 0o777 == 0o600
+
+
 FULL = """
 import os, sys
 from pathlib import Path

@@ -129,6 +129,13 @@ def test_a_job_that_cannot_be_taken_is_refused_before_any_part_is_asked_for(desk
     assert desk.submit(body).code == code
 
 
+def test_a_client_of_other_versions_is_told_both_sides_and_what_to_do(desk):
+    refused = desk.submit(submission(part("plan", PLAN), versions=Versions("9.9", "3", "4", "5", "6")))
+    assert "the client has kernelmill 9.9, python 3," in refused.text
+    assert "the master has kernelmill 0.1.0, python 3.11.7," in refused.text
+    assert "the same everywhere" in refused.hint
+
+
 def test_what_comes_in_is_bounded_in_bytes_and_in_number(desk, monkeypatch):
     monkeypatch.setattr(intaking, "BUFFER_BYTES_MAX", 60)
     monkeypatch.setattr(intaking, "SUBMISSIONS_MAX", 1)

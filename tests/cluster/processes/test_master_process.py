@@ -203,7 +203,11 @@ def test_another_version_is_refused_and_both_are_named(running):
     with running.worker(bundle) as worker:
         worker.say(hello(versions=other))
         refused = worker.hear(m.Refused, wait_s=15)
-        assert refused.code == "VERSION" and "9.9" in refused.text and sheet().versions.pyarrow in refused.text
+        assert (
+            refused.code == "VERSION"
+            and "has kernelmill 9.9," in refused.text
+            and sheet().versions.pyarrow in refused.text
+        )
 
 
 @pytest.mark.parametrize("role", ["worker", "client"])

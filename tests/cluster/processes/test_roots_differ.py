@@ -1,6 +1,7 @@
 """Processes whose roots are not the same: whoever lacks one is named, and others do the work."""
 
 import os
+import shutil
 
 import pytest
 import rig as rigs
@@ -59,3 +60,21 @@ def test_a_client_whose_root_is_another_folder_is_told_so_and_keeps_no_staging(c
     assert caught.value.code is Code.BAD_SETTING
     assert "worker w1 finds no staging" in caught.value.what and "the same folder" in caught.value.hint
     assert os.listdir(other) == ["in.txt"] and not (cluster.files / "out").exists()
+
+
+@pytest.mark.timeout(120)
+def test_an_output_folder_that_vanishes_under_a_job_is_told_as_that(cluster):
+    cluster.start_worker("w1")
+    cluster.wait_workers("w1")
+    folder, source = str(cluster.files / "some"), str(cluster.files / "in.txt")
+
+    def vanishing(line, emit):
+        shutil.rmtree(folder, ignore_errors=True)
+        emit(line, 1)
+
+    job = km.MapReduce(vanishing, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+    os.mkdir(folder)
+    with cluster.connect(), pytest.raises(KernelmillError) as caught:
+        job.run(source, output=os.path.join(folder, "out"), progress=False)
+    assert caught.value.code is Code.COMMIT
+    assert "staging of this job's output is gone" in caught.value.what and folder in caught.value.where

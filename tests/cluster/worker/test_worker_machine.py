@@ -491,8 +491,8 @@ def test_pages_of_a_welcome_count_together():
 def test_a_refusal_that_waiting_does_not_mend_ends_the_worker(code, ends):
     rig = Rig()
     rig.do(ev.Connected())
-    rig.say(messages.Refused(b"", code, "because", ""), session=b"")
-    assert bool(rig.ordered(ev.Exit)) == ends
+    rig.say(messages.Refused(b"", code, "because", "do so"), session=b"")
+    assert [leave.text.partition(": ")[2] for leave in rig.ordered(ev.Exit)] == ["because; do so"] * ends
     if not ends:
         rig.wait(0.6)
         assert rig.hellos() and not rig.ordered(ev.Reconnect), "it asks again over the same connection"
