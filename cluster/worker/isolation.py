@@ -1,9 +1,9 @@
 """Finding the rows that end, or hold up, the process of a user's function: by halving, in processes of their own.
 
 A slot that is told to isolate runs the attempt in a slot of its own, its child, whose frames it passes on. If that ends
-well, so does the attempt. If the child dies or hangs, rows are halved, each half tried by a child that throws away what
-it makes, down to one row, or one group of a reduce, which must fail alone; then a last child, which runs nothing, says
-what it is. A child that comes through is used for the next try.
+well, so does the attempt. If the child dies or hangs, a few rows are tried, then more, and those that fail are halved,
+each try by a child that throws away what it makes, down to one row, or one group of a reduce, which must fail alone;
+then a last child, which runs nothing, says what it is. A child that comes through is used for the next try.
 """
 
 from __future__ import annotations
@@ -220,12 +220,20 @@ class Isolation:
         return found
 
     def _narrow(self, order: RunTask, bad: tuple[int, int], keys: list[int] | None, probe_s: float) -> tuple[int, bool]:
-        """The only row that can be to blame for a range that fails, and whether it was seen to fail alone."""
+        """The only row that can be to blame for a range that fails, and whether it was seen to fail alone.
+
+        A try that comes through is cheap and one that fails costs a process: so one row is tried first, then two, four
+        and so on, which finds a function that fails for every row at once; what fails then is halved.
+        """
         (start, stop), is_seen = bad, bad[1] - bad[0] == 1
+        rows, is_halving = 1, False
         while stop - start > 1:
             middle = (start + stop) // 2
+            if not is_halving:
+                middle, rows = min(middle, start + rows), 2 * rows
             is_first = self._fails(order, (start, middle), keys, probe_s)
             start, stop = (start, middle) if is_first else (middle, stop)
+            is_halving |= is_first
             is_seen = is_first and stop - start == 1
         return start, is_seen
 
