@@ -59,6 +59,7 @@ class LocalCluster:
 
     All frames and jobs run there until then, as after `km.connect`. memory: of each worker, by default its share of
     half of what there is. registered: functions, "module:function", that alone are run, as workers may be told to.
+    hung_after: seconds that one record may take before its task counts as held up.
     Raises KM0601 with the last lines of a log if the processes do not come up.
     """
 
@@ -69,6 +70,7 @@ class LocalCluster:
         slots: int = 1,
         memory: int | str | None = None,
         registered: Sequence[str] | None = None,
+        hung_after: float = 30.0,
     ) -> None:
         whole_number("workers", workers, 1)
         whole_number("slots", slots, 1)
@@ -76,6 +78,9 @@ class LocalCluster:
             raise error(Code.BAD_SETTING, "registered= lists no function", hint="name some, or leave it away")
         if workers > _WORKERS_MAX:
             raise error(Code.BAD_SETTING, f"workers={workers} is too many for one machine", hint="up to 64")
+        if not 2 <= hung_after <= 86_400:
+            what = f"hung_after={hung_after}: how many seconds one record may take"
+            raise error(Code.BAD_SETTING, what, hint="from 2 to 86,400")
         share = usable_memory_bytes() // 2 // workers
         self._memory_bytes = share if memory is None else parse_bytes(memory, name="memory", where="LocalCluster")
         self.folder = Path(tempfile.mkdtemp(prefix="km-", dir=resolve().spill_dir))
@@ -84,7 +89,7 @@ class LocalCluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._connection: Connection | None = None
         self._read_end, self._write_end = os.pipe()
-        self._slots = slots
+        self._slots, self._hung_s = slots, float(hung_after)
         self._registered = None if registered is None else tuple(registered)
         self._start_broom()
         try:
@@ -146,6 +151,7 @@ class LocalCluster:
         """Start a worker, or start it again after it was killed: it offers what it still has."""
         bundle = keys_folder.bundle_of(self.folder / "keys", "worker", name)
         told = ["--bundle", str(bundle), "--slots", str(self._slots), "--memory", str(self._memory_bytes)]
+        told += ["--hung-after", str(self._hung_s)]
         told += [f"--registered={function}" for function in self._registered or ()]
         self._run(name, ["worker", *told, "--scratch", str(self.folder / "scratch"), *self._root_options()])
 

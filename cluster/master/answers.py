@@ -38,6 +38,7 @@ CODE_OF_FAILURE: Final[dict[str, Code]] = {
     Failure.NONDETERMINISTIC.value: Code.NONDETERMINISTIC,
     Failure.CODE_REFUSED.value: Code.CODE_REFUSED,
     Failure.ROOT_MISSING.value: Code.BAD_SETTING,
+    Failure.WORKER_SMALL.value: Code.MEMORY_LIMIT,
     Failure.NO_WORKERS.value: Code.NO_WORKERS,
     Failure.CANCELLED.value: Code.CANCELLED,
 }

@@ -268,11 +268,17 @@ def on_failed(desk: Desk, event: FailedReceived) -> None:
     trouble = job.trouble_of(run.id.task.stage, run.id.task.index)
     if reaction is Reaction.CHARGED and job.sheet.on_bad != "reject" and trouble.is_known(failure, event.problem):
         reaction = Reaction.ENDS_JOB  # it names its record: nothing is left to be found out
+    if reaction is Reaction.UNFIT:
+        job.unfit.add(event.worker)
+        reaction = reaction if desk.has_fit(job) else Reaction.ENDS_JOB
     if reaction is Reaction.CHARGED:
         trouble.note(failure, event.text, event.worker, event.batch, event.problem)
     elif reaction is Reaction.ENDS_JOB:
         trouble.last = failure, event.text, event.problem
     elif reaction is Reaction.FREE and failure is not Failure.CANCELLED:
+        trouble.note_free(failure, event.text, event.problem)
+    elif reaction is Reaction.UNFIT:
+        desk.seen["worker unfit"] += 1
         trouble.note_free(failure, event.text, event.problem)
     elif reaction is Reaction.EXCLUDES:
         desk.seen["disk full"] += 1
@@ -283,6 +289,9 @@ def on_failed(desk: Desk, event: FailedReceived) -> None:
     is_charged = reaction in (Reaction.CHARGED, Reaction.ENDS_JOB)
     if reaction is Reaction.EXCLUDES:
         take_slots(desk, event.worker)
+    if reaction is Reaction.UNFIT:
+        take_slots(desk, event.worker, job)
+        desk.dirty[event.worker] = None
     if reaction is Reaction.PAUSES:
         for worker in list(job.grants):
             take_slots(desk, worker, job)

@@ -18,7 +18,7 @@ from kernelmill.cluster.master.facts import Committing, Fact, JobEnded, RolledBa
 from kernelmill.cluster.master.failures import Failure
 from kernelmill.cluster.master.jobs import AttemptRun, JobRun
 from kernelmill.cluster.master.ledger import COMMITTING, Ledger
-from kernelmill.cluster.master.sessions import Session, SessionBook
+from kernelmill.cluster.master.sessions import DRAINING, Session, SessionBook
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.plan.stages import EdgeKind
 from kernelmill.engine.schedule import events as schedule
@@ -318,12 +318,26 @@ class Desk:
         self.sessions.remove(session)
         self.note_peers()
         self.dirty.pop(session.worker, None)
+        self.lost_fit(session.worker)
         for job in list(self.jobs.values()):
             if job.grants.pop(session.worker, None) is None:
                 continue
             for run in job.runs_on(session.worker):
                 job.remove(run)
             self.tell(job, schedule.WorkerLost(session.worker, silent_s))
+
+    def withholds(self, job: JobRun, worker: str) -> bool:
+        """Whether a worker gets none of a job's work because it cannot run it, and others may."""
+        return worker in job.unfit and self.has_fit(job)
+
+    def has_fit(self, job: JobRun) -> bool:
+        """Whether there are workers which may be able to run a job."""
+        return any(each.worker not in job.unfit and each.state != DRAINING for each in self.sessions)
+
+    def lost_fit(self, worker: str) -> None:
+        """A worker takes no more work: jobs that only it could run are to be tried elsewhere again, and fail there."""
+        if any(job.unfit and worker not in job.unfit for job in self.jobs.values()):
+            self.share_all_soon()
 
     def note_peers(self) -> None:
         """Tell all of a change of sessions soon; many changes at once are told once."""

@@ -29,6 +29,7 @@ class Failure(Enum):
     CODE_REFUSED = "CODE_REFUSED"
     PART_DAMAGED = "PART_DAMAGED"
     ROOT_MISSING = "ROOT_MISSING"
+    WORKER_SMALL = "WORKER_SMALL"
     NO_WORKERS = "NO_WORKERS"
     JOURNAL_FULL = "JOURNAL_FULL"
     OUTPUT_STUCK = "OUTPUT_STUCK"
@@ -43,6 +44,7 @@ class Reaction(Enum):
     CHARGED = "tried again; uses the task's budget"
     FREE = "tried again; the task is not to blame"
     EXCLUDES = "tried again; the worker gets no work until its disk has room"
+    UNFIT = "tried on workers that do not fail so; none of the job's work goes there, but where nobody is left"
     PAUSES = "tried again when the job goes on"
     ISOLATED = "the rows are named"
     ENDS_JOB = "no retry can mend it"
@@ -54,16 +56,17 @@ REACTIONS: Final[dict[Failure, Reaction]] = {
     Failure.OOM_KILLED: Reaction.CHARGED,
     Failure.HUNG: Reaction.CHARGED,
     Failure.PROTOCOL: Reaction.CHARGED,
-    Failure.ROOT_MISSING: Reaction.CHARGED,  # another worker may have it
     Failure.CANCELLED: Reaction.FREE,
     Failure.FETCH_UNREACHABLE: Reaction.FREE,
     Failure.CORRUPT_BLOCK: Reaction.FREE,
     Failure.DISK_FULL: Reaction.EXCLUDES,
+    Failure.ROOT_MISSING: Reaction.UNFIT,
+    Failure.WORKER_SMALL: Reaction.UNFIT,
+    Failure.CODE_REFUSED: Reaction.UNFIT,  # its clock, its code key, its packages: others may have better ones
     Failure.OUTPUT_FULL: Reaction.PAUSES,
     Failure.POISON: Reaction.ISOLATED,
     Failure.INPUT_CHANGED: Reaction.ENDS_JOB,
     Failure.INPUT_CORRUPT: Reaction.ENDS_JOB,
-    Failure.CODE_REFUSED: Reaction.ENDS_JOB,
     Failure.PART_DAMAGED: Reaction.ENDS_JOB,
 }
 

@@ -175,6 +175,7 @@ class JobRun:
             each.name for stage in ledger.stages for aside in stage.asides.values() for each in aside.counters
         }
         self.grants: dict[str, int] = {}  # slots by worker, as the scheduler was told
+        self.unfit: set[str] = set()  # workers that cannot run it, whatever the task
 
     @property
     def is_over(self) -> bool:

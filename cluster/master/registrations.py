@@ -69,6 +69,7 @@ def on_hello(desk: Desk, event: HelloReceived) -> None:
 def join(desk: Desk, job: JobRun, session: Session) -> None:
     """Make a worker known to a job's scheduler, without slots until they are shared out."""
     job.grants[session.worker] = 0
+    job.unfit.discard(session.worker)  # it may have been started anew, with what it lacked
     desk.tell(job, schedule.WorkerJoined(session.worker, 0, session.host))
     if session.state == DRAINING:
         desk.tell(job, schedule.WorkerDrained(session.worker))
@@ -221,6 +222,7 @@ def on_drain(desk: Desk, event: DrainRequested) -> None:
         desk.seen[STRANGE] += 1
         return
     desk.sessions.drain(session)
+    desk.lost_fit(event.worker)
     for job in desk.jobs.values():
         if event.worker in job.grants:
             desk.tell(job, schedule.WorkerDrained(event.worker))

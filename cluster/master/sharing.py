@@ -19,13 +19,13 @@ def share(desk: Desk, session: Session) -> None:
     slots = session.slots_usable if desk.recovering_until_s is None else 0
     jobs = [job for job in desk.jobs.values() if worker in job.grants]
     running = {job.id: len(job.runs_of_worker.get(worker, ())) for job in desk.jobs.values()}
-    able = [job for job in jobs if job.is_schedulable]
+    able = [job for job in jobs if job.is_schedulable and not desk.withholds(job, worker)]
     asking = [job for job in able if job.scheduler.has_ready_tasks] or able
     if len(jobs) == 1 and asking:  # what waits at a worker cannot be shared out any more
         slots *= 1 + asking[0].ahead
     parts = _parts(slots, asking, running, worker)
     for job in jobs:
-        part = parts.get(job.id, running[job.id] if job.is_schedulable and slots else 0)
+        part = parts.get(job.id, running[job.id] if job in able and slots else 0)
         if part < job.grants[worker]:
             _grant(desk, job, worker, part)
     for job in asking:

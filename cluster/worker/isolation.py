@@ -48,12 +48,12 @@ from kernelmill.cluster.worker.slottask import SlotJob
 from kernelmill.cluster.worker.watch import takes_memory
 from kernelmill.engine.errors import Code, error
 
-HUNG_SHARE = 0.5
-"""Without a sign of life for so long a child hangs, of what a supervisor gives a slot: it must find out first."""
 PROBE_SHARE = 0.1
-"""How long a try of some of the rows may be silent at least, of the same, where the whole task was held up."""
+"""How long a try of some of the rows may be silent at least, of what all may, where the whole task was held up."""
 FOUND_MAX = 16
 """Rows that one attempt names at most; the next one goes on from there."""
+_BATCHES_HINT = "functions of whole batches or groups give no sign of life within one: make split_size= smaller"
+_HUNG_HINT = "start workers with a longer --hung-after"
 _TURN_S = 0.05
 _HEADROOM_BYTES = 512 << 20
 
@@ -118,7 +118,7 @@ class _Child:
 class Isolation:
     """Runs one attempt in children of this process; `send` passes frames on to the supervisor.
 
-    hung_s, probe_s: how long children may be silent, if not HUNG_SHARE and PROBE_SHARE of the job's `hung_ms`.
+    hung_s, probe_s: how long children may be silent, if not the job's `hung_ms`, and PROBE_SHARE of it.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Isolation:
         self._opening, self._job, self._desk, self._whereabouts = opening, job, desk, whereabouts
         given_s = opening.hung_ms / 1000
         self._send = send
-        self._hung_s = HUNG_SHARE * given_s if hung_s is None else hung_s
+        self._hung_s = given_s if hung_s is None else hung_s
         self._probe_s = PROBE_SHARE * given_s if probe_s is None else probe_s
         self._memory_bytes_max = opening.memory_bytes + _HEADROOM_BYTES
         self._last = SlotPlace()
@@ -181,6 +181,8 @@ class Isolation:
             self._whereabouts.end()
         if not found:
             hint = "no row does so alone; look at the job's log, and at the memory of the workers"
+            if ended.failure == "HUNG" and self._job.calls_with_batches(order.task.stage):
+                hint = f"{_BATCHES_HINT}; or {_HUNG_HINT}"
             told = Problem(Code.TASK_LOST.value.wire, f"the task's process {ended.text}", "", hint)
             return TaskFailed(order.attempt, ended.failure, "", told, last.batch, ())
         origins = tuple(origin for origin, _, _ in found)
@@ -189,6 +191,8 @@ class Isolation:
     def _problem(self, ended: Death, text: str, where: str) -> Problem:
         code = Code.FUNCTION_HUNG if ended.failure == "HUNG" else Code.FUNCTION_CRASHED
         hint = f"{text}; mend the function, or set such records aside with on_bad='reject'"
+        if ended.failure == "HUNG":
+            hint += f"; where it may well take so long, {_HUNG_HINT}"
         return Problem(
             code.value.wire, f"the process of a function that was given this record {ended.text}", where, hint
         )

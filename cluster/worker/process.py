@@ -196,7 +196,7 @@ class Slot:
             self._opening = order
             gc.freeze()  # a plan has objects for each task: looking through them took a quarter of short ones
         except Exception as problem:
-            self.send(JobRefused(order.job, told_as(_refusal(problem))))
+            self.send(JobRefused(order.job, told_as(_refusal(problem, order.worker))))
             os._exit(0)
         self.send(JobOpened(order.job))
 
@@ -241,14 +241,16 @@ def shrinks_to(size_bytes_max: int, scratch: Scratch) -> bool:
     return resident_bytes("self") <= size_bytes_max
 
 
-def _refusal(problem: Exception) -> KernelmillError:
-    """What to tell of a job that cannot be opened."""
-    if isinstance(problem, KernelmillError):
-        return problem
+def _refusal(problem: Exception, worker: str) -> KernelmillError:
+    """What to tell of a job that cannot be opened, by this worker: another one may do better."""
+    whose = f"worker {worker}"
     if isinstance(problem, ImportError):
-        what = f"a function of the job needs a module that this worker has not: {problem}"
+        what = f"a function of the job needs a module that {whose} has not: {problem}"
         return error(Code.CODE_REFUSED, what, hint="install it on all workers, or put it below the script's folder")
-    return as_typed(problem)
+    told = as_typed(problem)
+    if whose in told.what:
+        return told
+    return error(told.code, f"{whose}: {told.what}", where=told.where, hint=told.hint)
 
 
 def main(link_handle: int, page_handle: int) -> None:

@@ -66,6 +66,12 @@ class Whereabouts:
         self._steps += 1
         self._page.write_steps(self._steps)
 
+    def live_in_run(self) -> None:
+        """A sign of life of a loop over records. By any thread: of two that come at once one may be missed."""
+        if self._now.phase == "run" and not self.is_copy:
+            self._steps += 1
+            self._page.write_steps(self._steps)
+
     def mirror(self, place: SlotPlace) -> None:
         """Say where another process of this slot is, which runs the attempt."""
         self._put(place)
@@ -117,6 +123,10 @@ class SlotContext(TaskContext):
         self._whereabouts.step()
         if self._is_cancelled():
             super().check_cancelled()
+
+    def live(self) -> None:
+        """Give a sign of life, while rows go through the task's steps. By any thread."""
+        self._whereabouts.live_in_run()
 
     def progress(self, bytes_done: int) -> None:
         """Report input bytes: a batch more."""

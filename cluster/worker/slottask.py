@@ -44,6 +44,7 @@ from kernelmill.engine.exec.context import Scratch, TaskResult
 from kernelmill.engine.exec.needs import kernels_of
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import plan_grants
+from kernelmill.engine.plan.physical import MapBatches, MapColumn, MapGroups
 from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.settings import Settings
 from kernelmill.kernels import _jit
@@ -132,6 +133,11 @@ class SlotJob:
     def sets_bad_rows_aside(self) -> bool:
         """Whether a row that cannot be processed is rejected, rather than the end of the job."""
         return self._job.on_bad == "reject"
+
+    def calls_with_batches(self, stage: int) -> bool:
+        """Whether tasks of a stage hand whole batches, or groups, to a user's function."""
+        steps = self._job.plan.pipelines[stage].steps
+        return any(isinstance(step, MapBatches | MapColumn | MapGroups) for step in steps)
 
     def distinct_keys(self, order: RunTask) -> list[int] | None:
         """The hashes of the keys of all groups that a task begins with, sorted; None if it does not begin with groups.
@@ -335,10 +341,18 @@ class _AttemptFolder:
                 fsync_folders(self._folder, os.path.dirname(self._folder))
 
 
+def _of_worker(problem: KernelmillError) -> KernelmillError:
+    """The same error, where a job's own memory= would do locally: on a cluster it is the worker that has more."""
+    if problem.code is not Code.MEMORY_LIMIT or "memory=" not in problem.hint:
+        return problem
+    hint = problem.hint.replace("memory=", "kernelmill worker --memory, of which each slot has its part")
+    return error(problem.code, problem.what, where=problem.where, hint=hint)
+
+
 def as_typed(problem: BaseException) -> KernelmillError:
     """An error of ours for whatever was raised, as the local runner makes them."""
     if isinstance(problem, KernelmillError):
-        return problem
+        return _of_worker(problem)
     if isinstance(problem, MemoryError):
         return error(Code.MEMORY_LIMIT, "the system has no more memory", hint="give the worker more, or fewer slots")
     if isinstance(problem, RuntimeError) and str(problem) == _NO_THREAD:

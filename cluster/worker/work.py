@@ -37,8 +37,13 @@ from kernelmill.cluster.worker.slotframes import (
 from kernelmill.cluster.worker.watch import takes_memory
 
 LINE_CHARS_MAX = 1024
-_REFUSALS = {"INPUT_CHANGED": "INPUT_CHANGED", "DISK_FULL": "DISK_FULL", "BAD_SETTING": "ROOT_MISSING"}
-"""What the master does about a job that was not opened, by the error's code; others end it."""
+_REFUSALS = {
+    "INPUT_CHANGED": "INPUT_CHANGED",
+    "DISK_FULL": "DISK_FULL",
+    "BAD_SETTING": "ROOT_MISSING",
+    "MEMORY_LIMIT": "WORKER_SMALL",
+}
+"""What the master does about a job that was not opened, by the error's code; others are CODE_REFUSED."""
 _PASSING = slots.STARTING, slots.OPENING, slots.CLOSING  # none of these lasts
 _HUNG = "no progress for too long"
 WRITERS_MAX = 256  # attempts whose lines wait for the next beat
@@ -168,7 +173,7 @@ def on_job_opened(bench: Bench, slot: Slot, frame: JobOpened) -> None:
 
 
 def on_job_refused(bench: Bench, slot: Slot, frame: JobRefused) -> None:
-    """No slot may open this job: the signature, versions or parts of it, or the roots of this worker do not do."""
+    """No slot here may open this job: its signature, versions or parts, or this worker's roots or memory do not do."""
     code = _REFUSALS.get(frame.problem.code, "CODE_REFUSED")
     slot.attempt = None
     bench.kill(slot)

@@ -63,6 +63,7 @@ class Calls:
         A record that had rejected itself is set aside with its own reason whatever on_bad says. A MemoryError is
         KM0401 naming the record, which is never set aside for it.
         """
+        self._context.check_cancelled()  # then it failed because its values ended
         if isinstance(problem, MemoryError) or is_interrupt(problem):
             record = describe(len(self.staged.ends))
             raise self.function.failed(problem, record.text, str(record.place))

@@ -180,12 +180,13 @@ def drive(
     call_again: Callable[[int, int], Mapped],
     named: NamedStages | None = None,
     begin: Callable[[Stage], None] | None = None,
+    cursor: Any = None,
 ) -> Iterator[tuple[int, Iterable[tuple[Any, Place]]]]:
     """Run the driver over `last` records, or groups, in its `arguments`.
 
     Yields how many rows are staged now, and what records gave then as plain Python, of which `call_again` makes some in
     a row; also after each time that `named` handed on rows. Whoever takes these goes on after the last of them.
-    `begin` is called before each call of the driver.
+    `begin` is called before each call of the driver. `cursor`: see `userreduces`.
     A record that gives no rows as Python, most often a rejected one, leaves the staged rows where they are: handing on
     a few rows at a time would cost more than calling it. Where many records fail, those that follow are called as
     Python together, for a while: one alone costs as much as a hundred.
@@ -196,46 +197,65 @@ def drive(
     state, arena = stage.state, stage.arena
     row, kept = 0, 0
     began, failed, in_python = 0, 0, IN_PYTHON_MIN
-    while row < last:
-        context.check_cancelled()
-        if failed >= FAILED_MIN and failed * FAILED_EVERY >= row - began:
-            count = min(in_python, last - row)
-            yield kept, call_again(row, count)
-            row, kept, failed, in_python = row + count, 0, 0, 2 * in_python
-            began = row
-            continue
-        stage.clear(kept)
-        if begin is not None:
-            begin(stage)
-        record: int | None = None
-        try:
-            row = form.drive(*arguments, row, last, arena, stage.rows, state)
-            rows, is_done = int(state[usermaps.COUNT]), not state[usermaps.REJECTED]
-            if not is_done:
-                record, rows = row, int(state[usermaps.MARK])
-        except Exception:  # whatever it is, Python says it better
-            row, rows, is_done = int(state[usermaps.ROW]), int(state[usermaps.MARK]), False
-            if not (state[usermaps.OVERFULL] or arena[usermaps.ARENA_WANTED]):
-                record = row
-        wants_rows, wants_bytes = bool(state[usermaps.OVERFULL]), int(arena[usermaps.ARENA_WANTED])
-        # before Python has the record, for that emits to the same outputs
-        drained = named.drain(stage, without_last=not is_done) if named is not None else 0
-        made = [] if record is None else list(call_again(record, 1))
-        kept = rows if record is not None and not made else 0
-        if made or drained or (rows and not kept):
-            yield (0 if kept else rows), made
-        if record is not None:
-            row, failed = record + 1, failed + 1
-        elif not rows and not drained and wants_rows:
-            stage.grow_full()
-        elif not rows and not drained and wants_bytes:
-            stage.grow_arena(2 * int(arena[1]) + wants_bytes)
+    with context.watched(*_hold_of(stage, cursor)):
+        while row < last:
+            context.check_cancelled()
+            if failed >= FAILED_MIN and failed * FAILED_EVERY >= row - began:
+                count = min(in_python, last - row)
+                yield kept, call_again(row, count)
+                row, kept, failed, in_python = row + count, 0, 0, 2 * in_python
+                began = row
+                continue
+            stage.clear(kept)
+            if begin is not None:
+                begin(stage)
+            record: int | None = None
+            try:
+                row = form.drive(*arguments, row, last, arena, stage.rows, state)
+                rows, is_done = int(state[usermaps.COUNT]), not state[usermaps.REJECTED]
+                if not is_done:
+                    record, rows = row, int(state[usermaps.MARK])
+            except Exception:  # whatever it is, Python says it better
+                row, rows, is_done = int(state[usermaps.ROW]), int(state[usermaps.MARK]), False
+                if not (state[usermaps.OVERFULL] or arena[usermaps.ARENA_WANTED]):
+                    record = row
+            if record is not None:
+                context.check_cancelled()  # it may be that which ended the driver
+            wants_rows, wants_bytes = bool(state[usermaps.OVERFULL]), int(arena[usermaps.ARENA_WANTED])
+            # before Python has the record, for that emits to the same outputs
+            drained = named.drain(stage, without_last=not is_done) if named is not None else 0
+            made = [] if record is None else list(call_again(record, 1))
+            kept = rows if record is not None and not made else 0
+            if made or drained or (rows and not kept):
+                yield (0 if kept else rows), made
+            if record is not None:
+                row, failed = record + 1, failed + 1
+            elif not rows and not drained and wants_rows:
+                stage.grow_full()
+            elif not rows and not drained and wants_bytes:
+                stage.grow_arena(2 * int(arena[1]) + wants_bytes)
     if kept:
         yield kept, []
     for number, name in enumerate(form.counters):
         n = int(state[usermaps.COUNTERS + 2 * number])
         if n:
             context.count(name, n)
+
+
+def _hold_of(stage: Stage, cursor: Any) -> tuple[Callable[[], object], Callable[[], None]]:
+    """How far the driver is, from its own words, and what ends it: it looks after each record whether to go on.
+
+    That is after each group of a reduce: a look at each value would keep LLVM from adding up several at once.
+    """
+    state = stage.state
+
+    def at() -> tuple[int, int]:
+        return int(state[usermaps.ROW]), 0 if cursor is None else int(cursor[0])
+
+    def stop() -> None:
+        state[usermaps.REJECTED] = 1
+
+    return at, stop
 
 
 def _shifted(place: Place, first: int) -> Place:

@@ -77,7 +77,7 @@ def _rows(
                     yield batch, lambda _: RowPlace(context.origin)
 
     with context.scratch.lend(Stage) as stage:
-        for rows, made in drive(arguments, keys.num_rows, form, stage, context, call_again):
+        for rows, made in drive(arguments, keys.num_rows, form, stage, context, call_again, cursor=cursor):
             if rows:
                 yield staged_batch(stage, form, rows, step.schema)
             for batch, _ in made:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from kernelmill.engine.background import cancelled
 from kernelmill.engine.commit import PartFile, PlacedFile
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.exec.lifesigns import Watched
 from kernelmill.engine.ids import AttemptId
 from kernelmill.engine.io.context import Place, Reject, RowPlace
 from kernelmill.engine.io.rejects import RejectList
@@ -102,6 +103,13 @@ class TaskContext:
         """Raise KM0701 if the job is cancelled."""
         if self._is_cancelled():
             raise cancelled()
+
+    def watched(self, at: Callable[[], object], stop: Callable[[], object]) -> Watched:
+        """A loop over records to be looked at from outside; afterwards, if it was stopped, `check_cancelled` raises."""
+        return Watched(at, stop, self.live, self._is_cancelled)
+
+    def live(self) -> None:
+        """Hear that a watched loop is further. By any thread."""
 
     def progress(self, bytes_done: int) -> None:
         """Report input bytes done so far."""

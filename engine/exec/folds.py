@@ -6,7 +6,9 @@ code raises is folded by Python: so errors are Python's, and rows come out the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,7 +170,12 @@ class _Fold:
             form = self._form("finish", nullable=False)
             if form is not None and types_of(form.results) == [field.type for field in self._made]:
                 return self._finish_all(form, self._numbers, first, last)
-        made = [self._finished(group) for group in range(first, last)]
+        made: list[Any] = []
+        groups = list(range(first, last))
+        with self._context.watched(lambda: len(made), groups.clear):  # then there are no more
+            for group in groups:
+                made.append(self._finished(group))
+        self._context.check_cancelled()
         return self._typed(made, self._made, self._made_is_tuple, first)
 
     def clear(self, groups: int) -> None:
@@ -209,9 +216,10 @@ class _Fold:
         with self._context.scratch.lend(Arena) as arena:
             while row < last:
                 try:
-                    row = form.drive(
-                        *self._arguments, first, groups, row, last, arena.state, numbers.seen.values, *held, state
-                    )
+                    with self._context.watched(lambda: int(state[userfolds.ROW]), lambda: None):
+                        row = form.drive(
+                            *self._arguments, first, groups, row, last, arena.state, numbers.seen.values, *held, state
+                        )
                 except Exception:  # whatever it is, Python says it better
                     row = int(state[userfolds.ROW])
                     if arena.grows():
@@ -244,9 +252,16 @@ class _Fold:
 
     def _fold(self, groups: Groups, first: int, last: int) -> None:
         values = self._rows(first, last)
+        assert len(values) == groups.size
+        pairs = zip(groups.tolist(), each := iter(values), strict=False)
+        with self._context.watched(partial(length_hint, each), values.clear):  # then there are no more
+            self._fold_each(pairs)
+        self._context.check_cancelled()
+
+    def _fold_each(self, pairs: Iterable[tuple[int, Any]]) -> None:
         call, init = self._call, self._init
         if self._numbers is not None:
-            for group, value in zip(groups.tolist(), values, strict=True):
+            for group, value in pairs:
                 held = self._state(group)
                 self._numbers.put(group, self._typed([self._folded(group, held, value)], *self._state_form(), group))
                 is_none = self._numbers.is_none(group)
@@ -254,7 +269,7 @@ class _Fold:
                 self._has_nulls = self._has_nulls or is_none
             return
         objects = self._objects
-        for group, value in zip(groups.tolist(), values, strict=True):
+        for group, value in pairs:
             held = objects[group]
             if held is _NOTHING and init is None:
                 objects[group] = value

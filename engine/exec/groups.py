@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -34,31 +35,55 @@ _COPIES = 2  # a group's rows as they came, and in one batch
 
 
 class _Rows:
-    """Reads rows as Python values, a window of them at a time."""
+    """Reads rows as Python values, a window of them at a time. `stop` ends what it gave, for a cancelled task."""
 
     def __init__(self, batch: pa.RecordBatch, names: Sequence[str], *, is_tuple: bool) -> None:
-        self._columns = [batch.column(name) for name in names]
-        self._is_tuple = is_tuple
+        self._names, self._is_tuple = names, is_tuple
+        self._part: list[Any] = []
+        self._given: Iterator[Any] = iter(())
+        self._batches = 0
+        self.is_stopped = False
+        self.turn_to(batch)
+
+    def turn_to(self, batch: pa.RecordBatch) -> None:
+        """Read the rows of this batch from now on."""
+        self._columns = [batch.column(name) for name in self._names]
         self._window: list[Any] = []
         self._begin = 0
+        self._batches += 1
 
     def __call__(self, start: int, stop: int) -> Iterator[Any]:
         """The values of rows [start, stop), once."""
         if not self._columns:
-            return repeat(None, stop - start)
+            self._given = repeat(None, stop - start)
+            return self._given
         at = start - self._begin
         if 0 <= at < len(self._window) and stop - self._begin <= len(self._window):
-            return iter(self._window[at : stop - self._begin])
+            return self._of(self._window[at : stop - self._begin])
         return self._through_windows(start, stop)
 
+    def at(self) -> tuple[int, int, int]:
+        """How far whoever goes through rows is. By any thread."""
+        return self._batches, self._begin, length_hint(self._given)
+
+    def stop(self) -> None:
+        """Give no more rows. By any thread."""
+        self.is_stopped = True
+        self._part.clear()
+
+    def _of(self, part: list[Any]) -> Iterator[Any]:
+        self._part = part
+        self._given = iter(part)
+        return self._given
+
     def _through_windows(self, start: int, stop: int) -> Iterator[Any]:
-        while start < stop:
+        while start < stop and not self.is_stopped:
             if not self._begin <= start < self._begin + len(self._window):
                 columns = [column.slice(start, _WINDOW_ROWS) for column in self._columns]
                 self._window, self._begin = values_of(columns, is_tuple=self._is_tuple), start
             part = self._window[start - self._begin : stop - self._begin]
             start += len(part)
-            yield from part
+            yield from self._of(part)
 
 
 def reduce_groups(
@@ -171,17 +196,20 @@ def _called(
         context.check_cancelled()
         window = bounds[:, first : first + _WINDOW_ROWS]
         found = key_of(first, first + window.shape[1])
-        for group, (key, start, end) in enumerate(zip(found, window[0].tolist(), window[1].tolist(), strict=True)):
-            staged.group_key[0] = key
-            try:
-                call(key, values_at(start, end), staged.emit)
-            except FAILURES as problem:
-                calls.failed(problem, partial(described, begin))
-            else:
-                calls.kept()
-            if len(staged.keys) >= EMITS_MAX:
-                yield calls.flush(partial(described, begin))[0]
-                begin = first + group + 1
+        with context.watched(lambda: (len(staged.ends), values_at.at()), values_at.stop):
+            for group, (key, start, end) in enumerate(zip(found, window[0].tolist(), window[1].tolist(), strict=True)):
+                staged.group_key[0] = key
+                try:
+                    call(key, values_at(start, end), staged.emit)
+                except FAILURES as problem:
+                    calls.failed(problem, partial(described, begin))
+                else:
+                    calls.kept()
+                if values_at.is_stopped:
+                    context.check_cancelled()
+                if len(staged.keys) >= EMITS_MAX:
+                    yield calls.flush(partial(described, begin))[0]
+                    begin = first + group + 1
     yield calls.flush(partial(described, begin))[0]
 
 
@@ -195,12 +223,14 @@ def _called_once(
     calls, staged, call = _staged_calls(step, function, context)
     waiting = _Waiting(context, step.schema)
     staged.group_key[0] = key = next(_Rows(keys, step.keys, is_tuple=step.key_is_tuple)(0, 1))
+    values_at = _Rows(group.head, step.values, is_tuple=step.value_is_tuple)
     is_over = False
 
     def values() -> Iterator[Any]:
         for part in group.parts():
-            yield from _Rows(part, step.values, is_tuple=step.value_is_tuple)(0, part.num_rows)
-            if is_over:
+            values_at.turn_to(part)
+            yield from values_at(0, part.num_rows)
+            if is_over or values_at.is_stopped:
                 break
             if len(staged.keys) >= _WINDOW_ROWS and (rows := calls.part()) is not None:
                 waiting.add(rows)
@@ -208,10 +238,12 @@ def _called_once(
             raise ValueError("these values are gone: use them before the reduce returns")
 
     failure: BaseException | None = None
-    try:
-        call(key, values(), staged.emit)
-    except FAILURES as problem:
-        failure = problem
+    with context.watched(values_at.at, values_at.stop):
+        try:
+            call(key, values(), staged.emit)
+        except FAILURES as problem:
+            failure = problem
+    context.check_cancelled()
     is_over = True
     group.skip()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,11 @@ def user_placing(end: physical.ToBlocks, functions: Functions, context: TaskCont
             with context.scratch.lend(Arena) as arena:
                 return _placed(keys, partitions, form, arena, function, end.key_is_tuple)
         found = values_of(keys.columns, is_tuple=end.key_is_tuple)
-        return np.fromiter((_partition_of(key, partitions, function) for key in found), np.uint32, len(found))
+        each = iter(found)
+        with context.watched(partial(length_hint, each), found.clear):  # then there are no more
+            parts = np.fromiter((_partition_of(key, partitions, function) for key in each), np.uint32)
+        context.check_cancelled()
+        return parts
 
     return place
 

@@ -6,6 +6,7 @@ import json
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class _InterpretedMap:
     """Calls the function record by record; `records` says how many it was called with."""
 
     def __init__(self, step: MapRecords, function: UserFunction, context: TaskContext, to_side: ToSide | None) -> None:
-        self._flows, self._to_side, self.records = step.flows, to_side, 0
+        self._flows, self._to_side, self._context, self.records = step.flows, to_side, context, 0
         self._staged = Staging("pair" if step.values else "key", [_side(pairs) for pairs in step.named])
         forms = {"key_is_tuple": step.key_is_tuple, "value_is_tuple": step.value_is_tuple}
         self._calls = Calls(function, self._staged, Shape(step.schema, len(step.keys), **forms), context)
@@ -96,19 +97,24 @@ class _InterpretedMap:
         calls, staged, call, emit = self._calls, self._staged, self._call, self._staged.emit
         keys, notes, add_end = staged.keys, staged.notes, staged.ends.append
         begin, describe = 0, partial(self._described, batch, first, place, 0)  # from record `begin` on all are staged
-        for row, record in enumerate(self._records(batch)):
-            try:
-                call(record, emit)
-            except FAILURES as problem:
-                calls.failed(problem, describe)
-            else:
-                if notes:
-                    calls.kept()
+        columns = [column.to_pylist() for column in batch.columns]
+        records = iter(columns[0])
+        found = records if self._make_row is None else map(self._make_row, zip(records, *columns[1:], strict=False))
+        with self._context.watched(partial(length_hint, records), columns[0].clear):  # then `records` finds no more
+            for row, record in enumerate(found):
+                try:
+                    call(record, emit)
+                except FAILURES as problem:
+                    calls.failed(problem, describe)
                 else:
-                    add_end(len(keys))
-            if len(keys) >= EMITS_MAX or staged.side_emits >= EMITS_MAX:
-                yield from self._flush(describe, first + begin, place)
-                begin, describe = row + 1, partial(self._described, batch, first, place, row + 1)
+                    if notes:
+                        calls.kept()
+                    else:
+                        add_end(len(keys))
+                if len(keys) >= EMITS_MAX or staged.side_emits >= EMITS_MAX:
+                    yield from self._flush(describe, first + begin, place)
+                    begin, describe = row + 1, partial(self._described, batch, first, place, row + 1)
+        self._context.check_cancelled()
         yield from self._flush(describe, first + begin, place)
 
     def _flush(self, describe: Describe, begin: int, place: Place) -> Mapped:
@@ -122,12 +128,6 @@ class _InterpretedMap:
                 yield batch, partial(_file_of, place, begin)
         elif made.num_rows:
             yield made, partial(_place_of_emit, place, begin, ends)
-
-    def _records(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        if self._make_row is None:
-            return iter(batch.column(0).to_pylist())
-        columns = [column.to_pylist() for column in batch.columns]
-        return map(self._make_row, zip(*columns, strict=True))
 
     def _described(self, batch: pa.RecordBatch, first: int, place: Place, begin: int, number: int) -> Record:
         return record_of(batch, begin + number, place(first + begin + number))

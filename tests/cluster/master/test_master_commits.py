@@ -182,7 +182,7 @@ def test_a_task_that_fails_too_often_for_reasons_of_others_tells_the_last_of_the
     assert (result.state, result.code) == ("FAILED", "FETCH_UNREACHABLE")
 
 
-@pytest.mark.parametrize("code", ["USER_ERROR", "SIGNALLED", "OOM_KILLED", "HUNG", "ROOT_MISSING", "no such code"])
+@pytest.mark.parametrize("code", ["USER_ERROR", "SIGNALLED", "OOM_KILLED", "HUNG", "no such code"])
 def test_the_fourth_charged_failure_ends_the_job_with_its_code(bench, maps, tools, code):
     order = maps[0]
     for _ in range(3):
@@ -193,12 +193,77 @@ def test_the_fourth_charged_failure_ends_the_job_with_its_code(bench, maps, tool
     assert (result.state, result.code) == ("FAILED", code if code != "no such code" else "PROTOCOL")
 
 
-@pytest.mark.parametrize("code", ["INPUT_CHANGED", "INPUT_CORRUPT", "CODE_REFUSED"])
+@pytest.mark.parametrize("code", ["INPUT_CHANGED", "INPUT_CORRUPT"])
 def test_what_no_retry_mends_ends_the_job_at_once(bench, maps, tools, code):
     (cancel,) = tools.only(ev.Cancel, bench.failed(maps[0], code))
     bench.failed(cancel, "CANCELLED")
     (result,) = tools.only(ev.TellResult, bench.commit())
     assert (result.state, result.code) == ("FAILED", code)
+
+
+UNFIT = ["CODE_REFUSED", "ROOT_MISSING", "WORKER_SMALL"]
+
+
+@pytest.mark.parametrize("code", UNFIT)
+def test_a_job_ends_at_once_where_nobody_is_fit_for_it(bench, maps, tools, code):
+    problem = Problem("CODE_REFUSED", "worker a: expired", "", "")
+    (cancel,) = tools.only(ev.Cancel, bench.failed(maps[0], code, problem=problem))
+    bench.failed(cancel, "CANCELLED")
+    (result,) = tools.only(ev.TellResult, bench.commit())
+    assert (result.state, result.code, bench.facts[-1].problem) == ("FAILED", code, problem)
+
+
+@pytest.mark.parametrize("code", UNFIT)
+def test_an_unfit_worker_gets_none_of_the_job_and_costs_it_nothing_while_others_may_be_fit(tools, sheet, code):
+    bench = tools.Bench()
+    for worker in ("a", "b", "c"):
+        bench.hello(worker, slots=2)
+    given = tools.only(ev.Assign, bench.submit(sheet))
+    for worker in ("a", "b"):  # neither is fit: each says so of all that it was given
+        for order in [order for order in given if order.worker == worker]:
+            said = bench.failed(order, code)
+            given = [*given, *tools.only(ev.Assign, said)]
+    last = {order.attempt.task: order for order in given}
+    assert {order.worker for order in last.values()} == {"c"}
+    for order in last.values():
+        bench.done(order)
+    (reduce,) = tools.only(ev.Assign, bench.commit())
+    assert reduce.worker == "c" and bench.master.state_of("j") == "RUNNING"
+
+
+@pytest.mark.parametrize("goes", ["lost", "drained"])
+def test_a_job_that_only_a_worker_was_fit_for_that_goes_ends_by_what_the_others_say(tools, sheet, goes):
+    bench = tools.Bench()
+    for worker in ("a", "b"):
+        bench.hello(worker, slots=1)
+    given = tools.only(ev.Assign, bench.submit(sheet))
+    (of_a,) = [order for order in given if order.worker == "a"]
+    (of_b,) = [order for order in given if order.worker == "b"]
+    assert tools.only(ev.Assign, bench.failed(of_a, "WORKER_SMALL")) == []
+    if goes == "lost":
+        said = bench.tell(ev.PeerGone("b", of_b.session, "unreachable"))
+    else:
+        said = bench.tell(ev.DrainRequested("b"))
+    (again,) = tools.only(ev.Assign, said)
+    assert again.worker == "a", "nobody else is left to try it"
+    for cancel in tools.only(ev.Cancel, bench.failed(again, "WORKER_SMALL")):
+        bench.failed(cancel, "CANCELLED")
+    (result,) = tools.only(ev.TellResult, bench.commit())
+    assert (result.state, result.code) == ("FAILED", "WORKER_SMALL")
+
+
+def test_a_worker_that_was_started_anew_is_tried_again(tools, sheet):
+    bench = tools.Bench()
+    for worker in ("a", "b"):
+        bench.hello(worker, slots=2)
+    given = tools.only(ev.Assign, bench.submit(sheet))
+    for order in [order for order in given if order.worker == "a"]:
+        bench.failed(order, "WORKER_SMALL")
+    job = bench.master.desk.jobs["j"]
+    assert job.unfit == {"a"} and not job.grants["a"]
+    bench.tell(ev.PeerGone("a", given[0].session, "unreachable"))
+    bench.hello("a", slots=2, count=2, nonce=2)
+    assert not job.unfit
 
 
 def test_a_full_disk_excludes_the_worker_until_it_has_room(bench, maps, tools):

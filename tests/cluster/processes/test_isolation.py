@@ -163,6 +163,22 @@ def test_a_row_for_which_a_function_does_not_return_is_named(data, tmp_path):
     assert failed.problem.code == "FUNCTION_HUNG"
 
 
+def slow_batch(batch):
+    import time
+
+    time.sleep(0.3 * batch.num_rows)
+    return batch
+
+
+def test_a_batch_that_takes_too_long_says_how_batches_become_smaller(data, tmp_path):
+    (data / "a.txt").write_text("".join(f"line {i}\n" for i in range(6)))
+    plan = km.scan_text(str(data / "a.txt")).map_batches(slow_batch, schema={"line": "string"})
+    job, parts = pack_here(plan, data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path, hung_s=1.5, probe_s=1.5).run()
+    assert (failed.code, failed.problem.code, failed.origins) == ("HUNG", "TASK_LOST", ())
+    assert "split_size=" in failed.problem.hint and "--hung-after" in failed.problem.hint
+
+
 def test_a_row_that_takes_all_memory_is_named(data, tmp_path):
     def greedy(line, emit):
         held = []

@@ -212,7 +212,12 @@ def test_a_slot_that_dies_while_it_opens_a_job_is_charged_to_the_attempt():
 
 @pytest.mark.parametrize(
     ("refused", "failed"),
-    [("CODE_REFUSED", "CODE_REFUSED"), ("VERSION", "CODE_REFUSED"), ("BAD_SETTING", "ROOT_MISSING")],
+    [
+        ("CODE_REFUSED", "CODE_REFUSED"),
+        ("VERSION", "CODE_REFUSED"),
+        ("BAD_SETTING", "ROOT_MISSING"),
+        ("MEMORY_LIMIT", "WORKER_SMALL"),
+    ],
 )
 def test_a_job_that_is_refused_fails_what_waits_for_it(refused, failed):
     rig = Rig(slots=1).with_job()
