@@ -81,4 +81,5 @@ def test_no_process_of_a_cluster_starts_another_in_any_other_way():
     sources = [path for path in folder.rglob("*.py") if path.name != "children.py"]
     assert len(sources) > 50
     starts = [line.strip() for path in sources for line in path.read_text().splitlines() if "sys.executable" in line]
+    starts = [line for line in starts if "{sys.executable}" not in line]  # words of an error
     assert [line for line in starts if not re.search(r'sys\.executable, "-IS', line)] == []

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from kernelmill.cluster import logs
-from kernelmill.cluster.master import gate, shell, storagelink
+from kernelmill.cluster.master import gate, publisher, recorder, storagelink, workerdesk
 
 
 @pytest.fixture
@@ -58,6 +58,6 @@ def test_a_clock_that_is_set_back_keeps_nothing_back(log):
 
 
 def test_the_masters_log_is_such_a_one():
-    for module in (gate, shell, storagelink):
+    for module in (gate, publisher, recorder, storagelink, workerdesk):
         (found,) = (one for one in module._log.filters if isinstance(one, logs.OneLineEach))
         assert module._log is logs.cluster_log() and module._log.filters.count(found) == 1

@@ -72,7 +72,8 @@ def test_a_cancelled_job_ends_and_leaves_nothing(endless, ending, verb, tmp_path
     assert [event.outcome for event in heard if isinstance(event, JobFinished)] == ["cancelled"]
     assert not [path for path, _, files in os.walk(tmp_path) for _ in files]
     assert not (tmp_path / "out").exists()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kernelmill-")]
+    of_jobs = [thread.name for thread in threading.enumerate() if thread.name.startswith("kernelmill-")]
+    assert set(of_jobs) <= {"kernelmill-looking"}  # the one that a process keeps
 
 
 def test_a_job_that_is_cancelled_before_it_begins_runs_no_task(endless):

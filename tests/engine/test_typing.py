@@ -155,7 +155,7 @@ def test_types_follow_the_tables_of_the_user_guide(expr, expected):
         col("d") > "2024-01-01",
         col("t") == col("tz"),
         col("d") == col("tz"),
-        col("money") + 1,
+        col("money") + col("i64"),
         col("money") > 1.005,
         col("xs") == col("xs"),
         col("st") == col("st"),

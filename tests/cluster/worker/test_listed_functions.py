@@ -14,6 +14,7 @@ def modules(tmp_path, monkeypatch):
     (tmp_path / "fleet_broken.py").write_text("raise SystemExit(3)\n")
     (tmp_path / "fleet_gone.py").write_text("import os\nos._exit(0)\n")
     (tmp_path / "fleet_slow.py").write_text("import signal\nsignal.pause()\n")
+    monkeypatch.delitem(sys.modules, "fleet_jobs", raising=False)  # another test's
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(filter(None, sys.path))}")
 
 

@@ -1,6 +1,7 @@
 """partition(key, n) as machine code: every key goes where plain Python sends it, and errors are Python's."""
 
 import math
+from contextlib import nullcontext
 
 import pyarrow as pa
 import pytest
@@ -52,6 +53,12 @@ def by_both(key, n):
 
 class Surroundings:
     scratch = Scratch()
+
+    def watched(self, at, stop):
+        return nullcontext()
+
+    def check_cancelled(self):
+        """Nobody cancels."""
 
 
 def placed(function, columns, partitions, *, is_tuple, compile_):
