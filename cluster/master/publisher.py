@@ -52,6 +52,7 @@ class Publisher:
                 self._accepted[fact.sheet.job] = fact.sheet.accepted
 
     def publish(self, action: told.Publish) -> None:
+        """Order that the winners' files of a job become its output."""
         accepted = self._accepted[action.job]
         plan = next(part for part in accepted.parts if part.role == "plan")
         winners = tuple(
@@ -65,10 +66,12 @@ class Publisher:
         failpoint("master.publish.sent")
 
     def clean(self, action: told.CleanStaging) -> None:
+        """Order that what a job's attempts staged is removed."""
         accepted = self._accepted.pop(action.job)
         self._storage.order(frames.Clean(bytes.fromhex(action.job), accepted.sheet.output))
 
     def take(self) -> None:
+        """Send what is ordered, and tell the master what became of earlier orders."""
         self._storage.write()
         for answer in self._storage.read(time.monotonic()):
             job = answer.job.hex()

@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -24,7 +25,6 @@ from kernelmill.cluster.storage.layout import (
     FINAL,
     PARTS_NAME,
     REJECTS_NAME,
-    PlacedOutput,
     read_parts,
     read_rejects,
     tail_of,
@@ -44,12 +44,13 @@ from kernelmill.engine.commit import (
 from kernelmill.engine.durable import fsync_folder
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.ids import TaskId
-from kernelmill.engine.io.context import Reject
 from kernelmill.engine.io.parquet_write import PartWriter
 from kernelmill.engine.io.rejects import REJECT_SCHEMA, RejectWriter
 from kernelmill.engine.leftovers import REJECTS, SINGLE, is_single, rejects_path
 from kernelmill.engine.plan.physical import ToParquet
 from kernelmill.engine.staging import manifest_of
+
+Told = TypeVar("Told")
 
 _PART_NAMES = {"part.parquet": ".parquet", "part.arrow": ".arrow", "part.json": ".json", PARTS_NAME: ""}
 
@@ -117,7 +118,7 @@ def _moved_placed(
     order: Publish, pairs: Sequence[tuple[Winner, OutputFile]], staging: str, folder: str
 ) -> list[PartFile]:
     """Bring the files of attempts with several into folders below `folder`, under names that its manifest gives."""
-    found = [(winner, one) for winner, file in pairs for one in _placed(winner, file, staging)]
+    found = [(winner, one) for winner, file in pairs for one in _told(read_parts, winner, file, staging)]
     parts = [
         PlacedFile(str(number), one.file.rows, one.file.size_bytes, one.file.xxh3.hex(), one.folder)
         for number, (_, one) in enumerate(found)
@@ -139,11 +140,11 @@ def _moved_placed(
     return files
 
 
-def _placed(winner: Winner, file: OutputFile, staging: str) -> list[PlacedOutput]:
-    """What an attempt says of its part files. Raises BadPartError."""
+def _told(read: Callable[[str, OutputFile], Told], winner: Winner, file: OutputFile, staging: str) -> Told:
+    """What an attempt says in one of its files, as `read` reads it. Raises BadPartError."""
     with _attempt(winner, file, staging) as (path, shown):
         try:
-            return read_parts(path, file)
+            return read(path, file)
         except (KernelmillError, msgspec.DecodeError) as problem:
             raise BadPartError(winner, f"{shown}: {problem}") from problem
 
@@ -225,16 +226,8 @@ def _rejects_of(order: Publish, staging: str) -> RejectWriter:
     for winner in order.winners:
         for file in winner.files:
             if file.name == REJECTS_NAME:
-                rejects.add(TaskId(winner.stage, winner.task), _records(winner, file, staging))
+                rejects.add(TaskId(winner.stage, winner.task), _told(read_rejects, winner, file, staging))
     return rejects
-
-
-def _records(winner: Winner, file: OutputFile, staging: str) -> list[Reject]:
-    with _attempt(winner, file, staging) as (path, shown):
-        try:
-            return read_rejects(path, file)
-        except (KernelmillError, msgspec.DecodeError) as problem:
-            raise BadPartError(winner, f"{shown}: {problem}") from problem
 
 
 def _write_rejects(path: str, rejects: RejectWriter) -> PartFile:
