@@ -11,6 +11,7 @@ import numpy as np
 
 from kernelmill.cluster.worker import slotframes
 from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace
+from kernelmill.cluster.worker.strays import adopt_orphans
 
 DAEMON = """
 import subprocess, sys
@@ -20,6 +21,7 @@ print(subprocess.Popen(daemon, start_new_session=True, stdout=subprocess.DEVNULL
 
 
 def main(link_handle, page_handle):
+    adopt_orphans()
     connection = socket.socket(fileno=link_handle)
     page = ProgressPage(page_handle)
     connection.sendall(slotframes.frame_bytes(slotframes.SlotReady(os.getpid())))
