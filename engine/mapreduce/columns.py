@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,6 +137,8 @@ def schema_required(
     what = f"what {function.title} emits{f' to {to!r}' if to else ''} cannot be known without running it"
     what += f": {why}" if why else ""
     hint = f"give its types, such as schema={{{types}}}"
+    if _MISTAKE.search(why):
+        hint = "mend that line: as plain Python it would raise, too"
     if is_silent:
         call = f"emit.to({to!r}, ...)" if to else "emit"
         hint = f"it never calls {call}; call it, or {hint}"
@@ -148,18 +151,26 @@ def schema_required(
     return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
 
 
+_MISTAKE = re.compile(r": \w+ is not defined$|: \w+( \w+)? has no (column )?'\w+'")
+"""Reasons of the compiler's for what Python would not run either."""
+
+
 def wrong_count(
     function: UserFunction,
     to: str,
     shape: tuple[int, ...],
     types: Sequence[pa.DataType],
     named: tuple[tuple[tuple[str, ...], bool], tuple[tuple[str, ...], bool]],
+    *,
+    may_be_reduces: bool = False,
 ) -> KernelmillError:
     """KM0104: a map emits another number of keys or values than key= and value= name; with names for all it emits.
 
     shape: as that of a CompiledMap; `types` of all that it emits, the keys' first; `named`: what key= and value= say.
+    `may_be_reduces`: a reduce function follows, so value= may have been meant for what that emits.
     """
     found, hints, whats, at = [], [], [], 0
+    meant: tuple[str, ...] = ()
     for option, length, (names, is_tuple) in zip(("key", "value"), shape, named, strict=False):
         count = max(length, 1)
         its, at = types[at : at + count], at + count
@@ -174,9 +185,13 @@ def wrong_count(
         found += list(zip(made, its, strict=True))
         text = "(" + ", ".join(f'"{name}"' for name in made) + ("," if count == 1 else "") + ")"
         hints.append(f"{option}={text}" if length > 0 else f'{option}="{made[0]}"')
+        meant = names if option == "value" and is_tuple and may_be_reduces else meant
     what = f"{function.title}{f', to {to!r},' if to else ''} {', and '.join(whats)}"
     schema = ", ".join(f'"{name}": "{dtype_text(dtype)}"' for name, dtype in found)
     hint = f"name what it emits: {', '.join(hints)}; its types are schema={{{schema}}}"
+    if meant:
+        second = ", ".join(f'"{name}": ...' for name in meant)
+        hint += f". If the reduce emits {' and '.join(meant)}, give a pair: schema=({{{schema}}}, {{{second}}})"
     return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
 
 

@@ -38,14 +38,17 @@ def infer_types(
 
 
 def count_mismatch(
-    function: UserFunction, input_schema: pa.Schema, key: Named, value: Named, to: str = ""
+    function: UserFunction, input_schema: pa.Schema, key: Named, value: Named, to: str = "", *, is_reduced: bool = False
 ) -> KernelmillError | None:
-    """KM0104 for a map that is compiled and emits another number of keys or values than are named; else None."""
+    """KM0104 for a map that is compiled and emits another number of keys or values than are named; else None.
+
+    `is_reduced`: by a function, for which value= may have been meant.
+    """
     form = compiled_form(function, input_schema)
     rows = None if form is None else _rows_for(form, to)
     if rows is None or not rows.outputs:
         return None
-    return wrong_count(function, to, rows.shape, emitted_types(rows), (key, value))
+    return wrong_count(function, to, rows.shape, emitted_types(rows), (key, value), may_be_reduces=is_reduced)
 
 
 def never_emits(function: UserFunction, input_schema: pa.Schema, to: str = "") -> bool:

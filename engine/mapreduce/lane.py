@@ -104,7 +104,10 @@ class Lane:
         if self.types is not None:
             types = self.types[0]
         if types is None:
-            mismatch = None if schema is None else count_mismatch(function, schema, self.key, self.value, to)
+            is_reduced = isinstance(self.reduce, UserFunction)
+            mismatch = None
+            if schema is not None:
+                mismatch = count_mismatch(function, schema, self.key, self.value, to, is_reduced=is_reduced)
             if mismatch is not None:
                 raise mismatch
             is_silent = schema is not None and never_emits(function, schema, to)

@@ -84,13 +84,13 @@ for _pair in product((types.Optional(types.boolean), types.Boolean), repeat=2):
 
 
 def _of_number_or_none(operation, result):
-    """Let float and int take a number that may be None: of None they raise, as in Python."""
+    """Let float and int take a number or bool that may be None: of None they raise, as in Python."""
 
     @infer_global(operation)
     class OfOptional(AbstractTemplate):
         def generic(self, args, kws):
             kind = args[0].type if len(args) == 1 and isinstance(args[0], types.Optional) else None
-            return signature(result, kind) if isinstance(kind, types.Integer | types.Float) else None
+            return signature(result, kind) if isinstance(kind, types.Number | types.Boolean) else None
 
 
 _of_number_or_none(float, types.float64)

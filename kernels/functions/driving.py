@@ -30,10 +30,11 @@ from kernelmill.kernels.functions import (  # noqa: F401 - they tell numba
 from kernelmill.kernels.functions.keeping import keep_helpers
 from kernelmill.kernels.functions.reasons import explained
 from kernelmill.kernels.functions.side import with_side_and_defaults
+from kernelmill.kernels.functions.silent import place_of
+from kernelmill.kernels.functions.titles import title_of
 from kernelmill.kernels.text import jitting
 from kernelmill.kernels.text.jitting import helper
 from kernelmill.kernels.text.library import TEXT, text_of_row
-from kernelmill.kernels.text.pieces import PiecesType
 from kernelmill.kernels.usercode import CannotCompileError, Input, Output
 
 KINDS = {"text": TEXT, "int64": types.int64, "float64": types.float64, "boolean": types.boolean}
@@ -51,7 +52,9 @@ def result_type(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.NumbaWarning)  # they are about numba's own ways
             return jitting.result_type(function, with_side_and_defaults(function, arguments))
-    except CannotCompileError:
+    except CannotCompileError as problem:
+        if problem.line is None:  # raised in the midst of numba, which was at some line of the function
+            problem.path, problem.line = place_of(problem) or (None, None)
         raise
     except Exception as problem:  # numba lets out what its own insides raise, too
         raise explained(problem, function, arguments) from problem
@@ -134,30 +137,12 @@ def unified(kinds: Iterable[Any], place: str) -> Output:
         return Output("int64", nullable)
     if bare and all(isinstance(kind, types.Integer | types.Float) for kind in bare):
         return Output("float64", nullable)
-    names = " and ".join(sorted({_title_of(kind) for kind in bare})) or "nothing but None"
+    names = " and ".join(sorted({_title_in_place(kind) for kind in bare})) or "nothing but None"
     raise CannotCompileError(f"{place} {names} in one place")
 
 
-def _title_of(kind: Any) -> str:
-    """A type of numba's for people."""
-    for family, title in _TITLES:
-        if isinstance(kind, family):
-            return title
-    return "bytes" if str(kind).startswith("Text.encode") else "text" if kind == TEXT else str(kind)
-
-
-_TITLES = (
-    (types.Boolean, "a bool"),
-    (types.Integer, "an int"),
-    (types.Float, "a float"),
-    (types.Complex, "a complex number"),
-    (types.List | types.LiteralList, "a list"),
-    (PiecesType, "what split gives"),
-    (types.DictType | types.LiteralStrKeyDict, "a dict"),
-    (types.Set, "a set"),
-    (types.BaseTuple, "a tuple in a tuple"),
-    (types.UnicodeType, "text"),
-)
+def _title_in_place(kind: Any) -> str:
+    return "a tuple in a tuple" if isinstance(kind, types.BaseTuple) else title_of(kind)
 
 
 @helper

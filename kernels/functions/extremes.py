@@ -1,6 +1,7 @@
 """`max` and `min` in users' functions: of texts and tuples, and with key= and default=.
 
-As CPython's: the first of what is equal, and the places of NaN decide. Importing this module tells numba.
+As CPython's: the first of what is equal, and the places of NaN decide. Pairs of an item and its key stand for a key
+that captures (`capturing`). Importing this module tells numba.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -80,6 +81,36 @@ def _least_by_key_or(values, default, key):
     return _least_by_key(found, key) if len(found) > 0 else default
 
 
+def _greatest_of_pairs(pairs, _of_pairs):
+    if len(pairs) == 0:
+        raise ValueError("max() arg is an empty sequence")
+    best, height = pairs[0]
+    for place in range(1, len(pairs)):
+        one, other = pairs[place]
+        if other > height:
+            best, height = one, other
+    return best
+
+
+def _least_of_pairs(pairs, _of_pairs):
+    if len(pairs) == 0:
+        raise ValueError("min() arg is an empty sequence")
+    best, height = pairs[0]
+    for place in range(1, len(pairs)):
+        one, other = pairs[place]
+        if other < height:
+            best, height = one, other
+    return best
+
+
+def _greatest_of_pairs_or(pairs, _of_pairs, default):
+    return _greatest_of_pairs(pairs, _of_pairs) if len(pairs) > 0 else default
+
+
+def _least_of_pairs_or(pairs, _of_pairs, default):
+    return _least_of_pairs(pairs, _of_pairs) if len(pairs) > 0 else default
+
+
 def _greater_by_key(a, b, key):
     return b if key(b) > key(a) else a
 
@@ -90,7 +121,7 @@ def _lesser_by_key(a, b, key):
 
 for _one in (
     *(_greatest_by_key, _least_by_key, _greatest_or, _least_or, _greatest_by_key_or, _least_by_key_or),
-    *(_greater_by_key, _lesser_by_key),
+    *(_greatest_of_pairs, _least_of_pairs, _greatest_of_pairs_or, _least_of_pairs_or, _greater_by_key, _lesser_by_key),
 ):
     user_function(_one)
 
@@ -99,12 +130,16 @@ _FUNCTIONS: dict[Any, dict[tuple[int, tuple[str, ...]], Any]] = {
         (1, ("key",)): _greatest_by_key,
         (1, ("default",)): _greatest_or,
         (1, ("default", "key")): _greatest_by_key_or,
+        (1, ("_of_pairs",)): _greatest_of_pairs,
+        (1, ("_of_pairs", "default")): _greatest_of_pairs_or,
         (2, ("key",)): _greater_by_key,
     },
     user_min: {
         (1, ("key",)): _least_by_key,
         (1, ("default",)): _least_or,
         (1, ("default", "key")): _least_by_key_or,
+        (1, ("_of_pairs",)): _least_of_pairs,
+        (1, ("_of_pairs", "default")): _least_of_pairs_or,
         (2, ("key",)): _lesser_by_key,
     },
 }

@@ -19,6 +19,7 @@ from kernelmill.kernels.functions.hashes import user_hash
 from kernelmill.kernels.functions.reasons import refuse_at_once
 from kernelmill.kernels.functions.rewriting import without_generator_expressions
 from kernelmill.kernels.functions.sorts import user_sorted
+from kernelmill.kernels.functions.walruses import with_loads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
@@ -74,7 +75,7 @@ def _prepared(code: CodeType) -> CodeType:
     A record that raises is called again as plain Python, whatever raises and whoever would catch it: so handlers run
     there, and compiled code needs none. Raises CannotCompileError for numbers beyond 64 bits.
     """
-    code = as_slices(code)
+    code = with_loads(as_slices(code))
     constants = tuple(_prepared_constant(one, code.co_firstlineno) for one in code.co_consts)
     return code.replace(co_exceptiontable=b"", co_consts=constants)
 

@@ -57,6 +57,7 @@ def _register(operation: Any) -> None:
         def generic(self, args, kws):
             if kws or len(args) != 2 or not compiles_users_function():
                 return None
+            _refuse_lists(*args)
             _refuse_tuples(*args, are_ordered=operation not in (operator.eq, operator.ne))
             for kinds in (_INT_FIRST, _FLOAT_FIRST):
                 if all(_is_passed_as(kind, one) for kind, one in zip(kinds, args, strict=True)):
@@ -92,6 +93,16 @@ def _made_a_float(context: Any, builder: Any, fromty: Any, toty: Any, val: Any) 
     if is_small or not compiles_users_function():
         return builder.sitofp(val, context.get_value_type(toty))
     return call(context, builder, _becomes_a_float, (types.int64,), (val,))
+
+
+def _refuse_lists(first: Any, second: Any) -> None:
+    """Raise CannotCompileError for lists of numbers that may be None, of which numba makes code that LLVM refuses."""
+    for one in (first, second):
+        item = one.dtype if isinstance(one, types.List) else None
+        if isinstance(item, types.Optional) and isinstance(item.type, types.Number | types.Boolean):
+            raise CannotCompileError(
+                "comparing lists that hold a number that may be None is not supported: compare their items"
+            )
 
 
 def _refuse_tuples(first: Any, second: Any, *, are_ordered: bool) -> None:

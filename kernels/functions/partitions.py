@@ -17,6 +17,7 @@ from kernelmill.kernels.functions.driving import (
     tuple_type,
 )
 from kernelmill.kernels.functions.side import side_of, side_text
+from kernelmill.kernels.functions.titles import title_of
 from kernelmill.kernels.text.arena import USED
 from kernelmill.kernels.usercode import CannotCompileError, Compiled, Input
 from kernelmill.kernels.userpartitions import ROW, SIDE, partition_signature
@@ -27,7 +28,7 @@ def compile_partition(function: Callable[..., Any], keys: Sequence[Input], is_tu
     user = plain_function(function, 2)
     returned = types.unliteral(result_type(user, (tuple_type(keys, is_tuple=is_tuple), types.int64)))
     if str(returned) not in ("int64", "int32"):  # not bool, which Python refuses too
-        raise CannotCompileError(f"it returns {returned}, which is no int64")
+        raise CannotCompileError(f"it returns {title_of(returned)}, and a partition is an int")
     parameters, values, namespace = column_values(keys)
     key = tuple_text(values, is_tuple=is_tuple)
     source = _DRIVER.format(columns=", ".join(parameters), key=key, side=side_text(user))

@@ -15,8 +15,11 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from kernelmill.kernels.functions.formats import as_slices
+from kernelmill.kernels.functions.mistakes import mistake_in
 from kernelmill.kernels.functions.rewriting import source_is_at_hand, without_generator_expressions
+from kernelmill.kernels.functions.silent import place_of, words_of
 from kernelmill.kernels.functions.unbound import unbound_reads
+from kernelmill.kernels.functions.walruses import with_loads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.plainvalues import why_not_plain
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
@@ -73,13 +76,15 @@ def explained(
     place = getattr(problem, "loc", None)
     line = getattr(place, "line", None) or None
     path = getattr(place, "filename", None) if line else None
-    said = _of_arguments(str(problem), function, arguments)
+    if line is None:
+        path, line = _lowered(str(problem)) or place_of(problem) or (None, None)
+    said = mistake_in(str(problem), function, arguments)
     if said and line:
         return CannotCompileError(said, line, path)
     if isinstance(function, FunctionType):
         found = list(_places(function, set()))
         here = [one for one in found if one.line == line]
-        here = here or [one for one in found if not one.may_work or not str(problem)]
+        here = here or [one for one in found if not one.may_work or (not str(problem) and line is None)]
         if here:
             return CannotCompileError(here[0].why, here[0].line, here[0].path)
         inner = _in_helper(str(problem), _helpers(function, set()))
@@ -87,22 +92,14 @@ def explained(
             return inner
         if line is None or path != function.__code__.co_filename:
             line, path = function.__code__.co_firstlineno, function.__code__.co_filename
-    return CannotCompileError(_useful(str(problem)) or _of_silent(problem), line, path)
+    why = _useful(str(problem))
+    return CannotCompileError(words_of(problem) if why in ("", _SILENT) else why, line, path)
 
 
-def _of_arguments(text: str, function: Any, arguments: Sequence[Any]) -> str:
-    """What is wrong with the use of a record or of emit, if that is what numba's `text` speaks of."""
-    record = (*getattr(getattr(function, "__code__", None), "co_varnames", ()), "record")[0]
-    columns = getattr(arguments[0], "fields", None) if arguments else None
-    found = re.search(r"Unknown attribute '(\w+)' of type (.*)", text)
-    if found and re.match(r"\w*Emit\b", found[2]):
-        return f"emit has no {found[1]!r}: it has count, reject and to"
-    if found and columns is not None and found[2].startswith("Row("):
-        return f"{record} has no column {found[1]!r}: it has {', '.join(columns)}"
-    if found and arguments and found[2] == str(arguments[0]) and not hasattr(str, found[1]):
-        return f"a record of one column is its value: write {record}, not {record}.{found[1]}"
-    subscript = re.search(r"getitem\(Row\(.*\), Literal\[str\]\((\w+)\)\)", text)
-    return f"columns are attributes of a row: write {record}.{subscript[1]}" if subscript else ""
+def _lowered(text: str) -> tuple[str, int] | None:
+    """The file and line of the statement that numba made machine code of, if its `text` says so."""
+    found = re.search(r"During: lowering .* at (.+) \((\d+)\)", text)
+    return (found[1], int(found[2])) if found else None
 
 
 def _in_helper(text: str, helpers: set[str]) -> CannotCompileError | None:
@@ -129,16 +126,6 @@ def _helpers(function: FunctionType, seen: set[FunctionType]) -> set[str]:
     return names
 
 
-def _of_silent(problem: Exception) -> str:
-    """Words for what numba raises without any."""
-    frame = problem.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename.endswith("tupleobj.py"):
-            return "comparing tuples that hold texts is not supported: compare their items, one by one"
-        frame = frame.tb_next
-    return f"what is done in it is {_NOT}"
-
-
 _OPERATORS = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "and_": "&",
     "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
@@ -149,6 +136,7 @@ _OPERATORS = {
 _NO_FUNCTION = (
     r"No implementation of function Function\(<(?:built-in function|class|function) '?(?:user_|unicode_)?(\w+)\b.*>\)"
 )
+_SILENT = f"what is done here is {_NOT}"
 _COUNTS = "emit.{} takes a whole number after the name"
 _WORDS = (
     (_NO_FUNCTION, "{} is not supported for such values"),
@@ -160,9 +148,14 @@ _WORDS = (
         "a value is called that is no function",
     ),
     (r"(Cannot __getitem__ on a literal list)", "a list of values of several types is not supported"),
+    (r"(Cannot cast Pieces)", "what split gives is put where a list stands: list(...) makes a list of it"),
     (r"(Invalid use of getiter)", "a loop over such a value is not supported"),
     (r"(Encountered unsupported exception)", "raising such an exception is not supported"),
     (r".*(load_from_data_pointer)", "an iterator that leaves its function is not supported: let it give a list back"),
+    (
+        r"Cannot capture .* variable '(\w+)'",
+        "{} is a variable of the function around a lambda or function that is handed on: write a loop or [... for ...]",
+    ),
     (r"(Illegal IR, del found)", "del of a variable is not supported"),
     (r"(Cannot resolve setattr)", "an attribute cannot be given a value"),
     (
@@ -180,7 +173,7 @@ _WORDS = (
     (r"(Cannot unify) ", "one expression is now of one type, now of another"),
     (r"(Type of variable|Cannot infer|Cannot type|Undecided)", "the type of a value cannot be told"),
     (r"[Uu]ntyped global name '(\w+)'", "{} is not supported"),
-    (_OF_THE_COMPILER, f"what is done here is {_NOT}"),
+    (_OF_THE_COMPILER, _SILENT),
 )
 """What numba says, and the same in words; a function or an operator is named by {}."""
 
@@ -188,6 +181,7 @@ _WORDS = (
 _SIDE_WORDS = (
     (rf"({re.escape(TOO_MUCH)})", "{}"),
     (rf"({re.escape(GROWS)})", "{}"),
+    (r">>> (float|int)\(none\)", "{}() of None raises, in Python too"),
     (r"(>>> (?:len|getitem|static_getitem|contains|reversed|setitem)\(Values\()", VALUES_COME_ONE_BY_ONE),
     (r"getiter with parameters \(SideSet", "a loop over a set is not supported: its order is another in each process"),
     (r"setitem\((?:Side|readonly)", "what a function looks up cannot be changed"),
@@ -275,7 +269,7 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
             name, kept = constant.co_name, constant.co_varnames[constant.co_argcount]
             why = f"{name} takes {kept} by name alone (*), which is {_NOT} for what is made inside a function"
             yield Found(code.co_filename, constant.co_firstlineno, why)
-    steps = list(dis.get_instructions(as_slices(code)))
+    steps = list(dis.get_instructions(with_loads(as_slices(code))))
     for step, after, third in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=False):
         line = (step.positions.lineno if step.positions else None) or line
         why, is_certain = _of_step(step, after, names)
@@ -284,9 +278,12 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
         if why:
             yield Found(code.co_filename, line, why, is_certain, may_work=_may_work(step))
         if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars:
-            yield Found(code.co_filename, line, f"assigning {step.argval!r} of an outer function is {_NOT}", True)
+            why = _WALRUS if _is_comprehension(code) else f"assigning {step.argval!r} of an outer function is {_NOT}"
+            yield Found(code.co_filename, line, why, True)
+    assigned = _assigned_in_comprehensions(code)
     for name, at in unbound_reads(code):
-        yield Found(code.co_filename, at, f"{name} may have no value here, which is {_NOT}", True)
+        why = _WALRUS if name in assigned else f"{name} may have no value here, which is {_NOT}"
+        yield Found(code.co_filename, at, why, True)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             if constant.co_name == "<genexpr>":
@@ -295,6 +292,22 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
                     why = "a generator expression takes the function's source, which is not at hand: write [...] for it"
                 yield Found(code.co_filename, constant.co_firstlineno, why)
             yield from _places_in(constant, names)
+
+
+_WALRUS = f"an assignment in an expression (:=) is {_NOT} within a comprehension"
+
+
+def _is_comprehension(code: CodeType) -> bool:
+    return code.co_name in ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
+
+def _assigned_in_comprehensions(code: CodeType) -> set[str]:
+    """The variables that comprehensions in code assign by :=."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType) and _is_comprehension(one)]
+    steps = [step for one in inner for step in dis.get_instructions(one)]
+    return {step.argval for step in steps if step.opname == "STORE_DEREF"}.union(
+        *map(_assigned_in_comprehensions, inner)
+    )
 
 
 def _may_work(step: dis.Instruction) -> bool:

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 
+from kernelmill.kernels.functions.capturing import Captures
+
 _CONSUMERS = frozenset({"all", "any", "frozenset", "list", "max", "min", "set", "sorted", "sum"})
 _GOING_THROUGH = _CONSUMERS | {"enumerate", "filter", "map", "tuple", "zip"}
 """Builtins for which a list is as good as the iterator that map and filter give."""
@@ -33,7 +35,7 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     """
     code = function.__code__
     codes = [code, *_codes_in(code)]
-    if not any(one.co_name == "<genexpr>" or _maps_by_method(one) for one in codes):
+    if not any(one.co_name == "<genexpr>" or _maps_by_method(one) or _may_capture(one) for one in codes):
         return function
     linecache.checkcache(code.co_filename)  # the file may have been edited, and its module reloaded
     source = "".join(linecache.getlines(code.co_filename))
@@ -42,6 +44,7 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
         before = [one for one in _codes_in(_compiled(tree, code)) if _place(one) == _place(code)]
         named = set(function.__globals__).union(*(one.co_varnames + one.co_cellvars + one.co_freevars for one in codes))
         lists = _Maps(named).visit(_Lists(_CONSUMERS - set(function.__globals__)).visit(tree))
+        lists = Captures(named).visit(lists)
         after = [one for one in _codes_in(_compiled(lists, code)) if _place(one) == _place(code)]
     except (SyntaxError, ValueError):  # what is there now is no Python
         return function
@@ -61,6 +64,11 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
 def _maps_by_method(code: CodeType) -> bool:
     """Whether code may give str, or a method of it, to what calls it for each item."""
     return "str" in code.co_names and not _CALLING.isdisjoint(code.co_names)
+
+
+def _may_capture(code: CodeType) -> bool:
+    """Whether code is a function that uses variables of the one around it; comprehensions are none that is given on."""
+    return bool(code.co_freevars) and code.co_name not in ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 def source_is_at_hand(code: CodeType) -> bool:

@@ -201,11 +201,6 @@ def counter(line, emit):
     emit(line, 1)
 
 
-def walrus(line, emit):
-    if (n := len(line)) > 2:
-        emit(line, n)
-
-
 def conversion(line, emit):
     emit(f"{line!r}", 1)
 
@@ -229,7 +224,6 @@ def by_name(row, emit):
         (subscripted, TWO, "write row.a"),
         (attribute_of_text, LINES, "write row, not row.line"),
         (counter, LINES, "emit has no 'counter': it has count, reject and to"),
-        (walrus, LINES, "(:=)"),
         (conversion, LINES, "(!r, !a)"),
         (pattern, LINES, "match with such a pattern"),
         (by_name, TWO, "getattr()"),

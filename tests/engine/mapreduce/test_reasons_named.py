@@ -101,13 +101,13 @@ SAID = [
     (counted_by_a_half, "emit.count takes a whole number after the name", 1),
     (replaced, "replace() is not supported for such values", 1),
     (letters_joined, "what is done here is not supported", 2),
-    (discarded, "what is done here is not supported", 0),
+    (discarded, "discard() is not supported for such values", 2),
     (written_set, "a set that is written out is not supported", 1),
     (mixed_in_a_comprehension, "what is made inside is now of one type", 1),
     (by_name_alone, "twice takes b by name alone (*)", 1),
     (dict_filled, "a dict that is made inside a function is not supported", 1),
     (dict_called, "a dict that is made inside a function is not supported", 1),
-    (pieces_emitted, "emit is called with what split gives", 0),
+    (pieces_emitted, "emit is called with what split gives", 1),
 ]
 
 
