@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from kernelmill.engine.errors import CancelledError, Code, KernelmillError, error
+from kernelmill.engine.errors import CancelledError, Code, KernelmillError, article, error
 from kernelmill.engine.origin import located, users_line
 
 P = ParamSpec("P")
@@ -120,7 +120,7 @@ def start(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Running[T]
     """
     given: object = call  # which no type checker may have seen
     if not callable(given):
-        what = f"start cannot call a {type(given).__name__}"
+        what = f"start cannot call {article(given)}"
         hint = 'give the method, and then what it takes: km.start(frame.sink_parquet, "out/")'
         raise error(Code.BAD_SETTING, what, where=users_line(), hint=hint)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.dataframe import DataFrame
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import Code, KernelmillError, article, error
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.nodes import Cast, Column, Literal, Node
 from kernelmill.engine.options import one_of
@@ -46,7 +46,7 @@ def concat(frames: Iterable[LazyFrame | DataFrame], *, how: str = "vertical") ->
 def _listed(frames: object) -> Sequence[object]:
     hint = "give a list of frames: concat([first, second])"
     if isinstance(frames, LazyFrame | DataFrame | str) or not isinstance(frames, Iterable):
-        raise error(Code.BAD_SETTING, f"concat cannot take a {type(frames).__name__}", hint=hint)
+        raise error(Code.BAD_SETTING, f"concat cannot take {article(frames)}", hint=hint)
     listed = list(frames)
     if not listed:
         raise error(Code.BAD_SETTING, "concat needs at least one frame", hint=hint)
@@ -58,7 +58,7 @@ def _plan_of(frame: object) -> LogicalPlan:
         frame = frame.lazy()
     if not isinstance(frame, LazyFrame):
         hint = "give frames; km.from_arrow(...) makes one of anything Arrow"
-        raise error(Code.BAD_SETTING, f"concat cannot take a {type(frame).__name__} among its frames", hint=hint)
+        raise error(Code.BAD_SETTING, f"concat cannot take {article(frame)} among its frames", hint=hint)
     return frame._plan
 
 

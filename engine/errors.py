@@ -326,6 +326,14 @@ _CLASS_OF_CODE: dict[Code, type[KernelmillError]] = {
 }
 
 
+def article(value: object) -> str:
+    """What kind of object it is, for a message: `an int`, `a bytes object`, `a str`."""
+    name = type(value).__name__
+    if name.endswith("s"):
+        name += " object"
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
 def error(code: Code, what: str, *, where: str = "", hint: str = "", reason: str = "") -> KernelmillError:
     """Make the exception whose class belongs to `code`: `raise error(Code.CAST, "...", hint="...")`."""
     return _CLASS_OF_CODE[code](code, what, where=where, hint=hint, reason=reason)

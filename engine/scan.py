@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from kernelmill.engine.dataframe import DataFrame
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import Code, article, error
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.io.decompress import refuse_unreadable_format
 from kernelmill.engine.io.encodings import codec_name
@@ -167,7 +167,7 @@ def from_arrow(data: Any) -> LazyFrame:
             raise error(Code.BAD_SETTING, what, where=origin, hint='pa.table({"name": values})') from exc
         table = reader.read_all()
     else:
-        what = f"from_arrow cannot read a {type(data).__name__}"
+        what = f"from_arrow cannot read {article(data)}"
         hint = "give it something with __arrow_c_stream__: a pyarrow.Table, a pandas, Polars or DuckDB frame"
         raise error(Code.BAD_SETTING, what, where=origin, hint=hint)
     with located(origin):

@@ -174,6 +174,9 @@ def user_function(
         hint = f"a {role} function calls emit, what it returns is not looked at: emit(...) instead of return"
         raise error(Code.BAD_SETTING, f"{role}= never uses emit, and returns something", where=where, hint=hint)
     name = _name_of(call)
+    if role in ("map", "reduce") and _is_pythons_own(call):
+        hint = f"a {role} function is called with {_CALLED_WITH[role]}: def {role}(...): ... emit({name}(...))"
+        raise error(Code.BAD_SETTING, f"{role}={name} is Python's own, which never calls emit", hint=hint)
     try:
         inspect.signature(call).bind(*range(positional), **(keywords or {}))
     except TypeError as problem:
@@ -306,6 +309,15 @@ def _returns_and_never_emits(call: Any, positional: int) -> bool:
         if step.opname in ("RETURN_CONST", "RETURN_VALUE")
     ]
     return any(value is not None for value in values)
+
+
+def _is_pythons_own(call: Any) -> bool:
+    """True for print, int, str.split and the like, which know no emit."""
+    if isinstance(call, type):
+        return call.__module__ == "builtins"
+    if isinstance(call, types.MethodDescriptorType):
+        return call.__objclass__.__module__ == "builtins"
+    return isinstance(call, types.BuiltinFunctionType) and call.__module__ == "builtins"
 
 
 def _names_of(step: dis.Instruction) -> tuple[Any, ...]:

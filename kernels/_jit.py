@@ -110,6 +110,7 @@ OnCompile = Callable[[str], None]
 
 REGISTRY: dict[str, Kernel] = {}
 _HELPERS: dict[Callable[..., Any], bool] = {}  # whether it is put into its callers before types are known
+_OPENING = threading.Lock()
 _OPENED: list[Cache | None] = []  # at first use, not at import: nothing is written by importing
 _LOCK = threading.RLock()
 
@@ -230,7 +231,9 @@ def warm(on_compile: OnCompile | None = None) -> tuple[int, float]:
 def opened_cache() -> Cache | None:
     """The cache of this process, opened at first use; None where there can be none."""
     if not _OPENED:
-        _OPENED.append(Cache.open())
+        with _OPENING:  # else two threads open it, and both warn
+            if not _OPENED:
+                _OPENED.append(Cache.open())
     return _OPENED[0]
 
 

@@ -88,7 +88,7 @@ def map_batches(
         context.check_cancelled()
         place = context.take_place()
         first = place(0) if batch.num_rows else ""
-        text = f"a batch of {batch.num_rows:,} rows"
+        text = f"look at that line; it was called with a batch of {batch.num_rows:,} rows"
         for made in _returned(function, batch, step.schema, text, str(first)):
             context.rows_from(None)
             yield made

@@ -12,6 +12,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.ids import TaskId
 from kernelmill.engine.io.context import Reject, where
 from kernelmill.engine.io.source import arrow_path
+from kernelmill.engine.sizes import format_things
 
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("file", pa.string(), nullable=False),
@@ -95,7 +96,8 @@ def reject_table(records: Sequence[Reject]) -> pa.Table:
 def too_many_rejects(records: Sequence[Reject], rejects_max: int) -> KernelmillError:
     """KM0503: counts by reason, most frequent first, and the first ten records."""
     counts = sorted(Counter(record.reason for record in records).items(), key=lambda item: (-item[1], item[0]))
-    lines = [f"{len(records):,} records were rejected, max_rejects allows {rejects_max:,}"]
+    were = f"{format_things(len(records), 'record')} {'was' if len(records) == 1 else 'were'}"
+    lines = [f"{were} rejected, max_rejects allows {rejects_max:,}"]
     lines += [f"  {count:,} x {reason}" for reason, count in counts[:_SHOWN]]
     lines += ["  the first of them:" if len(records) > 1 else "  it is:"]
     for record in records[:_SHOWN]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernelmill.engine.errors import Code, KernelmillError, error
+from kernelmill.engine.errors import Code, KernelmillError, article, error
 from kernelmill.engine.splits import FileStamp
 
 MANIFEST_NAME = "_manifest.json"
@@ -130,7 +130,7 @@ def is_file_name(path: str) -> bool:
 
 
 def _bad_source(value: object) -> KernelmillError:
-    what = f"a source cannot be a {type(value).__name__}"
+    what = f"a source cannot be {article(value)}"
     hint = "give a path, a glob, a directory, or a list of them"
     if hasattr(value, "read"):
         hint = "pass the path: inputs are read in pieces, and again if a task is retried"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kernelmill.engine.compiling import for_run
 from kernelmill.engine.dataframe import DataFrame
-from kernelmill.engine.errors import Code, error
+from kernelmill.engine.errors import Code, article, error
 from kernelmill.engine.execute import Progress
 from kernelmill.engine.frame import LazyFrame
 from kernelmill.engine.io.source import Source
@@ -237,7 +237,7 @@ def _check_records(records: Any) -> None:
     hint = 'give the records themselves: job.trial([\'to be\', \'or not\']), job.trial([{"word": "to", "n": 1}])'
     if isinstance(records, LazyFrame):
         hint = "of a frame frame.head(10).pipe(job).collect() shows rows, and job.verify(frame) compares them"
-    what = f"trial takes a list of records, not {type(records).__name__} {shown(records)}"
+    what = f"trial takes a list of records, not {article(records)}: {shown(records)}"
     if isinstance(records, LazyFrame):
         what = "trial takes a list of records, not a frame that was not run yet"
     raise error(Code.BAD_SETTING, what, where=users_line(), hint=hint)
@@ -252,7 +252,7 @@ def _checked(frame: LazyFrame) -> LazyFrame:
     if not isinstance(found, LazyFrame):
         hint = "km.scan_text(...), km.from_arrow(...); files go to run(inputs, output=...)"
         hint = _AS_FRAME if isinstance(found, DataFrame) else hint
-        raise error(Code.BAD_SETTING, f"a job takes a LazyFrame, not {type(frame).__name__}", hint=hint)
+        raise error(Code.BAD_SETTING, f"a job takes a LazyFrame, not {article(frame)}", hint=hint)
     return found
 
 

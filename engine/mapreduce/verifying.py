@@ -138,9 +138,25 @@ def _check_map(recipe: Recipe, table: pa.Table) -> None:
     for number, record in enumerate(_records(table)):
         first, second = _emitted(recipe, record), _emitted(recipe, record)
         if first != second and repr(first) != repr(second):  # NaN is not equal to itself
-            what = f"{recipe.map.title} gave two results for one record: {shown(first)}, then {shown(second)}"
+            before, after = _told_apart(first, second)
+            what = f"{recipe.map.title} did two things with one record: it {before}, then it {after}"
             hint = "it must depend on the record alone: not on time, chance, or what it saw before"
             raise error(Code.NONDETERMINISTIC, what, where=f"record {number}: {shown(record)}", hint=hint)
+
+
+def _told_apart(first: Any, second: Any) -> tuple[str, str]:
+    """What differs in two results of `_emitted`, in words."""
+    if isinstance(first, type) or isinstance(second, type):
+        told = [f"raised {one.__name__}" if isinstance(one, type) else "raised nothing" for one in (first, second)]
+        return told[0], told[1]
+    for name in first[0]:
+        one, other = first[0][name], second[0].get(name)
+        if repr(one) != repr(other):
+            to = f" to {name!r}" if name else ""
+            return f"emitted {shown(one)}{to}", f"emitted {shown(other)}{to}"
+    if first[1] != second[1]:
+        return f"counted {shown(first[1])}", f"counted {shown(second[1])}"
+    return f"rejected it for {shown(first[2])}", f"rejected it for {shown(second[2])}"
 
 
 def _check_combine(recipe: Recipe, table: pa.Table) -> None:
@@ -265,7 +281,7 @@ def _order(row: tuple[Any, ...]) -> Any:
 
 
 def _differs(got: str, wanted: str, *, in_int: bool = False) -> Exception:
-    hint = "does a function depend on what it saw before, on time or on chance? it must on its arguments alone"
+    hint = 'compile="never" gives what plain Python does; a function must depend on its arguments alone'
     if in_int:
-        hint = "compiled integers are 64 bits wide and wrap where Python's grow; or does a function keep something?"
+        hint = "compiled integers are 64 bits wide and wrap where Python's grow; " + hint
     return error(Code.VERIFY_DIFFERS, f"the engine gives {got}, plain Python {wanted}", hint=hint)

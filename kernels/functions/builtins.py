@@ -1,4 +1,4 @@
-"""Builtins that numba lacks, for users' functions: any, all, reversed of pieces and lists, `is` of a bool or None.
+"""Builtins that numba lacks, for users' functions: any, all, reversed, math.fmod and isqrt, `is` of a bool or None.
 
 Importing this module tells numba. The functions take pieces, lists, and tuples of one type; any, all and sum also what
 map and filter give.
@@ -7,16 +7,19 @@ map and filter give.
 
 from __future__ import annotations
 
+import math
 import operator
 from itertools import product
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, overload
 
 from kernelmill.kernels.text.optionals import equal_or_none
 from kernelmill.kernels.text.pieces import PiecesType
+from kernelmill.kernels.text.texttype import TEXT
 
 _SEQUENCES = (PiecesType, types.List, types.UniTuple)
 
@@ -64,7 +67,30 @@ def _sum(items, start=0):
 
 @overload(reversed)
 def _reversed(items):
+    if (items.type if isinstance(items, types.Optional) else items) == TEXT:
+        return lambda items: [one for one in items][::-1]  # noqa: C416 - a list, for in Python it is no text either
     return (lambda items: items[::-1]) if isinstance(items, PiecesType | types.List) else None
+
+
+@overload(math.fmod)
+def _fmod(x, y):
+    return lambda x, y: np.fmod(float(x), float(y))  # what raises in Python `guards` finds
+
+
+@overload(math.isqrt)
+def _isqrt(n):
+    def root(n):
+        if n < 0:
+            raise ValueError("isqrt() argument must be nonnegative")
+        found = int(math.sqrt(n))
+        while found > 3037000499 or found * found > n:  # the root of a float beside n may be the next one
+            found -= 1
+        while found < 3037000499 and (found + 1) * (found + 1) <= n:
+            found += 1
+        return found
+
+    bare = n.type if isinstance(n, types.Optional) else n
+    return root if isinstance(bare, types.Integer) else None
 
 
 def _is(context, builder, sig, args):

@@ -251,7 +251,7 @@ _MATH = [
     for name in (
         *("exp", "expm1", "exp2", "sqrt", "log", "log1p", "log10", "log2", "sin", "cos", "tan", "sinh", "cosh", "tanh"),
         *("asin", "acos", "atan", "asinh", "acosh", "atanh", "degrees", "radians", "erf", "erfc", "gamma", "lgamma"),
-        *("atan2", "hypot", "ldexp", "pow"),
+        *("atan2", "fmod", "hypot", "ldexp", "pow"),
     )
     if hasattr(math, name)
 ]

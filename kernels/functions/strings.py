@@ -27,6 +27,7 @@ from kernelmill.kernels.text.registering import is_text
 from kernelmill.kernels.text.strings import string_to_arena
 from kernelmill.kernels.text.texttype import TEXT, TextType, arena_at_hand, constant
 
+_METHODS = frozenset({"endswith", "removeprefix", "removesuffix", "startswith"})
 _true, _false = constant("True"), constant("False")
 
 
@@ -132,13 +133,19 @@ class _Texts(Rewrite):
     """Makes `str` ours, and texts of the literals in lists, in users' functions."""
 
     def match(self, func_ir, block, typemap, calltypes):
-        """True if the block calls str or writes a list of literals out."""
+        """True if the block calls str, writes a list of literals out, or calls a method of one."""
         self._func_ir, self._block = func_ir, block
         return is_guarded(func_ir.func_id.code) and any(map(self._is_concerned, block.find_insts(ir.Assign)))
 
     def _is_concerned(self, statement: Any) -> bool:
         value = statement.value
-        return isinstance(value, ir.Expr) and (self._is_str(value) or self._has_texts(value))
+        return isinstance(value, ir.Expr) and (
+            self._is_str(value) or self._has_texts(value) or self._is_method_of_literal(value)
+        )
+
+    def _is_method_of_literal(self, value: Any) -> bool:
+        """True for a method of a literal that numba's own strings have not, or not for texts."""
+        return value.op == "getattr" and value.attr in _METHODS and isinstance(self._known(value.value), str)
 
     def _is_str(self, value: Any) -> bool:
         return value.op == "call" and self._known(value.func) is str
@@ -167,6 +174,8 @@ class _Texts(Rewrite):
                 if value.op == "call":
                     function = self._named(made, user_str, loc)
                     changed = ir.Expr.call(function, list(value.args), value.kws, loc)
+                elif value.op == "getattr":
+                    changed = ir.Expr.getattr(self._text(made, value.value, loc), value.attr, loc)
                 else:
                     changed = ir.Expr(op=value.op, loc=loc, items=[self._text(made, one, loc) for one in value.items])
                 definitions = self._func_ir._definitions[statement.target.name]

@@ -1,5 +1,6 @@
 """What a function does wrong is named, at its line, where no row could come of it; and why others are not compiled."""
 
+import itertools
 import sys
 
 import pyarrow as pa
@@ -159,3 +160,34 @@ def test_float_takes_bools_that_may_be_none():
     result = km.from_arrow(flags).pipe(job).collect(on_bad="reject", max_rejects=1)
     assert result.rows() == [(1, 1.0), (2, 0.0)]
     assert result.rejects.height == 1
+
+
+@pytest.mark.parametrize("given", [print, int, len, str.split])
+def test_pythons_own_functions_are_refused_as_maps_when_the_job_is_made(given):
+    with pytest.raises(KernelmillError) as caught:
+        km.MapReduce(given, "sum")
+    assert caught.value.code is Code.BAD_SETTING
+    assert "never calls emit" in caught.value.what
+
+
+def test_verify_says_what_a_map_did_and_then_did():
+    numbers = itertools.count()
+    types = {"key": "string", "value": "int64"}
+    job = km.MapReduce(lambda row, emit: emit(row.s, next(numbers)), "sum", schema=types, compile="never")
+    with pytest.raises(KernelmillError) as caught:
+        job.verify(km.from_arrow(ROWS))
+    assert caught.value.code is Code.NONDETERMINISTIC
+    assert caught.value.what.endswith("it emitted [('a b', 0)], then it emitted [('a b', 1)]")
+
+
+@pytest.mark.parametrize(("given", "named"), [(5, "not an int: 5"), (b"a", "not a bytes object: b'a'")])
+def test_what_is_no_list_of_records_is_named_by_its_kind(given, named):
+    with pytest.raises(KernelmillError) as caught:
+        km.MapReduce(misspelled, "sum").trial(given)
+    assert caught.value.what.endswith(named)
+
+
+def test_one_rejected_record_was_rejected():
+    job = km.MapReduce(lambda row, emit: emit(row.s, row.n + 1), "sum")
+    with pytest.raises(KernelmillError, match="1 record was rejected, max_rejects allows 0"):
+        km.from_arrow(ROWS).pipe(job).collect(on_bad="reject", max_rejects=0)
