@@ -31,6 +31,8 @@ class _Scope(NamedTuple):
 
     names: set[str]
     functions: dict[str, ast.Lambda]
+    aliases: set[str]
+    """Variables that are assigned to each other."""
 
 
 class Captures(ast.NodeTransformer):
@@ -54,7 +56,7 @@ class Captures(ast.NodeTransformer):
 
     def _inside(self, node: ast.FunctionDef | ast.Lambda, arguments: ast.arguments) -> ast.AST:
         parameters = _parameters(arguments)
-        self._scopes.append(_Scope(parameters | _stored(node), _functions_in(node)))
+        self._scopes.append(_Scope(parameters | _stored(node), _functions_in(node), _aliases_in(node)))
         self._parameters.append(parameters)
         self.generic_visit(node)
         self._scopes.pop()
@@ -88,7 +90,10 @@ class Captures(ast.NodeTransformer):
             owner = call.func.value
             if isinstance(owner, ast.Name) and not call.args:
                 self.generic_visit(call)
-                made = self._by_pairs("sorted", [owner], call.keywords)
+                key = next((one.value for one in call.keywords if one.arg == "key"), None)
+                called = self._called(key, 1)
+                is_seen = called is not None and self._may_be(owner.id, called.free)  # Python's is empty meanwhile
+                made = None if is_seen else self._by_pairs("sorted", [owner], call.keywords)
                 if made is not None:
                     place = ast.Subscript(ast.Name(owner.id, ast.Load()), ast.Slice(), ast.Store())
                     return ast.copy_location(ast.Assign([place], made), node)
@@ -107,6 +112,10 @@ class Captures(ast.NodeTransformer):
             made = self._by_pairs(name, node.args, node.keywords)
             return node if made is None else ast.copy_location(made, node)
         return node
+
+    def _may_be(self, name: str, others: set[str]) -> bool:
+        """Whether a variable is one of others, or was assigned from or to another variable."""
+        return name in others or any(name in scope.aliases for scope in self._scopes)
 
     def _by_pairs(self, name: str, given: list[ast.expr], keywords: list[ast.keyword]) -> ast.expr | None:
         """The call with key= made before; None where there is no key that captures, or it is written otherwise."""
@@ -137,7 +146,8 @@ class Captures(ast.NodeTransformer):
         if name not in ("filter", "map") or name in self._own or any(isinstance(one, ast.Starred) for one in node.args):
             return node
         called = self._called(node.args[0], count) if count == 1 or (name == "map" and count > 1) else None
-        if called is None or called.free & changed or (may_stop and self._may_emit(called.body)):
+        used = {one.id for items in node.args[1:] for one in ast.walk(items) if isinstance(one, ast.Name)}
+        if called is None or (called.free | used) & changed or (may_stop and self._may_emit(called.body)):
             return node
         items = node.args[1] if count == 1 else ast.Call(_name("zip"), node.args[1:], [])
         if count > 1 and "zip" in self._own:
@@ -155,7 +165,8 @@ class Captures(ast.NodeTransformer):
             function = self._scopes[-1].functions.get(function.id)
         if not isinstance(function, ast.Lambda) or not _is_plain(function.args):
             return None
-        targets, free = [one.arg for one in function.args.args], _free(function)
+        kept = {one.arg for one in function.args.args[len(function.args.args) - len(function.args.defaults) :]}
+        targets, free = [one.arg for one in function.args.args if one.arg not in kept], _free(function) | kept
         return _Called(targets, function.body, free) if len(targets) == count and free & names else None
 
     def _may_emit(self, node: ast.expr) -> bool:
@@ -191,9 +202,12 @@ def _one_argument(name: str) -> ast.arguments:
 
 
 def _is_plain(arguments: ast.arguments) -> bool:
-    """Whether there is nothing but arguments by place, without defaults."""
-    others = (arguments.posonlyargs, arguments.kwonlyargs, arguments.defaults, arguments.vararg, arguments.kwarg)
-    return not any(others)
+    """Whether there is nothing but arguments by place, and such as keep a variable of their name: lambda word, n=n."""
+    if arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
+        return False
+    last = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+    pairs = zip(last, arguments.defaults, strict=True)
+    return all(isinstance(default, ast.Name) and default.id == one.arg for one, default in pairs)
 
 
 def _parameters(arguments: ast.arguments) -> set[str]:
@@ -221,6 +235,15 @@ def _free(function: ast.Lambda) -> set[str]:
     """The names that a function reads and does not give itself."""
     read = {one.id for one in ast.walk(function) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
     return read - _parameters(function.args) - _stored(function)
+
+
+def _aliases_in(function: ast.AST) -> set[str]:
+    """The variables that are assigned to each other: a = b."""
+    found = set()
+    for one in ast.walk(function):
+        if isinstance(one, ast.Assign) and (isinstance(one.value, ast.Name) or len(one.targets) > 1):
+            found |= {name.id for name in (*one.targets, one.value) if isinstance(name, ast.Name)}
+    return found
 
 
 def _functions_in(function: ast.FunctionDef | ast.Lambda) -> dict[str, ast.Lambda]:

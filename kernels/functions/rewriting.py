@@ -35,7 +35,8 @@ def without_generator_expressions(function: FunctionType) -> FunctionType:
     """
     code = function.__code__
     codes = [code, *_codes_in(code)]
-    if not any(one.co_name == "<genexpr>" or _maps_by_method(one) or _may_capture(one) for one in codes):
+    is_rewritten = any(one.co_name == "<genexpr>" or _maps_by_method(one) for one in codes)
+    if not is_rewritten and not any(map(_may_capture, codes[1:])):
         return function
     linecache.checkcache(code.co_filename)  # the file may have been edited, and its module reloaded
     source = "".join(linecache.getlines(code.co_filename))
@@ -67,8 +68,12 @@ def _maps_by_method(code: CodeType) -> bool:
 
 
 def _may_capture(code: CodeType) -> bool:
-    """Whether code is a function that uses variables of the one around it; comprehensions are none that is given on."""
-    return bool(code.co_freevars) and code.co_name not in ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+    """Whether code is a function that uses variables of the one around it, by name or as defaults; no comprehension."""
+    has_defaults = code.co_argcount > 1  # perhaps: they are no part of it
+    return (bool(code.co_freevars) or has_defaults) and code.co_name not in _COMPREHENSIONS
+
+
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 def source_is_at_hand(code: CodeType) -> bool:

@@ -56,9 +56,8 @@ def sorted_backwards(line, emit):
 def sorted_in_place(line, emit):
     sign = len(line) % 2 * 2 - 1
     words = line.split()
-    same = words
     words.sort(key=lambda word: len(word) * sign)
-    emit(",".join(same), 1)
+    emit(",".join(words), 1)
 
 
 def one_of_several(line, emit):
@@ -94,6 +93,24 @@ def longest_with(words, letter):
     return max(words, key=lambda word: len(word) * (letter in word))
 
 
+def within_a_comprehension(line, emit):
+    best = [max(line.split(), key=lambda word: word.count(letter), default="") for letter in line[:3]]
+    emit(",".join(best), 1)
+
+
+def its_own_names(line, emit):
+    word = line.split()
+    length = len(line)
+    emit(max(word, key=lambda word: -abs(len(word) - length)), len(word))
+
+
+def kept_by_a_default(line, emit):
+    length = len(line) % 4
+    emit(max(line.split(), key=lambda word, length=length: word.count("b") * length), 1)
+    for word in filter(lambda word, length=length: len(word) > length, line.split()):
+        emit(word, 2)
+
+
 def keys_that_are_equal_keep_their_order(line, emit):
     none = len(line) * 0
     emit(",".join(sorted(line.split(), key=lambda word: none)), 1)
@@ -115,11 +132,42 @@ def keys_that_are_equal_keep_their_order(line, emit):
         filtered,
         nearest_place,
         of_a_helper,
+        kept_by_a_default,
+        within_a_comprehension,
+        its_own_names,
         keys_that_are_equal_keep_their_order,
     ],
 )
 def test_functions_that_capture_are_compiled_and_give_what_python_gives(function):
     assert answers(function, "require") == answers(function, "never")
+
+
+def sorted_by_itself(line, emit):
+    words = line.split()
+    words.sort(key=lambda word: words.count(word))  # as Python sorts, the list is empty
+    emit(",".join(words), 1)
+
+
+def sorted_by_another_name_of_itself(line, emit):
+    words = same = line.split()
+    words.sort(key=lambda word: same.count(word))
+    emit(",".join(words), 1)
+
+
+def loops_over_what_it_changes(line, emit):
+    words, letter = line.split(), line[:1]
+    for word in filter(lambda word: letter in word, words):
+        emit(word, 1)
+        if len(words) < 9:
+            words.append(word)
+
+
+@pytest.mark.parametrize("function", [sorted_by_itself, sorted_by_another_name_of_itself, loops_over_what_it_changes])
+def test_what_changes_under_the_function_is_left_to_python(function):
+    with pytest.raises(KernelmillError) as caught:
+        answers(function, "require")
+    assert caught.value.code is Code.INTERPRETED
+    assert " is a variable of the function around" in caught.value.what
 
 
 def changed_in_the_loop(line, emit):
