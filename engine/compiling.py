@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import threading
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.origin import users_frame
@@ -140,7 +140,7 @@ def _answer(
 
 def for_run(function: UserFunction) -> UserFunction:
     """The function as one plan or one run of it sees it: constants and side data are what they are now."""
-    return dataclasses.replace(function)
+    return replace(function)
 
 
 def why_interpreted(function: UserFunction) -> str:

@@ -8,7 +8,6 @@ to half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kernelmill.engine.compiling import side_bytes
@@ -64,8 +63,7 @@ _HELD_MOST = _Cost(8, 128 * MIB)  # three copies of rows that are larger than in
 _HELD_MOST_EMITTED = _Cost(32, 128 * MIB)  # words and offsets of 100 MB of source: 200 MB, 12 M rows
 
 
-@dataclass(frozen=True)
-class Grants:
+class Grants(NamedTuple):
     """slots_of_stage: tasks of each stage that may run at once; store_bytes: what blocks may hold in memory.
 
     held_bytes_of_stage: what each step of a task that holds rows may hold of them.

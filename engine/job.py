@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.events import Event
 from kernelmill.engine.sizes import format_things
 
 
-@dataclass(frozen=True)
-class SinkOptions:
+class SinkOptions(msgspec.Struct, frozen=True):
     """How an output is published: `mode` is error or overwrite; `on_event` hears the job's events, from any thread.
 
     job_id: what the user calls the job, on a cluster.
@@ -60,9 +60,8 @@ class JobResult:
         return f"wrote {self.path}: {format_things(len(self.files), 'file')}, {format_things(self.rows, 'row')}{tail}"
 
 
-@dataclass(frozen=True)
-class CollectSummary:
+class CollectSummary(msgspec.Struct, frozen=True):
     """What a collected job leaves beside its rows: the value with which the iterator of its batches returns."""
 
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = msgspec.field(default_factory=dict)
     rejects: pa.Table | None = None

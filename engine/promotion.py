@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache, reduce
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.lazymodules import pc
@@ -19,8 +19,7 @@ _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 _DECIMAL_DIGITS_MAX = 76
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(msgspec.Struct, frozen=True):
     """An argument of a function as its rule sees it. `literal` is set for values; `bare` ones take others' types."""
 
     node: Node

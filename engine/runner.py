@@ -7,12 +7,13 @@ map task runs again.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
 
 from kernelmill.engine.background import cancelled, cancelling
 from kernelmill.engine.caching import cached_bytes, spill_cached
@@ -76,7 +77,7 @@ class LocalRunner:
         room_bytes: int = 0,
         sink: HeldSink | None = None,
     ) -> None:
-        job = dataclasses.replace(job, functions=tuple(map(for_run, job.functions)))
+        job = replace(job, functions=tuple(map(for_run, job.functions)))
         self._job, self._settings, self._staging, self._sink = job, settings, staging, sink
         self._graph = job.graph
         self._grants, self.room_bytes = _granted(job, settings, room_bytes)

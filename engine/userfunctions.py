@@ -10,9 +10,9 @@ import os
 import re
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import xxhash
 
 from kernelmill.engine.errors import Code, KernelmillError, MemoryLimitError, error
@@ -43,8 +43,7 @@ _CALLED_WITH = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class UserFunction:
+class UserFunction(msgspec.Struct, frozen=True, eq=False, weakref=True, dict=True):
     """`given` is the function, `role` what it serves as, `where` its "file.py:12", `keywords` what side= binds.
 
     `compile` is auto, require or never; `failures`: why it cannot be compiled, by what for; `compiled`: for what it
@@ -57,11 +56,11 @@ class UserFunction:
     role: str
     name: str
     where: str
-    keywords: Mapping[str, Any] = field(default_factory=dict)
+    keywords: Mapping[str, Any] = msgspec.field(default_factory=dict)
     compile: str = "auto"
     parts: tuple[Callable[..., Any] | None, ...] = ()
-    failures: dict[str, str] = field(default_factory=dict)
-    compiled: set[str] = field(default_factory=set)
+    failures: dict[str, str] = msgspec.field(default_factory=dict)
+    compiled: set[str] = msgspec.field(default_factory=set)
 
     def is_same_as(self, other: UserFunction) -> bool:
         """Whether both are one function of the user's, perhaps as two plans see it: such copies know the same of it."""
@@ -127,8 +126,7 @@ class UserFunction:
         return made
 
 
-@dataclass(frozen=True, eq=False)
-class Partitioning:
+class Partitioning(msgspec.Struct, frozen=True, eq=False):
     """How rows are given to partitions: by `function(key, n)` or by hash; `count` of them, None: from the input's size.
 
     `is_tuple`: the function gets the key as a tuple. `by_range`: in order of keys over all partitions, no function.

@@ -5,11 +5,10 @@ A type called with types is a signature: `i64(u8_in, i64)` takes bytes and an in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A number, by the name that numba and (but for boolean) numpy have for it; or nothing (`void`)."""
 
     name: str
@@ -21,8 +20,7 @@ class Scalar:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(NamedTuple):
     """A C-contiguous array. Read-only means that the kernel does not write: writable arrays may be given too."""
 
     element: Scalar
@@ -34,8 +32,7 @@ class Array:
         return f"{'readonly ' if self.readonly else ''}{self.element}[{axes}]"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """What a kernel takes and returns."""
 
     returns: Scalar

@@ -9,8 +9,7 @@ b"a\\0" tie to the end, where the length decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +29,13 @@ _LONG_RUN_ROWS = 4096  # a run's cost in Python, some 50 us, is small against so
 _ZERO, _EIGHT, _ALL = np.uint64(0), np.uint64(8), np.uint64(0xFFFFFFFFFFFFFFFF)
 _DIGIT_MASK, _WORD_BITS = np.uint64(_DIGITS - 1), np.uint64(64)
 
+_ALL_VALID: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+
 Order = npt.NDArray[np.uint32]
 Strings = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
 
 
-def _all_valid() -> npt.NDArray[np.uint8]:
-    return np.empty(0, dtype=np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class SortKey:
+class SortKey(NamedTuple):
     """One column to sort by.
 
     `values` are integers, bools or floats, or the (bytes, int32 offsets) of strings, n + 1 offsets and no slack needed.
@@ -48,7 +44,7 @@ class SortKey:
     """
 
     values: npt.NDArray[Any] | Strings
-    validity: npt.NDArray[np.uint8] = field(default_factory=_all_valid)
+    validity: npt.NDArray[np.uint8] = _ALL_VALID
     descending: bool = False
     nulls_last: bool = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import NamedTuple
 
@@ -62,7 +61,7 @@ def for_collecting(plan: JobPlan) -> JobPlan:
     pipeline = physical.Pipeline(last.source, last.steps, physical.ToArrow(last.schema), last.schema, last.branches)
     stage = msgspec.structs.replace(plan.graph.last, operators=encode_pipeline(pipeline), partitions=0)
     graph = StageGraph((*plan.graph.stages[:-1], stage))
-    return dataclasses.replace(plan, graph=graph, pipelines=(*plan.pipelines[:-1], pipeline))
+    return msgspec.structs.replace(plan, graph=graph, pipelines=(*plan.pipelines[:-1], pipeline))
 
 
 class UnsignedJob(NamedTuple):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
+import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.pycolumns import NOT_FITTING, columns_of, values_of
@@ -25,8 +26,7 @@ _NOTHING: Any = object()
 Names = tuple[tuple[str, ...], bool]
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True):
     """A job without a plan: its functions and names; `pairs` and `made` are its types, None where they are not given.
 
     `reduce`: a function of role reduce or combine, a name, or None. `named`: the same of each named output.
@@ -41,22 +41,21 @@ class Recipe:
     order: str | None
     pairs: Pairs | None
     made: pa.Schema | None
-    named: Mapping[str, Recipe] = field(default_factory=dict)
+    named: Mapping[str, Recipe] = msgspec.field(default_factory=dict)
     has_values: bool = True
 
 
-@dataclass
-class NaiveRun:
+class NaiveRun(msgspec.Struct):
     """What came of it: rows in order, counters, and rejects as (number of the record, reason, code).
 
     `named` has the same of each named output; what the map counts and rejects is with the main one.
     """
 
     recipe: Recipe
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
-    rejects: list[tuple[int, str, Code]] = field(default_factory=list)
-    named: dict[str, NaiveRun] = field(default_factory=dict)
+    rows: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
+    rejects: list[tuple[int, str, Code]] = msgspec.field(default_factory=list)
+    named: dict[str, NaiveRun] = msgspec.field(default_factory=dict)
 
     @property
     def all_counters(self) -> dict[str, int]:

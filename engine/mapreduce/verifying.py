@@ -6,9 +6,9 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, error
@@ -27,8 +27,7 @@ _KEYS_COMBINED_MAX, _VALUES_COMBINED_MAX = 1000, 6
 _TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """What was compared: records and bytes of the sample, rows that came out, records that were rejected."""
 
     records: int

@@ -16,9 +16,9 @@ one file      row groups, encoded by each task -> gather -> one writer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from msgspec.structs import replace
 
@@ -41,8 +41,7 @@ from kernelmill.engine.sources import HeldSource
 from kernelmill.engine.userfunctions import Partitioning, UserFunction
 
 
-@dataclass(frozen=True)
-class JobPlan:
+class JobPlan(msgspec.Struct, frozen=True):
     """All that a runner needs: the stages, the tables that splits name, and what the result looks like.
 
     `pipelines` are the operators of each stage before they were encoded, `input_bytes` what the splits add up to;
@@ -56,7 +55,7 @@ class JobPlan:
     schema: pa.Schema
     input_bytes: int
     functions: tuple[UserFunction, ...] = ()
-    sources: Mapping[str, HeldSource] = field(default_factory=dict)
+    sources: Mapping[str, HeldSource] = msgspec.field(default_factory=dict)
     named: tuple[tuple[str, int, pa.Schema], ...] = ()
     is_reduced: bool = False
 
