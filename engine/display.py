@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +33,8 @@ def table_text(table: pa.Table, *, footer: str = "") -> str:
 
 def table_html(table: pa.Table, *, footer: str = "") -> str:
     """The rows of `table` as an HTML table; everything that came from data is escaped."""
+    import html  # its names of characters are dear to load, and jobs never need them
+
     names, shown = _shown(table)
     cells = [_cells(table.column(index)) if index is not None else ["…"] * table.num_rows for index in shown]
     types = ["" if index is None else dtype_text(table.schema.field(index).type) for index in shown]
@@ -50,6 +51,8 @@ def table_html(table: pa.Table, *, footer: str = "") -> str:
 
 def plan_html(schema: pa.Schema, plan: str) -> str:
     """A frame that has not run: its columns and its plan."""
+    import html
+
     columns = ", ".join(f"{item.name}: {dtype_text(item.type)}" for item in schema)
     return f"<p>LazyFrame [{html.escape(columns)}]</p><pre>{html.escape(plan)}</pre>"
 
