@@ -32,7 +32,10 @@ def clear_dead_spills(spill_dir: str) -> list[str]:
     An empty folder without a lock goes too: its maker died before it had one, or will make another.
     """
     removed = []
-    for folder in sorted(Path(spill_dir).glob(f"{_PREFIX}*")):
+    names: list[str] = []
+    with suppress(OSError):  # a folder that is not there has none
+        names = sorted(name for name in os.listdir(spill_dir) if name.startswith(_PREFIX))
+    for folder in (Path(spill_dir, name) for name in names):
         try:
             with open(folder / _LOCK, "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
