@@ -28,6 +28,7 @@ from kernelmill.kernels.records import find_records
 BLOCK_BYTES = 4 << 20
 _HEAD_BYTES = 64 << 10
 _PARSED_BYTES_MAX = 1 << 30  # at once, so that a piece is one batch
+_WHOLE_FILES = "scan_csv(..., newlines_in_values=True) reads each such file whole, in one task"
 _ROW = re.compile(r"Row #\d+: ")
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
 
@@ -85,8 +86,11 @@ class CsvParser:
         column = _COLUMN.match(text)
         if column is None:
             what = text.removeprefix("CSV parse error: ")
+            hint = "on_bad='reject' sets such rows aside, with their lines"
+            if self._form.quote >= 0 and what.count(chr(self._form.quote)) % 2:  # perhaps a file's range begins in it
+                hint += f"; if a quote opens in a line before it: {_WHOLE_FILES}"
             what = re.sub(r"(got \d+): .*", r"\1", what, flags=re.DOTALL).replace("Expected", "expected")
-            return Code.FORMAT, f"not a row: {what}", "on_bad='reject' sets such rows aside, with their lines"
+            return Code.FORMAT, f"not a row: {what}", hint
         assert self._schema is not None  # only what has a type can fail to be of it
         field = self._schema.field(self._names[int(column[1])])
         what = f"a value of column {field.name!r} is no {field.type}"
@@ -217,8 +221,7 @@ class CsvPieces:
         at = next((start for start, stop in pairs if b"\n" in piece.data[start : stop - 1]), bounds[-2])
         line = piece.data[at:].split(b"\n", 1)[0]
         what = f"a quote opens and does not close in the same line: {shown(line)}"
-        hint = "scan_csv(..., newlines_in_values=True) reads each such file whole, in one task"
-        return bad_record(piece, at, Code.FORMAT, what, hint)
+        return bad_record(piece, at, Code.FORMAT, what, _WHOLE_FILES)
 
     def _unclosed(self, piece: Piece) -> Exception:
         what = f"a quote opens that is never closed: {shown(piece.data)}"

@@ -179,6 +179,12 @@ def test_a_quoted_newline_in_a_file_that_is_cut_is_an_error_that_says_what_to_do
     assert frame.collect().rows() == whole  # in one split nothing is cut
 
 
+def test_a_row_whose_first_line_may_be_in_another_range_says_what_to_do(save):
+    with pytest.raises(KernelmillError) as caught:
+        km.scan_csv(save(b'a,b\n1,x\nz"\n')).collect()
+    assert "newlines_in_values=True" in caught.value.hint and "on_bad='reject'" in caught.value.hint
+
+
 def test_a_quote_that_is_never_closed_is_an_error(save):
     assert code_of(lambda: km.scan_csv(save(b'a,b\n1,"x\n2,y\n'))) is Code.FORMAT
 

@@ -1,6 +1,5 @@
 """Why a function is not compiled: in words about the user's code, at the line that is meant; and in seconds."""
 
-import math
 import re
 import time
 
@@ -48,10 +47,6 @@ def rounding(line, emit):
 
 def text_of_float(line, emit):
     emit(str(float(line)), 1)
-
-
-def fmod(line, emit):
-    emit(line, int(math.fmod(len(line), 2.0)))
 
 
 def bits(line, emit):
@@ -124,7 +119,6 @@ SAID = [
     (by_rounding_helper, "round() is not supported for such values", rounded, 1),
     (rounding, "round() is not supported for such values", rounding, 1),
     (text_of_float, "str() is not supported for such values", text_of_float, 1),
-    (fmod, "fmod", fmod, 1),
     (bits, "bit_length", bits, 1),
     (hash_of_character, "hash() is not supported for such values", hash_of_character, 1),
     (joined, "join() is not supported for such values", joined, 1),
