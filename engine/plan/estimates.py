@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from kernelmill.engine.io.decompress import codec_of
 from kernelmill.engine.plan import logical, rowlogical, userlogical
+from kernelmill.engine.plan.common import Common
 from kernelmill.engine.plan.joins import Join
 
 BROADCAST_BYTES_MAX, BROADCAST_ROWS_MAX = 64 << 20, 1 << 21
@@ -52,6 +53,8 @@ def estimate(plan: logical.LogicalPlan) -> Estimate:
             return Estimate(size // _row_bytes(plan.schema), size)
         case logical.CountTokens():
             return estimate(plan.input)
+        case Common(made=logical.LogicalPlan() as made):
+            return estimate(made)
         case logical.Limit(rows=limit) | logical.Sort(limit=int(limit)):
             below = estimate(plan.inputs[0])
             rows = min(below.rows, limit)

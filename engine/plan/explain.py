@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from kernelmill.engine.nodes import Column, Tokenize
 from kernelmill.engine.plan import fileformats, logical, physical, rowlogical, rowsteps, userlogical
+from kernelmill.engine.plan.common import Common
 from kernelmill.engine.plan.explainrows import node_of_rows, step_of_rows
 from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import LogicalPlan
@@ -46,14 +47,17 @@ def explain_plan(plan: LogicalPlan, *, optimized: bool, format: str, split_bytes
 
 def plan_text(plan: LogicalPlan, *, origins: bool = True) -> str:
     """The plan as an indented tree, what happens last on top; `origins` adds the users' file and line."""
-    lines = list(_plan_lines(plan))
+    lines = list(_plan_lines(plan, 0, set()))
     width = max(len(text) for text, origin in lines) + 2
     width = min(width, 100)
     return "\n".join(f"{text:<{width}}  {origin}" if origins and origin else text for text, origin in lines)
 
 
-def _plan_lines(plan: LogicalPlan, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """The text of each node and its origin; of a sink with several outputs, what makes each, then what all share."""
+def _plan_lines(plan: LogicalPlan, depth: int, shown: set[int]) -> Iterator[tuple[str, str]]:
+    """The text of each node and its origin; of a sink with several outputs, what makes each, then what all share.
+
+    What makes common rows comes under the first that reads them; `shown` are the numbers of those that have come.
+    """
     yield "  " * depth + node_line(plan), plan.origin
     if isinstance(plan, logical.SinkParquet) and plan.named:
         for name, made in (("", plan.input), *plan.named):
@@ -61,10 +65,13 @@ def _plan_lines(plan: LogicalPlan, depth: int = 0) -> Iterator[tuple[str, str]]:
             yield from (
                 (f"{'  ' * (depth + 2 + n)}{node_line(node)}", node.origin) for n, node in enumerate(_steps(made))
             )
-        yield from _plan_lines(map_of(plan.input), depth + 1)
+        yield from _plan_lines(map_of(plan.input), depth + 1, shown)
+    elif isinstance(plan, Common) and plan.made is not None and plan.number not in shown:
+        shown.add(plan.number)
+        yield from _plan_lines(plan.made, depth + 1, shown)
     else:
         for below in plan.inputs:
-            yield from _plan_lines(below, depth + 1)
+            yield from _plan_lines(below, depth + 1, shown)
 
 
 def _steps(plan: LogicalPlan) -> Iterator[LogicalPlan]:
@@ -81,9 +88,13 @@ def plan_tree(plan: LogicalPlan) -> dict[str, Any]:
         "text": node_line(plan),
         "origin": plan.origin,
         "schema": {item.name: dtype_text(item.type) for item in plan.schema},
-        "inputs": [plan_tree(below) for below in plan.inputs],
+        "inputs": [plan_tree(below) for below in _below(plan)],
         **({"outputs": {name: plan_tree(made) for name, made in named}} if (named := _named(plan)) else {}),
     }
+
+
+def _below(plan: LogicalPlan) -> tuple[LogicalPlan, ...]:
+    return (plan.made,) if isinstance(plan, Common) and plan.made is not None else plan.inputs
 
 
 def _named(plan: LogicalPlan) -> tuple[tuple[str, LogicalPlan], ...]:
@@ -105,6 +116,8 @@ def node_line(plan: LogicalPlan) -> str:
             return f"ScanTable {plan.label}: {_fields(plan.schema)}"
         case logical.ScanSource(source=source):
             return f"ScanSource {source.label}: {_fields(plan.schema)}"
+        case Common(number=number):
+            return f"Common rows {number}: {_fields(plan.schema)}"
         case logical.Project(columns=columns):
             return f"Project {_columns(columns)}"
         case logical.Filter(predicate=predicate):

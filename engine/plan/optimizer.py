@@ -10,6 +10,7 @@ from kernelmill.engine.plan.callingfirst import call_first
 from kernelmill.engine.plan.distinct import group_values_first
 from kernelmill.engine.plan.logical import LogicalPlan, SinkParquet, with_input, with_inputs
 from kernelmill.engine.plan.pruning import prune_columns
+from kernelmill.engine.plan.sharing import optimize_sharing
 from kernelmill.engine.plan.userlogical import MapOutput, MapRecords
 
 PASSES_MAX = 50
@@ -45,9 +46,13 @@ LAST: tuple[rules.Rule, ...] = (rules.prune_row_groups, group_values_first)
 
 
 def optimize(plan: LogicalPlan) -> LogicalPlan:
-    """A plan with the same schema and rows that does less: fewer columns, earlier filters, fused tokenizing."""
+    """A plan with the same schema and rows that does less: fewer columns, earlier filters, rows made once."""
     if isinstance(plan, SinkParquet) and plan.named:
         return _optimize_below_map(plan)
+    return optimize_sharing(plan, _optimize_tree)
+
+
+def _optimize_tree(plan: LogicalPlan) -> LogicalPlan:
     plan = apply(plan, call_first)
     for phase in (FUSING, MOVING, LAST):
         plan = _settle(prune_columns(plan), phase)

@@ -26,6 +26,7 @@ from kernelmill.engine.errors import Code, error
 from kernelmill.engine.nodes import Column
 from kernelmill.engine.plan import logical, physical, rowlogical, userlogical
 from kernelmill.engine.plan.codec import encode_pipeline
+from kernelmill.engine.plan.common import Common
 from kernelmill.engine.plan.inputs import keys_as_dictionaries
 from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.joinsides import sides_of
@@ -117,6 +118,8 @@ def unique_columns(plan: logical.LogicalPlan) -> tuple[str, ...]:
             return (key,)
         case logical.Filter() | logical.Sort() | logical.Limit() | userlogical.SortPartitions():
             return unique_columns(plan.input)
+        case Common(made=logical.LogicalPlan() as made):
+            return tuple(name for name in unique_columns(made) if name in plan.columns.names)
         case _:
             return ()
 
@@ -142,6 +145,10 @@ def _by_hash(keys: tuple[str, ...], shares: int, *, is_copied: bool) -> physical
 
 class _Planner(StageBuilder):
     """Walks a plan from its scans up."""
+
+    def __init__(self, split_bytes: int, partitions: int | None) -> None:
+        super().__init__(split_bytes, partitions)
+        self._common_rows: dict[int, Pipe] = {}
 
     def sink(self, pipe: Pipe, sink: logical.SinkParquet, plan: logical.LogicalPlan) -> int:
         """Close `pipe`, whose rows are those of `plan`, by writing files; the stage's number."""
@@ -191,6 +198,8 @@ class _Planner(StageBuilder):
                 return self.inputs.open(plan)
             case logical.ScanTable() | logical.ScanSource():
                 return self.inputs.open(plan)
+            case Common():
+                return self._common(plan)
             case logical.CountTokens():
                 return self._count_tokens(plan)
             case logical.Aggregate():
@@ -319,6 +328,23 @@ class _Planner(StageBuilder):
         )
         joined = Pipe("join", probe.schema, partitions, inputs=edges, is_reduced=probe.is_reduced)
         return joined.then(sides.step(plan, 1, shares), plan.schema)
+
+    def _common(self, plan: Common) -> Pipe:
+        """Tasks that read what the stage of common rows left, which the first reader plans."""
+        if plan.made is None:
+            raise error(Code.INTERNAL, "common rows were never planned")
+        if plan.number not in self._common_rows:
+            made = self.unshared(self.open(plan.made))
+            edge = self.feed(made, physical.ToBlocks(), 1, EdgeKind.ONE_TO_ONE)
+            self._common_rows[plan.number] = Pipe(
+                "common", made.schema, made.tasks, inputs=(edge,), is_reduced=made.is_reduced
+            )
+        pipe, names = self._common_rows[plan.number], plan.columns.names
+        return (
+            pipe
+            if names == pipe.schema.names
+            else pipe.then(physical.Project(logical.keep(pipe.schema, names)), plan.schema)
+        )
 
     def _count_tokens(self, plan: logical.CountTokens) -> Pipe:
         aggs = (AggSpec(plan.name, "len", None),)

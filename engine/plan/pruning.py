@@ -9,6 +9,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
+from kernelmill.engine.plan.common import Common
 from kernelmill.engine.plan.joins import Join
 from kernelmill.engine.plan.logical import (
     Aggregate,
@@ -56,7 +57,7 @@ def prune_columns(plan: LogicalPlan) -> LogicalPlan:
 def _prune(plan: LogicalPlan, needed: set[str]) -> LogicalPlan:
     """`plan` with at least the columns `needed`, in their old order."""
     match plan:
-        case ScanText() | ScanParquet() | ScanFiles() | ScanTable() | ScanSource():
+        case ScanText() | ScanParquet() | ScanFiles() | ScanTable() | ScanSource() | Common():
             return _prune_scan(plan, needed)
         case Project():
             columns = tuple(column for column in plan.columns if column.name in needed) or plan.columns[:1]
@@ -132,7 +133,9 @@ def _exactly(plan: LogicalPlan, names: list[str]) -> LogicalPlan:
     return plan if plan.schema.names == names else Project(plan, keep(plan.schema, names), origin=plan.origin)
 
 
-def _prune_scan(plan: ScanText | ScanParquet | ScanFiles | ScanTable | ScanSource, needed: set[str]) -> LogicalPlan:
+def _prune_scan(
+    plan: ScanText | ScanParquet | ScanFiles | ScanTable | ScanSource | Common, needed: set[str]
+) -> LogicalPlan:
     if isinstance(plan, ScanText):
         options = plan.options
         path = options.path_column if options.path_column in needed else None
