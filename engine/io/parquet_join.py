@@ -22,9 +22,9 @@ from kernelmill.engine.io.parquet_thrift import MAGIC, Footers, footer_start
 from kernelmill.engine.io.parquet_write import (
     HashingFile,
     RowGroups,
+    RowGroupWriter,
     SyncLater,
-    opened_writer,
-    write_row_group,
+    fitted,
 )
 from kernelmill.engine.plan.physical import ENCODED, ToParquet
 
@@ -41,7 +41,7 @@ class _Body:
 
     def __init__(self, operator: ToParquet) -> None:
         self._sink = pa.BufferOutputStream()
-        self._writer = opened_writer(self._sink, operator)
+        self._writer = RowGroupWriter(self._sink, operator)
         self.rows = 0
 
     @property
@@ -51,7 +51,7 @@ class _Body:
 
     def add(self, table: pa.Table) -> None:
         """Encode a row group. Raises KM0207."""
-        write_row_group(self._writer, table)
+        self._writer.write(table)
         self.rows += table.num_rows
 
     def close(self) -> pa.Buffer:
@@ -88,7 +88,7 @@ def _as_rows(schema: pa.Schema, tables: list[pa.Table]) -> pa.RecordBatch:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as stream:
         for table in tables:
-            stream.write_table(table)
+            stream.write_table(fitted(table, schema))
     return _encoded(sum(table.num_rows for table in tables), False, sink.getvalue())
 
 

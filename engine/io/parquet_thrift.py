@@ -1,4 +1,4 @@
-"""Footers of Parquet files put together: row groups that were written as files of their own become those of one file.
+"""Footers of Parquet files: row groups that were files of their own become those of one file, columns get statistics.
 
 A footer is a struct of Thrift's compact protocol (https://github.com/apache/thrift/blob/master/doc/specs). Only places
 in the file and the numbers of row groups change; all other bytes stay as the writer made them, so the result is what
@@ -7,7 +7,7 @@ one writer of all the row groups would have written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 MAGIC = b"PAR1"
@@ -15,6 +15,7 @@ _TAIL_BYTES = 8  # the footer's length and the magic
 _INTEGERS, _BINARY, _LISTS, _STRUCT = (4, 5, 6), 8, (9, 10), 12
 _FIXED_BYTES = {1: 0, 2: 0, 3: 1, 7: 8}  # true and false are in the field's head
 _ROWS, _ROW_GROUPS = 3, 4
+_COLUMNS, _ABOUT_CHUNK, _PATH, _STATISTICS = 1, 3, 3, 12
 
 Change: TypeAlias = Callable[[int], int]
 Changes: TypeAlias = Mapping[int, Any]
@@ -89,7 +90,83 @@ class Footers:
             else:
                 out += footer[start:stop]
         out.append(0)  # the struct's end
-        return bytes(out) + len(out).to_bytes(4, "little") + MAGIC
+        return footer_and_tail(bytes(out))
+
+
+def statistics_of(nulls: int, least: bytes | None, greatest: bytes | None) -> bytes:
+    """The Statistics of a column chunk: how many nulls, and the least and the greatest value if they are known."""
+    out = bytearray([3 << 4 | 6])
+    _put_varint(nulls << 1, out)
+    if least is not None and greatest is not None:
+        for head, value in ((2 << 4 | _BINARY, greatest), (1 << 4 | _BINARY, least)):
+            out.append(head)
+            _put_varint(len(value), out)
+            out += value
+        out += bytes([1 << 4 | 1] * 2)  # both are values, not bounds of them
+    out.append(0)
+    return bytes(out)
+
+
+def with_statistics(footer: bytes, groups: Sequence[Mapping[str, bytes]]) -> bytes:
+    """`footer`, without what follows it, and with the Statistics of these columns of each row group, which had none."""
+    position = 0
+
+    def chunk(data: bytes, start: int, stop: int, of: Mapping[str, bytes]) -> bytes:
+        about = {n: (kind, data[a:b]) for n, kind, a, b in _fields(data, start)}
+        _, inner = about[_ABOUT_CHUNK]
+        held = {n: (kind, inner[a:b]) for n, kind, a, b in _fields(inner, 0)}
+        path = held[_PATH][1]
+        size, at = _varint(path, _list_head(path, 0)[2])
+        name = path[at : at + size].decode()
+        if name not in of:
+            return data[start:stop]
+        held[_STATISTICS] = _STRUCT, of[name]
+        about[_ABOUT_CHUNK] = _STRUCT, _struct_of(held)
+        return _struct_of(about)
+
+    def group(data: bytes, start: int, stop: int) -> bytes:
+        nonlocal position
+        of, position = groups[position], position + 1
+        fields = {n: (kind, data[a:b]) for n, kind, a, b in _fields(data, start)}
+        kind, columns = fields[_COLUMNS]
+        fields[_COLUMNS] = kind, _each(columns, lambda data, start, stop: chunk(data, start, stop, of))
+        return _struct_of(fields)
+
+    fields = {n: (kind, footer[a:b]) for n, kind, a, b in _fields(footer, 0)}
+    kind, row_groups = fields[_ROW_GROUPS]
+    fields[_ROW_GROUPS] = kind, _each(row_groups, group)
+    return _struct_of(fields)
+
+
+def footer_and_tail(footer: bytes) -> bytes:
+    """What ends a file: the footer, its length and the magic."""
+    return footer + len(footer).to_bytes(4, "little") + MAGIC
+
+
+def _each(items: bytes, change: Callable[[bytes, int, int], bytes]) -> bytes:
+    """A list of structs with each of them changed."""
+    kind, count, at = _list_head(items, 0)
+    out = bytearray(items[:at])
+    for _ in range(count):
+        stop = _copy_value(items, at, kind, None, bytearray())
+        out += change(items, at, stop)
+        at = stop
+    return bytes(out)
+
+
+def _struct_of(fields: Mapping[int, tuple[int, bytes]]) -> bytes:
+    """A struct of these fields: number, kind and bytes of each."""
+    out, before = bytearray(), 0
+    for number, (kind, value) in sorted(fields.items()):
+        if number - before < 16:
+            out.append(number - before << 4 | kind)
+        else:
+            out.append(kind)
+            _put_varint(number << 1, out)
+        out += value
+        before = number
+    out.append(0)
+    return bytes(out)
 
 
 def _fields(data: bytes, at: int) -> Iterator[tuple[int, int, int, int]]:

@@ -1,7 +1,7 @@
 """How many bytes the values of rows take: a measure of rows, not of how batches or buffers happen to be cut.
 
 A number counts its width (a boolean 1), text and binary their bytes and 4, a list its elements and 4, a struct its
-fields; a null counts as its type's empty value; types not known here count 16 bytes a row.
+fields, a code as its text; a null counts as its type's empty value; types not known here count 16 bytes a row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OFFSET_BYTES = 4
 
 
 def bytes_of(columns: Sequence[pa.Array[Any]]) -> int:
-    """Sum the value bytes of all rows; constant time but for structs with texts or lists in them."""
+    """Sum the value bytes of all rows; constant time but for codes, and for structs with texts or lists in them."""
     return sum(_bytes_of(column) for column in columns)
 
 
@@ -34,6 +34,8 @@ def bytes_before(columns: Sequence[pa.Array[Any]], rows: int) -> Sums:
 
 
 def _bytes_of(array: Any) -> int:
+    if pa.types.is_dictionary(array.type):
+        return int(_bytes_of_codes(array).sum())
     width = _fixed_width(array.type)
     if width is not None:
         return width * len(array)
@@ -49,6 +51,8 @@ def _bytes_of(array: Any) -> int:
 def _sums_of(array: Any) -> Sums:
     """Bytes of the values before each element: int64[len + 1]."""
     rows, kind = len(array), array.type
+    if pa.types.is_dictionary(kind):
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(_bytes_of_codes(array))])
     width = _fixed_width(kind)
     if width is not None:
         fixed: Sums = np.arange(rows + 1) * width
@@ -68,6 +72,15 @@ def _sums_of(array: Any) -> Sums:
     else:
         sums = ends.astype(np.int64) - int(ends[0]) + heads
     return sums
+
+
+def _bytes_of_codes(array: Any) -> Sums:
+    """Bytes of each value of a dictionary array."""
+    empty = _bytes_of(pa.nulls(1, array.type.value_type))
+    of_text = np.append(np.diff(_sums_of(array.dictionary)), empty)
+    codes = array.indices if not array.indices.null_count else array.indices.fill_null(len(array.dictionary))
+    taken: Sums = of_text[np.asarray(codes)]
+    return taken
 
 
 def _fixed_width(kind: pa.DataType) -> int | None:
