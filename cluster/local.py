@@ -25,7 +25,7 @@ from kernelmill.cluster.client.handle import Job
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.messages import OUTPUT_CHARACTERS_MAX, JobRow, LogRow
 from kernelmill.cluster.roots import SCRATCH
-from kernelmill.cluster.storage.layout import staging_of, trash_of
+from kernelmill.cluster.storage.publishing import remove_staging
 from kernelmill.engine.errors import Code, KernelmillError, RefusedError, error
 from kernelmill.engine.machine import usable_memory_bytes
 from kernelmill.engine.options import whole_number
@@ -158,8 +158,9 @@ class LocalCluster:
     def close(self) -> None:
         """Cancel what runs, end all processes and remove all files of the cluster; more than once is fine."""
         connection, self._connection = self._connection, None
+        jobs = []
         if connection is not None:
-            self._cancel_jobs(connection)
+            jobs = self._ended_jobs(connection)
             connection.close()
         # Workers first: without them the master has nothing to do, and without a master they would look for it.
         for name in sorted(self.processes, reverse=True):
@@ -172,6 +173,7 @@ class LocalCluster:
                 process.kill()
                 process.wait()
         self.processes.clear()
+        _remove_stagings(jobs)
         for handle in (self._read_end, self._write_end):
             if handle >= 0:
                 os.close(handle)
@@ -181,25 +183,22 @@ class LocalCluster:
         for folder in {self.folder, self._sockets}:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _cancel_jobs(self, connection: Connection) -> None:
-        """Leave nothing beside outputs: no other master will ever know of what these jobs have there."""
+    def _ended_jobs(self, connection: Connection) -> list[JobRow]:
+        """All jobs, after those that ran were cancelled; none if the master is not there to be asked."""
         if self.processes["master"].poll() is not None:
-            return
+            return []
         until_s = time.monotonic() + _CANCEL_S
+        jobs: list[JobRow] = []
         with contextlib.suppress(KernelmillError):
-            live = {row.job: row for row in connection.jobs() if row.state not in _OVER}
+            jobs = connection.jobs()
+            live = {row.job for row in jobs if row.state not in _OVER}
             for job in live:
                 with contextlib.suppress(RefusedError):  # it has just ended
                     connection.cancel(job)
-            while time.monotonic() < until_s and any(
-                row.job in live and row.state not in _OVER for row in connection.jobs()
-            ):
+            while live and time.monotonic() < until_s:
+                live = {row.job for row in connection.jobs() if row.job in live and row.state not in _OVER}
                 time.sleep(_POLL_S)
-            # Its folder is renamed before it is deleted, and the process that deletes it ends with the master.
-            stagings = [staging for row in live.values() if (staging := _staging_in(row))]
-            places = stagings + [trash_of(staging) for staging in stagings]
-            while time.monotonic() < until_s and any(os.path.lexists(one) for one in places):
-                time.sleep(_POLL_S)
+        return jobs
 
     def __enter__(self) -> Self:
         return self
@@ -265,8 +264,13 @@ class LocalCluster:
             process.send_signal(number)
 
 
-def _staging_in(row: JobRow) -> str:
-    """Where a job's staging is, "" if that is in the cluster's own folder or its path is too long for a list."""
-    root, _, path = row.output.partition(":")
-    is_whole = root == ROOT and len(row.output) < OUTPUT_CHARACTERS_MAX
-    return staging_of(path, row.job) if is_whole else ""
+def _remove_stagings(jobs: Sequence[JobRow]) -> None:
+    """Leave nothing beside outputs: no other master will know of what these jobs have there.
+
+    The process that removes it after the end of a job ended with the master.
+    """
+    for row in jobs:
+        root, _, path = row.output.partition(":")
+        if root == ROOT and len(row.output) < OUTPUT_CHARACTERS_MAX:  # it is not in the cluster's own folder, and whole
+            with contextlib.suppress(OSError, KernelmillError):
+                remove_staging(path, row.job)

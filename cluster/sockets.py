@@ -130,6 +130,8 @@ def bind_router(
     except zmq.ZMQError as problem:
         socket.close(0)
         what, hint = f"cannot listen there: {problem.strerror}", "is another process of the cluster running there?"
+        if problem.errno == errno.ENOENT:
+            hint = "make the folder of that socket, or take another"
         if problem.errno == errno.EADDRNOTAVAIL:
             hint = "no interface of this machine has that address: take one that it has, or 0.0.0.0 for all"
         raise error(Code.BAD_SETTING, what, where=endpoint, hint=hint) from problem

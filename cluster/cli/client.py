@@ -13,6 +13,7 @@ import click
 from kernelmill.cluster.cli.onejob import job_fields, job_text
 from kernelmill.cluster.client import asking
 from kernelmill.cluster.client.link import Link
+from kernelmill.cluster.keys.allow import check_name
 from kernelmill.cluster.keys.bundle import check_address, read_bundle
 from kernelmill.cluster.messages import JobRow, LogRow, WorkerRow
 from kernelmill.cluster.sockets import new_context
@@ -145,7 +146,7 @@ def cancel(job: str, bundle: Path, address: str | None) -> None:
 def drain(worker: str, bundle: Path, address: str | None) -> None:
     """Give WORKER no new tasks; it goes when nobody needs what it has. Takes --admin keys."""
     with open_link(bundle, address) as link:
-        asking.drain_worker(link, worker)
+        asking.drain_worker(link, check_name(worker))
     the_console().note(f"{worker} takes no new tasks, and goes when nobody needs what it has")
 
 

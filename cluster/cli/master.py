@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from kernelmill.cluster.cli.seconds import Seconds
 from kernelmill.cluster.keys.bundle import check_address
 from kernelmill.cluster.master.process import refuse_to_unpickle
 from kernelmill.cluster.master.shell import LOST_S, MasterShell
@@ -37,7 +38,7 @@ from kernelmill.engine.cli.console import common_options, the_console
 @click.option(
     "--lost-after",
     "lost_s",
-    type=click.FloatRange(2.0, LOST_S),
+    type=Seconds(2.0, LOST_S),
     default=LOST_S,
     show_default=True,
     metavar="SECONDS",

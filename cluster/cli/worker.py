@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kernelmill.cluster.cli.seconds import Seconds
 from kernelmill.cluster.filelimit import raise_file_limit
 from kernelmill.cluster.keys.bundle import read_bundle
 from kernelmill.cluster.master.process import refuse_to_unpickle
@@ -52,7 +53,7 @@ SLOT_BYTES_MIN = 64 << 20
 @click.option(
     "--hung-after",
     "hung_s",
-    type=click.FloatRange(2, 86_400),
+    type=Seconds(2.0, 86_400.0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

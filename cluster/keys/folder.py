@@ -55,6 +55,9 @@ def init(folder: Path, address: str) -> None:
     pair = make_pair()
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:
+        if not folder.parent.is_dir():
+            hint = "make it, or name another place with --keys"
+            raise error(Code.KEYS, "there is no folder to make the keys in", where=str(folder.parent), hint=hint)
         new.mkdir(mode=0o700)
         for name in ("master", "workers", "clients"):
             (new / name).mkdir(mode=0o700)

@@ -14,7 +14,9 @@ LIMITS = {"message_bytes_max": 1 << 20, "queued_max": 100}
 DEADLINE_S = 10.0
 
 
-@pytest.mark.parametrize(("endpoint", "hint"), [("tcp://192.0.2.1:0", "no interface"), ("ipc:///no/such/x", "another")])
+@pytest.mark.parametrize(
+    ("endpoint", "hint"), [("tcp://192.0.2.1:0", "no interface"), ("ipc:///no/such/x", "make the folder")]
+)
 def test_an_address_that_cannot_be_listened_at_is_told_with_what_can_be_done(endpoint, hint):
     context = new_context()
     with pytest.raises(KernelmillError) as caught:

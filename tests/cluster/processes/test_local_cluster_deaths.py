@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import kernelmill as km
+from kernelmill.cluster.storage.layout import staging_of, trash_of
 from kernelmill.engine import execute
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.events import TaskFinished
@@ -201,3 +202,12 @@ def test_closing_the_cluster_cancels_the_job_of_another_thread_and_leaves_nothin
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
     thread.join(60)
     assert ended == [Code.CANCELLED]
+
+
+def test_what_was_not_deleted_of_a_job_when_the_cluster_closes_is_deleted_then(tmp_path):
+    with km.LocalCluster(workers=1, memory="1GiB") as cluster:
+        km.from_arrow(pa.table({"n": [1]})).sink_parquet(str(tmp_path / "out"), progress=False)
+        (job,) = cluster.jobs()
+        trash = Path(trash_of(staging_of(str(tmp_path / "out"), job.job)))
+        (trash / "attempts").mkdir(parents=True)  # as if the storage process were at it yet
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
