@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ class Seconds(click.FloatRange):
     def __init__(self, least: float, most: float) -> None:
         super().__init__(least, most)
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number, or click's error for usage."""
         found = float(super().convert(value, param, ctx))
         if math.isnan(found):
