@@ -33,7 +33,7 @@ from kernelmill.engine.exec.rowsums import RowSums
 from kernelmill.engine.plan.stages import BlockRef, Task
 from kernelmill.engine.shuffle.room import Room
 from kernelmill.engine.shuffle.spillfile import SpillFile
-from kernelmill.engine.shuffle.writer import OnDisk, OutputWriter
+from kernelmill.engine.shuffle.writer import HeldRows, OnDisk, OutputWriter
 
 _UNLIMITED = 1 << 62
 CORRUPT = "CORRUPT_BLOCK"
@@ -216,6 +216,10 @@ class ClusterStore:
                 return
             except CorruptBlockError as problem:
                 self._give_up(ref, problem)
+
+    def read_held(self, ref: BlockRef) -> Iterator[HeldRows]:
+        """As `read`: here all rows were brought together to be written."""
+        return self.read(ref)
 
     def consumed(self) -> list[Consumed]:
         """What the task read over each of its edges, by the indexes of the blocks that it read."""

@@ -25,7 +25,7 @@ from kernelmill.engine.io.context import Place, Reject, RowPlace
 from kernelmill.engine.plan import physical
 from kernelmill.engine.plan.stages import BlockRef, EdgeKind, Task
 from kernelmill.engine.shuffle.spillfile import SpillFile
-from kernelmill.engine.shuffle.writer import OutputWriter
+from kernelmill.engine.shuffle.writer import HeldRows, OutputWriter
 
 REASON = "it ended, or held up, the process of the function that it was given to"
 _RECORD_BYTES_MAX = 64 << 10
@@ -172,6 +172,10 @@ class SelectedBlocks:
             first += batch.num_rows
             if taken.num_rows:
                 yield taken
+
+    def read_held(self, ref: BlockRef) -> Iterator[HeldRows]:
+        """As `read`."""
+        return self.read(ref)
 
     def _first_rows(self) -> dict[BlockRef, int]:
         """The number of the first row of each block that is selected from."""

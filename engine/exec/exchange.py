@@ -64,7 +64,8 @@ def partition_rows(hashes: Words, partitions: int) -> tuple[Rows, NDArray[np.int
     return in_order(part_of_row, rows_of_part)
 
 
-def _counted(part_of_row: Rows, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
+def by_partition(part_of_row: Rows, partitions: int) -> tuple[Rows, NDArray[np.int64]]:
+    """As `partition_rows`, from the partition of each row."""
     return in_order(part_of_row, np.bincount(part_of_row, minlength=partitions).astype(np.int64))
 
 
@@ -115,7 +116,7 @@ def to_partitions(
             if placing is None:
                 order, bounds = partition_rows(hash_rows([batch.column(key) for key in keys]), partitions)
             else:
-                order, bounds = _counted(placing(batch, partitions), partitions)
+                order, bounds = by_partition(placing(batch, partitions), partitions)
             placed = take_rows(batch, order)  # one gather for all: a partition is a slice of it
         for part in range(partitions):
             if bounds[part + 1] > bounds[part]:

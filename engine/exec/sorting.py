@@ -24,13 +24,16 @@ from kernelmill.engine.batch import (
     validity_bytes,
 )
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.exec.across import Across, held_bytes
+from kernelmill.engine.exec.across import Across, SortedBatch, held_bytes
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.exchange import take_rows
 from kernelmill.engine.exec.groupruns import group_runs
 from kernelmill.engine.exec.keys import KeyColumns, turned
 from kernelmill.engine.exec.recut import BATCH_ROWS_MAX, recut
+from kernelmill.engine.exec.reused import Reused
 from kernelmill.engine.exec.runs import SortedRuns
+from kernelmill.engine.io.parquet_write import ROW_GROUP_BYTES_MAX
+from kernelmill.engine.io.rowbytes import row_bytes
 from kernelmill.engine.plan.physical import GatherGroups, Sort
 from kernelmill.kernels.sorting import Order, SortKey, argsort
 from kernelmill.kernels.table import Groups, KeyTable
@@ -46,7 +49,7 @@ Keys = Sequence[tuple[str, bool, bool]]
 
 
 def sort_rows(
-    batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext, memory_bytes_max: int | None = None
+    batches: Iterator[SortedBatch], operator: Sort, context: TaskContext, memory_bytes_max: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """All rows in order, ties in the order in which they came; at most `limit` of them.
 
@@ -54,16 +57,23 @@ def sort_rows(
     disk for them is full.
     """
     allowed = context.memory_bytes_max if memory_bytes_max is None else memory_bytes_max
-    return recut(_limited(_sorted(batches, operator, context, allowed), operator.limit))
+    return recut(_limited(_sorted_in_reused(batches, operator, context, allowed), operator.limit))
+
+
+def _sorted_in_reused(
+    batches: Iterator[SortedBatch], operator: Sort, context: TaskContext, memory_bytes_max: int
+) -> Iterator[pa.RecordBatch]:
+    with context.scratch.lend(Reused) as reused:
+        yield from _sorted(batches, operator, context, memory_bytes_max, reused)
 
 
 def _sorted(
-    batches: Iterator[pa.RecordBatch], operator: Sort, context: TaskContext, memory_bytes_max: int
+    batches: Iterator[SortedBatch], operator: Sort, context: TaskContext, memory_bytes_max: int, reused: Reused
 ) -> Iterator[pa.RecordBatch]:
     keys_of = partial(sort_keys, keys=operator.keys)
-    in_order = partial(_in_order, operator=operator)
+    in_order = partial(_in_order, operator=operator, reused=reused)
     runs = SortedRuns(keys_of, in_order, memory_bytes_max, context)
-    held: list[pa.RecordBatch] = []
+    held: list[SortedBatch] = []
     rows = size = 0
     for batch in _pieces(batches, memory_bytes_max // _PIECES):
         context.check_cancelled()
@@ -79,11 +89,18 @@ def _sorted(
         return
     schema = held[0].schema
     if not len(runs):
-        has_room = _fits(rows, 2 * size, memory_bytes_max)  # then slices of one batch, which nobody need bring together
-        yield from _in_order(held, operator, rows if has_room else BATCH_ROWS_MAX)
+        each = _rows_of_a_group(schema, rows)  # slices of one batch, which nobody need bring together
+        has_room = _fits(rows, size + min(size, 2 * size * each // rows), memory_bytes_max)
+        yield from _in_order(held, operator, reused, each if has_room else BATCH_ROWS_MAX)
         return
     runs.add(in_order(held), schema)
     yield from runs.merged(schema)
+
+
+def _rows_of_a_group(schema: pa.Schema, rows: int) -> int:
+    """As many rows as a row group takes of them, where that is told by their number: else all."""
+    each = row_bytes(schema)
+    return min(rows, max(1, ROW_GROUP_BYTES_MAX // each)) if each else rows
 
 
 def _fits(rows: int, size: int, memory_bytes_max: int) -> bool:
@@ -92,7 +109,7 @@ def _fits(rows: int, size: int, memory_bytes_max: int) -> bool:
     return size + rows * _ORDER_BYTES <= memory_bytes_max
 
 
-def _pieces(batches: Iterator[pa.RecordBatch], bytes_max: int) -> Iterator[pa.RecordBatch]:
+def _pieces(batches: Iterator[SortedBatch], bytes_max: int) -> Iterator[SortedBatch]:
     """Batches that are no larger, as far as rows of one size make it so; none without rows."""
     for batch in batches:
         count = -(-batch.nbytes // max(1, min(bytes_max, _HELD_BYTES_MAX)))
@@ -195,16 +212,18 @@ def sort_keys(batch: pa.RecordBatch, keys: Keys) -> list[SortKey]:
     return [_sort_key(turned(plain(batch.column(name))), name, down, last) for name, down, last in keys]
 
 
-def _in_order(held: list[pa.RecordBatch], operator: Sort, rows_max: int = BATCH_ROWS_MAX) -> Iterator[pa.RecordBatch]:
+def _in_order(
+    held: list[SortedBatch], operator: Sort, reused: Reused, rows_max: int = BATCH_ROWS_MAX
+) -> Iterator[pa.RecordBatch]:
     """The rows of batches, in order, up to `rows_max` at a time; `held` is emptied."""
     order = _order_of(held, operator)
-    rows = Across(held)
+    rows = Across(held, reused)
     held.clear()
     for start in range(0, order.size, rows_max):
         yield rows.take(order[start : start + rows_max])
 
 
-def _order_of(held: list[pa.RecordBatch], operator: Sort) -> Order:
+def _order_of(held: list[SortedBatch], operator: Sort) -> Order:
     """Numbers of rows in order; only keys are brought together for it."""
     names = list(dict.fromkeys(name for name, _, _ in operator.keys))
     parts = [batch.select(names) for batch in held]

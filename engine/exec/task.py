@@ -15,9 +15,10 @@ import pyarrow as pa
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.branches import Branches
 from kernelmill.engine.exec.context import TaskContext, TaskResult
-from kernelmill.engine.exec.exchange import Placing, in_shares, to_partition, to_partitions
+from kernelmill.engine.exec.exchange import in_shares, to_partition, to_partitions
 from kernelmill.engine.exec.groupruns import group_starts
 from kernelmill.engine.exec.namedstages import ToSide
+from kernelmill.engine.exec.picked import to_ranges
 from kernelmill.engine.exec.placing import Functions, user_placing
 from kernelmill.engine.exec.ranges import range_placing
 from kernelmill.engine.exec.rowverbs import place_of_rows, to_equal_parts
@@ -41,7 +42,7 @@ from kernelmill.engine.plan import physical, rowsteps
 from kernelmill.engine.plan.codec import decode_pipeline
 from kernelmill.engine.plan.stages import Task
 from kernelmill.engine.shuffle.taskblocks import TaskBlocks
-from kernelmill.engine.shuffle.writer import OutputWriter
+from kernelmill.engine.shuffle.writer import HeldRows, OutputWriter
 
 
 def run_task(
@@ -107,11 +108,13 @@ def _leave_blocks(
         branches = Branches(len(pipeline.branches), to_branch)
         batches = run(branches.take if pipeline.branches else None)
         if isinstance(pipeline.end, rowsteps.ToShare):
+            placed: Iterator[tuple[int, HeldRows]]
             placed = to_partition(batches, pipeline.end.partition_of(task.index), context)
         elif isinstance(pipeline.end, physical.ToRanges):
             keys: tuple[str, ...] = tuple(name for name, _, _ in pipeline.end.keys)
-            placing: Placing | None = range_placing(list(read_blocks(broadcast_blocks(task), store)), pipeline.end.keys)
-            placed = to_partitions(batches, keys, task.partitions, context, placing)
+            splitters = list(read_blocks(broadcast_blocks(task), store))
+            by_range = range_placing(splitters, pipeline.end.keys)
+            placed = to_ranges(batches, keys, task.partitions, context, by_range)
         elif isinstance(pipeline.end, rowsteps.ToEqualParts):
             first, total = place_of_rows(beside_of(task, store), pipeline.end.counts)
             placed = to_equal_parts(batches, first, total, task.partitions, context)

@@ -56,6 +56,8 @@ def source_rows(
         case physical.ReadSource(schema=schema), SourceSplit():
             return _source_batches(split, sources[split.source], schema, context)
         case None, None:
+            if pipeline.steps and isinstance(pipeline.steps[0], physical.Sort):  # it takes rows as they are held
+                return (rows for ref in own_blocks(task) for rows in store.read_held(ref))
             return read_blocks(own_blocks(task), store)
     raise error(Code.INTERNAL, f"a {type(source).__name__} cannot read a {type(split).__name__}")
 

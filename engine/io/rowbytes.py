@@ -25,6 +25,12 @@ def bytes_of(columns: Sequence[pa.Array[Any]]) -> int:
     return sum(_bytes_of(column) for column in columns)
 
 
+def row_bytes(schema: pa.Schema) -> int | None:
+    """The value bytes of any row, or None where rows differ in them."""
+    widths = [_fixed_width(field.type) for field in schema]
+    return None if None in widths else sum(width or 0 for width in widths)
+
+
 def bytes_before(columns: Sequence[pa.Array[Any]], rows: int) -> Sums:
     """Sum the value bytes of all rows before each row: int64[rows + 1], first 0."""
     sums = np.zeros(rows + 1, dtype=np.int64)

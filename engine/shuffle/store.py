@@ -23,7 +23,7 @@ from kernelmill.engine.shuffle.block import decode_index, decode_piece
 from kernelmill.engine.shuffle.folder import clear_dead_spills, locked_folder, remove_folder
 from kernelmill.engine.shuffle.room import Room
 from kernelmill.engine.shuffle.spillfile import SpillFile
-from kernelmill.engine.shuffle.writer import BlockFile, InMemory, OnDisk, OutputWriter, PutResult
+from kernelmill.engine.shuffle.writer import BlockFile, HeldRows, InMemory, OnDisk, OutputWriter, PutResult, gathered
 
 
 class LostBlockError(CorruptBlockError):
@@ -119,7 +119,7 @@ class BlockStore:
         for place, output in held:
             with self._new_file(place, output.schema, len(output.partitions)) as file:
                 for partition, batches in enumerate(output.partitions):
-                    file.write(partition, batches)
+                    file.write(partition, [gathered(batch) for batch in batches])
                 self._place(place, file.finish())
 
     def schema(self, ref: BlockRef) -> pa.Schema:
@@ -144,6 +144,10 @@ class BlockStore:
 
         Raises KM0605 if there is no such block, and in the place of rows whose bytes are not what was written.
         """
+        return map(gathered, self.read_held(ref))
+
+    def read_held(self, ref: BlockRef) -> Iterator[HeldRows]:
+        """The same as it is held: for who need not have the rows of a batch brought together first."""
         output = self._find(ref)
         return iter(output.partitions[ref.partition]) if isinstance(output, InMemory) else _pieces(output, ref)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.shuffle.spillfile import SpillFile
-from kernelmill.engine.shuffle.writer import OutputWriter
+from kernelmill.engine.shuffle.writer import HeldRows, OutputWriter
 
 
 class TaskBlocks(Protocol):
@@ -26,6 +26,9 @@ class TaskBlocks(Protocol):
 
     def read(self, ref: BlockRef) -> Iterator[pa.RecordBatch]:
         """The record batches of a block, in order."""
+
+    def read_held(self, ref: BlockRef) -> Iterator[HeldRows]:
+        """The same as it is held: for who need not have the rows of a batch brought together first."""
 
     def spill_file(self, schema: pa.Schema) -> SpillFile:
         """A file for rows that a task cannot hold."""

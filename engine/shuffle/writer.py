@@ -24,12 +24,36 @@ PIECE_BYTES_MAX = 8 << 20
 _DOING = "spilling shuffle blocks"
 
 
+class Ungathered(Protocol):
+    """Rows that are still where they were made, apart from one another: `gathered` brings them together."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of these rows, brought together."""
+
+    def gathered(self) -> pa.RecordBatch:
+        """The rows as a batch."""
+
+
+HeldRows = pa.RecordBatch | Ungathered
+"""Rows of an output in memory."""
+
+
 class InMemory(NamedTuple):
     """An output that stayed in memory: the batches of each partition, and their bytes."""
 
     schema: pa.Schema
-    partitions: list[list[pa.RecordBatch]]
+    partitions: list[list[HeldRows]]
     sizes: list[int]
+
+
+def gathered(rows: HeldRows) -> pa.RecordBatch:
+    """Rows of an output as a batch."""
+    return rows if isinstance(rows, pa.RecordBatch) else rows.gathered()
 
 
 class OnDisk(NamedTuple):
@@ -132,7 +156,7 @@ class OutputWriter:
         is_shared: bool,
     ) -> None:
         self._schema, self._room, self._new_file, self._keep = schema, room, new_file, keep
-        self._held: list[list[pa.RecordBatch]] = [[] for _ in range(partitions)]
+        self._held: list[list[HeldRows]] = [[] for _ in range(partitions)]
         self._sizes = [0] * partitions
         self._rows = self._held_bytes = self._taken_bytes = 0
         self._file = new_file() if is_shared else None
@@ -146,11 +170,11 @@ class OutputWriter:
         self._held = []
         self._give_memory()
 
-    def add(self, partition: int, batch: pa.RecordBatch) -> None:
+    def add(self, partition: int, batch: HeldRows) -> None:
         """Take rows behind those of the partition that were added. Raises KM0402 if they do not fit the disk either."""
         if not batch.num_rows:
             return
-        size = batch_bytes(batch)
+        size = int(batch.nbytes)
         if self._file is None:
             if self._room.take_memory(size):
                 self._taken_bytes += size
@@ -180,7 +204,7 @@ class OutputWriter:
         assert self._file is not None
         for partition, batches in enumerate(self._held):
             self._held[partition] = []
-            self._file.write(partition, batches)
+            self._file.write(partition, [gathered(batch) for batch in batches])
         self._held_bytes = 0
 
     def _give_memory(self) -> None:
