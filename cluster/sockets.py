@@ -20,8 +20,9 @@ from kernelmill.engine.errors import Code, error
 
 USER_ID = "User-Id"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
-_HEARTBEAT_MS, _SILENCE_MS = 1000, 3000
 _HANDSHAKE_MS = 2000
+_SILENCE_MS = 3000
+"""After which a connection to a host that answers nothing is ended by the system."""
 _CURVE_BYTES = 256  # the bound is of frames as they travel: CURVE adds 33 bytes to each
 _NOW, _NOW_AND_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 _log = cluster_log()
@@ -178,11 +179,13 @@ def _set_both(socket: zmq.Socket[bytes], pair: KeyPair, message_bytes_max: int, 
         (zmq.LINGER, 0),
         (zmq.SNDHWM, queued_max),
         (zmq.RCVHWM, queued_max),
-        (zmq.HEARTBEAT_IVL, _HEARTBEAT_MS),
-        (zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS),
-        (zmq.HEARTBEAT_TTL, _SILENCE_MS),
+        # No heartbeats of libzmq: their timer aborts the process (4.3.5, libzmq #4364 and #4767) when a connection ends
+        # whose messages nobody took, and finds silence where only a queue is full. Sessions have beats of their own.
         (zmq.TCP_KEEPALIVE, 1),
-        (zmq.TCP_MAXRT, 10_000),
+        (zmq.TCP_KEEPALIVE_IDLE, 1),
+        (zmq.TCP_KEEPALIVE_INTVL, 1),
+        (zmq.TCP_KEEPALIVE_CNT, 3),
+        (zmq.TCP_MAXRT, _SILENCE_MS),
     ):
         socket.setsockopt(option, value)
     socket.setsockopt(zmq.MAXMSGSIZE, message_bytes_max + _CURVE_BYTES)

@@ -19,7 +19,7 @@ DRAINING: Final = "DRAINING"
 LOST: Final = "LOST"
 
 BEATS_MISSED_S: Final = 2.5
-"""Who says nothing for longer fell silent before its connection ended: ZeroMQ ends those of the silent after 3 s."""
+"""Who says nothing for longer fell silent before its connection ended: those to hosts that are gone end after 3 s."""
 
 # What moves a session.
 HEARD: Final = "HEARD"

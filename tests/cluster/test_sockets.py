@@ -1,6 +1,8 @@
 """Who comes in through a bound socket: peers whose key the desk knows, nobody else, whatever happens to the desk."""
 
 import contextlib
+import subprocess
+import sys
 import time
 
 import pytest
@@ -148,3 +150,46 @@ def test_an_address_that_is_taken_is_a_typed_error(serve, tmp_path):
     with pytest.raises(KernelmillError) as raised:
         bind_router(server.context, server.pair, "workers", endpoint, **LIMITS)
     assert raised.value.code is Code.BAD_SETTING
+
+
+FULL = """
+import time
+
+import zmq
+
+from kernelmill.cluster.keys.curve import make_pair
+from kernelmill.cluster.sockets import Door, bind_router, bound_endpoint, connect_dealer, new_context
+
+here, there, server, client = new_context(), new_context(), make_pair(), make_pair()
+door = Door(here, lambda domain, key, address: "one")
+router = bind_router(here, server, "domain", "tcp://127.0.0.1:0", message_bytes_max=1 << 20, queued_max=5)
+dealer = connect_dealer(
+    there, client, server.public, bound_endpoint(router), message_bytes_max=1 << 20, queued_max=1000
+)
+sent, until = 0, time.monotonic() + 20
+while sent < 64 and time.monotonic() < until:
+    while door.socket.poll(5):
+        door.answer()
+    try:
+        dealer.send(b"x" * 100_000, zmq.DONTWAIT)
+        sent += 1
+    except zmq.Again:
+        pass
+while router.poll(100) == 0 and time.monotonic() < until:
+    pass
+dealer.close(0)
+there.term()
+door.socket.poll(2500)  # whatever a timer of a second does now
+taken = 0
+while router.poll(200):
+    router.recv_multipart()
+    taken += 1
+print("alive", sent, taken)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_peer_whose_messages_nobody_took_ends_and_this_process_lives():
+    found = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=50)
+    assert found.stdout.startswith("alive 64 "), (found.returncode, found.stderr)
+    assert int(found.stdout.split()[2]) >= 5
