@@ -66,7 +66,7 @@ class Death(NamedTuple):
 
 
 class _Child:
-    """A slot of the slot; dies with it."""
+    """A slot of the slot; dies with it. Its group of processes is its own: a row that ends its group ends no other."""
 
     def __init__(self, opening: OpenJob, known: list[ToSlot]) -> None:
         self.link, theirs = socket.socketpair()
@@ -74,7 +74,9 @@ class _Child:
         self.page = ProgressPage(handle)
         command = module_command("kernelmill.cluster.worker.process", str(theirs.fileno()), str(handle))
         try:
-            self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), handle), stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command, pass_fds=(theirs.fileno(), handle), stdin=subprocess.DEVNULL, process_group=0
+            )
         finally:
             theirs.close()
             os.close(handle)
@@ -107,8 +109,9 @@ class _Child:
             return 0
 
     def end(self) -> int:
-        """Kill it and wait for it; its exit status."""
-        self.process.kill()
+        """Kill it, with what it has started, and wait for it; its exit status."""
+        with suppress(ProcessLookupError):  # it has ended, and so has all of its group
+            os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait()
         self.link.close()
         self.page.close()
@@ -262,7 +265,7 @@ class Isolation:
             try:
                 frame = child.frame(_TURN_S)
             except EOFError:
-                self._look(child)
+                self._look(child, at_end=True)
                 return _death(self._end_child())
             has_moved = self._look(child)
             match frame:
@@ -290,9 +293,12 @@ class Isolation:
                     return Death("OOM_KILLED", text)
                 return Death("HUNG", f"was held up: no sign of life for {hung_s:g} s")
 
-    def _look(self, child: _Child) -> bool:
-        """Read where the child is, and say so in this slot's page; whether it has moved."""
+    def _look(self, child: _Child, *, at_end: bool = False) -> bool:
+        """Read where the child is, or was `at_end`, and say so in this slot's page; whether it has moved."""
         place = child.page.read()
+        if at_end and place is not None and place.epoch == 0:  # it was done, and could not say so any more
+            self._last = self._last._replace(first_row=place.first_row, rows=place.rows)
+            return False
         has_moved = place is not None and place.epoch != 0 and place != self._last
         if has_moved and place is not None:
             self._last = place

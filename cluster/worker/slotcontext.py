@@ -32,8 +32,8 @@ class Whereabouts:
         self._put(SlotPlace(attempt.epoch, attempt.number, "compile"))
 
     def end(self) -> None:
-        """No task runs."""
-        self._put(SlotPlace())
+        """No task runs. Which rows the last one read stays: what it did to its process may show when it is over."""
+        self._put(SlotPlace(first_row=self._now.first_row, rows=self._now.rows))
 
     def phase(self, name: str) -> None:
         """What the attempt does from now on."""
