@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from kernelmill.engine.errors import Code, KernelmillError, error
-from kernelmill.engine.userfunctions import shown, told
+from kernelmill.engine.userfunctions import is_interrupt, method_failed, shown
 
 _log = logging.getLogger("kernelmill.commit")
 Receipt = bytes
@@ -110,16 +110,16 @@ class HeldSink:
         """Call its abort; what that raises is logged, for the job has an error of its own."""
         try:
             self._given.abort()
-        except Exception:
+        except BaseException as problem:
+            if is_interrupt(problem):
+                raise
             _log.warning("sink %s: abort raised", self.label, exc_info=True)
 
     def _called(self, name: str, call: Callable[..., Any], *arguments: Any, where: str = "") -> Any:
         try:
             return call(*arguments)
-        except (KernelmillError, MemoryError):
-            raise
-        except Exception as problem:
-            raise self._wrong(f"{name} raised {told(problem)}", "mend it there", where) from problem
+        except BaseException as problem:  # also what would end a task, or this process: it is about the sink
+            raise method_failed(f"sink {self.label}", name, problem, where) from problem
 
     def _wrong(self, what: str, hint: str, where: str = "") -> KernelmillError:
         return error(Code.FUNCTION_FAILED, f"sink {self.label}: {what}", where=where, hint=hint)

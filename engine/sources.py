@@ -15,7 +15,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.plaintypes import plain_batch
 from kernelmill.engine.schema import field_text
 from kernelmill.engine.splits import SourceSplit
-from kernelmill.engine.userfunctions import shown, told
+from kernelmill.engine.userfunctions import method_failed, shown
 
 BATCH_ROWS = 65_536
 _SPLITS_MAX = 1 << 20
@@ -129,11 +129,8 @@ class UserSource:
     def _called(self, name: str, call: Any, *arguments: Any, where: str = "") -> Any:
         try:
             return call(*arguments)
-        except (KernelmillError, MemoryError):
-            raise
-        except Exception as problem:
-            made = self._wrong(f"{name} raised {told(problem)}", "mend it there", where)
-            raise made from problem
+        except BaseException as problem:  # also what would end a task, or this process: it is about the source
+            raise method_failed(f"source {self.label}", name, problem, where) from problem
 
     def _encoded(self, value: Any) -> bytes:
         try:

@@ -126,6 +126,20 @@ class UserFunction(msgspec.Struct, frozen=True, eq=False, weakref=True, dict=Tru
         return made
 
 
+def method_failed(whose: str, method: str, problem: BaseException, place: str) -> KernelmillError:
+    """KM0301 for what a method of a user's source or sink raised, whatever that is: an error of ours is its own, too.
+
+    Such as a full disk that it met, which is no worker's. KM0401 for a MemoryError. A KeyboardInterrupt is raised
+    again, as far as `is_interrupt` says that it is not the method's. `whose`: "source Shelf".
+    """
+    if is_interrupt(problem):
+        raise problem
+    code = Code.MEMORY_LIMIT if isinstance(problem, MemoryError) else Code.FUNCTION_FAILED
+    made = error(code, f"{whose}: {method} raised {told(problem)}", where=place, hint="mend it there")
+    made.__cause__ = problem
+    return made
+
+
 class Partitioning(msgspec.Struct, frozen=True, eq=False):
     """How rows are given to partitions: by `function(key, n)` or by hash; `count` of them, None: from the input's size.
 

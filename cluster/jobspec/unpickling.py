@@ -9,14 +9,16 @@ import pickle
 
 from kernelmill.cluster.jobspec.code import FIELDS, Contents
 from kernelmill.engine.errors import Code, error
-from kernelmill.engine.userfunctions import UserFunction
+from kernelmill.engine.userfunctions import UserFunction, is_interrupt
 
 
 def unpack_code(data: bytes) -> Contents:
     """Unpickle what `pack_code` made. It runs code: only for bytes whose signature was checked. Raises KM0609."""
     try:
         functions, sources, sink, texts = pickle.loads(data)
-    except Exception as problem:
+    except BaseException as problem:  # an object's own __setstate__ may raise whatever it likes
+        if is_interrupt(problem):
+            raise
         what = f"the job's functions cannot be opened here: {type(problem).__name__}: {problem}"
         hint = "install the modules that they import on the workers, in the client's versions"
         raise error(Code.CODE_REFUSED, what, hint=hint) from problem

@@ -281,6 +281,8 @@ class SlotJob:
             return TaskFailed(order.attempt, "POISON", "", named, None, (problem.origin,))
         told = as_typed(problem)
         code = _FAILURES.get(told.code, "USER_ERROR")
+        if code == "CANCELLED":
+            code = "USER_ERROR"  # nobody asked for it: code of the user's raised it
         if isinstance(problem, BlockGoneError):
             code = problem.failure
         if isinstance(problem, RootMissingError):

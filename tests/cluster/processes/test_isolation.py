@@ -26,6 +26,7 @@ from kernelmill.cluster.worker.slotframes import (
     TaskFailed,
 )
 from kernelmill.cluster.worker.slottask import SlotJob
+from kernelmill.engine.errors import Code, error
 
 TYPED = {"key": "string", "value": "int64"}
 ROWS = 16
@@ -81,6 +82,46 @@ def test_rows_that_crash_are_named_left_out_and_set_aside(data, tmp_path):
     rejects = read_rejects(os.path.join(staging, file.name), file)
     assert (rejects[0].offset, rejects[0].record, len(rejects)) == (offset, b"line 3 of k3", 2)
     assert [one.count for one in done.record.rejects] == [2]
+
+
+def test_a_row_that_kills_its_group_is_named_and_so_are_rows_that_leave_processes_behind(data, tmp_path):
+    from kernelmill.engine.settings import Settings
+
+    pids = str(tmp_path / "pids")
+
+    def kills_its_group(line, emit):
+        import os
+        import subprocess
+
+        number = line.split()[1]
+        if number == "0":
+            os.killpg(0, 9)
+        if number == "1":
+            with open(pids, "a") as file:
+                print(subprocess.Popen(["sleep", "600"]).pid, file=file)
+            os._exit(1)
+        emit(line, 1)
+
+    settings = Settings(progress="off", memory_bytes=1 << 30, on_bad="reject")
+    job, parts = pack_here(plan_of(data, kills_its_group), data, tmp_path / "parts", settings=settings)
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        failed = isolate(slot, job, 0, 0, 1)
+        assert isinstance(failed, TaskFailed) and failed.code == "POISON", failed
+        assert [origin.row for origin in failed.origins] == [0, 1]
+        assert "SIGKILL" in failed.problem.what
+        assert isinstance(isolate(slot, job, 0, 0, 2, failed.origins), TaskDone)
+        with open(pids) as file:
+            left = [int(line) for line in file]
+        assert left and not [pid for pid in left if is_running(pid)]
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_an_attempt_that_does_not_fail_any_more_is_done(data, tmp_path):
@@ -225,6 +266,30 @@ def test_a_crash_that_no_row_causes_alone_is_told_as_it_was(data, tmp_path):
 
 def many_reasons(line, emit):
     emit.reject("because of " + line + " " + "\N{GRINNING FACE}" * 200)
+
+
+def test_a_row_that_closes_the_files_of_its_process_is_named_though_the_task_ends_first(data, tmp_path):
+    def closes(line, emit):
+        import os
+
+        if line.split()[1] == "2":
+            os.closerange(3, 1000)
+        emit(line, 1)
+
+    job, parts = pack_here(plan_of(data, closes), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path).run()
+    assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [2], failed
+    assert failed.problem.code == "FUNCTION_CRASHED" and "line 2 of k2" in failed.problem.hint
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), error(Code.CANCELLED, "mine")])
+def test_an_attempt_that_nobody_cancelled_is_not_told_as_cancelled(data, tmp_path, raised):
+    job, parts = pack_here(plan_of(data, crash), data, tmp_path / "parts")
+    isolation = in_this_process(job, parts, data, tmp_path)
+    order = isolation._order
+    assert isolation._job.failure(order, raised).code == "USER_ERROR"
+    isolation._job.cancel(order.attempt)
+    assert isolation._job.failure(order, raised).code == "CANCELLED"
 
 
 def test_a_record_of_many_reasons_to_reject_fits_a_message_and_the_file_has_them_all(tmp_path):
