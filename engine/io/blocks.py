@@ -245,7 +245,16 @@ class FileReader:
 
     def line_for_error(self, offset: int) -> int | None:
         """The number of the line at `offset`, if it is not too deep in the file to count."""
-        counter = RecordCounter(self._part.file, self._options, 16 * LINE_COUNT_BYTES_MAX)
+        try:
+            return self._line_at(offset, None)
+        except KernelmillError as problem:
+            if problem.code is not Code.FILE_LIMIT:
+                raise
+        # a function that has opened all files that it may is the error to tell: the one that is read here is open
+        return self._line_at(offset, self._file) if self._file.is_open else None
+
+    def _line_at(self, offset: int, opened: InputFile | None) -> int | None:
+        counter = RecordCounter(self._part.file, self._options, 16 * LINE_COUNT_BYTES_MAX, opened)
         try:
             return counter.number(offset, self._context)
         finally:

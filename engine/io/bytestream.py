@@ -79,6 +79,11 @@ class InputFile:
         self.read_into(memoryview(view), at)
         return bytes(view)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return self._fd >= 0
+
     def close(self) -> None:
         """Close the file; more than once is fine."""
         if self._fd >= 0:

@@ -137,10 +137,12 @@ class RecordCounter:
     """Numbers records by counting separators from the file's beginning, for offsets that rise. Reads only if asked.
 
     Beyond `bytes_max` it answers None: a reject deep in a huge file is not worth reading all before it again.
+    `opened`: the file, open already; else it is opened here.
     """
 
-    def __init__(self, stamp: FileStamp, options: TextOptions, bytes_max: int) -> None:
+    def __init__(self, stamp: FileStamp, options: TextOptions, bytes_max: int, opened: InputFile | None = None) -> None:
         self._file: InputFile | None = None
+        self._opened = opened
         self._stamp, self._options, self._bytes_max = stamp, options, bytes_max
         self._done = self._records = 0
         self._tail = b""
@@ -150,7 +152,7 @@ class RecordCounter:
         if offset > self._bytes_max or self._options.whole_file:
             return None
         if self._file is None:
-            self._file = InputFile(self._stamp)
+            self._file = self._opened or InputFile(self._stamp)
             self._stream = _countable(self._file, 0, self._stamp.size_bytes, self._options)
             self._separator = encoded_separator(self._options)
             self._piece = bytearray(_PIECE_BYTES)
@@ -164,8 +166,8 @@ class RecordCounter:
         return self._records + 1
 
     def close(self) -> None:
-        """Close the file, if it was opened."""
-        if self._file is not None:
+        """Close the file, if it was opened here."""
+        if self._file is not None and self._file is not self._opened:
             self._file.close()
 
     def _count(self, data: bytearray) -> None:
