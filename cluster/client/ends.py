@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from kernelmill.cluster.client.asking import jobs_of
 from kernelmill.cluster.client.following import cancel, follow
-from kernelmill.cluster.client.jobids import id_of
+from kernelmill.cluster.client.jobids import ending, id_of
 from kernelmill.cluster.client.link import Link
 from kernelmill.cluster.client.results import job_result, manifest_of
 from kernelmill.cluster.client.talk import SUBMITTING, Talk, error_of_result
@@ -200,7 +200,8 @@ class ClusterEnds:
         """The job's id, whether it is there already, and whether its staging was made here, for it is not.
 
         Of a job with a name, raises KM0501 if the output is there, KM0617 if the name is another job's. Where another
-        process runs the same job at this moment, what is in the way may be its: then it is looked for again.
+        process runs the same job at this moment, what is in the way may be its: then it is looked for again. The end of
+        one that is being cancelled, or has failed, is waited for: it is run again.
         """
         if name is None:
             number = secrets.token_bytes(16)
@@ -208,7 +209,11 @@ class ClusterEnds:
         likeness, is_second = unsigned.likeness(), False
         while True:
             with self._open_link() as link:
-                number, is_there = id_of(jobs_of(link), self._client, name, likeness)
+                rows = jobs_of(link)
+                while (last := ending(rows, self._client, name)) is not None:
+                    follow(Talk(last, link.say, time.monotonic()), link, lambda status: None, check=cancelling().check)
+                    rows = jobs_of(link)
+                number, is_there = id_of(rows, self._client, name, likeness)
             if is_there:
                 return number, True, False
             try:

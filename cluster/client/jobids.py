@@ -40,6 +40,11 @@ def meant(rows: Sequence[JobRow], client: str, name: str) -> bytes | None:
     return max(runs, key=lambda row: (row.state not in _CAN_RUN_AGAIN, row.job[_SAME])).job if runs else None
 
 
+def ending(rows: Sequence[JobRow], client: str, name: str) -> bytes | None:
+    """A job of this name that has failed, or is cancelled, and whose end is not there yet; None if there is none."""
+    return next((row.job for row in named_so(rows, client, name) if row.state == "RUNNING" and row.code), None)
+
+
 def id_of(rows: Sequence[JobRow], client: str, name: str, likeness: bytes) -> tuple[bytes, bool]:
     """The id of a job of this name, and whether it is there already; `rows` are the client's jobs.
 

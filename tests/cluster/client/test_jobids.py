@@ -2,15 +2,15 @@
 
 import pytest
 
-from kernelmill.cluster.client.jobids import id_of, meant, name_part, named_so
+from kernelmill.cluster.client.jobids import ending, id_of, meant, name_part, named_so
 from kernelmill.cluster.messages import JobRow
 from kernelmill.engine.errors import Code, KernelmillError
 
 SAME, OTHER = b"s" * 32, b"o" * 32
 
 
-def row(job, state, client="me"):
-    return JobRow(job, client, state, 1, 1, "data:/out", "")
+def row(job, state, client="me", code=""):
+    return JobRow(job, client, state, 1, 1, "data:/out", code)
 
 
 def test_a_name_is_free_until_it_was_used():
@@ -72,3 +72,12 @@ def test_a_name_means_what_has_not_failed_or_else_the_last_try():
     assert meant([row(first, "FAILED"), row(second, "CANCELLED")], "me", "daily") == second
     assert meant([row(first, "COMMITTED"), row(second, "FAILED")], "me", "daily") == first
     assert meant([row(first, "RUNNING", client="you")], "me", "daily") is None
+
+
+def test_a_job_that_is_being_stopped_is_known_by_its_name_whatever_its_plan():
+    job, _ = id_of([], "me", "daily", OTHER)
+    rows = [row(bytes(16), "RUNNING", code="CANCELLED"), row(job, "RUNNING", code="CANCELLED")]
+    assert ending(rows, "me", "daily") == job
+    for other in (row(job, "CANCELLED", code="CANCELLED"), row(job, "PAUSED", code="NO_WORKERS"), row(job, "RUNNING")):
+        assert ending([other], "me", "daily") is None
+    assert ending(rows, "me", "weekly") is None

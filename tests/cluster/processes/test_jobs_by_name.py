@@ -138,6 +138,32 @@ def test_a_job_is_watched_waited_for_and_cancelled_from_elsewhere_and_run_again(
     process.stdout.close(), process.stderr.close()
 
 
+@pytest.mark.timeout(120)
+def test_a_job_that_is_cancelled_is_run_again_at_once(cluster, tmp_path):
+    (tmp_path / "in.txt").write_text("a\n")
+    gate = str(tmp_path / "gate")
+
+    def map(line, emit):
+        open(f"{gate}-keeper", "w").close()
+        while not os.path.exists(gate):
+            time.sleep(0.02)
+        emit(line, 1)
+
+    job = km.MapReduce(map, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+    given = (tmp_path / "in.txt",), {"output": tmp_path / "out", "job_id": tmp_path.name, "progress": False}
+    first = km.start(job.run, *given[0], **given[1])
+    wait_until(lambda: os.path.exists(f"{gate}-keeper"))  # its task runs, and its job ends after it
+    (row,) = jobs_of(cluster, tmp_path)
+    cluster.job(tmp_path.name).cancel()
+    second = km.start(job.run, *given[0], **given[1])
+    with pytest.raises(KernelmillError) as caught:
+        first.result()
+    assert caught.value.code is Code.CANCELLED
+    (tmp_path / "gate").touch()
+    made = second.result()
+    assert (made.rows, made.job_id[:30]) == (1, row.job.hex()[:30]) and made.job_id != row.job.hex()
+
+
 def show(cluster, job, *options):
     bundle = str(cluster.folder / "keys" / "clients" / "here.bundle")
     found = CliRunner().invoke(commands.jobs, [job, "--bundle", bundle, *options], obj=Console())
