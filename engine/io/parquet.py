@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -44,8 +44,9 @@ _thread = threading.local()
 def read_row_groups(split: ParquetSplit, operator: ReadParquet, context: ReadContext) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a split in batches of at most 1 Mi rows or some 48 MiB: the columns of `operator.schema`.
 
-    A column of `operator.dictionary_columns` comes as dictionary<int32, its type> in the row groups where its pages are
-    coded so, and plain in others; the batches of a row group then share one dictionary. Values are widened to the
+    Row groups that follow one another share a batch where they fit. A column of `operator.dictionary_columns` comes as
+    dictionary<int32, its type> in the row groups where its pages are coded so, and plain in others; the batches of a
+    row group then share one dictionary. Values are widened to the
     schema's types. Raises KM0202 for damaged pages, KM0203 if the file is no longer what was scanned, KM0206 for a
     column that is missing, KM0207 for a value that does not fit the schema's type.
     """
@@ -54,21 +55,38 @@ def read_row_groups(split: ParquetSplit, operator: ReadParquet, context: ReadCon
     source = _Source(info, operator)
     done = 0
     context.progress(0)
-    for number in split.row_groups:
-        group = info.row_groups[number]
-        size_bytes = group.bytes_of(operator.schema.names)
-        rows = 0
-        for batch in _guarded(source, number, context):
-            context.rows_from(source.place(number, rows))
-            rows += batch.num_rows
-            yield batch
-            context.progress(done + size_bytes * rows // max(1, group.rows))
-        if rows != group.rows:  # a short read of a file that has just been cut gives fewer rows and no error
-            _check_unchanged(split.file)
-            raise _damaged(split.file, number, f"it has {rows} rows, the footer says {group.rows}")
-        done += size_bytes
-        context.progress(done)
+    for run in source.runs(split.row_groups):
+        for numbers, batches in _whole_run(source, run, context):
+            groups = [info.row_groups[number] for number in numbers]
+            size_bytes = sum(group.bytes_of(operator.schema.names) for group in groups)
+            rows, expected = 0, sum(group.rows for group in groups)
+            for batch in batches:
+                context.rows_from(source.place(numbers[0], rows))
+                rows += batch.num_rows
+                yield batch
+                context.progress(done + size_bytes * rows // max(1, expected))
+            if rows != expected:  # a short read of a file that has just been cut gives fewer rows and no error
+                _check_unchanged(split.file)
+                raise _damaged(split.file, numbers[0], f"it has {rows} rows, the footer says {expected}")
+            done += size_bytes
+            context.progress(done)
     _check_unchanged(split.file)
+
+
+def _whole_run(source: _Source, run: Run, context: ReadContext) -> Iterator[tuple[Run, Iterable[pa.RecordBatch]]]:
+    """The batches of a run of row groups; where one cannot be read, each by itself, so that it is named."""
+    if len(run) > 1:
+        context.check_cancelled()
+        try:
+            batches = list(source.batches(run))
+        except (KernelmillError, pa.ArrowException, OSError):
+            _forget(source.info)
+        else:
+            yield run, batches
+            context.check_cancelled()
+            return
+    for number in run:
+        yield (number,), _guarded(source, (number,), context)
 
 
 def read_small_files(split: ParquetFilesSplit, operator: ReadParquet, context: ReadContext) -> Iterator[pa.RecordBatch]:
@@ -117,6 +135,10 @@ class _SmallFiles:
         self.place = place
 
 
+Run = tuple[int, ...]
+"""Numbers of row groups that follow one another in a file and are read together."""
+
+
 class _Source:
     """One file and what is wanted of it."""
 
@@ -146,23 +168,45 @@ class _Source:
 
         return place
 
-    def batches(self, number: int) -> Iterator[pa.RecordBatch]:
-        """The batches of row group `number`, fitted to the schema."""
-        group = self.info.metadata.row_group(number)
+    def runs(self, numbers: Iterable[int]) -> Iterator[Run]:
+        """The row groups in runs that make one batch each: neighbours, up to its rows and bytes, coded alike."""
+        run: list[int] = []
+        rows = size = 0
+        for number in numbers:
+            group = self.info.metadata.row_group(number)
+            own_size = _bytes_of(group, self.present)
+            fits = rows + group.num_rows <= BATCH_ROWS_MAX and size + own_size <= _BATCH_BYTES
+            if run and not (
+                fits and number == run[-1] + 1 and self._coded_columns(number) == self._coded_columns(run[-1])
+            ):
+                yield tuple(run)
+                run, rows, size = [], 0, 0
+            run.append(number)
+            rows, size = rows + group.num_rows, size + own_size
+        if run:
+            yield tuple(run)
+
+    def batches(self, run: Run) -> Iterator[pa.RecordBatch]:
+        """The batches of these row groups, fitted to the schema."""
+        groups = [self.info.metadata.row_group(number) for number in run]
         if not self.present:
-            for start in range(0, group.num_rows, BATCH_ROWS_MAX):
-                yield self._fit(None, min(BATCH_ROWS_MAX, group.num_rows - start), number)
+            total = sum(group.num_rows for group in groups)
+            for start in range(0, total, BATCH_ROWS_MAX):
+                yield self._fit(None, min(BATCH_ROWS_MAX, total - start), run[0])
             return
-        coded = self._coded_columns(number)
+        coded = self._coded_columns(run[0])
         reader = _open(self.info, coded)
-        rows = _batch_rows(group, self.present)
-        if coded and group.total_byte_size <= _WHOLE_GROUP_BYTES:
-            table = reader.read_row_group(number, columns=self.present, use_threads=False).combine_chunks()
+        rows = _batch_rows(groups[0], self.present) if len(run) == 1 else BATCH_ROWS_MAX
+        if len(run) > 1 or (coded and groups[0].total_byte_size <= _WHOLE_GROUP_BYTES):
+            table = reader.read_row_groups(list(run), columns=self.present, use_threads=False)
+            if coded and len(run) > 1:
+                table = table.unify_dictionaries()
+            table = table.combine_chunks()
             pieces: Iterator[pa.RecordBatch] = iter(table.to_batches(max_chunksize=rows))
         else:
-            pieces = reader.iter_batches(rows, row_groups=[number], columns=self.present, use_threads=False)
+            pieces = reader.iter_batches(rows, row_groups=list(run), columns=self.present, use_threads=False)
         for piece in pieces:
-            yield self._fit(piece, piece.num_rows, number)
+            yield self._fit(piece, piece.num_rows, run[0])
 
     def _coded_columns(self, number: int) -> tuple[str, ...]:
         known = self.info.dictionary_chunks
@@ -220,16 +264,21 @@ class _Source:
 
 def _batch_rows(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
     """Rows of a batch, from the footer alone: as many as are some 48 MiB before they were compressed."""
-    columns, wanted = (group.column(number) for number in range(group.num_columns)), frozenset(names)
-    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
-    rows = _BATCH_BYTES * max(1, group.num_rows) // max(1, size)
+    rows = _BATCH_BYTES * max(1, group.num_rows) // max(1, _bytes_of(group, names))
     return max(_BATCH_ROWS_MIN, min(BATCH_ROWS_MAX, rows))
 
 
-def _guarded(source: _Source, number: int, context: ReadContext) -> Iterator[pa.RecordBatch]:
-    """The batches of a row group, with what pyarrow raises turned into typed errors."""
+def _bytes_of(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
+    """Bytes of these columns before they were compressed, from the footer."""
+    columns, wanted = (group.column(number) for number in range(group.num_columns)), frozenset(names)
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
+
+
+def _guarded(source: _Source, run: Run, context: ReadContext) -> Iterator[pa.RecordBatch]:
+    """The batches of row groups, with what pyarrow raises turned into typed errors that name the first."""
+    number = run[0]
     context.check_cancelled()
-    batches = source.batches(number)
+    batches = source.batches(run)
     while True:
         try:
             batch = next(batches, None)

@@ -105,9 +105,45 @@ def test_batches_are_bounded_in_rows(tmp_path):
     ]
 
 
+def test_neighbours_share_a_batch_up_to_its_rows_and_bytes(tmp_path, monkeypatch):
+    file, schema = save(tmp_path / "a.parquet"), pa.schema([("id", pa.int32()), ("word", pa.string())])
+    assert [len(batch) for batch in read(file, ReadParquet(schema))] == [1000]
+    assert [len(batch) for batch in read(file, ReadParquet(schema), groups=[0, 2, 3])] == [300, 400]
+    (batch,) = read(file, ReadParquet(schema), groups=[1, 2])
+    assert batch["id"].to_pylist() == list(range(300, 900))
+    monkeypatch.setattr(parquet, "BATCH_ROWS_MAX", 600)
+    assert [len(batch) for batch in read(file, ReadParquet(schema))] == [600, 400]
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1)
+    assert [len(batch) for batch in read(file, ReadParquet(schema))] == [300, 300, 300, 100]
+
+
+def test_rows_of_neighbours_that_share_a_batch_are_traced_to_their_number(tmp_path):
+    file, context = save(tmp_path / "a.parquet"), PlainContext()
+    for batch in read_row_groups(
+        ParquetSplit(file, (1, 2, 3), 1), ReadParquet(pa.schema([("id", pa.int32())])), context
+    ):
+        assert [context.place(row).row for row in (0, 299, 300, 650)] == [300, 599, 600, 950]
+        assert batch["id"][650].as_py() == 950
+
+
+def test_neighbours_that_are_coded_share_one_dictionary_and_others_stay_apart(tmp_path):
+    words = [f"w{n % 100}" for n in range(20_000)] + [f"v{n % 90}" for n in range(20_000)]
+    plain = [f"other {n}" for n in range(20_000)]
+    file = save(tmp_path / "a.parquet", pa.table({"w": words + plain}), row_group_size=20_000)
+    batches = read(file, ReadParquet(pa.schema([("w", pa.string())]), "error", ("w",)))
+    assert [(len(batch), pa.types.is_dictionary(batch.column(0).type)) for batch in batches] == [
+        (40_000, True),
+        (20_000, False),
+    ]
+    coded = batches[0].column(0)
+    assert sorted(coded.dictionary.to_pylist()) == sorted(set(words))
+    assert coded.dictionary_decode().to_pylist() == words
+    assert batches[1].column(0).to_pylist() == plain
+
+
 def test_no_columns_still_give_rows(tmp_path):
     batches = read(save(tmp_path / "a.parquet"), ReadParquet(pa.schema([])))
-    assert [(batch.num_rows, batch.num_columns) for batch in batches] == [(300, 0), (300, 0), (300, 0), (100, 0)]
+    assert [(batch.num_rows, batch.num_columns) for batch in batches] == [(1000, 0)]
 
 
 def test_a_column_that_a_file_lacks_is_an_error_or_null(tmp_path):
@@ -243,7 +279,9 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     assert code_of(lambda: parquet_info(save(tmp_path / "a.parquet", table))) is Code.DUPLICATE_COLUMN
 
 
-def test_cancelling_ends_the_read_within_a_batch(tmp_path):
+def test_cancelling_ends_the_read_within_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "BATCH_ROWS_MAX", 300)
+
     class Cancelled(PlainContext):
         left = 3
 
