@@ -115,14 +115,28 @@ class SharedBuilds:
 
     def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
         """The build side of a stage's step, made by `make` if there is none yet; others wait for it."""
-        place = stage, number
+        with self._lock_of(stage, number):
+            return self._get(stage, number, make)
+
+    def make_if_nobody_does(self, stage: int, number: int, make: Callable[[], object]) -> None:
+        """Make the build side of a stage's step, if there is none yet and nobody else is making it; never wait."""
+        lock = self._lock_of(stage, number)
+        if lock.acquire(blocking=False):
+            try:
+                self._get(stage, number, make)
+            finally:
+                lock.release()
+
+    def _lock_of(self, stage: int, number: int) -> threading.Lock:
         with self._lock:
-            lock = self._locks.setdefault(place, threading.Lock())
-        with lock:
-            if place not in self._made:
-                self._made[place] = make()
-            found: T = self._made[place]
-            return found
+            return self._locks.setdefault((stage, number), threading.Lock())
+
+    def _get(self, stage: int, number: int, make: Callable[[], T]) -> T:
+        place = stage, number
+        if place not in self._made:
+            self._made[place] = make()
+        found: T = self._made[place]
+        return found
 
     def get_part(self, stage: int, number: int, part: int, make: Callable[[], BuildSide]) -> BuildSide:
         """That of a partition that several tasks join: kept while one of them has it, and until another is made."""

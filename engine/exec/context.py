@@ -58,6 +58,9 @@ class Builds(Protocol):
     def get(self, stage: int, number: int, make: Callable[[], T]) -> T:
         """What a stage's step made, or `make()` if there is none yet."""
 
+    def make_if_nobody_does(self, stage: int, number: int, make: Callable[[], object]) -> None:
+        """Have it made, if there is none yet and no other task is making it; never wait."""
+
     def get_part(self, stage: int, number: int, part: int, make: Callable[[], Any]) -> Any:
         """The same for a partition that several tasks join."""
 

@@ -55,6 +55,7 @@ class Grouping:
     ) -> None:
         self._table, self._filtered = table, filtered
         self.states = make_states(lambda group: self.key_columns(group, group + 1))
+        self._holding = [state for state in self.states if isinstance(state, Holds)]  # asked once: it is slow to ask
         self._keys = KeyColumns(keys) if keys else None
         self._kept = KeptKeys() if keeps_keys and KeptKeys.may_keep(keys) else None
         self._groups: Groups = np.empty(0, np.int32)
@@ -68,12 +69,12 @@ class Grouping:
     @property
     def list_bytes(self) -> int:
         """Bytes that wait to become lists."""
-        return sum(state.held_bytes for state in self.states if isinstance(state, Holds))
+        return sum(state.held_bytes for state in self._holding)
 
     @property
     def list_bytes_made(self) -> int:
         """Bytes of all copies of them, once they are lists."""
-        return sum(state.held_bytes * state.copies for state in self.states if isinstance(state, Holds))
+        return sum(state.held_bytes * state.copies for state in self._holding)
 
     def too_long(self, names: Sequence[str]) -> KernelmillError:
         """KM0401 for lists that do not fit the memory: names the key with the longest."""

@@ -61,6 +61,7 @@ def run_steps(
     to_side: ToSide | None = None,
 ) -> Flow:
     """Rows of `schema` through the steps of a pipeline; what a map emits to named outputs goes to `to_side`."""
+    _make_builds(pipeline.steps, task, store, context)
     for number, step in enumerate(pipeline.steps):
         match step:
             case physical.Filter():
@@ -163,6 +164,28 @@ def _merge(
         yield from merge(read_piece(own_blocks(task), step.keys, piece, pieces, store), rows, size)
 
 
+def _make_builds(steps: tuple[physical.Step, ...], task: Task, store: TaskBlocks, context: TaskContext) -> None:
+    """Make the build sides that all tasks of the stage share, where it has several joins: each task another first.
+
+    Else all tasks would wait for the one that makes the last join's, then all for the one before.
+    """
+    joins = [
+        (number, step, list(task.inputs[step.input].blocks()))
+        for number, step in enumerate(steps)
+        if isinstance(step, physical.Join) and task.inputs[step.input].kind is EdgeKind.BROADCAST
+    ]
+    if context.builds is None or len(joins) < 2:
+        return
+    for number, step, build in joins:
+        if fits_shared(store.rows(iter(build))):
+            context.check_cancelled()
+            context.builds.make_if_nobody_does(task.stage, number, partial(_build_side, build, step, store))
+
+
+def _build_side(build: list[BlockRef], step: physical.Join, store: TaskBlocks) -> BuildSide:
+    return BuildSide(list(read_blocks(build, store)), store.schema(build[0]), step)
+
+
 def _join(
     batches: Flow, number: int, step: physical.Join, task: Task, store: TaskBlocks, context: TaskContext
 ) -> Iterator[pa.RecordBatch]:
@@ -170,10 +193,7 @@ def _join(
     other = task.inputs[step.input]
     build, probe = list(other.blocks()), own_blocks(task)
     schema, sizes = store.schema(build[0]), store.rows(iter(build))
-
-    def make() -> BuildSide:
-        return BuildSide(list(read_blocks(build, store)), schema, step)
-
+    make = partial(_build_side, build, step, store)
     if other.kind is not EdgeKind.BROADCAST:
         pieces = join_pieces(sizes, store.rows(iter(probe)), step)
         if pieces == 1 and step.shares > 1 and context.builds is not None:

@@ -79,21 +79,31 @@ def map_of(plan: LogicalPlan) -> MapRecords:
     return plan.input
 
 
-def apply(plan: LogicalPlan, rule: rules.Rule) -> LogicalPlan:
-    """`rule` at every node, from the bottom up; KM0901 if it would change a schema."""
-    plan = with_inputs(plan, tuple(apply(below, rule) for below in plan.inputs))
+def apply(plan: LogicalPlan, rule: rules.Rule, settled: dict[int, LogicalPlan] | None = None) -> LogicalPlan:
+    """`rule` at every node, from the bottom up; KM0901 if it would change a schema.
+
+    `settled` are nodes, by their ids, below which the rule changes nothing, as was seen before; more are added.
+    """
+    if settled is not None and id(plan) in settled:
+        return plan
+    before = plan
+    if plan.inputs:
+        plan = with_inputs(plan, tuple(apply(below, rule, settled) for below in plan.inputs))
     changed = rule(plan)
     if changed is not plan and not changed.schema.equals(plan.schema):
         what = f"rule {rule.__name__} changed the schema of {type(plan).__name__}"
         raise error(Code.INTERNAL, what, hint="please report the plan: print(frame.explain(optimized=False))")
+    if settled is not None and changed is before:
+        settled[id(before)] = before  # held, for the id of a node that is gone may be given to another
     return changed
 
 
 def _settle(plan: LogicalPlan, phase: tuple[rules.Rule, ...]) -> LogicalPlan:
+    settled: list[dict[int, LogicalPlan]] = [{} for _ in phase]
     for _ in range(PASSES_MAX):
         before = plan
-        for rule in phase:
-            plan = apply(plan, rule)
+        for rule, done in zip(phase, settled, strict=True):
+            plan = apply(plan, rule, done)
         if plan is before:
             return plan
     return plan  # every plan on the way was right; the last one is just not the best

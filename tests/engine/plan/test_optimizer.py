@@ -156,3 +156,18 @@ def test_every_rule_is_in_a_phase():
         if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
     assert public - used == {rules.may_fail, rules.conjuncts, rules.split_filter}
+
+
+def test_nodes_that_a_rule_left_alone_are_not_shown_to_it_again():
+    frame = km.from_arrow(TABLE).filter(km.col("n") > 1).select("k", "n")
+    asked: list[logical.LogicalPlan] = []
+
+    def rule(node: logical.LogicalPlan) -> logical.LogicalPlan:
+        asked.append(node)
+        return rules.push_limit(node)
+
+    settled: dict[int, logical.LogicalPlan] = {}
+    first = apply(frame.head(3)._plan, rule, settled)
+    assert len(asked) == 4
+    assert apply(first, rule, settled).schema == first.schema
+    assert len({id(node) for node in asked[:3]} & {id(node) for node in asked[4:]}) == 0
