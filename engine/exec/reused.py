@@ -19,6 +19,11 @@ class Reused:
     def __init__(self) -> None:
         self._idle: list[Bytes] = []
 
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of the buffers that are not lent."""
+        return sum(memory.size for memory in self._idle)
+
     def lend(self, size_bytes: int) -> Lent:
         """A buffer of this size, its contents undefined: one that is at most twice as large if there is one."""
         for number, memory in enumerate(self._idle):
@@ -29,7 +34,7 @@ class Reused:
     def take_back(self, memory: Bytes) -> None:
         """Keep what nobody uses any more; the oldest goes where it becomes too much. By any thread."""
         self._idle.append(memory)
-        while sum(one.size for one in self._idle) > _IDLE_BYTES_MAX:
+        while self.idle_bytes > _IDLE_BYTES_MAX:
             self._idle.pop(0)
 
 

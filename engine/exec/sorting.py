@@ -49,26 +49,41 @@ Keys = Sequence[tuple[str, bool, bool]]
 
 
 def sort_rows(
-    batches: Iterator[SortedBatch], operator: Sort, context: TaskContext, memory_bytes_max: int | None = None
+    batches: Iterator[SortedBatch],
+    operator: Sort,
+    context: TaskContext,
+    memory_bytes_max: int | None = None,
+    group_rows: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """All rows in order, ties in the order in which they came; at most `limit` of them.
 
-    Holds up to `memory_bytes_max`, by default the task's; beyond it sorted runs are spilled. Raises KM0402 where the
-    disk for them is full.
+    Holds up to `memory_bytes_max`, by default the task's; beyond it sorted runs are spilled. group_rows: rows of a row
+    group at most, given where the rows go to a file: its writer cuts them itself, so batches are cut in any way, best
+    as row groups are. Raises KM0402 where the disk for runs is full.
     """
     allowed = context.memory_bytes_max if memory_bytes_max is None else memory_bytes_max
-    return recut(_limited(_sorted_in_reused(batches, operator, context, allowed), operator.limit))
+    made = _limited(_sorted_in_reused(batches, operator, context, allowed, group_rows), operator.limit)
+    return recut(made) if group_rows is None else made
 
 
 def _sorted_in_reused(
-    batches: Iterator[SortedBatch], operator: Sort, context: TaskContext, memory_bytes_max: int
+    batches: Iterator[SortedBatch],
+    operator: Sort,
+    context: TaskContext,
+    memory_bytes_max: int,
+    group_rows: int | None,
 ) -> Iterator[pa.RecordBatch]:
     with context.scratch.lend(Reused) as reused:
-        yield from _sorted(batches, operator, context, memory_bytes_max, reused)
+        yield from _sorted(batches, operator, context, memory_bytes_max, group_rows, reused)
 
 
 def _sorted(
-    batches: Iterator[SortedBatch], operator: Sort, context: TaskContext, memory_bytes_max: int, reused: Reused
+    batches: Iterator[SortedBatch],
+    operator: Sort,
+    context: TaskContext,
+    memory_bytes_max: int,
+    group_rows: int | None,
+    reused: Reused,
 ) -> Iterator[pa.RecordBatch]:
     keys_of = partial(sort_keys, keys=operator.keys)
     in_order = partial(_in_order, operator=operator, reused=reused)
@@ -89,7 +104,8 @@ def _sorted(
         return
     schema = held[0].schema
     if not len(runs):
-        each = _rows_of_a_group(schema, rows)  # slices of one batch, which nobody need bring together
+        # Slices of one batch, which nobody need bring together: of all rows, or of a row group and the one before it.
+        each = rows if group_rows is None else _rows_of_a_group(schema, rows, group_rows)
         has_room = _fits(rows, size + min(size, 2 * size * each // rows), memory_bytes_max)
         yield from _in_order(held, operator, reused, each if has_room else BATCH_ROWS_MAX)
         return
@@ -97,10 +113,10 @@ def _sorted(
     yield from runs.merged(schema)
 
 
-def _rows_of_a_group(schema: pa.Schema, rows: int) -> int:
+def _rows_of_a_group(schema: pa.Schema, rows: int, group_rows: int) -> int:
     """As many rows as a row group takes of them, where that is told by their number: else all."""
     each = row_bytes(schema)
-    return min(rows, max(1, ROW_GROUP_BYTES_MAX // each)) if each else rows
+    return min(rows, group_rows, max(1, ROW_GROUP_BYTES_MAX // each)) if each else rows
 
 
 def _fits(rows: int, size: int, memory_bytes_max: int) -> bool:
@@ -119,11 +135,11 @@ def _pieces(batches: Iterator[SortedBatch], bytes_max: int) -> Iterator[SortedBa
 
 
 def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    if limit is None:
+        yield from batches
+        return
     left = limit
     for batch in batches:
-        if left is None:
-            yield batch
-            continue
         yield batch.slice(0, left)
         left -= batch.num_rows
         if left <= 0:

@@ -93,7 +93,9 @@ def run_steps(
                 batches = _merge(task, step, store, context, merge)
                 schema = step.schema
             case physical.Sort():
-                batches = _unplaced(sort_rows(batches, step, context), context)
+                end = pipeline.end if step is pipeline.steps[-1] else None
+                group_rows = end.row_group_rows if isinstance(end, physical.ToParquet) else None
+                batches = _unplaced(sort_rows(batches, step, context, group_rows=group_rows), context)
             case physical.SampleKeys():
                 batches = sample_keys(batches, step, rows_of_input(task, store), context)
                 schema = step.schema
@@ -136,6 +138,7 @@ def _unplaced(batches: Iterator[pa.RecordBatch], context: TaskContext) -> Iterat
     for batch in batches:
         context.rows_from(None)
         yield batch
+        del batch  # what makes the next one may use its memory again
 
 
 def _merge(

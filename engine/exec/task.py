@@ -164,6 +164,7 @@ def _write_part(
         for batch in batches:
             context.check_cancelled()
             writer.write(batch)
+            del batch  # what makes the next one may use its memory again
         part = writer.close()
     return TaskResult(part.rows, part.bytes, context.spilled_bytes, part, context.counters, context.rejects)
 

@@ -43,8 +43,9 @@ def _repeats(column: Any) -> bool:
 
 
 def _is_single(kind: pa.DataType) -> bool:
-    """Whether the first rows are asked for repeated values: whole numbers, floats, texts."""
-    return _is_whole(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind) or has_own_statistics(kind)
+    """Whether the first rows are asked for repeated values: whole numbers, floats, texts, bytes of a fixed width."""
+    is_number = _is_whole(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    return is_number or has_own_statistics(kind) or pa.types.is_fixed_size_binary(kind)
 
 
 def _is_whole(dtype: pa.DataType) -> bool:

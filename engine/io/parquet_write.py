@@ -23,7 +23,7 @@ from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.io.parquet_encodings import encodings
 from kernelmill.engine.io.parquet_texts import has_own_statistics, is_coded, one_column, only_array, text_statistics
 from kernelmill.engine.io.parquet_thrift import footer_and_tail, footer_start, with_statistics
-from kernelmill.engine.io.rowbytes import bytes_before, bytes_of
+from kernelmill.engine.io.rowbytes import bytes_before, bytes_of, row_bytes
 from kernelmill.engine.lazymodules import pq
 from kernelmill.engine.plan.physical import ToParquet
 
@@ -86,6 +86,12 @@ class RowGroups:
         self._bytes_max = ROW_GROUP_BYTES_MAX if bytes_max is None else min(bytes_max, ROW_GROUP_BYTES_MAX)
         self.waiting_rows = self.waiting_bytes = self.taken_bytes = 0
         self._waiting: list[list[pa.Array[Any]]] = []
+        self._row_bytes = row_bytes(self.schema) or 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no other row fits to those that wait, as far as rows of one size tell."""
+        return self.waiting_rows > 0 and self.waiting_bytes + self._row_bytes > self._bytes_max
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
         """Take the rows of a batch; columns go by position and must fit the operator's schema."""
@@ -272,6 +278,9 @@ class PartWriter:
         """Append the rows of a batch; columns go by position and must fit the operator's schema."""
         for table in self._groups.add(batch):
             self._file.write(table)
+        if self._groups.is_full:  # not when the next rows come: they are made where these lie
+            for table in self._groups.rest():
+                self._file.write(table)
 
     def close(self) -> PartFile:
         """Write what waits and the footer, finish the file, and describe it under its base name."""

@@ -4,12 +4,21 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kernelmill as km
+from kernelmill.engine.exec import sorting
+from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.picked import PickedRows, pick_rows
+from kernelmill.engine.exec.reused import Reused
+from kernelmill.engine.exec.sorting import sort_rows
+from kernelmill.engine.ids import AttemptId, TaskId
+from kernelmill.engine.io import parquet_write
+from kernelmill.engine.plan.physical import Sort, ToParquet
 from kernelmill.engine.plan.stages import BlockRef
 from kernelmill.engine.shuffle.store import BlockStore
 
@@ -78,6 +87,28 @@ def test_a_store_has_the_rows_wherever_it_keeps_them(tmp_path, spill):
         assert store.rows(iter(refs)) == [(200, picked.slice(0, 200).nbytes), (300, picked.slice(200, 300).nbytes)]
         held = [type(rows) for ref in refs for rows in store.read_held(ref)]
         assert held == [PickedRows if spill == "never" else pa.RecordBatch] * 2
+
+
+def test_a_row_group_is_made_where_the_one_before_it_lay(tmp_path, monkeypatch):
+    monkeypatch.setattr(sorting, "ROW_GROUP_BYTES_MAX", 200_000)
+    monkeypatch.setattr(parquet_write, "ROW_GROUP_BYTES_MAX", 200_000)
+    batch = wide_rows().select(["key", "payload"]).combine_chunks().to_batches()[0]
+    context = TaskContext(AttemptId(TaskId(0, 0), 0))
+    end = ToParquet("snappy", 1 << 20, True, batch.schema)
+    held = iter([pick_rows(batch, ("key",), np.arange(ROWS, dtype=np.uint32))])
+    batches = sort_rows(held, Sort((("key", False, False),)), context, group_rows=end.row_group_rows)
+    with parquet_write.PartWriter(str(tmp_path / "sorted.parquet"), end) as writer:
+        for rows in batches:
+            assert rows.num_rows <= 2_000
+            writer.write(rows)
+            del rows
+        assert writer.close().rows == ROWS
+    with context.scratch.lend(Reused) as reused:
+        assert reused.idle_bytes == 2_000 * 90  # one payload of a row group; keys of one batch are gathered elsewhere
+    written = pq.ParquetFile(tmp_path / "sorted.parquet")
+    assert written.metadata.num_row_groups == 6
+    order = pc.sort_indices(batch.column("key").cast(pa.binary()))
+    assert written.read().combine_chunks().to_batches()[0].equals(batch.take(order))
 
 
 def test_a_sort_by_ranges_makes_the_same_bytes_with_any_threads_and_memory(tmp_path):
