@@ -54,7 +54,8 @@ def connected(cluster):
 
 
 def script(cluster, folder, **more):
-    (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
+    if not (folder / "script.py").exists():  # one that starts may be reading it
+        (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
     arguments = [cluster.folder / "keys" / "clients" / "here.bundle", cluster.folder / "scratch-rows", folder]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, str(folder / "script.py"), *map(str, arguments)]
