@@ -66,8 +66,8 @@ _FAILURES: Mapping[Code, str] = {
     Code.CORRUPT_BLOCK: "CORRUPT_BLOCK",
     Code.CODE_REFUSED: "CODE_REFUSED",
     Code.INPUT_CHANGED: "INPUT_CHANGED",
+    Code.INPUT_NOT_FOUND: "ROOT_MISSING",  # other workers may have it: its client had
     # what the same bytes will do again, wherever the task runs
-    Code.INPUT_NOT_FOUND: _INPUT,
     Code.FORMAT: _INPUT,
     Code.ENCODING: _INPUT,
     Code.TRUNCATED: _INPUT,
@@ -280,6 +280,8 @@ class SlotJob:
             named = Problem(Code.FUNCTION_CRASHED.value.wire, *_texts(problem.text, str(problem.place), ""))
             return TaskFailed(order.attempt, "POISON", "", named, None, (problem.origin,))
         told = as_typed(problem)
+        if told.code is Code.INPUT_NOT_FOUND:
+            told = self._not_found_here(told)
         code = _FAILURES.get(told.code, "USER_ERROR")
         if code == "CANCELLED":
             code = "USER_ERROR"  # nobody asked for it: code of the user's raised it
@@ -294,6 +296,11 @@ class SlotJob:
         if code == "USER_ERROR" and not isinstance(problem, KernelmillError | OSError):
             traceback.print_exception(problem)  # to the job's log: it is a bug, ours or a library's
         return TaskFailed(order.attempt, code, type(problem).__name__[:NAME_CHARACTERS_MAX], told_as(told), batch, ())
+
+    def _not_found_here(self, problem: KernelmillError) -> KernelmillError:
+        hint = f"{problem.hint}; or has this worker another folder under the root's name, or none mounted there?"
+        what = f"{self._job.roots.whose}: {problem.what}"
+        return error(problem.code, what, where=problem.where, hint=hint, reason=problem.reason)
 
 
 class _AttemptFolder:
