@@ -264,9 +264,8 @@ class KeyTable:
         The first is in the room "parts".
         """
         parts, groups_of_part = self.room("parts", last - first, np.uint32), np.empty(partitions, np.int64)
-        scratch = np.zeros(32, np.uint8)
-        place = (self.rows, self.arena, first, scratch, partitions)
-        return parts, groups_of_part, tablerows.partition_groups(*place, parts, groups_of_part)
+        key_bytes = tablerows.partition_groups(self.rows, self.arena, first, partitions, parts, groups_of_part)
+        return parts, groups_of_part, key_bytes
 
     def placed_strings(self, first: int, order: Order, key_bytes: int) -> tuple[Strings, NDArray[np.uint32]]:
         """As `strings`, and as `counts`, for the groups first + order, whose strings have `key_bytes`.

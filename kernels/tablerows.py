@@ -21,7 +21,7 @@ from kernelmill.kernels._jit import (
     u64_out,
     void,
 )
-from kernelmill.kernels.hashing import PARTITION_SEED, xxh64_bytes, xxh64_null, xxh64_short
+from kernelmill.kernels.hashing import PARTITION_SEED, xxh64_bytes, xxh64_null, xxh64_words
 from kernelmill.kernels.intrinsics import multiply_high, prefetch, store_u64
 from kernelmill.kernels.keytable import LOW, NULL_LENGTH, ROW_AHEAD, SHIFT, append
 
@@ -116,14 +116,13 @@ def read_counts(rows: Any, first: Any, counts: Any) -> None:
         counts[np.uint64(i)] = np.uint32(rows[np.uint64(first + i), 3] >> SHIFT)
 
 
-@kernel(i64(u64_2d_in, u8_in, i64, u8_out, i64, u32_out, i64_out))
+@kernel(i64(u64_2d_in, u8_in, i64, i64, u32_out, i64_out))
 def partition_groups(
-    rows: Any, arena: Any, first: Any, scratch: Any, partitions: Any, part_of_group: Any, groups_of_part: Any
-) -> Any:
+    rows: Any, arena: Any, first: Any, partitions: Any, part_of_group: Any, groups_of_part: Any
+) -> Any:  # fmt: skip
     """The partition (`hashing`, `partitioning`) of the strings of groups from `first` on; returns their bytes.
 
-    Shapes: part_of_group u32[n] and groups_of_part i64[partitions], both filled; scratch u8[32]: a short key lies there
-    while it is hashed.
+    Shapes: part_of_group u32[n] and groups_of_part i64[partitions], both filled.
     """
     factor = np.uint64(partitions)
     bytes_ = np.int64(0)
@@ -136,9 +135,7 @@ def partition_groups(
             hashed = xxh64_bytes(arena, np.int64(rows[group, 0]), np.int64(length), PARTITION_SEED)
             bytes_ += np.int64(length)
         else:
-            store_u64(scratch, 0, rows[group, 0])
-            store_u64(scratch, 8, rows[group, 1])
-            hashed = xxh64_short(scratch, 0, np.int64(length), PARTITION_SEED)
+            hashed = xxh64_words(rows[group, 0], rows[group, 1], length, PARTITION_SEED)
             bytes_ += np.int64(length)
         part_of_group[np.uint64(i)] = np.uint32(multiply_high(hashed, factor))
     groups_of_part[:] = 0

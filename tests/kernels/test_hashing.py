@@ -5,7 +5,7 @@ import numpy as np
 import oracle
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernelmill.kernels._jit import JIT_DISABLED, i64, kernel, u8_in, u64
@@ -17,6 +17,7 @@ from kernelmill.kernels.hashing import (
     hash_words,
     int_words,
     xxh64_bytes,
+    xxh64_words,
 )
 
 WORDS, SEEDS = st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)
@@ -26,6 +27,11 @@ GOLDEN = json.loads(Path(__file__).with_name("golden_partition_hash.json").read_
 @kernel(u64(u8_in, i64, i64, u64))
 def hash_bytes(data, start, length, seed):
     return xxh64_bytes(data, start, length, seed)
+
+
+@kernel(u64(u64, u64, u64, u64))
+def hash_two_words(word0, word1, length, seed):
+    return xxh64_words(word0, word1, length, seed)
 
 
 @given(oracle.KEYS, SEEDS, st.integers(0, 9))
@@ -40,6 +46,22 @@ def test_bytes_hash_as_the_xxhash_package_has_it(raw, seed, before):
 def test_every_length_hashes_as_the_xxhash_package_has_it(size):
     raw = bytes(i * 7 % 251 for i in range(size))
     assert int(hash_bytes(oracle.padded(raw, after=0), 0, size, PARTITION_SEED)) == oracle.xxh64(raw)
+
+
+@given(st.binary(max_size=16), SEEDS)
+@example(b"", 0)
+@example(bytes(16), 2**64 - 1)
+def test_up_to_sixteen_bytes_in_two_words_hash_as_the_xxhash_package_has_it(raw, seed):
+    words = np.frombuffer(raw.ljust(16, b"\0"), np.uint64)
+    hashed = hash_two_words(words[0], words[1], np.uint64(len(raw)), np.uint64(seed))
+    assert int(hashed) == xxhash.xxh64_intdigest(raw, seed)
+
+
+@pytest.mark.parametrize("size", range(17))
+def test_every_length_in_two_words_hashes_as_the_xxhash_package_has_it(size):
+    raw = bytes(255 - i * 7 for i in range(size))
+    words = np.frombuffer(raw.ljust(16, b"\0"), np.uint64)
+    assert int(hash_two_words(words[0], words[1], np.uint64(size), PARTITION_SEED)) == oracle.xxh64(raw)
 
 
 @given(st.lists(st.tuples(st.one_of(st.none(), WORDS), SEEDS), max_size=20))
