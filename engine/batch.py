@@ -191,6 +191,21 @@ def plain(array: pa.Array[Any]) -> pa.Array[Any]:
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
+def batch_of(columns: Sequence[pa.Array[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of these columns under the names of `schema`; those that are codes of texts stay codes."""
+    for at, column in enumerate(columns):
+        if isinstance(column, pa.DictionaryArray):
+            schema = schema.set(at, schema.field(at).with_type(column.type))
+    return pa.RecordBatch.from_arrays(list(columns), schema=schema)
+
+
+def without_codes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with the texts in place of their codes."""
+    columns = [plain(column) for column in batch.columns]
+    fields = [field.with_type(column.type) for field, column in zip(batch.schema, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
 def batch_bytes(batch: pa.RecordBatch) -> int:
     """Bytes of the buffers that belong to this batch's rows: a slice counts its own part only."""
     return int(batch.nbytes) if batch.num_rows else 0

@@ -11,20 +11,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import Words, concatenated, is_string_like, strings_view
+from kernelmill.engine.batch import Words, concatenated, fixed_view, is_string_like, strings_view
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.asof import in_order, moments_of, nearest
 from kernelmill.engine.exec.exchange import Rows, RowSource
 from kernelmill.engine.exec.joinkeys import number_keys
+from kernelmill.engine.io.parquet_encodings import repeats
+from kernelmill.engine.io.parquet_texts import DICTIONARY_BYTES_MAX
 from kernelmill.engine.plan.physical import Join
 from kernelmill.engine.pyvalues import python_values
-from kernelmill.kernels import joining
+from kernelmill.kernels import gathering, joining
 
 T = TypeVar("T")
 
 _SPARSE, _DENSE = 12, 4
 """Numbers a row that integer keys may take by their distance from the least: with one row a key a number costs 4 bytes,
 with several 12."""
+_CODED_ROWS_MIN = 1 << 16
+"""Of fewer texts a dictionary costs nothing, beside the rows that they will be in."""
 
 
 class BuildSide:
@@ -59,7 +63,11 @@ class BuildSide:
             if self._finder.groups > _DENSE * self.rows:
                 self._finder, groups = number_keys(keys, self.rows, step.nulls_equal, _DENSE)
             self._lay_out(groups)
-        taken = {column.column: whole.column(column.column) for column in step.columns if column.from_build}
+        taken: dict[str, Any] = {
+            column.column: whole.column(column.column) for column in step.columns if column.from_build
+        }
+        for name in {column.column for column in step.columns if column.name in step.coded}:
+            taken[name] = _as_codes(taken[name])
         self._sources = {name: RowSource(column.slice(0, self.rows)) for name, column in taken.items()}
         has_null_row = whole.num_rows > self.rows
         self._with_null = {name: RowSource(column) for name, column in taken.items()} if has_null_row else {}
@@ -74,7 +82,20 @@ class BuildSide:
 
     def find(self, batch: pa.RecordBatch) -> NDArray[np.int32]:
         """The groups of a probe batch's rows."""
-        return self._finder.find([batch.column(name) for name in self.step.probe_keys], batch.num_rows)
+        keys: list[Any] = [batch.column(name) for name in self.step.probe_keys]
+        if len(keys) == 1 and isinstance(keys[0], pa.DictionaryArray) and len(keys[0].dictionary) <= batch.num_rows:
+            return self._find_codes(keys[0])
+        return self._finder.find(keys, batch.num_rows)
+
+    def _find_codes(self, column: Any) -> NDArray[np.int32]:
+        """The groups of codes: each text is looked up once."""
+        texts, codes = column.dictionary, column.indices
+        if codes.null_count:
+            texts = pa.concat_arrays([texts, pa.nulls(1, texts.type)])
+            codes = codes.fill_null(len(texts) - 1)
+        groups, of_text = np.empty(len(codes), np.int32), self._finder.find([texts], len(texts))
+        gathering.gather_u32(of_text.view(np.uint32), fixed_view(codes, np.uint32), groups.view(np.uint32))
+        return groups
 
     def matching(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """Whether each row of a probe batch has a match."""
@@ -175,9 +196,19 @@ class _OfParts:
 
 def longest_text(column: Any) -> int:
     """The bytes of the longest text in a column; 0 for other types."""
+    if isinstance(column, pa.DictionaryArray):
+        return longest_text(column.dictionary)
     if not len(column) or not is_string_like(column.type):
         return 0
     return int(np.diff(strings_view(column)[1]).max())
+
+
+def _as_codes(texts: Any) -> Any:
+    """A column of texts as codes, if they repeat and their dictionary is small enough to be written."""
+    if len(texts) > _CODED_ROWS_MIN and not repeats(texts):
+        return texts
+    coded = texts.dictionary_encode()
+    return coded if coded.dictionary.nbytes <= DICTIONARY_BYTES_MAX else texts
 
 
 def repeated_key(names: tuple[str, ...], keys: list[pa.Array[Any]], row: int, side: str) -> KernelmillError:

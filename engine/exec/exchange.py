@@ -163,6 +163,7 @@ class RowSource:
         self._lists: tuple[NDArray[np.int32], Words] | None = None
         self._wide: Bytes | None = None
         self._gather: Any = None
+        self._codes = RowSource(column.indices) if isinstance(column, pa.DictionaryArray) else None
         width = getattr(dtype, "bit_width", 0) if pa.types.is_primitive(dtype) else 0
         if pa.types.is_string(dtype) or pa.types.is_binary(dtype):
             self._strings = strings_view(column)
@@ -178,6 +179,9 @@ class RowSource:
 
     def take(self, rows: Rows) -> pa.Array[Any]:
         """The values of these rows."""
+        if self._codes is not None:
+            codes: Any = self._codes.take(rows)
+            return pa.DictionaryArray.from_arrays(codes, self._column.dictionary, safe=False)
         if self._strings is None and self._fixed is None and self._lists is None and self._wide is None:
             return self._taken_by_arrow(rows)
         validity, nulls = self._validity, 0

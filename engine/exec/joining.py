@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kernelmill.engine.batch import batch_of
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.exec.buildside import BuildSide, longest_text, repeated_key
 from kernelmill.engine.exec.context import TaskContext
@@ -222,7 +223,7 @@ def _kept(batch: pa.RecordBatch, keep: NDArray[np.bool_], step: Join) -> Batches
     kept = batch.select([column.column for column in step.columns])
     if rows.size < batch.num_rows:
         kept = take_rows(kept, rows)
-    yield pa.RecordBatch.from_arrays(kept.columns, schema=step.schema)
+    yield batch_of(kept.columns, step.schema)
 
 
 def _paired(
@@ -251,7 +252,7 @@ def _made(probe: _ProbeRows, probe_rows: Rows | None, build: BuildSide, build_ro
         else probe.take(column.column, probe_rows)
         for column in step.columns
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=step.schema)
+    return batch_of(columns, step.schema)
 
 
 def _pairs(batch: pa.RecordBatch, build: BuildSide, keeps_all: bool, room: int) -> Iterator[tuple[Rows, Rows]]:
@@ -309,4 +310,4 @@ def _unmatched(build: BuildSide, matched: NDArray[np.uint8]) -> Batches:
             build.take(column.column, part, False) if column.from_build else pa.nulls(part.size, field.type)
             for column, field in zip(build.step.columns, build.step.schema, strict=True)
         ]
-        yield pa.RecordBatch.from_arrays(columns, schema=build.step.schema)
+        yield batch_of(columns, build.step.schema)

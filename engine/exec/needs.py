@@ -28,6 +28,7 @@ from kernelmill.kernels import (
     rowkeys,
     searching,
     tablerows,
+    textcodes,
     utf8,
     variance,
 )
@@ -119,6 +120,7 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
                 yield from (tokenizing.tokenize_rows, gathering.gather_string_lengths, gathering.gather_strings)
     for branch in pipeline.branches:
         yield from _of_pipeline(physical.Pipeline(None, branch.steps, branch.end, branch.schema))
+    yield from _of_writing(pipeline)
     if isinstance(pipeline.end, physical.ToShares):
         yield from (*_ORDER, *_SCATTER)
     if isinstance(pipeline.end, physical.ToBlocks) and pipeline.end.keys:
@@ -132,6 +134,18 @@ def _of_pipeline(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
         yield from (partitioning.order_by_partition, *_SCATTER[2:])
         wide = any(fixed_width(field.type) for field in pipeline.schema)
         yield from (gathering.gather_fixed, gathering.gather_fixed_at) if wide else ()
+
+
+def _of_writing(pipeline: physical.Pipeline) -> Iterator[Callable[..., Any]]:
+    """What makes the statistics of texts, and numbers codes that are written."""
+    to = pipeline.end if isinstance(pipeline.end, physical.ToParquet) else None
+    if pipeline.steps and isinstance(last := pipeline.steps[-1], physical.EncodeRowGroups):
+        to = last.to
+    if to is not None and to.statistics and any(is_string_like(field.type) for field in to.schema):
+        yield textcodes.least_and_greatest
+    source = pipeline.source
+    if isinstance(source, physical.ReadParquet) and source.dictionary_columns and to is not None:
+        yield textcodes.number_by_use
 
 
 def _of_join(step: physical.Join) -> Iterator[Callable[..., Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernelmill.engine.batch import validity_bytes
+from kernelmill.engine.batch import batch_of, validity_bytes
 from kernelmill.engine.errors import KernelmillError
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.exec.evaluate import evaluate, split_bad_rows
@@ -94,8 +94,14 @@ def project(batches: Batches, operator: physical.Project, schema: pa.Schema, con
 
 def _computed(rows: pa.RecordBatch, operator: physical.Project, schema: pa.Schema) -> pa.RecordBatch:
     columns = [evaluate(column.node, rows, tokenize=tokenize) for column in operator.columns]
-    typed = [c if c.type == f.type else c.cast(f.type) for c, f in zip(columns, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(typed, schema=schema)
+    typed = [c if _is_of(c, f.type) else c.cast(f.type) for c, f in zip(columns, schema, strict=True)]
+    return batch_of(typed, schema)
+
+
+def _is_of(column: Any, kind: pa.DataType) -> bool:
+    """Whether values are of that type, be they codes."""
+    is_coded = isinstance(column, pa.DictionaryArray)
+    return bool((column.type.value_type if is_coded else column.type) == kind)
 
 
 def rowwise(

@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from kernelmill.engine.batch import is_word_like
+from kernelmill.engine.batch import is_word_like, without_codes
 from kernelmill.engine.exec import operators
 from kernelmill.engine.exec.aggregate import (
     MERGE_BYTES_MAX,
@@ -216,7 +216,7 @@ def _join(
         return
     pieces = join_pieces(sizes, [], step)
     with (
-        RowsApart(batches, step.probe_keys, pieces, context) as apart,
+        RowsApart(map(without_codes, batches), step.probe_keys, pieces, context) as apart,
         _pieces_of(build, step.build_keys, pieces, store, context) as build_rows,
     ):
         yield from join_pieces_of(build_rows, apart.rows, pieces, schema, step, context)

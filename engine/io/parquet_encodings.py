@@ -23,7 +23,7 @@ def encodings(table: pa.Table, unique: Sequence[str]) -> dict[str, Any]:
     """
     lists = [f.name for f in table.schema if pa.types.is_list(f.type) and _is_whole(f.type.value_type)]
     single = [f.name for f in table.schema if f.name not in unique and _is_single(f.type)]
-    alone = [name for name in single if table.num_rows and not _repeats(only_array(table.column(name)))]
+    alone = [name for name in single if table.num_rows and not repeats(only_array(table.column(name)))]
     if not unique and not lists and not alone:
         return {"use_dictionary": True}
     apart = {*unique, *lists, *alone}
@@ -35,7 +35,7 @@ def encodings(table: pa.Table, unique: Sequence[str]) -> dict[str, Any]:
     return encodings
 
 
-def _repeats(column: Any) -> bool:
+def repeats(column: Any) -> bool:
     """Whether values are there often enough for a dictionary: 16,384 rows of 131,072 values have 94 % of their own."""
     sample = column.slice(0, _SAMPLE_ROWS)
     valid = len(sample) - sample.null_count

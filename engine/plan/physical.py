@@ -89,8 +89,8 @@ class ReadParquet(msgspec.Struct, frozen=True, tag="read_parquet"):
 
     `path_columns` are not in the files.
 
-    `dictionary_columns` are text columns that only serve as group keys, or are only tested: they are best read as
-    dictionaries.
+    `dictionary_columns` are text columns that only serve as keys, are only tested, or go on into a Parquet file as they
+    are: they are best read as dictionaries.
     """
 
     schema: pa.Schema
@@ -225,7 +225,8 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     how: inner; left: probe rows without a match too, beside nulls; asof: these, each once, as `asof` says; full: and
     build rows without a match, last; semi, anti: probe rows with, without a match. No keys: all pairs. unique_build,
     unique_probe: a key twice on that side is KM0210; build_name, probe_name are what the user calls the sides: left and
-    right. shares: so many tasks, one after the other, have the same build rows.
+    right. shares: so many tasks, one after the other, have the same build rows. coded: text columns that may come out
+    of the build side as codes of a dictionary.
     """
 
     how: str
@@ -241,6 +242,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     build_name: str = "right"
     shares: int = 1
     asof: Asof | None = None
+    coded: tuple[str, ...] = ()
 
 
 # Steps that call users' functions ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from kernelmill.engine.errors import Code, error
 from kernelmill.engine.plan import physical, rowsteps
+from kernelmill.engine.plan.carried import carried_as_dictionaries
 from kernelmill.engine.plan.codec import encode_pipeline
 from kernelmill.engine.plan.inputs import Inputs, tested_as_dictionaries
 from kernelmill.engine.plan.physical import Pipeline
@@ -62,7 +63,7 @@ class StageBuilder:
 
     def close(self, pipe: Pipe, end: physical.End, partitions: int) -> int:
         """Make a stage of `pipe`; its number."""
-        number, pipe = len(self.stages), tested_as_dictionaries(pipe)
+        number, pipe = len(self.stages), carried_as_dictionaries(tested_as_dictionaries(pipe), end)
         pipeline = Pipeline(pipe.source, pipe.steps, end, pipe.schema)
         self.pipelines.append(pipeline)
         operators = encode_pipeline(pipeline)
