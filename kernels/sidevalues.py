@@ -117,6 +117,19 @@ def takes_side(function: Any) -> bool:
     return isinstance(given, inspect.Signature) and PARAMETER in given.parameters
 
 
+def own_signature(function: Any) -> inspect.Signature:
+    """What a function takes by its own code, and side data if `bind` put that before it.
+
+    `functools.wraps`, or a decorator's `__signature__`, may tell of the function that it wraps: calls reach its own.
+    """
+    plain = getattr(function, "py_func", function)
+    if takes_side(plain):
+        return inspect.signature(plain)
+    bare = FunctionType(plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__)
+    bare.__kwdefaults__ = plain.__kwdefaults__
+    return inspect.signature(bare)
+
+
 class _Finder:
     """Collects the side values that functions read, directly or by helpers, and makes the copies."""
 
@@ -208,7 +221,7 @@ def _taking_side(function: FunctionType, names: dict[str, Any], given: Mapping[s
 
 
 def _signature_after_side(function: FunctionType, given: Mapping[str, Any]) -> inspect.Signature:
-    first, own = inspect.Parameter(PARAMETER, inspect.Parameter.POSITIONAL_ONLY), inspect.signature(function)
+    first, own = inspect.Parameter(PARAMETER, inspect.Parameter.POSITIONAL_ONLY), own_signature(function)
     if _takes_any(function):
         return own.replace(parameters=[first, *own.parameters.values()])
     parameters, has_default = [first], False
@@ -221,12 +234,12 @@ def _signature_after_side(function: FunctionType, given: Mapping[str, Any]) -> i
 
 def _takes_any(function: FunctionType) -> bool:
     """True for a function of *args or **kwargs."""
-    return any(one.kind in _STARRED for one in inspect.signature(function).parameters.values())
+    return any(one.kind in _STARRED for one in own_signature(function).parameters.values())
 
 
 def _container_defaults(function: FunctionType, positional: int) -> dict[str, Any]:
     """Defaults behind the parameters that a function is called with, such as `stop=frozenset(...)`."""
-    parameters = list(inspect.signature(function).parameters.values())[positional:]
+    parameters = list(own_signature(function).parameters.values())[positional:]
     return {one.name: one.default for one in parameters if is_container(one.default)}
 
 

@@ -21,6 +21,7 @@ from kernelmill.kernels.functions.rewriting import without_generator_expressions
 from kernelmill.kernels.functions.sorts import user_sorted
 from kernelmill.kernels.functions.walruses import with_loads
 from kernelmill.kernels.globalnames import globals_read
+from kernelmill.kernels.sidevalues import takes_side
 from kernelmill.kernels.text.jitting import user_function
 from kernelmill.kernels.usercode import CannotCompileError
 
@@ -65,8 +66,9 @@ def _copied(function: Any) -> FunctionType:
     guard(code)
     copy = FunctionType(code, names, function.__name__, function.__defaults__, cells)
     copy.__qualname__, copy.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
-    copy.__dict__.update(function.__dict__)  # its signature says whether it takes side data
-    return copy
+    if takes_side(function):
+        copy.__dict__.update(function.__dict__)  # its signature says so
+    return copy  # without what wraps() left: numba would call it as it calls what is wrapped
 
 
 def _prepared(code: CodeType) -> CodeType:
