@@ -1,10 +1,10 @@
 # make help lists the targets. Each needs Python 3.11+, make and a package index once; then everything is in .venv.
-# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; PROCESSES=2 shares tests out to
-# two processes, 0 runs them in pytest's own; SEEDS=100000 and MINUTES=60 are for make soak.
+# PYTHON=/path/to/python chooses the interpreter; PYTEST_ARGS="-k name" goes to pytest; tests are shared out to
+# PROCESSES=2 processes, 0 runs them in pytest's own; SEEDS=100000 and MINUTES=60 are for make soak.
 
 PYTHON ?=
 PYTEST_ARGS ?=
-PROCESSES ?= 0
+PROCESSES ?= 2
 SEEDS ?= 10000
 MINUTES ?= 30
 VENV := .venv
