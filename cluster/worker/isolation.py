@@ -45,7 +45,7 @@ from kernelmill.cluster.worker.slotframes import (
     from_slot,
 )
 from kernelmill.cluster.worker.slottask import SlotJob
-from kernelmill.cluster.worker.watch import takes_memory
+from kernelmill.cluster.worker.watch import is_own, patience_s, takes_memory
 from kernelmill.engine.errors import Code, error
 
 PROBE_SHARE = 0.1
@@ -54,6 +54,7 @@ FOUND_MAX = 16
 """Rows that one attempt names at most; the next one goes on from there."""
 _BATCHES_HINT = "functions of whole batches or groups give no sign of life within one: make split_size= smaller"
 _HUNG_HINT = "start workers with a longer --hung-after"
+_CALLED_MAX = 8
 _TURN_S = 0.05
 _HEADROOM_BYTES = 512 << 20
 
@@ -175,7 +176,7 @@ class Isolation:
             seconds = time.monotonic() - began
             last = self._last
             self._throw_away(order)
-            found = self._search(whole, last, ended, seconds)
+            found = [] if self._is_own_silence(ended) else self._search(whole, last, ended, seconds)
         except _Cancelled:
             told = Problem(Code.CANCELLED.value.wire, "the task was cancelled", "", "")
             return TaskFailed(order.attempt, "CANCELLED", "", told, None, ())
@@ -183,13 +184,27 @@ class Isolation:
             self._end_child()
             self._whereabouts.end()
         if not found:
-            hint = "no row does so alone; look at the job's log, and at the memory of the workers"
-            if ended.failure == "HUNG" and self._job.calls_with_batches(order.task.stage):
-                hint = f"{_BATCHES_HINT}; or {_HUNG_HINT}"
-            told = Problem(Code.TASK_LOST.value.wire, f"the task's process {ended.text}", "", hint)
+            told = Problem(Code.TASK_LOST.value.wire, f"the task's process {ended.text}", "", self._hint(ended))
             return TaskFailed(order.attempt, ended.failure, "", told, last.batch, ())
         origins = tuple(origin for origin, _, _ in found)
         return TaskFailed(order.attempt, "POISON", "", self._problem(ended, *found[0][1:]), last.batch, origins)
+
+    def _is_own_silence(self, ended: Death) -> bool:
+        """Whether the silence was of our own code, for which no row is to blame more than others."""
+        return ended.failure == "HUNG" and not self._job.users_own(self._order.task.stage)
+
+    def _hint(self, ended: Death) -> str:
+        """What to do where no row alone is to blame."""
+        stage = self._order.task.stage
+        if ended.failure != "HUNG":
+            return "no row does so alone; look at the job's log, and at the memory of the workers"
+        if self._job.calls_with_batches(stage):
+            return f"{_BATCHES_HINT}; or {_HUNG_HINT}"
+        called = self._job.users_own(stage)
+        if not called:
+            return f"it calls nothing of yours: look at the disks that it reads and writes; or {_HUNG_HINT}"
+        silent = " or ".join(called[:_CALLED_MAX])
+        return f"no row does so alone; silent was {silent}: where that may well take so long, {_HUNG_HINT}"
 
     def _problem(self, ended: Death, text: str, where: str) -> Problem:
         code = Code.FUNCTION_HUNG if ended.failure == "HUNG" else Code.FUNCTION_CRASHED
@@ -285,13 +300,14 @@ class Isolation:
             if held_bytes > self._memory_bytes_max:
                 self._end_child()
                 return Death("OOM_KILLED", f"took more than {self._memory_bytes_max:,} bytes of memory")
-            if time.monotonic() >= alive_s + hung_s:
+            phase = self._last.phase
+            if time.monotonic() >= alive_s + patience_s(phase, hung_s):
                 self._end_child()
                 grown_bytes = held_bytes - alive_bytes
-                if takes_memory(grown_bytes, self._memory_bytes_max - held_bytes):
+                if not is_own(phase) and takes_memory(grown_bytes, self._memory_bytes_max - held_bytes):
                     text = f"took {grown_bytes:,} bytes of memory in {hung_s:g} s without a sign of life"
                     return Death("OOM_KILLED", text)
-                return Death("HUNG", f"was held up: no sign of life for {hung_s:g} s")
+                return Death("HUNG", f"was held up: no sign of life for {patience_s(phase, hung_s):g} s")
 
     def _look(self, child: _Child, *, at_end: bool = False) -> bool:
         """Read where the child is, or was `at_end`, and say so in this slot's page; whether it has moved."""

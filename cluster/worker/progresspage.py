@@ -23,7 +23,8 @@ import struct
 from typing import NamedTuple
 
 PAGE_BYTES = 4096
-PHASES = ("compile", "fetch", "run", "write")
+PHASES = ("compile", "fetch", "run", "write", "engine")
+"""`engine` is `run` of a task that calls nothing of a user's: it is given more patience."""
 _PHASE_OF = {name: place for place, name in enumerate(PHASES)}
 
 _SEQUENCE = struct.Struct("<Q")

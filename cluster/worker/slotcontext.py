@@ -24,11 +24,13 @@ class Whereabouts:
 
     def __init__(self, page: ProgressPage) -> None:
         self._page, self._now, self._steps = page, SlotPlace(), 0  # the steps of _now are those of its last change
+        self._running = "run"
         self.is_copy = False
         """Whether this process is a copy of the slot, made by a user's function: at the next step it ends."""
 
-    def begin(self, attempt: AttemptKey) -> None:
-        """A task begins; until its first step it counts as compiling."""
+    def begin(self, attempt: AttemptKey, *, is_own: bool = False) -> None:
+        """A task begins; until its first step it counts as compiling. `is_own`: it calls nothing of a user's."""
+        self._running = "engine" if is_own else "run"
         self._put(SlotPlace(attempt.epoch, attempt.number, "compile"))
 
     def end(self) -> None:
@@ -43,21 +45,23 @@ class Whereabouts:
     def rows(self, first: int, count: int) -> None:
         """These rows of the task go through its steps now."""
         epoch, number, _, batch, _, _, size_bytes, _ = self._now
-        self._put(SlotPlace(epoch, number, "run", batch, first, count, size_bytes, self._steps + 1))
+        self._put(SlotPlace(epoch, number, self._running, batch, first, count, size_bytes, self._steps + 1))
 
     def step(self) -> None:
         """A sign of life."""
-        if self._now.phase == "run":
+        if self._now.phase == self._running:
             self.live()
         else:
-            self._put(self._now._replace(phase="run", steps=self._steps + 1))
+            self._put(self._now._replace(phase=self._running, steps=self._steps + 1))
 
     def batch(self, rows: int, size_bytes: int) -> None:
         """The batch before is done; the next has `rows`, as far as that is known; so many bytes were read in all."""
         epoch, number, _, batch, first_row, rows_before, _, _ = self._now
         if rows:
             first_row, rows_before = first_row + rows_before, rows
-        self._put(SlotPlace(epoch, number, "run", batch + 1, first_row, rows_before, size_bytes, self._steps + 1))
+        self._put(
+            SlotPlace(epoch, number, self._running, batch + 1, first_row, rows_before, size_bytes, self._steps + 1)
+        )
 
     def live(self) -> None:
         """A sign of life, and nothing else has changed."""
@@ -68,7 +72,7 @@ class Whereabouts:
 
     def live_in_run(self) -> None:
         """A sign of life of a loop over records. By any thread: of two that come at once one may be missed."""
-        if self._now.phase == "run" and not self.is_copy:
+        if self._now.phase == self._running and not self.is_copy:
             self._steps += 1
             self._page.write_steps(self._steps)
 

@@ -37,6 +37,7 @@ from kernelmill.cluster.tallies import folded
 from kernelmill.cluster.worker.selection import RowNamed, SelectedBlocks, group_keys, key_hashes
 from kernelmill.cluster.worker.slotcontext import SlotContext, Whereabouts
 from kernelmill.cluster.worker.slotframes import RunTask, TaskDone, TaskFailed
+from kernelmill.cluster.worker.usersown import users_own
 from kernelmill.engine.compiling import for_run
 from kernelmill.engine.durable import fsync_folders, output_error, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
@@ -139,6 +140,10 @@ class SlotJob:
         steps = self._job.plan.pipelines[stage].steps
         return any(isinstance(step, MapBatches | MapColumn | MapGroups) for step in steps)
 
+    def users_own(self, stage: int) -> list[str]:
+        """What tasks of a stage call that is a user's: functions, the read of a source, the write of a sink."""
+        return users_own(self._job.plan.pipelines[stage], self._job.plan.sources)
+
     def distinct_keys(self, order: RunTask) -> list[int] | None:
         """The hashes of the keys of all groups that a task begins with, sorted; None if it does not begin with groups.
 
@@ -161,7 +166,7 @@ class SlotJob:
     def run(self, order: RunTask) -> TaskDone | TaskFailed:
         """Run an attempt to its end, whatever that is."""
         began = self._clock()
-        self._whereabouts.begin(order.attempt)
+        self._whereabouts.begin(order.attempt, is_own=not self.users_own(order.task.stage))
         with self._lock:
             self._desk.begin()
             self._running = order.attempt
@@ -275,7 +280,7 @@ class SlotJob:
     def failure(self, order: RunTask, problem: BaseException) -> TaskFailed:
         """What the master is told of an attempt that ended so."""
         place = self._whereabouts.place
-        batch = place.batch if place.phase == "run" else None
+        batch = place.batch if place.phase in ("run", "engine") else None
         if isinstance(problem, RowNamed):
             named = Problem(Code.FUNCTION_CRASHED.value.wire, *_texts(problem.text, str(problem.place), ""))
             return TaskFailed(order.attempt, "POISON", "", named, None, (problem.origin,))

@@ -1,4 +1,5 @@
-"""When an attempt hangs: no sign of life for 30 s or ten times its median batch; 300 s while functions are compiled.
+"""When an attempt hangs: no sign of life for 30 s or ten times its median batch; 300 s while functions are compiled, or
+while nothing of a user's is called: a sort, a median, writing a file to the disk may be one long step each.
 
 Waiting for blocks is not hanging: whoever makes them is watched by others. Nor is taking memory in silence, which the
 limit on memory would end: it is told as that, however short the patience.
@@ -14,6 +15,8 @@ from kernelmill.cluster.worker.events import SlotSample
 _BATCHES_KEPT = 31
 _GROWN_BYTES_MIN = 16 << 20
 _SILENCES = 10
+_ENGINE_TIMES, _ENGINE_S_MIN = 10.0, 60.0
+_OWN_PHASES = ("engine", "write")
 
 
 def takes_memory(grown_bytes: int, left_bytes: int) -> bool:
@@ -22,6 +25,16 @@ def takes_memory(grown_bytes: int, left_bytes: int) -> bool:
     It is if it would be there after ten such silences.
     """
     return grown_bytes >= _GROWN_BYTES_MIN and _SILENCES * grown_bytes >= left_bytes
+
+
+def is_own(phase: str) -> bool:
+    """Whether only kernelmill's own code runs in a phase: its silence is no function's, and neither is its memory."""
+    return phase in _OWN_PHASES
+
+
+def patience_s(phase: str, hung_s: float) -> float:
+    """How long a process may be silent in a phase that counts, where a user's function may be for `hung_s`."""
+    return max(_ENGINE_TIMES * hung_s, _ENGINE_S_MIN) if is_own(phase) else hung_s
 
 
 class Watch:
@@ -55,4 +68,4 @@ class Watch:
             return None
         if phase == "compile":
             return self.alive_s + compile_s
-        return self.alive_s + max(hung_s, batches * median(self._batches_s or (0.0,)))
+        return self.alive_s + max(patience_s(phase, hung_s), batches * median(self._batches_s or (0.0,)))

@@ -34,7 +34,7 @@ from kernelmill.cluster.worker.slotframes import (
     TaskDone,
     TaskFailed,
 )
-from kernelmill.cluster.worker.watch import takes_memory
+from kernelmill.cluster.worker.watch import is_own, takes_memory
 
 LINE_CHARS_MAX = 1024
 _REFUSALS = {
@@ -372,11 +372,12 @@ def _look(bench: Bench, sample: out.SlotSample) -> None:
     if hung_at_s is not None and hung_at_s <= bench.now:
         bench.seen["slot hung"] += 1
         grown_bytes = rss_bytes - watch.alive_bytes if watch.alive_bytes is not None else 0
-        if takes_memory(grown_bytes, rss_bytes_max - rss_bytes):
+        silent_s = bench.now - watch.alive_s
+        if not is_own(sample.phase) and takes_memory(grown_bytes, rss_bytes_max - rss_bytes):
             text = f"the task's process took {grown_bytes:,} bytes of memory since its last sign of life"
-            bench.kill(slot, "OOM_KILLED", f"{text}, {bench.now - watch.alive_s:.0f} s ago")
+            bench.kill(slot, "OOM_KILLED", f"{text}, {silent_s:.0f} s ago")
         else:
-            bench.kill(slot, "HUNG", _HUNG)
+            bench.kill(slot, "HUNG", f"the task's process was held up: no sign of life for {silent_s:.0f} s")
 
 
 def next_deadline(bench: Bench) -> list[float]:

@@ -2,6 +2,7 @@
 
 import os
 
+import pyarrow as pa
 import pytest
 from slots import SlotProcess, pack_here
 from traveling import KEY
@@ -218,6 +219,26 @@ def test_a_batch_that_takes_too_long_says_how_batches_become_smaller(data, tmp_p
     failed = in_this_process(job, parts, data, tmp_path, hung_s=1.5, probe_s=1.5).run()
     assert (failed.code, failed.problem.code, failed.origins) == ("HUNG", "TASK_LOST", ())
     assert "split_size=" in failed.problem.hint and "--hung-after" in failed.problem.hint
+
+
+def test_a_source_that_is_silent_is_named_with_the_patience_that_it_needs(data, tmp_path):
+    class Shelf:
+        schema = pa.schema([("n", pa.int64())])
+
+        def splits(self):
+            return [0]
+
+        def read(self, split):
+            import time
+
+            yield pa.record_batch({"n": [1]})
+            time.sleep(20)
+
+    job, parts = pack_here(km.scan_source(Shelf()), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path, hung_s=1.0, probe_s=0.5).run()
+    assert (failed.code, failed.problem.code, failed.origins) == ("HUNG", "TASK_LOST", ())
+    assert "Shelf" in failed.problem.hint and "--hung-after" in failed.problem.hint
+    assert "memory" not in failed.problem.hint
 
 
 def test_a_row_that_takes_all_memory_is_named(data, tmp_path):

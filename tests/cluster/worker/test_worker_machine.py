@@ -597,7 +597,8 @@ def test_a_slot_over_its_memory_is_killed_and_charged():
 
 
 @pytest.mark.parametrize(
-    ("taken", "code", "text"), [(200 << 20, "OOM_KILLED", "209,715,200 bytes"), (90 << 20, "HUNG", "no progress")]
+    ("taken", "code", "text"),
+    [(200 << 20, "OOM_KILLED", "209,715,200 bytes"), (90 << 20, "HUNG", "no sign of life for 2 s")],
 )
 def test_a_slot_that_is_silent_because_it_takes_memory_is_told_as_that_if_it_takes_enough(taken, code, text):
     rig = Rig(slot_rss_bytes_max=1200 << 20, hung_s=2.0).with_job()
