@@ -22,6 +22,7 @@ from kernelmill.engine.plan.physical import (
     MapGroups,
     MapRecords,
     MergeAggregate,
+    MergeCombined,
     PartialAggregate,
     Pipeline,
     ReduceGroups,
@@ -53,6 +54,8 @@ _COMBINE_ONE_KEY, _COMBINE_KEYS = _Cost(5, 160 * MIB), _Cost(8, 288 * MIB)
 _MERGE_ONE_KEY, _MERGE_KEYS = _Cost(3, 232 * MIB), _Cost(6, 448 * MIB)
 _JOIN = _Cost(6, 416 * MIB)  # a sub-partition's rows twice, their keys in a table, and a batch of joined rows
 _JOIN_SHARED = _Cost(5, 256 * MIB)  # one build side for all tasks, of up to 64 MiB before it is laid out
+_STATES = _Cost(1, 40 * MIB)  # a column of states of a user's fold, with room to grow, and what becomes of it
+_STATES_AS_PYTHON = _Cost(6, 384 * MIB)  # states that are objects: 2 M of some 200 bytes
 _NO_TABLE = _Cost(4, 96 * MIB)
 _COMBINE_LISTS = _Cost(12, 320 * MIB)  # a table, and three copies of what waits to become lists
 _LISTS_LEAST = _Cost(12, 128 * MIB)  # two or three copies of what is merged at once
@@ -170,6 +173,17 @@ def _costs(steps: tuple[Step, ...], *, is_partitioned: bool = False) -> list[_Co
                 costs.append(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY)
             case Join():
                 costs.append(_JOIN if is_partitioned and step is steps[0] else _JOIN_SHARED)
-            case MapRecords() | CombineRows() | ReduceGroups():
+            case CombineRows(keys=keys):
+                costs += [_PYTHON_VALUES, _with_states(_COMBINE_KEYS if len(keys) > 1 else _COMBINE_ONE_KEY, step)]
+            case MergeCombined(combined=combined, keys=keys):
+                costs.append(_with_states(_MERGE_KEYS if len(keys) > 1 else _MERGE_ONE_KEY, combined))
+            case MapRecords() | ReduceGroups():
                 costs.append(_PYTHON_VALUES)
     return costs
+
+
+def _with_states(table: _Cost, step: CombineRows) -> _Cost:
+    """What a key table costs with the states of a user's fold beside it."""
+    one = _STATES_AS_PYTHON if step.state == "encoded" else _STATES
+    columns = len(step.schema) - len(step.keys)
+    return _Cost(table.per_input_byte + columns * one.per_input_byte, table.bytes_max + columns * one.bytes_max)

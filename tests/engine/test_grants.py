@@ -11,6 +11,7 @@ from kernelmill.engine.grants import plan_grants
 from kernelmill.engine.plan.planner import plan_job
 from kernelmill.engine.settings import Settings
 from kernelmill.engine.sizes import parse_bytes
+from kernelmill.kernels import _jit
 
 MIB = 1 << 20
 
@@ -128,3 +129,41 @@ def test_rows_that_are_held_are_part_of_the_memory(jobs):
             grants = plan_grants(job, settings_of(memory))
             for slots, held in zip(grants.slots_of_stage, grants.held_bytes_of_stage, strict=True):
                 assert slots * held + grants.store_bytes <= memory * MIB
+
+
+def emitted_words(line, emit):
+    for word in line.split():
+        emit(word, 1)
+
+
+AVERAGED = km.Combiner(
+    init=lambda: (0, 0),
+    step=lambda state, value: (state[0] + value, state[1] + 1),
+    merge=lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    finish=lambda state: state[0] / state[1],
+)
+SETS = km.Combiner(
+    init=lambda: set(),
+    step=lambda state, value: state | {value},
+    merge=lambda a, b: a | b,
+    finish=lambda state: len(state),
+)
+
+
+def test_a_users_fold_is_granted_what_its_table_and_its_states_take(tmp_path):
+    path = tmp_path / "big.txt"
+    with open(path, "wb") as file:
+        file.truncate(1 << 30)
+    pair = {"key": "string", "value": "int64"}, {"value": "float64"}
+    folds = [
+        km.MapReduce(emitted_words, "sum", schema=pair[0], compile="never"),
+        km.MapReduce(emitted_words, combine=lambda a, b: a + b, schema=pair[0], compile="never"),
+        km.MapReduce(emitted_words, combine=AVERAGED, schema=pair),
+        km.MapReduce(emitted_words, combine=SETS, schema=pair, compile="never"),
+    ]
+    plans = [plan_job(km.scan_text(path).pipe(job)._plan, split_bytes=64 * MIB) for job in folds]
+    needs = [least_of(plan) for plan in plans]
+    if _jit.JIT_DISABLED or _jit.BOUNDS_CHECKED:  # then all states but numbers of the values' own types are objects
+        assert needs[0] < needs[1] < needs[3]
+    else:
+        assert needs[0] < needs[1] < needs[2] < needs[3]
