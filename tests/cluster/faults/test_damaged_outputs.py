@@ -8,7 +8,7 @@ import known
 import pytest
 import rig as rigs
 
-BIG = 60_000
+BIG = 150_000
 """Rows whose parts are longer than the tail that is read of each before it is published."""
 TAIL_BYTES = 64 << 10
 
