@@ -96,7 +96,7 @@ def test_a_flood_that_takes_all_files_ends_no_session_and_a_key_that_is_removed_
                 assert each.hear(m.Heard, m.Refused) == m.Heard()
             assert one.hear(m.Refused, wait_s=0.9) is None  # the lists are read every 2 s
         keys_folder.remove(master.keys, "w2")
-        assert two.hear(m.Refused, wait_s=15.0).code == "AUTH"
+        assert two.hear(m.Refused, wait_s=5.0).code == "AUTH"
         one.say(BEAT)
         assert one.hear(m.Heard, m.Refused) == m.Heard()
     assert isinstance(submit(client, submission(bytes(16))), m.Accepted)
