@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernelmill.cluster.fields import AttemptKey
@@ -17,6 +17,7 @@ from kernelmill.cluster.worker.slotframes import RunTask
 from kernelmill.engine.exec.context import TaskContext
 from kernelmill.engine.ids import AttemptId, TaskId
 from kernelmill.engine.io.context import Place, RowPlace
+from kernelmill.engine.io.linesinplace import LinesInPlace
 
 
 class Whereabouts:
@@ -101,8 +102,8 @@ class SlotContext(TaskContext):
         self._whereabouts = whereabouts
         self.selection = Selection(keys, order.left_out, order.only, self.reject)
 
-    def selected(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows of the split that this attempt takes."""
+    def selected(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The rows of the split that this attempt takes; lines stay where they were read if it takes all."""
         first = 0
         if self.selection.takes_all:
             for batch in batches:
@@ -114,7 +115,8 @@ class SlotContext(TaskContext):
         for batch in batches:
             place = self.take_place()
             self._whereabouts.rows(first, batch.num_rows)
-            taken, which = self.selection.taken(batch, first, place, self.origin)
+            rows = batch.batch() if isinstance(batch, LinesInPlace) else batch
+            taken, which = self.selection.taken(rows, first, place, self.origin)
             first += batch.num_rows
             if taken.num_rows:
                 self.rows_from(place if isinstance(which, slice) else partial(_place_of, place, which))

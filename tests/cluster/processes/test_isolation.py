@@ -85,6 +85,33 @@ def test_rows_that_crash_are_named_left_out_and_set_aside(data, tmp_path):
     assert [one.count for one in done.record.rejects] == [2]
 
 
+def test_rows_of_a_large_block_are_named_and_left_out_though_its_lines_are_read_in_place(data, tmp_path):
+    from kernelmill.engine.settings import Settings
+
+    def ends(line, emit):
+        import os
+
+        if line.startswith(("line 77 ", "line 5432 ")):
+            os._exit(3)
+        emit(line, 1)
+
+    lines = [f"line {i} {'x' * 150}" for i in range(15_000)]
+    (data / "a.txt").write_text("\n".join(lines))
+    settings = Settings(progress="off", memory_bytes=1 << 30, on_bad="reject")
+    job, parts = pack_here(plan_of(data, ends), data, tmp_path / "parts", settings=settings)
+    with SlotProcess() as slot:
+        assert isinstance(slot.open(job, parts, data, tmp_path), JobOpened)
+        left_out, number = (), 1
+        while isinstance(done := isolate(slot, job, 0, 0, number, left_out), TaskFailed):
+            assert done.code == "POISON" and done.origins, done
+            left_out, number = (*left_out, *done.origins), number + 1
+    assert [origin.row for origin in left_out] == [77, 5432]
+    (file,) = done.record.reject_files
+    staging = data / f".out.km-{job.job.hex()}" / "attempts" / f"1-{number}"
+    rejects = read_rejects(os.path.join(staging, file.name), file)
+    assert [one.record.decode() for one in rejects] == [lines[77], lines[5432]]
+
+
 def test_a_row_that_kills_its_group_is_named_and_so_are_rows_that_leave_processes_behind(data, tmp_path):
     from kernelmill.engine.settings import Settings
 
