@@ -8,26 +8,19 @@ then a last child, which runs nothing, says what it is. A child that comes throu
 
 from __future__ import annotations
 
-import os
-import resource
-import select
 import shutil
 import signal
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
-from kernelmill.cluster.children import module_command
 from kernelmill.cluster.data.blockdesk import BlockDesk
 from kernelmill.cluster.data.blockindex import attempt_folder
 from kernelmill.cluster.fields import Origin, Problem
-from kernelmill.cluster.worker.progresspage import ProgressPage, SlotPlace, new_page
+from kernelmill.cluster.worker.progresspage import SlotPlace
 from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
     BlockHere,
@@ -39,12 +32,10 @@ from kernelmill.cluster.worker.slotframes import (
     SlotReady,
     TaskDone,
     TaskFailed,
-    ToSlot,
     ToSupervisor,
-    frame_bytes,
-    from_slot,
 )
 from kernelmill.cluster.worker.slottask import SlotJob
+from kernelmill.cluster.worker.tries import TURN_S, Tries, TryProcess
 from kernelmill.cluster.worker.watch import is_own, patience_s, takes_memory
 from kernelmill.engine.errors import Code, error
 
@@ -55,7 +46,6 @@ FOUND_MAX = 16
 _BATCHES_HINT = "functions of whole batches or groups give no sign of life within one: make split_size= smaller"
 _HUNG_HINT = "start workers with a longer --hung-after"
 _CALLED_MAX = 8
-_TURN_S = 0.05
 _HEADROOM_BYTES = 512 << 20
 
 
@@ -64,59 +54,6 @@ class Death(NamedTuple):
 
     failure: str
     text: str
-
-
-class _Child:
-    """A slot of the slot; dies with it. Its group of processes is its own: a row that ends its group ends no other."""
-
-    def __init__(self, opening: OpenJob, known: list[ToSlot]) -> None:
-        self.link, theirs = socket.socketpair()
-        handle = new_page()
-        self.page = ProgressPage(handle)
-        command = module_command("kernelmill.cluster.worker.process", str(theirs.fileno()), str(handle))
-        try:
-            self.process = subprocess.Popen(
-                command, pass_fds=(theirs.fileno(), handle), stdin=subprocess.DEVNULL, process_group=0
-            )
-        finally:
-            theirs.close()
-            os.close(handle)
-        self._reader = from_slot()
-        self._frames: list[ToSupervisor] = []
-        for frame in (opening, *known):
-            self.tell(frame)
-
-    def tell(self, frame: ToSlot) -> None:
-        with suppress(OSError):  # it has ended: whoever waits for its answer finds out
-            self.link.sendall(frame_bytes(frame))
-
-    def frame(self, wait_s: float) -> ToSupervisor | None:
-        """The next frame, None if none comes in time. Raises EOFError if the child has ended."""
-        if not self._frames and select.select([self.link], [], [], wait_s)[0]:
-            try:
-                data = self.link.recv(1 << 16)
-            except ConnectionError:
-                data = b""
-            if not data:
-                raise EOFError
-            self._frames += self._reader.feed(data)
-        return self._frames.pop(0) if self._frames else None
-
-    def resident_bytes(self) -> int:
-        try:
-            with open(f"/proc/{self.process.pid}/statm") as file:
-                return int(file.read().split()[1]) * resource.getpagesize()
-        except (OSError, IndexError):
-            return 0
-
-    def end(self) -> int:
-        """Kill it, with what it has started, and wait for it; its exit status."""
-        with suppress(ProcessLookupError):  # it has ended, and so has all of its group
-            os.killpg(self.process.pid, signal.SIGKILL)
-        status = self.process.wait()
-        self.link.close()
-        self.page.close()
-        return status
 
 
 class Isolation:
@@ -145,7 +82,8 @@ class Isolation:
         self._probe_s = PROBE_SHARE * given_s if probe_s is None else probe_s
         self._memory_bytes_max = opening.memory_bytes + _HEADROOM_BYTES
         self._last = SlotPlace()
-        self._child: _Child | None = None
+        self._tries = Tries()
+        self._child: TryProcess | None = None
         self._is_cancelled = threading.Event()
 
     # By the reading thread -------------------------------------------------------------------------------------------
@@ -182,6 +120,7 @@ class Isolation:
             return TaskFailed(order.attempt, "CANCELLED", "", told, None, ())
         finally:
             self._end_child()
+            self._tries.close()
             self._whereabouts.end()
         if not found:
             told = Problem(Code.TASK_LOST.value.wire, f"the task's process {ended.text}", "", self._hint(ended))
@@ -267,18 +206,16 @@ class Isolation:
 
     def _try(self, order: RunTask, hung_s: float) -> TaskDone | TaskFailed | Death:
         """Run this in a child, until it ends or hangs."""
-        if self._child is None:
-            self._child = _Child(self._opening, list(self._desk.known()))
         child = self._child
+        if child is None:
+            child = self._child = self._tries.begin((self._opening, *self._desk.known()), self._live)
         child.tell(order)
         self._last = SlotPlace()
         alive_s, alive_bytes = time.monotonic(), child.resident_bytes()
         while True:
-            if self._is_cancelled.is_set():
-                raise _Cancelled
-            self._whereabouts.live()  # whether the child hangs is found out here, however long its start takes
+            self._live()
             try:
-                frame = child.frame(_TURN_S)
+                frame = child.frame(TURN_S)
             except EOFError:
                 self._look(child, at_end=True)
                 return _death(self._end_child())
@@ -309,7 +246,13 @@ class Isolation:
                     return Death("OOM_KILLED", text)
                 return Death("HUNG", f"was held up: no sign of life for {patience_s(phase, hung_s):g} s")
 
-    def _look(self, child: _Child, *, at_end: bool = False) -> bool:
+    def _live(self) -> None:
+        """Give a sign of life, for whether a child hangs is found out here; end all if the attempt is cancelled."""
+        if self._is_cancelled.is_set():
+            raise _Cancelled
+        self._whereabouts.live()
+
+    def _look(self, child: TryProcess, *, at_end: bool = False) -> bool:
         """Read where the child is, or was `at_end`, and say so in this slot's page; whether it has moved."""
         place = child.page.read()
         if at_end and place is not None and place.epoch == 0:  # it was done, and could not say so any more
@@ -326,7 +269,7 @@ class Isolation:
         opening = self._opening
         shutil.rmtree(attempt_folder(opening.scratch, opening.worker, order.task.job, order.attempt), True)
 
-    def _end_child(self) -> int:
+    def _end_child(self) -> int | None:
         child, self._child = self._child, None
         return child.end() if child is not None else 0
 
@@ -341,7 +284,9 @@ def _only(start: int, stop: int, keys: list[int] | None, *, is_naming: bool) -> 
     return Only(keys[start], keys[stop - 1], True, is_naming)
 
 
-def _death(status: int) -> Death:
+def _death(status: int | None) -> Death:
+    if status is None:
+        return Death("SIGNALLED", "has ended")
     if status >= 0:
         return Death("SIGNALLED", f"ended itself with status {status}")
     try:

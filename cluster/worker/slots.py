@@ -143,7 +143,7 @@ class SlotProcess:
     def bury(self, text: str = "") -> SlotDied:
         """Say how a slot ended whose pidfd is readable, or that was never born, and give back all that it had here."""
         self.kill()  # what it has started
-        status = _exit_status(self.pid) if self.pid > 0 else None
+        status = exit_status(self.pid) if self.pid > 0 else None
         while self.read_output() is not None:
             pass
         sample = self.sample()
@@ -156,7 +156,7 @@ class SlotProcess:
         return SlotDied(self.number, "SIGNALLED", text or self._broken or _how(status, self._said), sample)
 
 
-def _exit_status(pid: int) -> int | None:
+def exit_status(pid: int) -> int | None:
     """How a process ended that nobody has waited for yet, as `subprocess` tells it. None if nothing is known."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

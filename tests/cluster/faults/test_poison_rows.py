@@ -9,7 +9,7 @@ ROWS = 4000
 POISON = (1234, 3777)
 """Ids of the rows that the functions below cannot take: one in each of two maps."""
 WITHIN_S = 100.0
-"""Each crash costs a process and its start, some 15 of them a row; a busy machine takes a second or more for each."""
+"""Each crash costs a process, some 15 of them a row; a busy machine may take a second for each."""
 CODES = {"raise": Code.FUNCTION_FAILED, "segv": Code.FUNCTION_CRASHED}
 
 

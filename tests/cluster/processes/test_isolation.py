@@ -14,7 +14,9 @@ from kernelmill.cluster.fields import AttemptKey, TaskKey
 from kernelmill.cluster.jobspec.opening import open_job
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.storage.layout import read_rejects
+from kernelmill.cluster.worker import tries
 from kernelmill.cluster.worker.isolation import Isolation
+from kernelmill.cluster.worker.nursery import Nursery
 from kernelmill.cluster.worker.progresspage import ProgressPage, new_page
 from kernelmill.cluster.worker.slotcontext import Whereabouts
 from kernelmill.cluster.worker.slotframes import (
@@ -266,6 +268,42 @@ def test_a_source_that_is_silent_is_named_with_the_patience_that_it_needs(data, 
     assert (failed.code, failed.problem.code, failed.origins) == ("HUNG", "TASK_LOST", ())
     assert "Shelf" in failed.problem.hint and "--hung-after" in failed.problem.hint
     assert "memory" not in failed.problem.hint
+
+
+def test_tries_are_forked_by_one_process_however_many_fail(data, tmp_path, monkeypatch):
+    started, births = [], []
+
+    class Counted(Nursery):
+        def __init__(self, environ):
+            super().__init__(environ)
+            started.append(self)
+
+        def bear(self, number, handles):
+            births.append(number)
+            super().bear(number, handles)
+
+    monkeypatch.setattr(tries, "Nursery", Counted)
+    job, parts = pack_here(plan_of(data, crash), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path).run()
+    assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [3]
+    assert len(started) == 1 and len(births) >= 3
+    assert not is_running(started[0]._process.pid)
+
+
+def test_a_row_that_kills_the_parent_of_its_process_is_named(data, tmp_path):
+    def kills(line, emit):
+        import os
+
+        if line.split()[1] == "6":
+            os.kill(os.getppid(), 9)
+            while True:
+                pass
+        emit(line, 1)
+
+    job, parts = pack_here(plan_of(data, kills), data, tmp_path / "parts")
+    failed = in_this_process(job, parts, data, tmp_path).run()
+    assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [6], failed
+    assert failed.problem.code == "FUNCTION_CRASHED" and "SIGKILL" in failed.problem.what
 
 
 def test_a_row_that_takes_all_memory_is_named(data, tmp_path):
