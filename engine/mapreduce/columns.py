@@ -151,7 +151,17 @@ def schema_required(
     return error(Code.SCHEMA_REQUIRED, what, where=function.where, hint=hint)
 
 
-_MISTAKE = re.compile(r": \w+ is not defined$|: \w+( \w+)? has no (column )?'\w+'")
+_MISTAKE = re.compile(
+    r": \w+ is not defined(: did you mean .*)?$"
+    r"|: \w+( \w+)? has no (column )?'\w+'"
+    r"|: module '[\w.]+' has no attribute"
+    r"|: emit takes a key and a value, or a key alone$"
+    r"|: a value is called that is no function$"
+    r"|: \w+\(\) is called wrongly: "
+    r"|: columns are attributes of a row"
+    r"|: a record of one column is its value"
+    r"| raises, in Python too$"
+)
 """Reasons of the compiler's for what Python would not run either."""
 
 

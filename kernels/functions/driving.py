@@ -137,8 +137,9 @@ def unified(kinds: Iterable[Any], place: str) -> Output:
         return Output("int64", nullable)
     if bare and all(isinstance(kind, types.Integer | types.Float) for kind in bare):
         return Output("float64", nullable)
-    names = " and ".join(sorted({_title_in_place(kind) for kind in bare})) or "nothing but None"
-    raise CannotCompileError(f"{place} {names} in one place")
+    names = sorted({_title_in_place(kind) for kind in bare})
+    together = " in one place" if len(names) > 1 else ""
+    raise CannotCompileError(f"{place} {' and '.join(names) or 'nothing but None'}{together}")
 
 
 def _title_in_place(kind: Any) -> str:

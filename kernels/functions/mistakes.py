@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import dis
 import re
-from collections.abc import Sequence
-from types import CodeType
+import sys
+from collections.abc import Iterable, Sequence
+from types import CodeType, FunctionType
 from typing import Any
 
 from kernelmill.kernels.functions.titles import class_of
@@ -19,7 +21,10 @@ def mistake_in(text: str, function: Any, arguments: Sequence[Any]) -> str:
     columns = getattr(arguments[0], "fields", None) if arguments else None
     undefined = re.search(r"NameError: name '(\w+)' is not defined", text)
     if undefined:
-        return f"{undefined[1]} is not defined"
+        return f"{undefined[1]} is not defined" + _meant(undefined[1], _names_at_hand(function))
+    missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
+    if missing:
+        return f"{missing[0]}" + _meant(missing[2], dir(sys.modules.get(missing[1])))
     found = re.search(r"Unknown attribute '(\w+)' of type (.*)", text)
     if found and re.match(r"\w*Emit\b", found[2]):
         return f"emit has no {found[1]!r}: it has count, reject and to"
@@ -37,10 +42,25 @@ def mistake_in(text: str, function: Any, arguments: Sequence[Any]) -> str:
 def _of_attribute(name: str, kind: str) -> str:
     """That a value of numba's type `kind` has no such attribute in Python either, and which was meant; else ""."""
     known = class_of(kind)
-    if known is None or hasattr(known[0], name):
+    if known is None:
         return ""
-    near = difflib.get_close_matches(name, [one for one in dir(known[0]) if not one.startswith("_")], 1)
-    return f"{known[1]} has no {name!r}" + (f": did you mean {near[0]}?" if near else "")
+    if hasattr(known[0], name):
+        return f"{name} of {known[1]} is not supported in compiled functions"
+    return f"{known[1]} has no {name!r}" + _meant(name, dir(known[0]))
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    """The question which of these names was meant, if one is near."""
+    near = difflib.get_close_matches(name, [one for one in names if not one.startswith("_")], 1, 0.7)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def _names_at_hand(function: Any) -> list[str]:
+    """The names that a function could have meant: its own, its module's and Python's."""
+    if not isinstance(function, FunctionType):
+        return dir(builtins)
+    code = function.__code__
+    return [*code.co_varnames, *code.co_cellvars, *code.co_freevars, *function.__globals__, *dir(builtins)]
 
 
 def _is_called(code: CodeType | None, name: str) -> bool:

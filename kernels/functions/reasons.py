@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from kernelmill.kernels.functions.compilerwords import NOT, SILENT, plain_words
 from kernelmill.kernels.functions.formats import as_slices
 from kernelmill.kernels.functions.mistakes import mistake_in
 from kernelmill.kernels.functions.rewriting import source_is_at_hand, without_generator_expressions
@@ -23,26 +24,15 @@ from kernelmill.kernels.functions.walruses import with_loads
 from kernelmill.kernels.globalnames import globals_read
 from kernelmill.kernels.plainvalues import why_not_plain
 from kernelmill.kernels.sidevalues import RefusedSide, SideRef
-from kernelmill.kernels.text.growing import GROWS
-from kernelmill.kernels.text.patterns import TOO_MUCH
 from kernelmill.kernels.usercode import CannotCompileError
 
-_NOT = "not supported in compiled functions"
 _WHICH_NOT = "which is not supported in compiled functions for what it calls"
 _KNOWN_MODULES = ("math", "cmath", "operator", "numpy")
 _KNOWN_BUILTINS = frozenset(
     "abs all any bool chr complex dict divmod enumerate filter float format frozenset hash int iter len list map max "
     "min next ord pow range reversed round set slice sorted str sum tuple zip".split()
 )
-VALUES_COME_ONE_BY_ONE = "values come one by one: values = list(values) has them all"
 _RANDOM = ("random", "numpy.random", "secrets")
-
-
-_OF_THE_COMPILER = (
-    r".*(<function |@overload|\bType of #|mismatch: |key already in|NRT |args=\[|kws=|\bat 0x|Function\("
-    r"|Literal\[|unicode_type|OptionalType|LLVM|\bIR\b|\{i\d|index at \[)"
-)
-"""Words of the compiler's insides, which say nothing to a user."""
 
 
 class Found(NamedTuple):
@@ -92,8 +82,8 @@ def explained(
             return inner
         if line is None or path != function.__code__.co_filename:
             line, path = function.__code__.co_firstlineno, function.__code__.co_filename
-    why = _useful(str(problem))
-    return CannotCompileError(words_of(problem) if why in ("", _SILENT) else why, line, path)
+    why = plain_words(str(problem))
+    return CannotCompileError(words_of(problem) if why in ("", SILENT) else why, line, path)
 
 
 def _lowered(text: str) -> tuple[str, int] | None:
@@ -112,7 +102,7 @@ def _in_helper(text: str, helpers: set[str]) -> CannotCompileError | None:
     place = re.search(r"During: typing of .* at (.+) \((\d+)\)", rest)  # that of what is wrong comes first
     if inner is None or place is None:
         return None
-    return _in_helper(inner[2], helpers) or CannotCompileError(_useful(inner[2]), int(place[2]), place[1])
+    return _in_helper(inner[2], helpers) or CannotCompileError(plain_words(inner[2]), int(place[2]), place[1])
 
 
 def _helpers(function: FunctionType, seen: set[FunctionType]) -> set[str]:
@@ -126,104 +116,6 @@ def _helpers(function: FunctionType, seen: set[FunctionType]) -> set[str]:
     return names
 
 
-_OPERATORS = {
-    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "and_": "&",
-    "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
-    "ne": "!=", "contains": "in", "is_": "is", "getitem": "[...]", "static_getitem": "[...]", "setitem": "[...] =",
-    "delitem": "del", "iadd": "+=", "isub": "-=", "imul": "*=", "neg": "-", "percent": "%",
-    "pos": "+", "invert": "~", "not_": "not",
-}  # fmt: skip
-_NO_FUNCTION = (
-    r"No implementation of function Function\(<(?:built-in function|class|function) '?(?:user_|unicode_)?(\w+)\b.*>\)"
-)
-_SILENT = f"what is done here is {_NOT}"
-_COUNTS = "emit.{} takes a whole number after the name"
-_WORDS = (
-    (_NO_FUNCTION, "{} is not supported for such values"),
-    (r"Invalid use of BoundFunction\([\w.]*emit\.(count) .* parameters \(Literal\[str\]", _COUNTS),
-    (r"Invalid use of BoundFunction\([\w.]*emit\.(\w+)", "emit.{} takes a name that is written in the call"),
-    (r"Invalid use of BoundFunction\([\w.]*?(\w+) for ", "{} is not supported for such values"),
-    (
-        r"Invalid use of (Literal|\w+ is no|int64|float64|OptionalType|Text|unicode)",
-        "a value is called that is no function",
-    ),
-    (r"(Cannot __getitem__ on a literal list)", "a list of values of several types is not supported"),
-    (r"(Cannot cast Pieces)", "what split gives is put where a list stands: list(...) makes a list of it"),
-    (r"(Invalid use of getiter)", "a loop over such a value is not supported"),
-    (r"(Encountered unsupported exception)", "raising such an exception is not supported"),
-    (r".*(load_from_data_pointer)", "an iterator that leaves its function is not supported: let it give a list back"),
-    (
-        r"Cannot capture .* variable '(\w+)'",
-        "{} is a variable of the function around a lambda or function that is handed on: write a loop or [... for ...]",
-    ),
-    (r"(Illegal IR, del found)", "del of a variable is not supported"),
-    (r"(Cannot resolve setattr)", "an attribute cannot be given a value"),
-    (
-        r"Unknown attribute '(\w+)' of type (?:Text|unicode_type|Literal\[str\].*)$",
-        "the method {} of texts is not supported",
-    ),
-    (r"Unknown attribute '(\w+)' of type Pieces", "what split gives has no {} here: list(...) makes a list of it"),
-    (r"Unknown attribute '(\w+)' of type Module\((\w+)\)", "{} of that module is not supported"),
-    (r"Unknown attribute '(\w+)' of type", "the attribute {} is not supported"),
-    (
-        r"Cannot unify .* for '(?:\w*__locals__|\$|\w*vphi)()",
-        "what is made inside is{} now of one type, now of another",
-    ),
-    (r"Cannot unify .* for '([A-Za-z_]\w*?)(?:\.\d+)?'", "{} is now of one type, now of another"),
-    (r"(Cannot unify) ", "one expression is now of one type, now of another"),
-    (r"(Type of variable|Cannot infer|Cannot type|Undecided)", "the type of a value cannot be told"),
-    (r"[Uu]ntyped global name '(\w+)'", "{} is not supported"),
-    (_OF_THE_COMPILER, _SILENT),
-)
-"""What numba says, and the same in words; a function or an operator is named by {}."""
-
-
-_SIDE_WORDS = (
-    (rf"({re.escape(TOO_MUCH)})", "{}"),
-    (rf"({re.escape(GROWS)})", "{}"),
-    (r">>> (float|int)\(none\)", "{}() of None raises, in Python too"),
-    (r"(>>> (?:len|getitem|static_getitem|contains|reversed|setitem)\(Values\()", VALUES_COME_ONE_BY_ONE),
-    (r"getiter with parameters \(SideSet", "a loop over a set is not supported: its order is another in each process"),
-    (r"setitem\((?:Side|readonly)", "what a function looks up cannot be changed"),
-    (r"getitem\(Side\w+\(.*\), slice", "slices of a list that a function looks up are not supported"),
-    (r"getitem\(SideTable\(.*\), Literal\[str\]\((.*)\)\)", "the table has no column {!r}"),
-    (r"(?:contains|getitem)\(Side(?:Set|Dict)\((\w+)", "its keys are {}, and something else is looked up"),
-    (
-        r"contains\(SideList\((\w+)",
-        "a list of {} is searched for its own kind only, and not at all for floats or beside None",
-    ),
-)
-"""What numba says of side data (`sidetypes`), anywhere in its text, and the same in words."""
-
-
-def _useful(text: str) -> str:
-    """numba's error in plain words if it is a common one, else its first line that says something."""
-    for pattern, words in _SIDE_WORDS:
-        told = re.search(pattern, text)
-        if told:
-            return words.format(*told.groups())
-    lines = [line.strip() for line in text.splitlines()]
-    skipped = (
-        "- Resolution failure",
-        "Failed in ",
-        "During:",
-        "Use of unsupported",
-        "File ",
-        "There are",
-        "- Of which",
-        ">>>",
-        "Overload",
-    )
-    first = next((line for line in lines if line and not line.startswith(skipped)), lines[0] if lines else "")
-    for pattern, words in _WORDS:
-        found = re.match(pattern, first)
-        if found:
-            name = found[1]
-            shown = f"the operator {_OPERATORS[name]}" if name in _OPERATORS else f"{name}()"
-            return words.format(shown if "such values" in words else name)
-    return first
-
-
 def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
     """What numba does not take in the function and in those that it calls."""
     if function in seen:
@@ -232,9 +124,9 @@ def _places(function: FunctionType, seen: set[FunctionType]) -> Iterator[Found]:
     function = without_generator_expressions(function)
     code = function.__code__
     if code.co_flags & inspect.CO_VARKEYWORDS:
-        yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {_NOT}")
+        yield Found(code.co_filename, code.co_firstlineno, f"**kwargs are {NOT}")
     if code.co_flags & inspect.CO_VARARGS:
-        yield Found(code.co_filename, code.co_firstlineno, f"{code.co_name} takes *args, which are {_NOT}")
+        yield Found(code.co_filename, code.co_firstlineno, f"{code.co_name} takes *args, which are {NOT}")
     is_ours = (function.__module__ or "").startswith("kernelmill.")  # what stands for a builtin
     if code.co_kwonlyargcount and len(seen) > 1 and not is_ours:  # of a helper: the user's own are bound before
         kept = code.co_varnames[code.co_argcount]
@@ -267,34 +159,39 @@ def _places_in(code: CodeType, names: dict[str, Any]) -> Iterator[Found]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType) and constant.co_kwonlyargcount:  # before the dict of its defaults
             name, kept = constant.co_name, constant.co_varnames[constant.co_argcount]
-            why = f"{name} takes {kept} by name alone (*), which is {_NOT} for what is made inside a function"
+            why = f"{name} takes {kept} by name alone (*), which is {NOT} for what is made inside a function"
             yield Found(code.co_filename, constant.co_firstlineno, why)
     steps = list(dis.get_instructions(with_loads(as_slices(code))))
     for step, after, third in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=False):
         line = (step.positions.lineno if step.positions else None) or line
         why, is_certain = _of_step(step, after, names)
         if _is_walrus(step, after, third):
-            why = f"an assignment in an expression (:=) is {_NOT}: give it a line of its own"
+            why = f"an assignment in an expression (:=) is {NOT}: give it a line of its own"
         if why:
             yield Found(code.co_filename, line, why, is_certain, may_work=_may_work(step))
         if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars:
-            why = _WALRUS if _is_comprehension(code) else f"assigning {step.argval!r} of an outer function is {_NOT}"
+            why = _WALRUS if _is_comprehension(code) else f"assigning {step.argval!r} of an outer function is {NOT}"
             yield Found(code.co_filename, line, why, True)
     assigned = _assigned_in_comprehensions(code)
+    recursive = {one.co_name for one in code.co_consts if isinstance(one, CodeType) and one.co_name in one.co_freevars}
     for name, at in unbound_reads(code):
-        why = _WALRUS if name in assigned else f"{name} may have no value here, which is {_NOT}"
-        yield Found(code.co_filename, at, why, True)
+        why = (
+            f"{name} calls itself, which is {NOT}"
+            if name in recursive
+            else f"{name} may have no value here, which is {NOT}"
+        )
+        yield Found(code.co_filename, at, _WALRUS if name in assigned else why, True)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             if constant.co_name == "<genexpr>":
-                why = f"a generator expression is {_NOT} here"
+                why = f"a generator expression is {NOT} here"
                 if not source_is_at_hand(code):
                     why = "a generator expression takes the function's source, which is not at hand: write [...] for it"
                 yield Found(code.co_filename, constant.co_firstlineno, why)
             yield from _places_in(constant, names)
 
 
-_WALRUS = f"an assignment in an expression (:=) is {_NOT} within a comprehension"
+_WALRUS = f"an assignment in an expression (:=) is {NOT} within a comprehension"
 
 
 def _is_comprehension(code: CodeType) -> bool:
@@ -332,35 +229,35 @@ def _of_step(step: dis.Instruction, after: dis.Instruction | None, names: dict[s
             if hasattr(builtins, step.argval) and step.argval not in _KNOWN_BUILTINS:
                 is_class = isinstance(getattr(builtins, step.argval), type)
                 is_error = is_class and issubclass(getattr(builtins, step.argval), BaseException)
-                return ("" if is_error else f"{step.argval}() is {_NOT}"), step.argval in ("print", "input", "open")
+                return ("" if is_error else f"{step.argval}() is {NOT}"), step.argval in ("print", "input", "open")
         case "FORMAT_VALUE" | "CONVERT_VALUE" if (step.arg or 0) & 3:
-            return f"a conversion in an f-string (!r, !a), or text % values, is {_NOT}", False
+            return f"a conversion in an f-string (!r, !a), or text % values, is {NOT}", False
         case "MATCH_CLASS" | "MATCH_MAPPING" | "MATCH_SEQUENCE" | "MATCH_KEYS":
-            return f"match with such a pattern is {_NOT}: use if and elif", False
+            return f"match with such a pattern is {NOT}: use if and elif", False
         case "FORMAT_VALUE" if (step.arg or 0) & 4:
-            return f"this format specification is {_NOT}", False
+            return f"this format specification is {NOT}", False
         case "FORMAT_WITH_SPEC":
-            return f"this format specification is {_NOT}", False
+            return f"this format specification is {NOT}", False
         case "BUILD_MAP" | "BUILD_CONST_KEY_MAP" | "MAP_ADD" | "DICT_UPDATE" | "DICT_MERGE":
-            return f"a dict that is made inside a function is {_NOT}", False
+            return f"a dict that is made inside a function is {NOT}", False
         case "SET_UPDATE" | "BUILD_SET":
-            return f"a set that is written out is {_NOT} here: make it outside, as a global", False
+            return f"a set that is written out is {NOT} here: make it outside, as a global", False
         case "STORE_GLOBAL" | "DELETE_GLOBAL":
-            return f"assigning the global {step.argval!r} is {_NOT}", False
+            return f"assigning the global {step.argval!r} is {NOT}", False
         case "CALL_FUNCTION_EX":
-            return f"a call with *args or **kwargs is {_NOT}", False
+            return f"a call with *args or **kwargs is {NOT}", False
         case "RETURN_GENERATOR" | "YIELD_VALUE" | "ASYNC_GEN_WRAP":
-            return f"a generator is {_NOT} here", False
+            return f"a generator is {NOT} here", False
         case "BEFORE_WITH" | "LOAD_SPECIAL":
-            return f"with is {_NOT}", False
+            return f"with is {NOT}", False
         case "IMPORT_NAME":
-            return f"an import inside a function is {_NOT}", False
+            return f"an import inside a function is {NOT}", False
         case "LOAD_BUILD_CLASS":
-            return f"a class is {_NOT}", False
+            return f"a class is {NOT}", False
         case "UNPACK_EX":
-            return f"a starred name (a, *b = ...) is {_NOT}", False
+            return f"a starred name (a, *b = ...) is {NOT}", False
         case "LOAD_METHOD" | "LOAD_ATTR" if step.argval in ("format", "format_map"):
-            return f"str.{step.argval} is {_NOT}", False
+            return f"str.{step.argval} is {NOT}", False
     return "", False
 
 
@@ -374,19 +271,19 @@ def _of_value(name: str, value: Any, attribute: str | None) -> tuple[str, bool]:
     if isinstance(value, ModuleType) and f"{module}.{attribute}" in _RANDOM:
         module = f"{module}.{attribute}"
     if module in _RANDOM or type(getattr(value, "__self__", None)).__module__ == "random":
-        return f"{title} is {_NOT}: its numbers would be others", True
+        return f"{title} is {NOT}: its numbers would be others", True
     if value is re and attribute in ("findall", None):
         return "", False
     if isinstance(value, ModuleType):
-        return ("" if module in _KNOWN_MODULES else f"{title} is {_NOT}"), False
+        return ("" if module in _KNOWN_MODULES else f"{title} is {NOT}"), False
     if isinstance(value, RefusedSide):
         return value.why, False
     if isinstance(value, dict | list | set | frozenset | bytearray):
-        return f"{name} is a {type(value).__name__}, which is {_NOT} here", False
-    if isinstance(value, re.Pattern) and attribute in ("findall", None):
-        return "", False
+        return f"{name} is a {type(value).__name__}, which is {NOT} here", False
+    if isinstance(value, re.Pattern):
+        return ("" if attribute in ("findall", None) else f"{title} is {NOT}"), False
     is_plain = isinstance(value, None | bool | int | float | complex | str | bytes | tuple | FunctionType)
     if is_plain or type(value).__module__ in ("numpy", "numba.core.registry", "builtins", SideRef.__module__):
         is_class = isinstance(value, type) and value.__module__ not in ("builtins", "numpy")
-        return (f"{name} is a class, which is {_NOT}" if is_class else ""), False
-    return f"{name} is an instance of {type(value).__name__}, which is {_NOT}", False
+        return (f"{name} is a class, which is {NOT}" if is_class else ""), False
+    return f"{name} is an instance of {type(value).__name__}, which is {NOT}", False

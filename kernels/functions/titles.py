@@ -21,9 +21,30 @@ _TITLES = (
     (types.BaseTuple, "a tuple"),
     (types.UnicodeType, "text"),
     (types.NoneType, "None"),
+    (types.BoundFunction, "a method that is not called"),
+    (types.Bytes, "bytes"),
+    (types.Array, "an array"),
+    (types.RangeType, "a range"),
+    (types.SliceType, "a slice"),
+    (types.Generator, "a generator"),
+    (types.IteratorType, "an iterator"),
+    (types.Module, "a module"),
+    (types.ClassType | types.NumberClass, "a class"),
+    (types.Callable, "a function"),
 )
 _PLURALS = {"a bool": "bools", "an int": "ints", "a float": "floats", "text": "texts", "a tuple": "tuples"}
-_BARE = {bool: types.boolean, int: types.int64, float: types.float64, str: TEXT}
+_CLASSES: dict[type, str] = {str: "text", bytes: "bytes", int: "an int", float: "a float", list: "a list"}
+_BEGINS: tuple[tuple[str, type | None], ...] = (
+    ("OptionalType(", None),
+    ("Text.encode", bytes),
+    ("Text", str),
+    ("unicode_type", str),
+    ("Literal[str]", str),
+    ("int64", int),
+    ("Literal[int]", int),
+    ("float64", float),
+    ("list(", list),
+)
 
 
 def title_of(kind: Any) -> str:
@@ -44,10 +65,9 @@ def items_title(kind: Any) -> str:
 
 
 def class_of(text: str) -> tuple[type, str] | None:
-    """Python's class, with its title, of values whose type numba writes so; None for other than str, int and float."""
-    for begin, found in (("OptionalType(", None), ("Text", str), ("unicode_type", str), ("Literal[str]", str),
-                         ("int64", int), ("Literal[int]", int), ("float64", float), ("list(", list)):  # fmt: skip
+    """Python's class, with its title, of values whose type numba writes so; None for others than these."""
+    for begin, found in _BEGINS:
         if text.startswith(begin):
             inner = text.removeprefix(begin)
-            return class_of(inner) if found is None else (found, title_of(_BARE[found]) if found in _BARE else "a list")
+            return class_of(inner) if found is None else (found, _CLASSES[found])
     return None

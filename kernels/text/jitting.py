@@ -125,6 +125,10 @@ def _compile(key: Key) -> _Helper:
     for attribute in _ATTRIBUTES.get(function, ()):
         library.get_function(made.fndesc.mangled_name).add_function_attribute(attribute)
     found = _joined(key, made.fndesc, made.signature, library, library.called)
+    kind = made.signature.return_type
+    if isinstance(kind, types.Generator):
+        # numba knows its own library alone, and would load what goes on with it, as list() does, without those it calls
+        target.insert_generator(kind, target.get_generator_desc(kind), found.libraries)
     _write(key, found, library)
     return found
 
@@ -213,7 +217,10 @@ def _registered(function: Function, name: str) -> Function:
         key = function
 
         def generic(self, args, kws):
-            bound = pysig.bind(*args, **kws).arguments
+            try:
+                bound = pysig.bind(*args, **kws).arguments
+            except TypeError as problem:
+                raise TypeError(f"{function.__name__}() is called wrongly: {problem}") from None
             passed = tuple(
                 as_argument(bound[name] if name in bound else self.context.resolve_value_type(parameter.default))
                 for name, parameter in pysig.parameters.items()
