@@ -4,7 +4,7 @@ A map attempt leaves `<scratch>/<worker>/<job>/<attempt>/<output>.data` and `.in
 engine/shuffle/block back to back. The index, all numbers little-endian:
 
     offset  bytes
-    0       4    magic "KMI3"
+    0       4    magic "KMI4"
     4       4    schema length in bytes, u32
     8       4    number of partitions, u32
     12      4    number of pieces, u32
@@ -51,7 +51,7 @@ _HEAD = struct.Struct("<4sIII16s6IQ")
 _PIECE = struct.Struct("<7Q")
 _SUM = struct.Struct("<Q")
 _FIRST = struct.Struct("<I")
-_MAGIC = b"KMI3"
+_MAGIC = b"KMI4"
 _MODULUS = 1 << 64
 _READ_BYTES = 1 << 20
 

@@ -10,6 +10,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +45,7 @@ from kernelmill.engine.durable import fsync_folders, output_error, output_errors
 from kernelmill.engine.errors import Code, KernelmillError, error
 from kernelmill.engine.exec.context import Scratch, TaskResult
 from kernelmill.engine.exec.needs import kernels_of
+from kernelmill.engine.exec.rowsums import kernels_of_rows
 from kernelmill.engine.exec.task import run_task
 from kernelmill.engine.grants import plan_grants
 from kernelmill.engine.plan.physical import MapBatches, MapColumn, MapGroups
@@ -188,7 +191,7 @@ class SlotJob:
         key, job = order.task, self._job
         task, pipeline = job.task(key.stage, key.index), job.plan.pipelines[key.stage]
         if key.stage not in self._stages_loaded:
-            _jit.load(kernels_of([pipeline]), lambda name: self._whereabouts.phase("compile"))
+            _jit.load(self._kernels_of(key.stage), lambda name: self._whereabouts.phase("compile"))
             self._stages_loaded.add(key.stage)
         files = _AttemptFolder(job, order.attempt, self._had_staging)
         is_probe = order.only is not None
@@ -234,6 +237,12 @@ class SlotJob:
         read = self._whereabouts.place
         rows = sum(each.rows for each in consumed) or read.first_row + read.rows
         return record, consumed, rows, read.size_bytes
+
+    def _kernels_of(self, stage: int) -> list[Callable[..., Any]]:
+        """What its tasks call, those that check the rows that it leaves among them."""
+        pipeline = self._job.plan.pipelines[stage]
+        made = () if self._job.writes_files(stage) else (pipeline.schema, *(each.schema for each in pipeline.branches))
+        return [*kernels_of([pipeline]), *chain.from_iterable(map(kernels_of_rows, made))]
 
     def _schema_of(self, ref: BlockRef) -> pa.Schema:
         pipeline = self._job.plan.pipelines[ref.stage]

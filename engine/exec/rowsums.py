@@ -1,12 +1,14 @@
 """Checksums of rows that do not depend on their order: what a map task makes again is compared by them.
 
-A row's checksum is XXH64 over the bytes of the partition hash's contract (`kernels/hashing`), column by column, under a
-seed of its own; rows of a block are summed modulo 2^64 and xored. Types that cannot be keys are hashed too: a list by
-its length and the sum of its items' hashes, each seeded with its position; a struct by its fields.
+A row's checksum (`kernels/rowchecks`) is of the bytes of the partition hash's contract (`kernels/hashing`), column by
+column, from a seed of its own; rows of a block are summed modulo 2^64 and xored. Types that cannot be keys have one
+too: a list by its length and the sum of its items' checksums, each begun with its position; a struct by its fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +25,10 @@ from kernelmill.engine.batch import (
     validity_bytes,
     view_of,
 )
-from kernelmill.engine.lazymodules import pc
-from kernelmill.kernels import hashing
+from kernelmill.kernels import rowchecks
 
 ROW_SEED = np.uint64(0x726F77636865636B)
-"""The seed of a row's first column: the bytes "rowcheck" read as a big-endian number."""
-_NO_NULLS = np.empty(0, np.uint8)
+"""Where a row's checksum begins: the bytes "rowcheck" read as a big-endian number."""
 
 
 class RowSums(NamedTuple):
@@ -45,58 +45,101 @@ class RowSums(NamedTuple):
 
 def row_sums(batch: pa.RecordBatch) -> RowSums:
     """The checksums of a batch's rows: equal for equal rows in any order."""
-    hashes = np.full(batch.num_rows, ROW_SEED, np.uint64)
+    checks = np.full(batch.num_rows, ROW_SEED, np.uint64)
     for column in batch.columns:
-        _hash(column, hashes)
-    return RowSums(batch.num_rows, int(hashes.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(hashes)))
+        _mix(column, checks)
+    totals = np.zeros(2, np.uint64)
+    rowchecks.add_rows(checks, totals)
+    return RowSums(batch.num_rows, int(totals[0]), int(totals[1]))
 
 
-def _hash(column: pa.Array[Any], hashes: Words) -> None:
-    """Hash one column into `hashes`, which hold each row's seed."""
+def kernels_of_rows(schema: pa.Schema) -> list[Callable[..., Any]]:
+    """The kernels that `row_sums` calls for such rows."""
+    return list(dict.fromkeys([*chain.from_iterable(map(_kernels_of, schema.types)), rowchecks.add_rows]))
+
+
+def _kernels_of(dtype: Any) -> Iterator[Callable[..., Any]]:
+    t = pa.types
+    if t.is_dictionary(dtype):
+        yield from _kernels_of(dtype.value_type)
+    elif t.is_struct(dtype):
+        yield rowchecks.mix_words
+        yield from chain.from_iterable(_kernels_of(field.type) for field in dtype)
+    elif _is_list(dtype) and is_word_like(dtype.value_type):
+        yield rowchecks.mix_word_lists
+    elif _is_list(dtype):
+        yield from (rowchecks.begin_items, *_kernels_of(dtype.value_type), rowchecks.mix_lists)
+    elif t.is_map(dtype):
+        yield from _kernels_of(pa.list_(pa.struct([("key", dtype.key_type), ("value", dtype.item_type)])))
+    elif isinstance(dtype, pa.BaseExtensionType):
+        yield from _kernels_of(dtype.storage_type)
+    else:
+        is_word = is_word_like(dtype) or t.is_null(dtype) or t.is_decimal128(dtype) or t.is_decimal256(dtype)
+        yield rowchecks.mix_words if is_word else rowchecks.mix_strings
+
+
+def _is_list(dtype: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_list(dtype) or t.is_large_list(dtype) or t.is_fixed_size_list(dtype))
+
+
+def _mix(column: pa.Array[Any], checks: Words) -> None:
+    """Take one column into the rows' checksums."""
     values: Any = plain(column)
     dtype, t = values.type, pa.types
     if is_string_like(dtype):
-        hashing.hash_strings(*strings_view(values), validity_bytes(values), hashes)
+        rowchecks.mix_strings(*strings_view(values), validity_bytes(values), checks)
     elif is_word_like(dtype):
-        hashing.hash_words(key_words(values), validity_bytes(values), hashes)
+        rowchecks.mix_words(key_words(values), validity_bytes(values), checks)
     elif t.is_null(dtype):
-        hashing.hash_words(np.zeros(len(values), np.uint64), np.zeros(len(values), np.uint8), hashes)
+        rowchecks.mix_words(np.zeros(len(values), np.uint64), np.zeros(len(values), np.uint8), checks)
     elif t.is_decimal128(dtype) or t.is_decimal256(dtype):
         words = dtype.bit_width // 64
         view = view_of(values.buffers()[1], np.uint64, values.offset * words, len(values) * words)
         for word in range(words):
-            hashing.hash_words(np.ascontiguousarray(view[word::words]), validity_bytes(values), hashes)
+            rowchecks.mix_words(np.ascontiguousarray(view[word::words]), validity_bytes(values), checks)
     elif t.is_struct(dtype):
-        hashing.hash_words(np.zeros(len(values), np.uint64), validity_bytes(values), hashes)
+        rowchecks.mix_words(np.zeros(len(values), np.uint64), validity_bytes(values), checks)
         for field in values.flatten():
-            _hash(field, hashes)
-    elif t.is_list(dtype) or t.is_large_list(dtype) or t.is_fixed_size_list(dtype):
-        _hash_lists(values, hashes)
+            _mix(field, checks)
+    elif _is_list(dtype):
+        _mix_lists(values, checks)
     elif t.is_map(dtype):
         entry = pa.struct([pa.field("key", dtype.key_type), pa.field("value", dtype.item_type)])
-        _hash(values.cast(pa.list_(entry)), hashes)
+        _mix(values.cast(pa.list_(entry)), checks)
     elif isinstance(values, pa.ExtensionArray):
-        _hash(values.storage, hashes)
+        _mix(values.storage, checks)
     else:
-        _hash(values.cast(pa.binary()) if t.is_fixed_size_binary(dtype) else _texts(values), hashes)
+        _mix(values.cast(pa.binary()) if t.is_fixed_size_binary(dtype) else _texts(values), checks)
 
 
-def _hash_lists(values: Any, hashes: Words) -> None:
-    lengths: NDArray[np.int64] = pc.list_value_length(values).fill_null(0).cast(pa.int64()).to_numpy()
-    if pa.types.is_fixed_size_list(values.type):  # flatten leaves out the items of null lists, as here
-        lengths = np.where(values.is_valid().to_numpy(zero_copy_only=False), lengths, 0)
-    starts = np.cumsum(lengths) - lengths
-    items = values.flatten()
-    positions = np.arange(len(items), dtype=np.int64) - np.repeat(starts, lengths)
-    seeds = np.full(len(items), ROW_SEED, np.uint64)
-    hashing.hash_words(positions.view(np.uint64), _NO_NULLS, seeds)
-    _hash(items, seeds)
-    sums = np.zeros(len(values), np.uint64)
-    filled = lengths > 0
-    if filled.any():
-        sums[filled] = np.add.reduceat(seeds, starts[filled])
-    hashing.hash_words(lengths.view(np.uint64), validity_bytes(values), hashes)
-    hashing.hash_words(sums, _NO_NULLS, hashes)
+def _mix_lists(values: Any, checks: Words) -> None:
+    if not len(values):
+        return
+    offsets = _offsets(values)
+    first, last = int(offsets[0]), int(offsets[-1])
+    items = plain(values.values.slice(first, last - first))
+    if is_word_like(items.type):
+        words, valid = key_words(items), validity_bytes(items)
+        rowchecks.mix_word_lists(offsets, first, words, valid, validity_bytes(values), ROW_SEED, checks)
+        return
+    item_checks = np.empty(last - first, np.uint64)
+    rowchecks.begin_items(offsets, first, ROW_SEED, item_checks)
+    _mix(items, item_checks)
+    rowchecks.mix_lists(offsets, first, item_checks, validity_bytes(values), checks)
+
+
+def _offsets(values: Any) -> NDArray[np.int32]:
+    """Where the lists of an array begin and end in its values."""
+    if pa.types.is_fixed_size_list(values.type):
+        size = values.type.list_size
+        places = np.arange(values.offset, values.offset + len(values) + 1, dtype=np.int64) * size
+    elif pa.types.is_large_list(values.type):
+        places = view_of(values.buffers()[1], np.int64, values.offset, len(values) + 1)
+    else:
+        return view_of(values.buffers()[1], np.int32, values.offset, len(values) + 1)
+    narrow: NDArray[np.int32] = places.astype(np.int32)
+    return narrow
 
 
 def _texts(values: Any) -> pa.Array[Any]:
