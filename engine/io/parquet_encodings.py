@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from kernelmill.engine.batch import numbers_of, validity_bytes
 from kernelmill.engine.io.parquet_texts import has_own_statistics, only_array
 from kernelmill.engine.lazymodules import pc
 
@@ -39,7 +41,20 @@ def repeats(column: Any) -> bool:
     """Whether values are there often enough for a dictionary: 16,384 rows of 131,072 values have 94 % of their own."""
     sample = column.slice(0, _SAMPLE_ROWS)
     valid = len(sample) - sample.null_count
-    return bool(valid < _SAMPLE_ROWS_MIN or pc.count_distinct(sample).as_py() * 16 <= valid * 15)
+    return bool(valid < _SAMPLE_ROWS_MIN or _distinct(sample) * 16 <= valid * 15)
+
+
+def _distinct(sample: Any) -> int:
+    """How many values there are, nulls not counted.
+
+    Whole numbers are sorted: 0.07 ms instead of 0.13 to 1.2, and a word count never loads pyarrow.compute, 15 ms that
+    the first writing task would wait for.
+    """
+    if not _is_whole(sample.type):
+        return int(pc.count_distinct(sample).as_py())
+    values, validity = numbers_of(sample), validity_bytes(sample)
+    ordered = np.sort(values[validity.view(np.bool_)] if validity.size else values)
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + min(ordered.size, 1)
 
 
 def _is_single(kind: pa.DataType) -> bool:

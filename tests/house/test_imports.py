@@ -67,6 +67,15 @@ def test_a_plan_of_verbs_on_text_loads_nothing_dear_that_it_has_no_use_for():
     assert modules_loaded_by(statement) & {"pyarrow.compute", "pyarrow.parquet", "html.entities"} == set()
 
 
+def test_a_word_count_that_is_written_never_loads_what_computes_on_arrow(tmp_path):
+    text = str(ROOT / "data" / "kjv" / "01-genesis.txt")
+    plan = f"km.scan_text({text!r}).select(w=km.col('line').str.tokenize()).explode('w').group_by('w').agg(km.len())"
+    statement = f"import kernelmill as km; {plan}.sink_parquet({str(tmp_path / 'out')!r}, progress=False)"
+    loaded = modules_loaded_by(statement)
+    assert "pyarrow.parquet" in loaded
+    assert "pyarrow.compute" not in loaded
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["wordcount", "--help"], ["demo", "--help"], ["keys", "--help"], ["config"], ["error"]],
