@@ -1,5 +1,9 @@
 import gc
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from kernelmill.engine.lazymodules import imported
@@ -78,3 +82,35 @@ def test_objects_that_somebody_froze_stay_frozen(module):
         assert gc.get_freeze_count() >= frozen - 100 > 0
     finally:
         gc.unfreeze()
+
+
+SPINS = "OPENBLAS_THREAD_TIMEOUT"
+ASKS = "import os\nfound = os.environ.get('OPENBLAS_THREAD_TIMEOUT')"
+
+
+def test_numpy_is_imported_with_blas_threads_that_sleep_soon_and_the_environment_is_as_before(module, monkeypatch):
+    monkeypatch.delenv(SPINS, raising=False)
+    monkeypatch.delitem(sys.modules, "numpy")
+    assert imported(module(ASKS)).found == "20" and SPINS not in os.environ
+    with pytest.raises(KeyError):
+        imported(module("raise KeyError('it fails')"))
+    assert SPINS not in os.environ
+
+
+def test_what_the_environment_says_of_blas_threads_holds(module, monkeypatch):
+    monkeypatch.setenv(SPINS, "26")
+    monkeypatch.delitem(sys.modules, "numpy")
+    assert imported(module(ASKS)).found == "26" and os.environ[SPINS] == "26"
+
+
+def test_nothing_is_said_of_blas_threads_that_run_already(module, monkeypatch):
+    monkeypatch.delenv(SPINS, raising=False)
+    monkeypatch.setitem(sys.modules, "numpy", np)
+    assert imported(module(ASKS)).found is None
+
+
+def test_our_first_name_is_what_imports_numpy():
+    told = "'numpy' in sys.modules"
+    code = f"import sys, kernelmill as km; before = {told}; km.col; print(before, {told})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
