@@ -28,7 +28,7 @@ from kernelmill.cluster.worker.events import Sample, Want
 from kernelmill.cluster.worker.inputs import InputBook, pair_frame
 from kernelmill.cluster.worker.pool import Pool, Slot
 from kernelmill.cluster.worker.slotframes import BlockWanted, CancelTask, CloseJob, RunTask, SourceInputs
-from kernelmill.cluster.worker.watch import Watch
+from kernelmill.cluster.worker.watch import COMPILE_S, START_S, Watch
 from kernelmill.engine.errors import Code
 
 CONNECTING: Final = "CONNECTING"
@@ -76,10 +76,10 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     orphan_s: float = 3600.0
     cancel_grace_s: float = 2.0
     inputs_s: float = 5.0
-    start_s: float = 60.0
+    start_s: float = START_S
     hung_s: float = 30.0
     hung_batches: float = 10.0
-    compile_s: float = 300.0
+    compile_s: float = COMPILE_S
     stopped_s: float = 3.0
     refetch_s: float = 3.0
     parts_s_max: float = 8.0  # between two tries to fetch the parts of a job

@@ -36,7 +36,7 @@ from kernelmill.cluster.worker.slotframes import (
 )
 from kernelmill.cluster.worker.slottask import SlotJob
 from kernelmill.cluster.worker.tries import TURN_S, Tries, TryProcess
-from kernelmill.cluster.worker.watch import is_own, patience_s, takes_memory
+from kernelmill.cluster.worker.watch import COMPILE_S, is_own, patience_s, takes_memory
 from kernelmill.engine.errors import Code, error
 
 PROBE_SHARE = 0.1
@@ -59,7 +59,8 @@ class Death(NamedTuple):
 class Isolation:
     """Runs one attempt in children of this process; `send` passes frames on to the supervisor.
 
-    hung_s, probe_s: how long children may be silent, if not the job's `hung_ms`, and PROBE_SHARE of it.
+    hung_s, probe_s: how long children may be silent, if not the job's `hung_ms`, and PROBE_SHARE of it. compile_s: the
+    same while they open the job, or compile.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Isolation:
         *,
         hung_s: float | None = None,
         probe_s: float | None = None,
+        compile_s: float = COMPILE_S,
     ) -> None:
         self.attempt, self._order = order.attempt, order
         self._opening, self._job, self._desk, self._whereabouts = opening, job, desk, whereabouts
@@ -80,6 +82,7 @@ class Isolation:
         self._send = send
         self._hung_s = given_s if hung_s is None else hung_s
         self._probe_s = PROBE_SHARE * given_s if probe_s is None else probe_s
+        self._compile_s = compile_s
         self._memory_bytes_max = opening.memory_bytes + _HEADROOM_BYTES
         self._last = SlotPlace()
         self._tries = Tries()
@@ -232,19 +235,22 @@ class Isolation:
                 case _:
                     raise error(Code.INTERNAL, f"a child of a slot said {type(frame).__name__}")
             held_bytes = child.resident_bytes()
-            if has_moved or self._last.epoch == 0 or self._last.phase in ("compile", "fetch"):
-                alive_s, alive_bytes = time.monotonic(), held_bytes  # it starts, compiles, or waits for others
+            phase, is_begun = self._last.phase, self._last.epoch != 0
+            if has_moved or (is_begun and phase == "fetch"):
+                alive_s, alive_bytes = time.monotonic(), held_bytes  # or it waits for others
             if held_bytes > self._memory_bytes_max:
                 self._end_child()
                 return Death("OOM_KILLED", f"took more than {self._memory_bytes_max:,} bytes of memory")
-            phase = self._last.phase
-            if time.monotonic() >= alive_s + patience_s(phase, hung_s):
+            silent_s = patience_s(phase, hung_s)
+            if not is_begun or phase == "compile":
+                silent_s = max(self._compile_s, hung_s)  # it opens the job, or compiles
+            if time.monotonic() >= alive_s + silent_s:
                 self._end_child()
                 grown_bytes = held_bytes - alive_bytes
                 if not is_own(phase) and takes_memory(grown_bytes, self._memory_bytes_max - held_bytes):
-                    text = f"took {grown_bytes:,} bytes of memory in {hung_s:g} s without a sign of life"
+                    text = f"took {grown_bytes:,} bytes of memory in {silent_s:g} s without a sign of life"
                     return Death("OOM_KILLED", text)
-                return Death("HUNG", f"was held up: no sign of life for {patience_s(phase, hung_s):g} s")
+                return Death("HUNG", f"was held up: no sign of life for {silent_s:g} s")
 
     def _live(self) -> None:
         """Give a sign of life, for whether a child hangs is found out here; end all if the attempt is cancelled."""

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from kernelmill.cluster import messages
 from kernelmill.cluster.worker import attempts as states
-from kernelmill.cluster.worker import blocks, lineup, sessions, slotframes, work
+from kernelmill.cluster.worker import blocks, lineup, openings, sessions, slotframes, work
 from kernelmill.cluster.worker import events as told
 from kernelmill.cluster.worker import pool as slots
 from kernelmill.cluster.worker.attempts import found
@@ -47,8 +47,8 @@ _ON_MESSAGE: Final[dict[type, Callable[[Bench, Any], None]]] = {
 
 _ON_FRAME: Final[dict[type, Callable[[Bench, Any, Any], None]]] = {
     slotframes.SlotReady: work.on_slot_ready,
-    slotframes.JobOpened: work.on_job_opened,
-    slotframes.JobRefused: work.on_job_refused,
+    slotframes.JobOpened: openings.on_job_opened,
+    slotframes.JobRefused: openings.on_job_refused,
     slotframes.BlockWanted: blocks.on_block_wanted,
     slotframes.TaskDone: work.on_task_done,
     slotframes.TaskFailed: work.on_task_failed,

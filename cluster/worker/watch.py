@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from statistics import median
+from typing import Final
 
 from kernelmill.cluster.worker.events import SlotSample
 
+START_S: Final = 60.0
+"""How long a process may take to start, and to open a job; see `WorkerSettings`."""
+COMPILE_S: Final = 300.0
 _BATCHES_KEPT = 31
 _GROWN_BYTES_MIN = 16 << 20
 _SILENCES = 10

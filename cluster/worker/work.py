@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kernelmill.cluster.fields import JobId, has_code
+from kernelmill.cluster.fields import has_code
 from kernelmill.cluster.messages import (
     Assign,
     CancelAttempt,
@@ -19,8 +19,8 @@ from kernelmill.cluster.messages import (
 )
 from kernelmill.cluster.worker import attempts as states
 from kernelmill.cluster.worker import events as out
+from kernelmill.cluster.worker import openings, sessions
 from kernelmill.cluster.worker import pool as slots
-from kernelmill.cluster.worker import sessions
 from kernelmill.cluster.worker.attempts import Attempt, assigned
 from kernelmill.cluster.worker.bench import Bench, JobHere
 from kernelmill.cluster.worker.blocks import on_places_changed
@@ -28,8 +28,6 @@ from kernelmill.cluster.worker.events import PartsCame, PartsMissed, SlotDied, S
 from kernelmill.cluster.worker.lineup import end_given, fill_lines, of_slot
 from kernelmill.cluster.worker.pool import Slot
 from kernelmill.cluster.worker.slotframes import (
-    JobOpened,
-    JobRefused,
     SlotReady,
     TaskDone,
     TaskFailed,
@@ -37,15 +35,6 @@ from kernelmill.cluster.worker.slotframes import (
 from kernelmill.cluster.worker.watch import is_own, takes_memory
 
 LINE_CHARS_MAX = 1024
-_REFUSALS = {
-    "INPUT_CHANGED": "INPUT_CHANGED",
-    "DISK_FULL": "DISK_FULL",
-    "BAD_SETTING": "ROOT_MISSING",
-    "MEMORY_LIMIT": "WORKER_SMALL",
-}
-"""What the master does about a job that was not opened, by the error's code; others are CODE_REFUSED."""
-_PASSING = slots.STARTING, slots.OPENING, slots.CLOSING  # none of these lasts
-_HUNG = "no progress for too long"
 WRITERS_MAX = 256  # attempts whose lines wait for the next beat
 
 
@@ -153,7 +142,7 @@ def on_parts_missed(bench: Bench, event: PartsMissed) -> None:
     job.is_bringing = False
     job.bring_at_s = bench.now + min(bench.settings.parts_s_max, 2.0**job.misses)
     job.misses += 1
-    for attempt in _waiting_of(bench, event.job):
+    for attempt in openings.waiting_of(bench, event.job):
         bench.fail(attempt, event.failure, event.text)
 
 
@@ -161,25 +150,6 @@ def on_slot_ready(bench: Bench, slot: Slot, frame: SlotReady) -> None:
     """A process is there for the next job: a new one, or one that has closed the job before."""
     bench.starts_failed = 0
     slot.move(slots.READY, bench.now)
-
-
-def on_job_opened(bench: Bench, slot: Slot, frame: JobOpened) -> None:
-    """A slot may run what it opened the job for, or what else of the job waits."""
-    slot.move(slots.JOB_OPENED, bench.now)
-    attempt = bench.attempts.get(slot.attempt) if slot.attempt is not None else None
-    slot.attempt = None
-    if attempt is not None:
-        attempt.slot = None  # `settle` starts it, unless another of its job waits for longer
-
-
-def on_job_refused(bench: Bench, slot: Slot, frame: JobRefused) -> None:
-    """No slot here may open this job: its signature, versions or parts, or this worker's roots or memory do not do."""
-    code = _REFUSALS.get(frame.problem.code, "CODE_REFUSED")
-    slot.attempt = None
-    bench.kill(slot)
-    for attempt in _waiting_of(bench, frame.job):
-        attempt.slot = None
-        bench.end_failed(attempt, Failed(attempt.name, code, "", frame.problem, None, ()), states.BROKE)
 
 
 def on_task_done(bench: Bench, slot: Slot, frame: TaskDone) -> None:
@@ -326,11 +296,13 @@ def pass_time(bench: Bench) -> None:
         bench.seen["was stopped"] += 1
         for watch in bench.watches.values():
             watch.alive_s = bench.now
+        for slot in bench.pool.in_state(*openings.PASSING):
+            slot.since_s = bench.now
     for sample in bench.sample.slots:
         _look(bench, sample)
-    for slot in bench.pool.in_state(*_PASSING):
-        if slot.since_s + settings.start_s <= bench.now:
-            bench.kill(slot, "HUNG", _HUNG)
+    for slot in bench.pool.in_state(*openings.PASSING):
+        if slot.since_s + openings.passing_s(bench, slot) <= bench.now:
+            openings.end_passing(bench, slot)
     for attempt in list(bench.stopping.values()):
         if attempt.stop_at_s is not None and attempt.stop_at_s <= bench.now and attempt.slot is not None:
             del bench.stopping[attempt.name]
@@ -354,13 +326,18 @@ def pass_time(bench: Bench) -> None:
 
 def _look(bench: Bench, sample: out.SlotSample) -> None:
     slot, settings = bench.pool.slots.get(sample.slot), bench.settings
-    if slot is None or slot.state != slots.BUSY:
+    if slot is None or (slot.state != slots.BUSY and not openings.opens_code(bench, slot)):
         return
     rss_bytes, rss_bytes_max = sample.rss_bytes, settings.slot_rss_bytes_max
     if rss_bytes > rss_bytes_max:
         bench.seen["slot over its memory"] += 1
-        text = f"the task's process holds {rss_bytes:,} bytes of memory, of {rss_bytes_max:,} that it may"
-        bench.kill(slot, "OOM_KILLED", text)
+        text = f"holds {rss_bytes:,} bytes of memory, of {rss_bytes_max:,} that it may"
+        if slot.state == slots.BUSY:
+            bench.kill(slot, "OOM_KILLED", f"the task's process {text}")
+        else:
+            openings.refuse_for_memory(bench, slot, text)
+        return
+    if slot.state != slots.BUSY:
         return
     name = next((name for name in slot.given if name.attempt == sample.attempt), None)
     if name is None:
@@ -382,14 +359,9 @@ def _look(bench: Bench, sample: out.SlotSample) -> None:
 
 def next_deadline(bench: Bench) -> list[float]:
     """When pass_time has something to do that cannot wait for the next sample."""
-    settings = bench.settings
     due = [each.stop_at_s for each in bench.stopping.values() if each.stop_at_s is not None]
-    due += [slot.since_s + settings.start_s for slot in bench.pool.in_state(*_PASSING)]
+    due += [slot.since_s + openings.passing_s(bench, slot) for slot in bench.pool.in_state(*openings.PASSING)]
     if bench.starts_failed and bench.start_at_s > bench.now:
         due.append(bench.start_at_s)
     jobs = [bench.jobs[id_] for id_ in {name.job for name in bench.waiting}]
     return due + [job.bring_at_s for job in jobs if job.bring_at_s > bench.now and not job.has_parts]
-
-
-def _waiting_of(bench: Bench, job: JobId) -> list[Attempt]:
-    return [bench.attempts[name] for name in bench.waiting if name.job == job]

@@ -80,6 +80,7 @@ def _source_batches(
     if split.number < 0:
         return
     first, name = 0, source.split_name(split)
+    context.check_cancelled()  # a sign of life: from here on what is silent is the source, not a compiler
     for batch in source.read(split):
         context.check_cancelled()
 

@@ -250,7 +250,8 @@ def test_a_batch_that_takes_too_long_says_how_batches_become_smaller(data, tmp_p
     assert "split_size=" in failed.problem.hint and "--hung-after" in failed.problem.hint
 
 
-def test_a_source_that_is_silent_is_named_with_the_patience_that_it_needs(data, tmp_path):
+@pytest.mark.parametrize("gives_first", [True, False])
+def test_a_source_that_is_silent_is_named_with_the_patience_that_it_needs(gives_first, data, tmp_path):
     class Shelf:
         schema = pa.schema([("n", pa.int64())])
 
@@ -260,8 +261,10 @@ def test_a_source_that_is_silent_is_named_with_the_patience_that_it_needs(data, 
         def read(self, split):
             import time
 
-            yield pa.record_batch({"n": [1]})
+            if gives_first:
+                yield pa.record_batch({"n": [1]})
             time.sleep(20)
+            yield pa.record_batch({"n": [2]})
 
     job, parts = pack_here(km.scan_source(Shelf()), data, tmp_path / "parts")
     failed = in_this_process(job, parts, data, tmp_path, hung_s=1.0, probe_s=0.5).run()
@@ -304,6 +307,29 @@ def test_a_row_that_kills_the_parent_of_its_process_is_named(data, tmp_path):
     failed = in_this_process(job, parts, data, tmp_path).run()
     assert failed.code == "POISON" and [origin.row for origin in failed.origins] == [6], failed
     assert failed.problem.code == "FUNCTION_CRASHED" and "SIGKILL" in failed.problem.what
+
+
+def test_a_try_that_does_not_come_to_open_the_job_ends(data, tmp_path):
+    class Slow:
+        def __getstate__(self):
+            return {"pid": os.getpid()}
+
+        def __setstate__(self, state):
+            import os
+
+            while os.getpid() != state["pid"]:
+                pass
+
+    held = Slow()
+
+    def uses(line, emit):
+        emit(line, 1 if held else 0)
+
+    job, parts = pack_here(plan_of(data, uses), data, tmp_path / "parts")
+    isolation = in_this_process(job, parts, data, tmp_path, hung_s=1.0, compile_s=2.0)
+    failed = isolation.run()
+    assert (failed.code, failed.problem.code, failed.origins) == ("HUNG", "TASK_LOST", ())
+    assert "no sign of life for 2 s" in failed.problem.what
 
 
 def test_a_row_that_takes_all_memory_is_named(data, tmp_path):

@@ -103,3 +103,40 @@ def test_an_object_that_raises_what_ends_processes_when_it_is_opened_is_refused(
         refused = slot.open(job, parts, data, tmp_path)
     assert isinstance(refused, JobRefused) and refused.problem.code == "CODE_REFUSED", refused
     assert kind in refused.problem.what
+
+
+MET = {
+    "MemoryError": ("MEMORY_LIMIT", "takes more memory"),
+    "OSError": ("CODE_REFUSED", "disks and limits"),
+    "ImportError": ("CODE_REFUSED", "install the modules"),
+    "ValueError": ("CODE_REFUSED", "__setstate__"),
+}
+
+
+@pytest.mark.parametrize("kind", MET)
+def test_what_an_object_meets_when_it_is_opened_is_told_as_what_it_was(kind, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+
+    class Held:
+        def __getstate__(self):
+            return {"kind": kind}
+
+        def __setstate__(self, state):
+            import builtins
+
+            raise getattr(builtins, state["kind"])(28, "No space left on device")
+
+    held = Held()
+
+    def uses(batch):
+        return batch if held else None
+
+    frame = km.from_arrow(pa.table({"n": [1]})).map_batches(uses, schema={"n": "int64"})
+    job, parts = pack_here(frame, data, tmp_path / "parts")
+    with SlotProcess() as slot:
+        refused = slot.open(job, parts, data, tmp_path)
+    code, hint = MET[kind]
+    assert isinstance(refused, JobRefused) and refused.problem.code == code, refused
+    assert kind in refused.problem.what and "No space left on device" in refused.problem.what
+    assert hint in refused.problem.hint and ("install" in refused.problem.hint) == (kind == "ImportError")

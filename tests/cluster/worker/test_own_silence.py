@@ -8,12 +8,15 @@ from bench_rig import Rig, slot_sample
 
 import kernelmill as km
 from kernelmill.cluster import messages
-from kernelmill.cluster.fields import AttemptKey
+from kernelmill.cluster.fields import AttemptKey, TaskKey
 from kernelmill.cluster.worker import events as ev
 from kernelmill.cluster.worker.progresspage import ProgressPage, new_page
-from kernelmill.cluster.worker.slotcontext import Whereabouts
+from kernelmill.cluster.worker.slotcontext import SlotContext, Whereabouts
+from kernelmill.cluster.worker.slotframes import RunTask
 from kernelmill.cluster.worker.usersown import users_own
+from kernelmill.engine.exec import taskinputs
 from kernelmill.engine.plan.planner import plan_job
+from kernelmill.engine.splits import SourceSplit
 
 
 @pytest.mark.parametrize("phase", ["engine", "write"])
@@ -80,6 +83,30 @@ class Rows:
 
     def read(self, split):
         yield pa.record_batch({"line": ["a"]})
+
+
+def test_a_source_that_is_asked_for_its_first_rows_is_not_taken_for_a_compiler():
+    handle = new_page()
+    whereabouts, page = Whereabouts(ProgressPage(handle)), ProgressPage(handle)
+    os.close(handle)
+    phases = []
+
+    class Held:
+        label = "Rows"
+
+        def split_name(self, split):
+            return "Rows, split 0"
+
+        def read(self, split):
+            phases.append(page.read().phase)
+            yield pa.record_batch({"line": ["a"]})
+
+    order = RunTask(AttemptKey(1, 1), TaskKey(b"j" * 16, 0, 0, 0), (), False)
+    whereabouts.begin(order.attempt)
+    assert page.read().phase == "compile"
+    context = SlotContext(whereabouts, order, ())
+    rows = taskinputs._source_batches(SourceSplit("s", 0, b"0", 0), Held(), Rows.schema, context)
+    assert [batch.num_rows for batch in rows] == [1] and phases == ["run"]
 
 
 def called(frame):
