@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernelmill.kernels._jit import i32_out, i64, i64_in, i64_out, kernel, u8_in, u8_out
-from kernelmill.kernels.intrinsics import count_trailing_zeros, range_mask
+from kernelmill.kernels.intrinsics import SOON_BYTES, count_trailing_zeros, prefetch, range_mask
 from kernelmill.kernels.utf8 import copy_64
 
 _newline_mask, _beyond_ascii_mask = range_mask(10, 10), range_mask(0x80, 0xFF)
@@ -67,6 +67,7 @@ def find_lines(data: Any, start: int, stop: int, start_of_row: Any, end_of_row: 
     rows_max = end_of_row.size
     row, line, at, beyond = 0, start, start, _NONE  # beyond: bytes of the line from `line` on, if there are any
     while at < stop and row < rows_max:
+        prefetch(data, at + SOON_BYTES)
         within = _ALL if stop - at >= 64 else _ALL >> np.uint64(64 - (stop - at))
         newlines = _newline_mask(data, at) & within
         beyond_here = _beyond_ascii_mask(data, at) & within

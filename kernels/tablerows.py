@@ -128,6 +128,7 @@ def partition_groups(
     bytes_ = np.int64(0)
     for i in range(part_of_group.size):
         group = np.uint64(first + i)
+        prefetch(rows, first + i + ROW_AHEAD)
         length = rows[group, 3] & LOW
         if length == NULL_LENGTH:
             hashed = xxh64_null(PARTITION_SEED)

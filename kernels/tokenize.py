@@ -18,9 +18,11 @@ import numpy.typing as npt
 from kernelmill.kernels._jit import helper, i32_in, i32_out, i64, inlined, kernel, u8_in
 from kernelmill.kernels.intrinsics import (
     SLACK_BYTES,
+    SOON_BYTES,
     clear_lowest,
     count_ones,
     folded_range_mask,
+    prefetch,
     range_mask,
     trailing_zeros_or_64,
 )
@@ -96,6 +98,7 @@ def _find_tokens(
     carry, run_carry, number_carry = _ZERO, _ZERO, _ZERO
     opened, closed = count, count
     for at in range(start, stop, 64):
+        prefetch(data, at + SOON_BYTES)
         word = _word_mask(data, at, mode, table)
         if stop - at < 64:
             word &= (_ONE << np.uint64(stop - at)) - _ONE

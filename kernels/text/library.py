@@ -41,6 +41,7 @@ from kernelmill.kernels.text import (
 from kernelmill.kernels.text.arena import ARENA_BYTES_MIN, forget, new_state
 from kernelmill.kernels.text.jitting import keep, result_type, user_function
 from kernelmill.kernels.text.pieces import CHARACTERS, LINES, SEPARATED, SPACED, TABLE
+from kernelmill.kernels.text.pointers import WORDS
 from kernelmill.kernels.text.registering import refuse, variants
 from kernelmill.kernels.text.texttype import TEXT
 from kernelmill.kernels.text.views import address, is_ascii, size, text_of, text_of_int, text_of_row, text_of_str
@@ -84,6 +85,6 @@ def warm() -> int:
     for function, kinds in variants():
         result_type(function, kinds)
     for pieces in (SPACED, SEPARATED, LINES, CHARACTERS, TABLE):
-        result_type(pieces.begin, (pieces,))
+        result_type(pieces.begin, (pieces, WORDS) if pieces.room_words else (pieces,))
         result_type(pieces.step, (pieces, pieces.state))
     return len(variants())

@@ -3,7 +3,7 @@
 A Pieces value holds no pieces, only the text and how to cut it, so that a loop over `line.split()` allocates nothing.
 A kind of Pieces is registered with the two functions of its iterator:
 
-    begin(pieces) -> state                          a tuple of numbers
+    begin(pieces) -> state                          a tuple of numbers; begin(pieces, room) of a kind that wants room
     step(pieces, state) -> found, start, stop, state     the next piece as offsets into the text
 """
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -33,6 +33,7 @@ class PiecesType(types.IterableType):
         self.begin: Any = None
         self.step: Any = None
         self.state: Any = None
+        self.room_words = 0
         super().__init__(name=f"Pieces({kind})")
 
     @property
@@ -136,9 +137,12 @@ def piece(text: Any, start: Any, stop: Any) -> Any:
 # Iteration -----------------------------------------------------------------------------------------------------------
 
 
-def iterates(kind: PiecesType, state: Any, begin: Any, step: Any) -> None:
-    """Register how a kind's pieces are found; `state` is the numba type of the tuple."""
-    kind.state, kind.begin, kind.step = state, begin, step
+def iterates(kind: PiecesType, state: Any, begin: Any, step: Any, room_words: int = 0) -> None:
+    """Register how a kind's pieces are found; `state` is the numba type of the tuple.
+
+    An iterator has `room_words` i64 of any content on the stack of whoever loops.
+    """
+    kind.state, kind.begin, kind.step, kind.room_words = state, begin, step, room_words
 
 
 @lower_builtin("getiter", PiecesType)
@@ -156,7 +160,11 @@ def _getiter_of_text(context, builder, sig, args):
 def _iterator(context, builder, kind, value):
     iterator = context.make_helper(builder, kind.iterator_type)
     iterator.pieces = value
-    first = call(context, builder, kind.begin, (kind,), (value,))
+    given = [(kind, value)]
+    if kind.room_words:
+        room = cgutils.alloca_once(builder, ir.IntType(64), ir.Constant(ir.IntType(64), kind.room_words))
+        given.append((WORDS, room))
+    first = call(context, builder, kind.begin, *zip(*given, strict=True))
     iterator.state = cgutils.alloca_once_value(builder, first)
     return iterator._getvalue()
 

@@ -132,6 +132,20 @@ def load_u32(typingctx, data, at):
 
 
 @instruction
+def soon_read(typingctx, data, at):
+    """A hint that the bytes around `at` will be read soon. It never faults, so `at` may lie anywhere."""
+
+    def codegen(context, builder, sig, args):
+        bits, pointer = ir.IntType(32), _I8.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, bits, bits, bits])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(hint, [builder.gep(args[0], [args[1]]), *(ir.Constant(bits, one) for one in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(BYTES, types.intp), codegen
+
+
+@instruction
 def moved(typingctx, data, by):
     """The pointer `by` bytes further on."""
 

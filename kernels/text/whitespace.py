@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from kernelmill.kernels.intrinsics import SOON_BYTES
 from kernelmill.kernels.text.jitting import apart, helper, merged
 from kernelmill.kernels.text.pieces import SPACED, iterates, maker
-from kernelmill.kernels.text.pointers import count_ones, lowest_one, ranges_mask, without_lowest
+from kernelmill.kernels.text.pointers import WORDS, count_ones, lowest_one, ranges_mask, soon_read, without_lowest
 from kernelmill.kernels.text.points import low_bits, start_before
 
 _ZERO, _ONE, _TOP, _BITS = np.uint64(0), np.uint64(1), np.uint64(63), np.uint64(64)
@@ -109,36 +110,61 @@ def _word_edges(text: Any, at: Any, carry: Any, spilled: Any) -> Any:
     return words ^ (words << _ONE | carry), words >> _TOP, spilled
 
 
+_FILL_BYTES = 128
+"""Bytes looked through at a time: most lines of prose at once, and not much in vain where the first word is wanted."""
+_STEP_EDGES = 8
+_ROOM_WORDS = _FILL_BYTES + 1 + _STEP_EDGES
+
+
+@merged
+def _fill(text: Any, at: Any, carry: Any, spilled: Any, room: Any, count: Any) -> Any:
+    """Put the edges of the next bytes behind the `count` in `room`; returns how many there are, and the state after."""
+    size = text._size
+    last = min(size, at + _FILL_BYTES)
+    while at < last:
+        soon_read(text._data, at + SOON_BYTES)
+        edges, carry, spilled = _word_edges(text, at, carry, spilled)
+        found = count_ones(edges)
+        # Eight a step, needed or not: the loop's end is guessed right far more often than with one edge a step.
+        for first in range(count, count + found, _STEP_EDGES):
+            for i in range(_STEP_EDGES):
+                room[first + i] = at + lowest_one(edges)
+                edges = without_lowest(edges)
+        count += found
+        at += 64
+    if at >= size and count & 1 == 1:  # a word that ends with the text, at a block's end
+        room[count] = size
+        count += 1
+    return count, at, carry, spilled
+
+
 @helper
-def _begin(pieces: Any) -> Any:
-    return -64, _ZERO, _ZERO, _ZERO, pieces._option
+def _begin(pieces: Any, room: Any) -> Any:
+    return room, 0, 0, 0, _ZERO, _ZERO, pieces._option
 
 
 @merged
 def _step(pieces: Any, state: Any) -> Any:
-    """The next word; the state: block, its edges not yet walked, carry, spilled bits, cuts that are left."""
-    at, edges, carry, spilled, left = state
+    """The next word; the state: room with edges, the next of them, their end, block, carry, spilled bits, cuts left."""
+    room, following, count, at, carry, spilled, left = state
     text = pieces._text
-    size = text._size
-    while edges == _ZERO:
-        at += 64
-        if at >= size:
-            return False, 0, 0, (at, _ZERO, _ZERO, _ZERO, 0)
-        edges, carry, spilled = _word_edges(text, at, carry, spilled)
-    start = at + lowest_one(edges)
-    edges = without_lowest(edges)
-    if left == 0:
-        return True, start, size, (size, _ZERO, _ZERO, _ZERO, 0)
-    while edges == _ZERO:
-        at += 64
-        if at >= size:
-            return True, start, size, (at, _ZERO, _ZERO, _ZERO, 0)
-        edges, carry, spilled = _word_edges(text, at, carry, spilled)
-    stop = at + lowest_one(edges)
-    return True, start, stop, (at, without_lowest(edges), carry, spilled, left - 1)
+    while following + 1 >= count:
+        if at >= text._size:
+            return False, 0, 0, state
+        room[0] = room[following]  # the start of a word whose end is not found yet, if there is one
+        count, at, carry, spilled = _fill(text, at, carry, spilled, room, count - following)
+        following = 0
+    start, stop = room[following], room[following + 1]
+    following += 2
+    if left >= 0:
+        if left == 0:
+            stop, at, following = text._size, text._size, count
+        left -= 1
+    return True, start, stop, (room, following, count, at, carry, spilled, left)
 
 
-iterates(SPACED, types.Tuple((types.int64, types.uint64, types.uint64, types.uint64, types.int64)), _begin, _step)
+_STATE = types.Tuple((WORDS, types.int64, types.int64, types.int64, types.uint64, types.uint64, types.int64))
+iterates(SPACED, _STATE, _begin, _step, _ROOM_WORDS)
 
 
 @helper

@@ -63,6 +63,14 @@ def test_split(a):
     check(split, SPLIT, a)
 
 
+@pytest.mark.parametrize("gap", [" ", "\u3000", "\n\n"])
+def test_split_where_words_and_gaps_meet_the_128_bytes_looked_through_at_a_time(gap):
+    """Words of 1 and of 300 bytes, ending and beginning on either side of each edge."""
+    for before in range(56, 72):
+        for between in ("w" * 56, "w" * 184, "w " * 32, "w" * 300):
+            check(split, SPLIT, "w" * before + gap + between + gap + "v" * before)
+
+
 @given(LINES, LIMITS)
 def test_split_with_a_limit(a, n):
     check(split_limited, SPLIT_LIMITED, a, n)
