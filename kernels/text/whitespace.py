@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from kernelmill.kernels._llvm import llvm
 from kernelmill.kernels.intrinsics import SOON_BYTES
-from kernelmill.kernels.text.jitting import apart, helper, merged
+from kernelmill.kernels.text.jitting import apart, helper, made_when_called, merged
 from kernelmill.kernels.text.pieces import SPACED, iterates, maker
-from kernelmill.kernels.text.pointers import WORDS, count_ones, lowest_one, ranges_mask, soon_read, without_lowest
+from kernelmill.kernels.text.pointers import (
+    PUT_WORDS,
+    WORDS,
+    count_ones,
+    lowest_one,
+    put_ones,
+    ranges_mask,
+    soon_read,
+    without_lowest,
+)
 from kernelmill.kernels.text.points import low_bits, start_before
 
 _ZERO, _ONE, _TOP, _BITS = np.uint64(0), np.uint64(1), np.uint64(63), np.uint64(64)
@@ -110,10 +120,40 @@ def _word_edges(text: Any, at: Any, carry: Any, spilled: Any) -> Any:
     return words ^ (words << _ONE | carry), words >> _TOP, spilled
 
 
+_STEP_EDGES = 8
+
+
+@helper
+def put_ones_in_turn(bits: Any, base: Any, entries: Any, at: Any) -> None:
+    """As `put_ones`, for any processor."""
+    # Eight a step, needed or not: the loop's end is guessed right far more often than with one a step.
+    for first in range(at, at + count_ones(bits), _STEP_EDGES):
+        for i in range(_STEP_EDGES):
+            entries[first + i] = base + lowest_one(bits)
+            bits = without_lowest(bits)
+
+
+@merged
+def _put_edges(edges: Any, base: Any, room: Any, count: Any) -> None:
+    """As `put_ones`, in the way that is fast here."""
+
+
+@made_when_called(_put_edges)
+def _fast_here() -> Any:
+    packs = "+avx512vbmi2" in llvm().machine()[2].split(",")
+
+    def put(edges: Any, base: Any, room: Any, count: Any) -> None:
+        put_ones(edges, base, room, count)
+
+    def put_in_turn(edges: Any, base: Any, room: Any, count: Any) -> None:
+        put_ones_in_turn(edges, base, room, count)
+
+    return put if packs else put_in_turn
+
+
 _FILL_BYTES = 128
 """Bytes looked through at a time: most lines of prose at once, and not much in vain where the first word is wanted."""
-_STEP_EDGES = 8
-_ROOM_WORDS = _FILL_BYTES + 1 + _STEP_EDGES
+_ROOM_WORDS = _FILL_BYTES + 1 + PUT_WORDS
 
 
 @merged
@@ -124,13 +164,8 @@ def _fill(text: Any, at: Any, carry: Any, spilled: Any, room: Any, count: Any) -
     while at < last:
         soon_read(text._data, at + SOON_BYTES)
         edges, carry, spilled = _word_edges(text, at, carry, spilled)
-        found = count_ones(edges)
-        # Eight a step, needed or not: the loop's end is guessed right far more often than with one edge a step.
-        for first in range(count, count + found, _STEP_EDGES):
-            for i in range(_STEP_EDGES):
-                room[first + i] = at + lowest_one(edges)
-                edges = without_lowest(edges)
-        count += found
+        _put_edges(edges, at, room, count)
+        count += count_ones(edges)
         at += 64
     if at >= size and count & 1 == 1:  # a word that ends with the text, at a block's end
         room[count] = size

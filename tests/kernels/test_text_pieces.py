@@ -1,14 +1,18 @@
 """split, rsplit, splitlines and what may be done with their results, against str and list."""
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from numba import config
+from numba import config, njit
 
 if config.DISABLE_JIT:
     pytest.skip("texts exist in compiled code only", allow_module_level=True)
 
 from test_text_arena import CHARACTERS, MIXED, SPACES, WORDS, check, compiled
+
+from kernelmill.kernels.text.pointers import PUT_WORDS, put_ones, words_of
+from kernelmill.kernels.text.whitespace import put_ones_in_turn
 
 GAPS = st.one_of(st.sampled_from([" ", "  ", "\n", "\r\n", "\u3000", "\xa0", "\x85", "\u2028", "\r"]), st.just(" "))
 LIMITS = st.integers(-2, 5)
@@ -69,6 +73,23 @@ def test_split_where_words_and_gaps_meet_the_128_bytes_looked_through_at_a_time(
     for before in range(56, 72):
         for between in ("w" * 56, "w" * 184, "w " * 32, "w" * 300):
             check(split, SPLIT, "w" * before + gap + between + gap + "v" * before)
+
+
+@njit
+def both_ways(bits, base, at, entries, others):
+    put_ones(bits, base, words_of(entries), at)
+    put_ones_in_turn(bits, base, words_of(others), at)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 70))
+@example(2**64 - 1, 0, 64)
+@example(2**33 - 1, 64, 1)
+def test_places_of_bits_by_one_instruction_and_in_turn(bits, base, at):
+    entries, others = np.zeros(at + PUT_WORDS, np.int64), np.zeros(at + PUT_WORDS, np.int64)
+    both_ways(np.uint64(bits), base, at, entries, others)
+    wanted = [base + i for i in range(64) if bits >> i & 1]
+    assert entries[at : at + len(wanted)].tolist() == others[at : at + len(wanted)].tolist() == wanted
+    assert not entries[:at].any() and not others[:at].any()
 
 
 @given(LINES, LIMITS)
