@@ -267,14 +267,19 @@ class KeyTable:
         key_bytes = tablerows.partition_groups(self.rows, self.arena, first, partitions, parts, groups_of_part)
         return parts, groups_of_part, key_bytes
 
-    def placed_strings(self, first: int, order: Order, key_bytes: int) -> tuple[Strings, NDArray[np.uint32]]:
+    def placed_strings(
+        self, first: int, order: Order, key_bytes: int, counted: type[np.uint32 | np.int64] | None = None
+    ) -> tuple[Strings, NDArray[Any]]:
         """As `strings`, and as `counts`, for the groups first + order, whose strings have `key_bytes`.
 
-        No copy in first-seen order is made on the way. Validity and counts are in rooms of these names.
+        No copy in first-seen order is made on the way. Counts of type `counted` lie beside the strings and stay as long
+        as these; where that is not said they are in the room of that name, as validity is.
         """
-        data, offsets = side_by_side((key_bytes + tablerows.KEY_SLACK_BYTES, np.uint8), (order.size + 1, np.int32))
-        validity, counts = self.room("validity", order.size, np.uint8), self.room("counts", order.size, np.uint32)
-        nulls = tablerows.place_groups(self.rows, self.arena, first, order, offsets, validity, data, counts)
+        columns = [(key_bytes + tablerows.KEY_SLACK_BYTES, np.uint8), (order.size + 1, np.int32)]
+        data, offsets, *beside = side_by_side(*columns, *([] if counted is None else [(order.size, counted)]))
+        counts = beside[0] if beside else self.room("counts", order.size, np.uint32)
+        validity, halves = self.room("validity", order.size, np.uint8), counts.view(np.uint32)
+        nulls = tablerows.place_groups(self.rows, self.arena, first, order, offsets, validity, data, halves)
         return (data, offsets, validity, nulls), counts
 
 

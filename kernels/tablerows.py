@@ -91,10 +91,12 @@ def place_groups(
 ) -> Any:
     """Strings, offsets (from 0), validity and fused counts of the groups first + order; returns how many are null.
 
-    Shapes: order u32[n]; offsets i32[n + 1]; validity u8[n], 1 valid; counts u32[n]; data u8 with KEY_SLACK_BYTES more
-    than the strings have, below 2 GiB. One pass, for each step fetches a record from anywhere.
+    Shapes: order u32[n]; offsets i32[n + 1]; validity u8[n], 1 valid; counts u32[n], or u32[2 n] for counts of 64 bits,
+    lower half first; data u8 with KEY_SLACK_BYTES more than the strings have, below 2 GiB. One pass, for each step
+    fetches a record from anywhere.
     """
     last = order.size - 1
+    is_wide = counts.size > order.size
     nulls = 0
     offsets[0] = 0
     for i in range(order.size):
@@ -105,7 +107,11 @@ def place_groups(
         nulls += _add_offset(rows, group, at, offsets, validity)
         start = np.int64(offsets[at])
         _write_key(rows, arena, group, start, np.int64(offsets[np.uint64(i + 1)]) - start, data)
-        counts[at] = np.uint32(rows[group, 3] >> SHIFT)
+        count = np.uint32(rows[group, 3] >> SHIFT)
+        if is_wide:
+            counts[np.uint64(2) * at], counts[np.uint64(2) * at + np.uint64(1)] = count, np.uint32(0)
+        else:
+            counts[at] = count
     return nulls
 
 

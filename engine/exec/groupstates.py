@@ -228,14 +228,16 @@ class Grouping:
     def placed(self, first: int, last: int, placing: Placing) -> list[pa.Array[Any]]:
         """The key and the partial columns of groups first + order."""
         assert self._keys is not None
-        keys, counts = self._keys.placed(self._table, first, placing.order, placing.key_bytes)
+        counted: type[np.uint32 | np.int64] | None = None
         if self._weights and not self._has_added:  # all there is to know of a group is how often it came
-            weighted = zip(self.states, self._weights, strict=True)
-            return keys + [
-                state.weighted(counts, weight) for state, weight in weighted if isinstance(state, Count | Sum)
-            ]
-        self.settle()
-        return keys + _placed_values(self.states, first, last, placing.order)
+            counted = np.int64 if all(isinstance(state, Sum) for state in self.states) else np.uint32
+        else:
+            self.settle()
+        keys, counts = self._keys.placed(self._table, first, placing.order, placing.key_bytes, counted)
+        if counted is None:
+            return keys + _placed_values(self.states, first, last, placing.order)
+        weighted = zip(self.states, self._weights, strict=True)
+        return keys + [state.weighted(counts, weight) for state, weight in weighted if isinstance(state, Count | Sum)]
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Ranges of groups whose keys stay below the size of one batch."""

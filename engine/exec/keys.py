@@ -134,10 +134,18 @@ class KeyColumns:
         return len(self._fields) == 1 and is_string_like(self._fields[0].type)
 
     def placed(
-        self, table: KeyTable, first: int, order: Order, key_bytes: int
-    ) -> tuple[list[pa.Array[Any]], NDArray[np.uint32]]:
-        """The key column of groups first + order, for `is_one_string`, and what the table counted for them."""
-        strings, counts = table.placed_strings(first, order, key_bytes)
+        self,
+        table: KeyTable,
+        first: int,
+        order: Order,
+        key_bytes: int,
+        counted: type[np.uint32 | np.int64] | None = None,
+    ) -> tuple[list[pa.Array[Any]], NDArray[Any]]:
+        """The key column of groups first + order, for `is_one_string`, and what the table counted for them.
+
+        These are of type `counted` and stay; without they may be anything.
+        """
+        strings, counts = table.placed_strings(first, order, key_bytes, counted)
         return [array_of_strings(*strings, self._fields[0].type)], counts
 
     def _group_codes(self, table: KeyTable, column: pa.DictionaryArray[Any, Any], first: int, groups: Groups) -> int:

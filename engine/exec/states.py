@@ -119,9 +119,13 @@ class Count:
         """Add `weight` to each group as often as `counts` says."""
         self._counts.cover(counts.size)[: counts.size] += counts * weight
 
-    def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
-        """The partial column of groups that had `weight` added so often, and nothing else; `counts` is only read."""
-        return fixed_array(counts * np.uint32(weight), pa.uint32())
+    def weighted(self, counts: NDArray[Any], weight: int) -> pa.Array[Any]:
+        """The partial column of groups that had `weight` added so often, and nothing else.
+
+        `counts`, of uint32 or int64, is only read, and may become the column: so it must stay as it is.
+        """
+        counts = counts.astype(np.uint32, copy=False)
+        return fixed_array(counts if weight == 1 else counts * np.uint32(weight), pa.uint32())
 
     def partial(self, first: int, last: int) -> list[pa.Array[Any]]:
         return [fixed_array(self._counts.cover(last)[first:last].astype(np.uint32), pa.uint32())]
@@ -166,15 +170,15 @@ class Sum:
         if combining.add_integers(groups, counts * weight, NO_MASK, self._sums.cover(counts.size)) >= 0:
             raise self._overflow()
 
-    def weighted(self, counts: NDArray[np.uint32], weight: int) -> pa.Array[Any]:
+    def weighted(self, counts: NDArray[Any], weight: int) -> pa.Array[Any]:
         """As `Count.weighted`."""
         self._check_product(counts, weight)
-        sums = counts.astype(np.int64)
-        if weight != 1:
-            sums *= weight
-        return fixed_array(sums, self._type)
+        sums = counts.astype(np.int64, copy=False)
+        return fixed_array(sums if weight == 1 else sums * weight, self._type)
 
     def _check_product(self, counts: NDArray[Any], weight: int) -> None:
+        if abs(weight) <= 1 << 31:  # counts have 32 bits: no need to look for the greatest
+            return
         if abs(weight) * int(counts.max(initial=0)) > np.iinfo(np.int64).max:
             raise self._overflow()
 

@@ -63,8 +63,7 @@ def _counted(table: KeyTable, schema: pa.Schema, copies: int, partitions: int) -
         if partitions > 1:
             parts, groups_of_part, key_bytes = table.partitions_of_strings(first, last, partitions)
             order, bounds = in_order(parts, groups_of_part, table.room("order", last - first, np.uint32))
-            keys, counts = table.placed_strings(first, order, key_bytes)
-            counts = counts.copy()  # they leave the table
+            keys, counts = table.placed_strings(first, order, key_bytes, np.uint32)
         else:
             keys, counts = table.strings(first, last), table.counts(first, last)
         column = pa.Array.from_buffers(pa.uint32(), last - first, [None, buffer_of(counts)], 0)

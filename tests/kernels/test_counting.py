@@ -116,7 +116,23 @@ def test_text_of_many_calls_goes_into_one_table(made, scratch):
         assert made.count_tokens(padded(raw), 0, len(raw), tokenize.WHITESPACE, separates, scratch) == len(raw)
     assert made.counts(0, len(made)).tolist() == [3, 2, 1]
     assert made.counts(1, 3).tolist() == [2, 1]
-    assert made.placed_strings(1, np.array([1, 0], np.uint32), 2)[1].tolist() == [1, 2]
+    for counted in (None, np.uint32, np.int64):
+        counts = made.placed_strings(1, np.array([1, 0], np.uint32), 2, counted)[1]
+        assert counts.tolist() == [1, 2] and counts.dtype == (counted or np.uint32)
+
+
+def test_counts_beside_placed_strings_stay_when_others_are_placed(made, scratch):
+    made.reset(groups_max=1 << 20, key_bytes_max=1 << 20)
+    separates = tokenize.separator_table(tokenize.WHITESPACE)
+    made.count_tokens(padded(b"a b a"), 0, 5, tokenize.WHITESPACE, separates, scratch)
+    order = np.array([0, 1], np.uint32)
+    for counted in (np.uint32, np.int64):
+        counts = made.placed_strings(0, order, 2, counted)[1]
+        made.placed_strings(0, order[::-1].copy(), 2)
+        made.placed_strings(0, order[::-1].copy(), 2, counted)
+        made.clear()
+        made.count_tokens(padded(b"a b a"), 0, 5, tokenize.WHITESPACE, separates, scratch)
+        assert counts.tolist() == [2, 1]
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="many chunks are slow without the JIT")
