@@ -13,11 +13,24 @@ import threading
 from collections.abc import Iterator
 from typing import Final
 
+from kernelmill.engine.errors import Code, error
+
 RESERVED_FILES: Final = 64
+FILES_MIN: Final = 256
+"""What a master or worker must be allowed to start: it has some forty of its own, and one for each connection."""
+FILES_HINT: Final = "raise the limit: ulimit -n 65536, its hard limit with it; LimitNOFILE=65536 in a unit of systemd"
 _FILES_WANTED: Final = 65536
 _SHORT_SHARE: Final = 0.9
 _lock = threading.Lock()
 _insides: list[int] = []  # the soft limit at each entry of `reserve` that has not been left yet
+
+
+def check_file_limit() -> None:
+    """Raise KM0403 if the system allows this process too few files: libzmq ends one that has none left as it starts."""
+    most = _most_files()
+    if most < FILES_MIN:
+        what = f"this process may open {most} files, and needs {FILES_MIN} at least"
+        raise error(Code.FILE_LIMIT, what, hint=FILES_HINT)
 
 
 def raise_file_limit(reserved_files: int = 0) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 import zmq
 from zmq.utils import z85
 
+from kernelmill.cluster.filelimit import FILES_HINT
 from kernelmill.cluster.keys.curve import KeyPair, require_curve
 from kernelmill.cluster.logs import cluster_log
 from kernelmill.engine.errors import Code, error
@@ -114,6 +115,7 @@ def bind_router(
 ) -> zmq.Socket[bytes]:
     """Bind a ROUTER; the Door of the context must be there before. Raises KM0107 if the address cannot be had.
 
+    KM0403 if this process may open no more files.
     A frame above message_bytes_max cuts its peer off; queued_max messages wait for a peer, then sending is refused.
     """
     socket = context.socket(zmq.ROUTER)
@@ -130,6 +132,8 @@ def bind_router(
         socket.bind(endpoint)
     except zmq.ZMQError as problem:
         socket.close(0)
+        if problem.errno in (errno.EMFILE, errno.ENFILE):
+            raise error(Code.FILE_LIMIT, "no file is left to listen with", where=endpoint, hint=FILES_HINT) from problem
         what, hint = f"cannot listen there: {problem.strerror}", "is another process of the cluster running there?"
         if problem.errno == errno.ENOENT:
             hint = "make the folder of that socket, or take another"

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kernelmill.cluster.cli.seconds import Seconds
+from kernelmill.cluster.filelimit import check_file_limit
 from kernelmill.cluster.keys.bundle import check_address
 from kernelmill.cluster.master.process import refuse_to_unpickle
 from kernelmill.cluster.master.shell import LOST_S, MasterShell
@@ -68,6 +69,7 @@ def master(
     browsers of this machine that shows jobs and workers; whoever has that address may read it.
     """
     refuse_to_unpickle()
+    check_file_limit()
     folder = keys / "master" if (keys / "master").is_dir() else keys
     address = check_address(listen) if listen is not None else None
     shell = MasterShell(state, folder, address, roots_given(roots), lost_s, None if no_status else status_port)

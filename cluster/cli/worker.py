@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kernelmill.cluster.cli.seconds import Seconds
-from kernelmill.cluster.filelimit import raise_file_limit
+from kernelmill.cluster.filelimit import check_file_limit, raise_file_limit
 from kernelmill.cluster.keys.bundle import read_bundle
 from kernelmill.cluster.master.process import refuse_to_unpickle
 from kernelmill.cluster.roots import roots_given
@@ -78,6 +78,7 @@ def worker(
         hint = "run workers on Linux, or in a container; masters and clients run elsewhere too"
         raise error(Code.VERSION, f"a worker needs Linux, this is {sys.platform}", hint=hint)
     refuse_to_unpickle()
+    check_file_limit()
     raise_file_limit()
     given = resolve(threads=slots, memory=memory, spill_dir=str(scratch) if scratch is not None else None)
     if given.memory_bytes // given.threads < SLOT_BYTES_MIN:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import xxhash
 
+from kernelmill.cluster.ownfiles import own_files
 from kernelmill.engine.durable import fsync_folder
 from kernelmill.engine.errors import Code, KernelmillError, error
 
@@ -35,7 +36,8 @@ def prepare_folder(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo"))
     Raises KM0107 if it is open to others or not this user's, or if it lies on a network file system.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with own_files():  # who may write in a folder above could put another in its place
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as problem:
         raise failed(folder, "making the state folder", problem) from problem
     _check_owner(folder)

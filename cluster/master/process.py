@@ -1,4 +1,4 @@
-"""What a master's shell needs of its process: a bell for its poller, files of its own, and no unpickling."""
+"""What a master's shell needs of its process: a bell for its poller, and no unpickling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from typing import Final
 
 _EXITING: Final = 0x4
@@ -40,16 +39,6 @@ class Bell:
         """Take it away; ringing it then does nothing."""
         self._ear.close()
         self._button.close()
-
-
-@contextlib.contextmanager
-def own_files() -> Iterator[None]:
-    """What is made in here is for this user alone: sockets of ipc among it."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def pid_of(address: str) -> int:

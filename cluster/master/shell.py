@@ -33,12 +33,13 @@ from kernelmill.cluster.master.logbook import LogBook
 from kernelmill.cluster.master.machine import Master
 from kernelmill.cluster.master.partsfolder import PartsFolder
 from kernelmill.cluster.master.posts import MESSAGE_BYTES_MAX, Me, Post
-from kernelmill.cluster.master.process import Bell, own_files
+from kernelmill.cluster.master.process import Bell
 from kernelmill.cluster.master.publisher import Publisher
 from kernelmill.cluster.master.recorder import Recorder
 from kernelmill.cluster.master.storagelink import StorageLink
 from kernelmill.cluster.master.translate import WorkerMail, seal_with
 from kernelmill.cluster.master.workerdesk import WorkerDesk
+from kernelmill.cluster.ownfiles import own_files
 from kernelmill.cluster.roots import Roots
 from kernelmill.cluster.sockets import Door, bind_router, new_context
 from kernelmill.cluster.status.server import StatusServer

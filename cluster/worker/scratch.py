@@ -28,6 +28,7 @@ from kernelmill.cluster.data.blockindex import attempt_folder
 from kernelmill.cluster.data.packs import PACKS
 from kernelmill.cluster.fields import AttemptName, JobId
 from kernelmill.cluster.messages import Done
+from kernelmill.cluster.ownfiles import own_files
 from kernelmill.cluster.worker.notes import Notes
 from kernelmill.engine.durable import output_errors
 from kernelmill.engine.errors import Code, DiskFullError, error
@@ -55,7 +56,8 @@ class ScratchFolder:
             hint = "make or mount that folder, or give another --scratch"
             raise error(Code.BAD_SETTING, what, where=str(scratch), hint=hint)
         with output_errors("making the scratch folder", str(self.path)):
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with own_files():  # who may write in a folder above could put another in its place
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner()
             self._lock = self._take_lock()
             for name in (PARTS, SPOOL, _TRASH):

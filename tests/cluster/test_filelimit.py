@@ -60,3 +60,15 @@ def test_the_limit_is_raised_as_far_as_the_system_allows_but_for_the_reserve(res
 raise_file_limit({reserved})
 assert resource.getrlimit(resource.RLIMIT_NOFILE) == ({soft}, 400)
 """)
+
+
+@pytest.mark.parametrize("command", [["master", "--state", "s", "--keys", "k"], ["worker", "--bundle", "b"]])
+def test_a_process_that_may_open_too_few_files_says_how_it_gets_more(command, tmp_path):
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); "
+    become = f"os.execv(sys.executable, {[sys.executable, '-m', 'kernelmill', *command]})"
+    found = subprocess.run(
+        [sys.executable, "-c", limited + become], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 3 and "KM0403" in found.stderr, found.stderr
+    assert "64 files" in found.stderr and "ulimit -n" in found.stderr and "LimitNOFILE" in found.stderr
+    assert "Traceback" not in found.stderr

@@ -1,6 +1,7 @@
 """Who comes in through a bound socket: peers whose key the desk knows, nobody else, whatever happens to the desk."""
 
 import contextlib
+import errno
 import subprocess
 import sys
 import time
@@ -24,6 +25,18 @@ def test_an_address_that_cannot_be_listened_at_is_told_with_what_can_be_done(end
     with pytest.raises(KernelmillError) as caught:
         bind_router(context, make_pair(), "workers", endpoint, **LIMITS)
     assert caught.value.code is Code.BAD_SETTING and hint in caught.value.hint
+    context.destroy(0)
+
+
+def test_a_process_that_has_no_file_left_to_listen_with_is_told_how_it_gets_more(monkeypatch):
+    def bind(socket, endpoint):
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr(zmq.Socket, "bind", bind)
+    context = new_context()
+    with pytest.raises(KernelmillError) as caught:
+        bind_router(context, make_pair(), "workers", "tcp://127.0.0.1:0", **LIMITS)
+    assert caught.value.code is Code.FILE_LIMIT and "ulimit -n" in caught.value.hint
     context.destroy(0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_notes_come_back_and_what_has_none_is_deleted(tmp_path):
     again.close()
     assert sorted(each.name for each in (tmp_path / "w1").iterdir()) == [JOB.hex(), "lock", "notes"]
     assert sorted(each.name for each in (tmp_path / "w1" / JOB.hex()).iterdir()) == ["1-1", "1-2"]
+
+
+def test_folders_that_are_made_for_it_are_its_users_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        scratch = ScratchFolder(tmp_path / "deep" / "scratch", "w1")
+        assert os.umask(0) == 0, "it is what it was"
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "deep", scratch.scratch, scratch.path, scratch.path / PARTS):
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+    scratch.close()
 
 
 def test_a_folder_belongs_to_one_supervisor(tmp_path):
