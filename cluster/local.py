@@ -24,7 +24,7 @@ from kernelmill.cluster.client.connecting import Connection, connect
 from kernelmill.cluster.client.handle import Job
 from kernelmill.cluster.keys import folder as keys_folder
 from kernelmill.cluster.messages import OUTPUT_CHARACTERS_MAX, JobRow, LogRow
-from kernelmill.cluster.roots import SCRATCH
+from kernelmill.cluster.roots import SCRATCH, WHOLE_DISK
 from kernelmill.cluster.storage.publishing import remove_staging
 from kernelmill.engine.errors import Code, KernelmillError, RefusedError, error
 from kernelmill.engine.machine import usable_memory_bytes
@@ -40,18 +40,18 @@ _LOG_LINES = 12
 _POLL_S = 0.02
 _BROOM = """
 import os, shutil, sys, time
-os.read(int(sys.argv[1]), 1)
+pipe, folders, sweeping = sys.argv[1], sys.argv[2:4], sys.argv[4:]
+os.read(int(pipe), 1)
+os.spawnv(os.P_WAIT, sweeping[0], sweeping)
 for _ in range(100):
-    for folder in sys.argv[2:]:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    if not any(map(os.path.lexists, sys.argv[2:])):
+    if not any(map(os.path.lexists, folders)):
         break
     time.sleep(0.2)
 """
 _CANCEL_S = 20.0
 _OVER = ("COMMITTED", "FAILED", "CANCELLED")
-ROOT = "files"
-"""The root that is this machine's whole file system."""
 
 
 class LocalCluster:
@@ -99,10 +99,20 @@ class LocalCluster:
             raise
 
     def _start_broom(self) -> None:
-        """Start what removes the folder if this process is killed: it waits for the pipe's end as the others do."""
+        """Start what removes the folder if this process is killed: it waits for the pipe's end as the others do.
+
+        It imports nothing before that, so that it costs little while it waits.
+        """
         command = [sys.executable, "-ISc", _BROOM, str(self._read_end), str(self.folder), str(self._sockets)]
+        command += module_command("kernelmill.cluster.sweeping", str(self.folder))
         self._broom = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[self._read_end], start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # not this program's: who reads that must not wait for this one's end
+            stderr=subprocess.DEVNULL,
+            pass_fds=[self._read_end],
+            env=_environment(),
+            start_new_session=True,
         )
 
     def _start(self, workers: int) -> None:
@@ -213,13 +223,10 @@ class LocalCluster:
         return f"<kernelmill LocalCluster in {self.folder}, {running} processes>"
 
     def _root_options(self) -> list[str]:
-        return ["--root", f"{ROOT}=/", "--root", f"{SCRATCH}={self.folder / SCRATCH}-rows"]
+        return ["--root", f"{WHOLE_DISK}=/", "--root", f"{SCRATCH}={self.folder / SCRATCH}-rows"]
 
     def _run(self, name: str, arguments: Sequence[str]) -> None:
         command = module_command("kernelmill.cluster.leash", str(self._read_end), *arguments)
-        # All of it is the user's own: modules are found where this program finds them, "" being where it is.
-        paths = dict.fromkeys(os.path.abspath(path) for path in sys.path)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.folder / "log" / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,
@@ -227,13 +234,13 @@ class LocalCluster:
                 stdout=log,
                 stderr=log,
                 pass_fds=[self._read_end],
-                env=environment,
+                env=_environment(),
                 start_new_session=True,  # Ctrl-C is for this process, which then cancels and closes
             )
 
     def _await(self, bundle: Path, workers: int) -> None:
         """Wait until the master answers and all workers are there."""
-        roots: dict[str, Any] = {ROOT: "/", SCRATCH: f"{self.folder / SCRATCH}-rows"}
+        roots: dict[str, Any] = {WHOLE_DISK: "/", SCRATCH: f"{self.folder / SCRATCH}-rows"}
         until_s = time.monotonic() + _START_S
         while not os.path.exists(f"{self._sockets}/s"):
             self._check(until_s, "no master")
@@ -271,6 +278,12 @@ def _remove_stagings(jobs: Sequence[JobRow]) -> None:
     """
     for row in jobs:
         root, _, path = row.output.partition(":")
-        if root == ROOT and len(row.output) < OUTPUT_CHARACTERS_MAX:  # it is not in the cluster's own folder, and whole
+        if root == WHOLE_DISK and len(row.output) < OUTPUT_CHARACTERS_MAX:  # whole, and not in its own folder
             with contextlib.suppress(OSError, KernelmillError):
                 remove_staging(path, row.job)
+
+
+def _environment() -> dict[str, str]:
+    """All of it is the user's own: modules are found where this program finds them, "" being where it is."""
+    paths = dict.fromkeys(os.path.abspath(path) for path in sys.path)
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -16,6 +16,8 @@ from kernelmill.engine.errors import BadSettingError, Code, KernelmillError, err
 
 SCRATCH = "scratch"
 """The root in which `collect` leaves rows for the client, where there is one of this name."""
+WHOLE_DISK = "files"
+"""The root of a LocalCluster that is this machine's whole file system."""
 _NAME = re.compile(PEER_NAME_PATTERN)
 _PARTS_MAX = 64
 _PART_CHARACTERS_MAX = 256

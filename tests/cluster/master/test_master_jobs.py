@@ -106,6 +106,22 @@ def test_a_cancel_after_the_commit_has_begun_is_too_late(bench, sheet, tools):
     assert refused.text.endswith("it waits: OUTPUT_FULL")
 
 
+def test_a_cancel_of_a_job_whose_commit_is_ordered_and_waits_for_the_journals_disk_is_too_late(bench, sheet, tools):
+    bench.hello()
+    for order in tools.only(ev.Assign, bench.submit(sheet)):
+        bench.done(order)
+        said = bench.commit()
+    (last,) = [order for order in tools.only(ev.Assign, said) if order.attempt.task.stage == 1]
+    bench.done(last)
+    bench.tell(ev.Recorded(bench.ordered))  # the last task's commit, not what it leads to
+    bench.tell(ev.JournalFilled())  # JOB_COMMITTING is written, and perhaps on the disk: a restart may find it
+    assert bench.master.state_of("j") == "PAUSED"
+    (refused,) = tools.only(ev.Refuse, bench.tell(ev.CancelReceived("ada", "j")))
+    assert refused.code == "TOO_LATE" and refused.text.endswith("it waits: JOURNAL_FULL")
+    bench.tell(ev.JournalFreed())
+    assert tools.only(ev.Publish, bench.commit())
+
+
 def test_two_jobs_share_a_workers_slots_and_one_alone_has_them_all(bench, sheet, tools):
     wide = replace(sheet, stages=(StageSheet(8, (1,)), sheet.stages[1]))
     bench.hello("a", slots=4)

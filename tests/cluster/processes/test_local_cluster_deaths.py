@@ -14,6 +14,7 @@ import pytest
 
 import kernelmill as km
 from kernelmill.cluster.storage.layout import staging_of, trash_of
+from kernelmill.cluster.sweeping import sweep
 from kernelmill.engine import execute
 from kernelmill.engine.errors import Code, KernelmillError
 from kernelmill.engine.events import TaskFinished
@@ -144,6 +145,58 @@ def test_nothing_is_left_however_the_program_ends(signals_reach_children, number
     program.stdout.close()
     wait_until(lambda: not any(is_running(int(pid)) for pid in pids))
     wait_until(lambda: not os.path.exists(folder))
+
+
+IN_THE_MIDDLE = """
+    import sys, time
+    from pathlib import Path
+    import kernelmill as km
+    folder = Path(sys.argv[1])
+    def wait(line, emit):
+        (staging,) = folder.glob(".out.km-*")
+        (staging / "attempts" / "made").mkdir(exist_ok=True)
+        while True:
+            time.sleep(0.01)
+    if __name__ == "__main__":
+        job = km.MapReduce(wait, "sum", schema={"key": "string", "value": "int64"}, compile="never")
+        with km.LocalCluster(workers=1, memory="1GiB") as cluster:
+            km.scan_text(str(folder / "in.txt")).sink_parquet(str(folder / "before"), progress=False)
+            print(cluster.folder, flush=True)
+            job.run(str(folder / "in.txt"), output=str(folder / "out"), progress=False, mode=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(("number", "mode"), [(signal.SIGTERM, "error"), (signal.SIGKILL, "overwrite")])
+def test_a_job_in_its_middle_leaves_nothing_beside_its_output_when_its_program_is_killed(
+    signals_reach_children, tmp_path, number, mode
+):
+    (tmp_path / "in.txt").write_text("a\n")
+    there = {"before", "in.txt"}
+    if mode == "overwrite":
+        with execute.in_this_process():
+            km.from_arrow(pa.table({"n": [1]})).sink_parquet(str(tmp_path / "out"), progress=False)
+        there |= {"out"}
+    (tmp_path / "program.py").write_text(textwrap.dedent(IN_THE_MIDDLE))
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path), mode]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    folder = program.stdout.readline().strip()
+    wait_until(lambda: list(tmp_path.glob(".out.km-*/attempts/made")), 60.0)
+    program.send_signal(number)
+    program.wait(timeout=20)
+    program.stdout.close()
+    wait_until(lambda: not os.path.exists(folder), 40.0)
+    assert {path.name for path in tmp_path.iterdir()} - {"program.py", "__pycache__"} == there
+    with km.LocalCluster(workers=1, memory="1GiB"):
+        km.from_arrow(pa.table({"n": [1]})).sink_parquet(str(tmp_path / "out"), mode="overwrite", progress=False)
+    assert {path.name for path in tmp_path.iterdir()} - {"program.py", "__pycache__"} == there | {"out"}
+
+
+def test_what_a_master_that_does_not_end_may_still_publish_is_left_alone(tmp_path):
+    with km.LocalCluster(workers=1, memory="1GiB") as cluster:
+        with pytest.raises(KernelmillError) as caught:
+            sweep(cluster.folder, wait_s=0.0)
+        assert caught.value.code is Code.JOURNAL_BUSY
+        assert km.from_arrow(pa.table({"n": [1]})).collect(progress=False).to_arrow().num_rows == 1
 
 
 def test_ctrl_c_cancels_the_job(signals_reach_children, cluster, tmp_path):
