@@ -16,7 +16,7 @@ from typing import Final
 from kernelmill.engine.errors import Code, error
 
 RESERVED_FILES: Final = 64
-FILES_MIN: Final = 256
+FILES_MIN: Final = 128
 """What a master or worker must be allowed to start: it has some forty of its own, and one for each connection."""
 FILES_HINT: Final = "raise the limit: ulimit -n 65536, its hard limit with it; LimitNOFILE=65536 in a unit of systemd"
 _FILES_WANTED: Final = 65536
