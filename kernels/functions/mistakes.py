@@ -45,7 +45,8 @@ def _of_attribute(name: str, kind: str) -> str:
     if known is None:
         return ""
     if hasattr(known[0], name):
-        return f"{name} of {known[1]} is not supported in compiled functions"
+        what = "the method" if callable(getattr(known[0], name)) else "the attribute"
+        return f"{what} {name} of {known[1]} is not supported in compiled functions"
     return f"{known[1]} has no {name!r}" + _meant(name, dir(known[0]))
 
 

@@ -270,8 +270,8 @@ COMPILED = [
 
 def staged_rows(made, texts):
     """What the code stages for these texts, which it must do without failing."""
-    stage, columns = Staged(made.staged), text_column(texts)
-    assert made.drive(*columns, 0, len(texts), stage.arena, stage.rows, stage.state) == len(texts)
+    stage, given = Staged(made.staged), text_column(texts)  # what is staged points into what is given
+    assert made.drive(*given, 0, len(texts), stage.arena, stage.rows, stage.state) == len(texts)
     columns, place = [], 0
     for output in made.outputs:
         if output.constant is not None:

@@ -162,8 +162,8 @@ NOT_COMPILED = [
     (formatted, 1, "the operator % is not supported for such values"),
     (method_handed_on, 1, "emit is called with a method that is not called"),
     (attribute_given, 1, "an attribute cannot be given a value"),
-    (bytes_as_text, 1, "hex of bytes is not supported in compiled functions"),
-    (rare_method, 1, "expandtabs of text is not supported in compiled functions"),
+    (bytes_as_text, 1, "the method hex of bytes is not supported in compiled functions"),
+    (rare_method, 1, "the method expandtabs of text is not supported in compiled functions"),
     (within_itself, 1, "factorial calls itself"),
     (searched, 1, "PATTERN.search is not supported in compiled functions"),
 ]
