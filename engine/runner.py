@@ -60,6 +60,10 @@ from kernelmill.engine.syncing import Syncs
 from kernelmill.kernels import _jit
 
 _WORKER = "local"
+PATIENCE_S = 8.5
+"""So long after a Ctrl-C a job waits for its threads: one in a function that never returns cannot be stopped. A little
+more than the command line, which ends its process then and says so."""
+_STILL_AT_WORK = "kernelmill: a function of yours has not returned: it runs on until the process ends"
 _Report = tuple[AttemptId, TaskResult | BaseException] | None
 """What came of an attempt; None: the job is to end."""
 
@@ -93,7 +97,8 @@ class LocalRunner:
         self._scheduler = Scheduler(shapes_of(self._graph), Policy(max_attempts=settings.max_attempts))
         self._orders: queue.SimpleQueue[AttemptId | None] = queue.SimpleQueue()
         self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._ended: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
+        self._working = 0
         self._scratches: list[Scratch] = []
         self._cancelled = threading.Event()
         self._results: dict[TaskId, TaskResult] = {}
@@ -107,12 +112,37 @@ class LocalRunner:
     def __enter__(self) -> LocalRunner:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, _: object) -> None:
         self._cancelled.set()
-        for _ in self._threads:
+        for _thread in range(self._working):
             self._orders.put(None)
-        for thread in self._threads:
-            thread.join()
+        try:
+            self._await_threads(problem if isinstance(problem, KeyboardInterrupt) else None)
+        finally:
+            self._close(kind)
+
+    def _await_threads(self, interrupt: KeyboardInterrupt | None) -> None:
+        """Return when no thread works any more; after a Ctrl-C within PATIENCE_S, and after a second one at once.
+
+        What then still works is a daemon: it finds the store and the staging gone, and nobody hears of it.
+        """
+        until_s = None if interrupt is None else time.monotonic() + PATIENCE_S
+        try:
+            while self._working:  # Thread.join, once interrupted, takes the thread for ended (CPython's issue 89437)
+                ended = self._ended.get(timeout=None if until_s is None else max(0.0, until_s - time.monotonic()))
+                self._working -= 1
+                ended.join()
+        except queue.Empty:
+            assert interrupt is not None
+            interrupt.add_note(_STILL_AT_WORK)
+        except KeyboardInterrupt as again:
+            if interrupt is None:
+                self._await_threads(again)
+            else:
+                again.add_note(_STILL_AT_WORK)
+            raise
+
+    def _close(self, kind: type[BaseException] | None) -> None:
         self._syncs.close()
         self.store.close()
         if not self._is_over:
@@ -227,7 +257,7 @@ class LocalRunner:
         for number in range(threads):
             thread = threading.Thread(target=self._work, name=f"kernelmill-{number}", daemon=True)
             thread.start()
-            self._threads.append(thread)
+            self._working += 1
 
     # In the caller's thread ------------------------------------------------------------------------------------------
 
@@ -304,6 +334,12 @@ class LocalRunner:
     # In the worker threads -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        try:
+            self._work_off_orders()
+        finally:
+            self._ended.put(threading.current_thread())
+
+    def _work_off_orders(self) -> None:
         while (attempt := self._orders.get()) is not None:
             scratch = self._scratches.pop()
             try:
