@@ -127,8 +127,7 @@ def mix_word_lists(
     """Take one column of lists of 8-byte values into the rows' checksums, as the three kernels for any items would.
 
     Shapes: offsets i32[n + 1], `first` of them the place of values[0]; values u64[m]; value_validity u8[m], validity
-    u8[n], 0 for null, or empty; seed: where an item's
-    checksum begins; checks u64[n].
+    u8[n], 0 for null, or empty; seed: where an item's checksum begins; checks u64[n].
     """
     for row in range(offsets.size - 1):
         if validity.size != 0 and validity[row] == 0:

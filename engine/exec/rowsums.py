@@ -116,30 +116,28 @@ def _mix(column: pa.Array[Any], checks: Words) -> None:
 def _mix_lists(values: Any, checks: Words) -> None:
     if not len(values):
         return
-    offsets = _offsets(values)
-    first, last = int(offsets[0]), int(offsets[-1])
-    items = plain(values.values.slice(first, last - first))
+    places = _places(values)
+    begin, count = int(places[0]), int(places[-1] - places[0])
+    items = plain(values.values.slice(begin, count))
+    # those of 64 bits may lie beyond 2^31 while the items of one batch do not
+    offsets, first = (places, begin) if places.dtype == np.int32 else ((places - begin).astype(np.int32), 0)
     if is_word_like(items.type):
         words, valid = key_words(items), validity_bytes(items)
         rowchecks.mix_word_lists(offsets, first, words, valid, validity_bytes(values), ROW_SEED, checks)
         return
-    item_checks = np.empty(last - first, np.uint64)
+    item_checks = np.empty(count, np.uint64)
     rowchecks.begin_items(offsets, first, ROW_SEED, item_checks)
     _mix(items, item_checks)
     rowchecks.mix_lists(offsets, first, item_checks, validity_bytes(values), checks)
 
 
-def _offsets(values: Any) -> NDArray[np.int32]:
+def _places(values: Any) -> NDArray[np.int32 | np.int64]:
     """Where the lists of an array begin and end in its values."""
     if pa.types.is_fixed_size_list(values.type):
-        size = values.type.list_size
-        places = np.arange(values.offset, values.offset + len(values) + 1, dtype=np.int64) * size
-    elif pa.types.is_large_list(values.type):
-        places = view_of(values.buffers()[1], np.int64, values.offset, len(values) + 1)
-    else:
-        return view_of(values.buffers()[1], np.int32, values.offset, len(values) + 1)
-    narrow: NDArray[np.int32] = places.astype(np.int32)
-    return narrow
+        size: int = values.type.list_size
+        return np.arange(values.offset, values.offset + len(values) + 1, dtype=np.int64) * size
+    width = np.int64 if pa.types.is_large_list(values.type) else np.int32
+    return view_of(values.buffers()[1], width, values.offset, len(values) + 1)
 
 
 def _texts(values: Any) -> pa.Array[Any]:

@@ -100,3 +100,11 @@ def test_what_is_called_is_known_before_the_rows_are(name, monkeypatch):
         monkeypatch.setattr(rowchecks, kernel, watched(getattr(rowchecks, kernel)))
     row_sums(batch)
     assert called == expected
+
+
+def test_lists_that_lie_beyond_the_reach_of_32_bits_are_those_of_their_rows():
+    far, size = (1 << 31) + 5, 3
+    values = pa.nulls(far + size)  # takes no memory
+    lists = pa.LargeListArray.from_arrays(pa.array([far, far + 1, far + size], pa.int64()), values)
+    near = pa.array([[None], [None, None]], pa.large_list(pa.null()))
+    assert row_sums(pa.record_batch([lists], ["v"])) == row_sums(pa.record_batch([near], ["v"]))
