@@ -21,6 +21,7 @@ from kernelmill.kernels.functions import (  # noqa: F401 - they tell numba
     builtins,
     extremes,
     formats,
+    keptiterators,
     maybenumbers,
     mixed,
     splitlists,
