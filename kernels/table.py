@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernelmill.kernels import counting, keytable, staged, tablerows
-from kernelmill.kernels.arrays import side_by_side, uncleared, zeroed
+from kernelmill.kernels.arrays import cleared, side_by_side, uncleared, zeroed
 from kernelmill.kernels.keytable import ARENA_FULL, ARENA_USED, FLUSH, LONGEST_PROBE, REASON, ROWS_FULL, ROWS_SEEN, USED
 
 Bytes = NDArray[np.uint8]
@@ -204,7 +204,7 @@ class KeyTable:
         size = self.slots.size
         if not reseed:  # colliding keys would make any number of slots grow: a new seed is their only cure
             size *= 4 if size < _SLOTS_CAREFUL else 2
-        self.slots = zeroed(size, np.uint32)
+        self.slots = cleared(size, np.uint32)
         longest = keytable.fill_slots(self.rows, len(self), self.arena, self.slots, reseed, _SEEDS[self._seed])
         self.state[LONGEST_PROBE] = 0 if reseed else longest
         return True

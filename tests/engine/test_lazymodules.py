@@ -114,3 +114,37 @@ def test_our_first_name_is_what_imports_numpy():
     code = f"import sys, kernelmill as km; before = {told}; km.col; print(before, {told})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def _printed(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+FROZEN = "print(gc.get_freeze_count() > 10_000, gc.isenabled())"
+
+
+def test_what_a_script_imports_first_stays_out_of_collections_and_cycles_made_later_do_not():
+    ring = "class Ring: pass\nring = Ring(); ring.me = ring; left = weakref.ref(ring); del ring; gc.collect()"
+    code = f"import gc, weakref\nimport kernelmill as km\nkm.col; km.MapReduce\n{FROZEN}\n{ring}\nprint(left() is None)"
+    assert _printed(code) == ["True", "True", "True"]
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "class Ring: pass\nring = Ring(); ring.me = ring",
+        "import io, os\nring = [open(os.devnull, 'w')]; ring.append(ring)",
+        "import io, os\nring = [open(os.devnull, 'wb')]; ring.append(ring)",
+        "ring = [[number] for number in range(100_000)]",
+    ],
+)
+def test_what_is_in_a_cycle_before_our_first_name_is_still_collected(held):
+    assert _printed(f"import gc\n{held}\nimport kernelmill as km\nkm.col\n{FROZEN}") == ["False", "True"]
+
+
+def test_a_file_in_a_cycle_is_written_out_when_the_process_ends(tmp_path):
+    path = tmp_path / "out.txt"
+    ring = f"ring = [open({str(path)!r}, 'w')]; ring.append(ring); ring[0].write('kept')"
+    _printed(f"{ring}\nimport kernelmill as km; km.col")
+    assert path.read_text() == "kept"

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from kernelmill.kernels.arrays import LARGE_FROM_BYTES, LARGE_PAGE_BYTES, LINE_BYTES, side_by_side, uncleared, zeroed
+from kernelmill.kernels.arrays import (
+    LARGE_FROM_BYTES,
+    LARGE_PAGE_BYTES,
+    LINE_BYTES,
+    cleared,
+    side_by_side,
+    uncleared,
+    zeroed,
+)
 
 
 @pytest.mark.parametrize("make", [uncleared, zeroed])
@@ -19,6 +27,13 @@ def test_zeroed_is_zero_where_memory_was_used_before():
     for count in (1000, LARGE_FROM_BYTES // 8):
         uncleared(count, np.uint64)[:] = 7
         assert not zeroed(count, np.uint64).any()
+        uncleared(count, np.uint64)[:] = 7
+        assert not cleared(count, np.uint64).any()
+
+
+def test_cleared_begins_with_a_large_page_from_one_on():
+    assert cleared(LARGE_PAGE_BYTES // 4, np.uint32).ctypes.data % LARGE_PAGE_BYTES == 0
+    assert cleared(1000, np.uint32).ctypes.data % LINE_BYTES == 0
 
 
 def test_arrays_side_by_side_do_not_overlap_and_outlive_one_another():
