@@ -11,8 +11,8 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from contextlib import contextmanager, suppress
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["imported", "load_parquet", "pc", "pq"]
@@ -57,10 +57,12 @@ def _idle_blas_sleeps() -> Iterator[None]:
         os.environ.pop(_BLAS_SPINS, None)
 
 
-_OURS = frozenset(
-    {"kernelmill", "numpy", "pyarrow", "msgspec", "cloudpickle", "xxhash", "typing_extensions", "_distutils_hack"}
-)
+_ROOTS = sys.stdlib_module_names | {
+    "_distutils_hack", "cloudpickle", "kernelmill", "msgspec", "numpy", "pyarrow", "typing_extensions", "xxhash",
+}  # fmt: skip
+"""Where the classes come from whose instances are there when only modules are."""
 _WRITERS = io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom
+_RUNS = FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGeneratorType
 _OBJECTS_MAX = 60_000
 
 
@@ -90,24 +92,30 @@ def imported(name: str) -> ModuleType:
 def _only_modules_stand() -> bool:
     """Whether the objects that Python watches are what modules consist of, and no more: these may all stay for good.
 
-    An instance of a class from elsewhere may be part of a cycle that is to go, and a file in one is to be written out.
+    An instance of a class from elsewhere may be part of a cycle that is to go, as may what a function holds that an
+    error has left or that waits; and a file in a cycle is to be written out.
     """
     objects = gc.get_objects()  # without the frozen ones
     if len(objects) > _OBJECTS_MAX:
         return False
-    for kind in set(map(type, objects)):
-        home: object = kind.__module__  # of few types a descriptor
-        if not isinstance(home, str) or (root := home.partition(".")[0]) not in _OURS | sys.stdlib_module_names:
-            return False
-        if root != "builtins" and issubclass(kind, _WRITERS) and not _all_standard(objects, kind):
-            return False
-    return True
+    kinds = set(map(type, objects))
+    homes: set[object] = {kind.__module__ for kind in kinds}  # of few types a descriptor
+    if not all(isinstance(home, str) and home.partition(".")[0] in _ROOTS for home in homes):
+        return False
+    if any(issubclass(kind, _RUNS) for kind in kinds):
+        return False
+    standard = _standard_streams()
+    return all(id(found) in standard for found in objects if isinstance(found, _WRITERS))
 
 
-def _all_standard(objects: list[Any], kind: type) -> bool:
-    standard = [sys.__stdin__, sys.__stdout__, sys.__stderr__]
-    known = {id(part) for stream in standard if stream is not None for part in (stream, stream.buffer)}
-    return all(id(found) in known for found in objects if type(found) is kind)
+def _standard_streams() -> set[int]:
+    """The ids of the process's own streams and their buffers."""
+    known: set[int] = set()
+    for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__):
+        known.add(id(stream))
+        with suppress(AttributeError, ValueError):  # None without a console; a script may have taken the buffer away
+            known.add(id(stream.buffer))  # type: ignore[union-attr]
+    return known
 
 
 def load_parquet() -> None:

@@ -137,6 +137,8 @@ def test_what_a_script_imports_first_stays_out_of_collections_and_cycles_made_la
         "import io, os\nring = [open(os.devnull, 'w')]; ring.append(ring)",
         "import io, os\nring = [open(os.devnull, 'wb')]; ring.append(ring)",
         "ring = [[number] for number in range(100_000)]",
+        "try: 1 / 0\nexcept ZeroDivisionError as left: ring = [left]; ring.append(ring)",
+        "def run(): yield bytes(1 << 20)\nring = [run()]; next(ring[0]); ring.append(ring)",
     ],
 )
 def test_what_is_in_a_cycle_before_our_first_name_is_still_collected(held):
@@ -148,3 +150,11 @@ def test_a_file_in_a_cycle_is_written_out_when_the_process_ends(tmp_path):
     ring = f"ring = [open({str(path)!r}, 'w')]; ring.append(ring); ring[0].write('kept')"
     _printed(f"{ring}\nimport kernelmill as km; km.col")
     assert path.read_text() == "kept"
+
+
+def test_a_script_may_have_put_streams_of_its_own_in_place_of_the_process_s():
+    code = (
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), 'ascii')\nimport kernelmill as km\nkm.col"
+    )
+    assert _printed(f"{code}\nprint('here')") == ["here"]
+    assert _printed("import sys\nsys.__stdin__ = None\nimport kernelmill as km\nkm.col\nprint('here')") == ["here"]
