@@ -73,6 +73,8 @@ def imported(name: str) -> ModuleType:
     when the process ends. So where nothing else is there yet it stays out of all collections (`gc.freeze`); else all
     objects count as old, as after a full collection, unless somebody has frozen some.
     """
+    if name in sys.modules:  # asked for by each job: what follows looks at all objects that there are
+        return importlib.import_module(name)  # which waits, where another thread is about it
     is_on, was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
     stays = _only_modules_stand()
     gc.disable()

@@ -158,3 +158,11 @@ def test_a_script_may_have_put_streams_of_its_own_in_place_of_the_process_s():
     )
     assert _printed(f"{code}\nprint('here')") == ["here"]
     assert _printed("import sys\nsys.__stdin__ = None\nimport kernelmill as km\nkm.col\nprint('here')") == ["here"]
+
+
+def test_a_module_that_is_there_is_given_without_a_look_at_all_objects(module, monkeypatch):
+    name = module("number = 1")
+    first = imported(name)
+    monkeypatch.setattr(gc, "get_objects", lambda: pytest.fail("all objects were asked for"))
+    monkeypatch.setattr(gc, "freeze", lambda: pytest.fail("all objects were made old"))
+    assert imported(name) is first
