@@ -2,12 +2,14 @@
 
 The job groups a table of 4 * 10^6 distinct keys, so that every row travels, on two workers of one slot; its output is
 the local run's, byte for byte. Once the workers share a host, so blocks are read where they lie, and once each has a
-scratch folder of its own, so that half of them are fetched, and checked on arrival too. The processes run as they are,
-but for wrappers around the calls that are timed: stopwatch/sitecustomize.py.
+scratch folder of its own, so that half of them are fetched, and checked on arrival too. Two clusters run it in turn,
+PAIRS times: one as it is, and one in whose processes these calls do nothing (stopwatch/sitecustomize.py).
 
-share           the larger of both runs: seconds of the checksums over those of both slots, and of the journal, whose
-                thread is one, over the job's own
-cpu_share       the same by processor: of these calls' threads over that of all processes of the cluster
+share           what the job takes longer, of its seconds: the median over the pairs, the larger of both places
+cpu_share       the same by the processor seconds of all processes of the cluster
+calls           of a third cluster, whose calls are timed: what they take by the clock and of their threads, by kind.
+                That is more than they cost where threads wait: a slot's for its processor, the journal's for the disk
+                while tasks run on
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ import pyarrow.parquet as pq
 
 import kernelmill as km
 from bench.engines import ROOT
-from bench.peers.stopwatch.sitecustomize import FIELDS, FOLDER_VARIABLE, KINDS
+from bench.peers.stopwatch.sitecustomize import FIELDS, FOLDER_VARIABLE, KINDS, UNCHECKED_VARIABLE
 
 sys.path[:0] = [str(ROOT / "tests" / "cluster" / "faults")]
 
 import known  # noqa: E402 -- found by the line above
 import rig as rigs  # noqa: E402
 
-ROWS, WORKERS, PARTITIONS = 4_000_000, ("w1", "w2"), 4
+ROWS, WORKERS, PARTITIONS, PAIRS = 4_000_000, ("w1", "w2"), 4, 15
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -57,14 +59,24 @@ def run_job(source: Path, target: Path) -> float:
     return time.perf_counter() - began
 
 
-class WatchedRig(rigs.Rig):
-    """A cluster whose processes write their times into the folder `stopwatch`."""
+class ChangedRig(rigs.Rig):
+    """A cluster whose processes are changed by sitecustomize.py, as this variable says; its workers are warm."""
 
-    def __init__(self, is_one_host: bool) -> None:
+    def __init__(self, source: Path, is_one_host: bool, variable: str = "") -> None:
         super().__init__(memory="1GiB")
-        self._is_one_host = is_one_host
+        self._is_one_host, self._variable = is_one_host, variable
         self.stopwatch = self.folder / "stopwatch"
         self.stopwatch.mkdir()
+        try:
+            self.start_master()
+            self.start_workers(*WORKERS)
+            self.wait_workers(*WORKERS)
+            self._table = self.files / "table.parquet"
+            self._table.write_bytes(source.read_bytes())
+            self.job_seconds()
+        except BaseException:
+            self.close()
+            raise
 
     def scratch(self, name: str) -> Path:
         return super().scratch("all" if self._is_one_host else name)
@@ -72,9 +84,23 @@ class WatchedRig(rigs.Rig):
     def _start_words(
         self, name: str, argv: list[str], failpoints: str, environ: Mapping[str, str] | None = None
     ) -> subprocess.Popen[Any]:
-        path = filter(None, (str(ROOT / "bench" / "peers" / "stopwatch"), os.environ.get("PYTHONPATH")))
-        watched = {"PYTHONPATH": os.pathsep.join(path), FOLDER_VARIABLE: str(self.stopwatch)}
-        return super()._start_words(name, argv, failpoints, {**watched, **(environ or {})})
+        changed = dict(environ or {})
+        if self._variable:
+            path = filter(None, (str(ROOT / "bench" / "peers" / "stopwatch"), os.environ.get("PYTHONPATH")))
+            changed |= {"PYTHONPATH": os.pathsep.join(path), self._variable: str(self.stopwatch)}
+        return super()._start_words(name, argv, failpoints, changed)
+
+    def job_seconds(self) -> tuple[float, float]:
+        """Run the job; its seconds, and those of the processor in all processes of the cluster."""
+        with self.connect():
+            before = self.cpu_seconds()
+            seconds = run_job(self._table, self.files / "out")
+            return seconds, sum(own - before.get(pid, 0.0) for pid, own in self.cpu_seconds().items())
+
+    def check(self, expected: Path) -> None:
+        """Raise SystemExit unless the last job's output is this one, byte for byte."""
+        if known.bytes_of(self.files / "out") != known.bytes_of(expected):
+            raise SystemExit("the cluster's output is not the local run's")
 
     def read(self) -> Counter[str]:
         """Nanoseconds, sizes and calls of each kind."""
@@ -106,36 +132,38 @@ class WatchedRig(rigs.Rig):
         return [int.from_bytes(data[at : at + 8], "little") / 1e6 for at in range(0, len(data), 8)]
 
 
-def measure(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
-    """Run the job in a warm cluster under the stopwatch."""
-    rig = WatchedRig(is_one_host)
-    try:
-        rig.start_master()
-        rig.start_workers(*WORKERS)
-        rig.wait_workers(*WORKERS)
-        table = rig.files / "table.parquet"
-        table.write_bytes(source.read_bytes())
-        with rig.connect():
-            run_job(table, rig.files / "warm")
-            before, cpu_before, appends = rig.read(), rig.cpu_seconds(), len(rig.appends_ms())
-            seconds = run_job(table, rig.files / "out")
-            cpu_s = sum(own - cpu_before.get(pid, 0.0) for pid, own in rig.cpu_seconds().items())
+def compare(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
+    """The job with and without all that is asked for, in turn; which is first changes from pair to pair."""
+    with (
+        contextlib.closing(ChangedRig(source, is_one_host)) as checked,
+        contextlib.closing(ChangedRig(source, is_one_host, UNCHECKED_VARIABLE)) as unchecked,
+    ):
+        times: dict[ChangedRig, list[tuple[float, float]]] = {checked: [], unchecked: []}
+        for number in range(PAIRS):
+            for rig in (checked, unchecked) if number % 2 else (unchecked, checked):
+                times[rig].append(rig.job_seconds())
+        for rig in times:
+            rig.check(expected)
+    pairs = list(zip(times[checked], times[unchecked], strict=True))
+    wall, cpu = (statistics.median(1 - without[at] / own[at] for own, without in pairs) for at in (0, 1))
+    return {"share": wall, "cpu_share": cpu, "pairs": pairs}
+
+
+def time_calls(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
+    """The calls of one job under the stopwatch."""
+    with contextlib.closing(ChangedRig(source, is_one_host, FOLDER_VARIABLE)) as rig:
+        before, appends = rig.read(), len(rig.appends_ms())
+        seconds, cpu_s = rig.job_seconds()
         found, took_ms = rig.read(), rig.appends_ms()[appends:]
-        if known.bytes_of(rig.files / "out") != known.bytes_of(expected):
-            raise SystemExit("the cluster's output is not the local run's")
-    finally:
-        rig.close()
+        rig.check(expected)
     found.subtract(before)
-    shares = {kind: found[f"{kind} ns"] / 1e9 / seconds / (1 if kind == "journal" else len(WORKERS)) for kind in KINDS}
-    cpu_shares = {kind: found[f"{kind} cpu"] / 1e9 / cpu_s for kind in KINDS}
+    if found["rows size"] < ROWS or not all(found[f"{kind} calls"] for kind in KINDS):
+        raise SystemExit(f"{found}: the stopwatch saw too little of {ROWS} rows")
+    at_once = {kind: 1 if kind == "journal" else len(WORKERS) for kind in KINDS}
     return {
-        "seconds": seconds,
-        "cpu_s": cpu_s,
-        "share": sum(shares.values()),
-        "cpu_share": sum(cpu_shares.values()),
-        "shares": shares,
-        "cpu_shares": cpu_shares,
-        "calls": {kind: found[f"{kind} calls"] for kind in KINDS},
+        "wall_shares": {kind: found[f"{kind} ns"] / 1e9 / seconds / at_once[kind] for kind in KINDS},
+        "cpu_shares": {kind: found[f"{kind} cpu"] / 1e9 / cpu_s for kind in KINDS},
+        "number": {kind: found[f"{kind} calls"] for kind in KINDS},
         "block_bytes_hashed": found["blocks size"],
         "rows_summed": found["rows size"],
         "appends": len(took_ms),
@@ -150,12 +178,11 @@ def main() -> None:
         source, expected = Path(folder) / "table.parquet", Path(folder) / "local"
         write_table(source)
         run_job(source, expected)
-        runs = {"one host": measure(source, expected, True), "two hosts": measure(source, expected, False)}
-    for where, one in runs.items():
-        if one["rows_summed"] < ROWS or not all(one["calls"].values()):
-            raise SystemExit(f"{where}: {one}: the stopwatch saw too little of {ROWS} rows")
+        places = {"one host": True, "two hosts": False}
+        runs = {name: compare(source, expected, is_one) for name, is_one in places.items()}
+        calls = {name: time_calls(source, expected, is_one) for name, is_one in places.items()}
     largest = {name: max(one[name] for one in runs.values()) for name in ("share", "cpu_share")}
-    print(json.dumps({**largest, "runs": runs}))
+    print(json.dumps({**largest, "runs": runs, "calls": calls}))
 
 
 if __name__ == "__main__":
