@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -59,12 +59,15 @@ def run_job(source: Path, target: Path) -> float:
     return time.perf_counter() - began
 
 
-class ChangedRig(rigs.Rig):
-    """A cluster whose processes are changed by sitecustomize.py, as this variable says; its workers are warm."""
+Calls = Literal["as they are", "timed", "nothing"]
 
-    def __init__(self, source: Path, is_one_host: bool, variable: str = "") -> None:
+
+class ChangedRig(rigs.Rig):
+    """A cluster whose workers are warm; in its processes the calls are as they are, `timed`, or do `nothing`."""
+
+    def __init__(self, source: Path, is_one_host: bool, calls: Calls) -> None:
         super().__init__(memory="1GiB")
-        self._is_one_host, self._variable = is_one_host, variable
+        self._is_one_host, self._calls = is_one_host, calls
         self.stopwatch = self.folder / "stopwatch"
         self.stopwatch.mkdir()
         try:
@@ -85,9 +88,11 @@ class ChangedRig(rigs.Rig):
         self, name: str, argv: list[str], failpoints: str, environ: Mapping[str, str] | None = None
     ) -> subprocess.Popen[Any]:
         changed = dict(environ or {})
-        if self._variable:
+        if self._calls != "as they are":
             path = filter(None, (str(ROOT / "bench" / "peers" / "stopwatch"), os.environ.get("PYTHONPATH")))
-            changed |= {"PYTHONPATH": os.pathsep.join(path), self._variable: str(self.stopwatch)}
+            changed |= {"PYTHONPATH": os.pathsep.join(path), FOLDER_VARIABLE: str(self.stopwatch)}
+        if self._calls == "nothing":
+            changed[UNCHECKED_VARIABLE] = "1"
         return super()._start_words(name, argv, failpoints, changed)
 
     def job_seconds(self) -> tuple[float, float]:
@@ -132,11 +137,17 @@ class ChangedRig(rigs.Rig):
         return [int.from_bytes(data[at : at + 8], "little") / 1e6 for at in range(0, len(data), 8)]
 
 
+def check_all_seen(found: Mapping[str, int], rows: int) -> None:
+    """Raise SystemExit unless sitecustomize.py was in the way of every kind of call, and of these rows."""
+    if found["rows size"] < rows or not all(found[f"{kind} calls"] for kind in KINDS):
+        raise SystemExit(f"{found}: too few calls for {rows} rows")
+
+
 def compare(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
     """The job with and without all that is asked for, in turn; which is first changes from pair to pair."""
     with (
-        contextlib.closing(ChangedRig(source, is_one_host)) as checked,
-        contextlib.closing(ChangedRig(source, is_one_host, UNCHECKED_VARIABLE)) as unchecked,
+        contextlib.closing(ChangedRig(source, is_one_host, "as they are")) as checked,
+        contextlib.closing(ChangedRig(source, is_one_host, "nothing")) as unchecked,
     ):
         times: dict[ChangedRig, list[tuple[float, float]]] = {checked: [], unchecked: []}
         for number in range(PAIRS):
@@ -144,6 +155,7 @@ def compare(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
                 times[rig].append(rig.job_seconds())
         for rig in times:
             rig.check(expected)
+        check_all_seen(unchecked.read(), PAIRS * ROWS)
     pairs = list(zip(times[checked], times[unchecked], strict=True))
     wall, cpu = (statistics.median(1 - without[at] / own[at] for own, without in pairs) for at in (0, 1))
     return {"share": wall, "cpu_share": cpu, "pairs": pairs}
@@ -151,14 +163,13 @@ def compare(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
 
 def time_calls(source: Path, expected: Path, is_one_host: bool) -> dict[str, Any]:
     """The calls of one job under the stopwatch."""
-    with contextlib.closing(ChangedRig(source, is_one_host, FOLDER_VARIABLE)) as rig:
+    with contextlib.closing(ChangedRig(source, is_one_host, "timed")) as rig:
         before, appends = rig.read(), len(rig.appends_ms())
         seconds, cpu_s = rig.job_seconds()
         found, took_ms = rig.read(), rig.appends_ms()[appends:]
         rig.check(expected)
     found.subtract(before)
-    if found["rows size"] < ROWS or not all(found[f"{kind} calls"] for kind in KINDS):
-        raise SystemExit(f"{found}: the stopwatch saw too little of {ROWS} rows")
+    check_all_seen(found, ROWS)
     at_once = {kind: 1 if kind == "journal" else len(WORKERS) for kind in KINDS}
     return {
         "wall_shares": {kind: found[f"{kind} ns"] / 1e9 / seconds / at_once[kind] for kind in KINDS},
